@@ -1,0 +1,1 @@
+"""Semantic IDs: from item text to codes, one trie over them, and decoding within it."""

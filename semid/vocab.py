@@ -1,0 +1,87 @@
+"""Codes to tokens and back: the only place that knows how a backbone spells a code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeVocab:
+    """Token ids of codes: ``token = offsets[level] + code``.
+
+    Attributes:
+        sizes: Number of codes of each level.
+        offsets: Token of code 0 of each level.
+        num_tokens: Size of the token axis, special tokens included.
+    """
+
+    sizes: tuple[int, ...]
+    offsets: tuple[int, ...]
+    num_tokens: int
+
+    @classmethod
+    def flat(cls, sizes: tuple[int, ...], *, num_special: int = 1) -> CodeVocab:
+        """One vocabulary for all levels, behind ``num_special`` tokens such as padding.
+
+        No two levels share a token, and no code shares token 0 with padding.
+        """
+        starts = [num_special]
+        for size in sizes:
+            starts.append(starts[-1] + size)
+        return cls(sizes=tuple(sizes), offsets=tuple(starts[:-1]), num_tokens=starts[-1])
+
+    @classmethod
+    def per_level(cls, sizes: tuple[int, ...]) -> CodeVocab:
+        """A token axis for each level's own output head: the token is the code itself."""
+        return cls(sizes=tuple(sizes), offsets=(0,) * len(sizes), num_tokens=max(sizes))
+
+    def tokens(self, codes: Tensor) -> Tensor:
+        """Tokens of codes.
+
+        Args:
+            codes: int64 ``(..., level)``, level ``l`` in ``[0, sizes[l])``; the last axis may stop
+                before the deepest level.
+
+        Returns:
+            int64 tokens in the same shape.
+
+        Raises:
+            ValueError: If a code lies outside its level, or there are more levels than sizes.
+        """
+        levels = self._checked_levels(codes)
+        sizes = torch.tensor(self.sizes[:levels], device=codes.device)
+        wrong = (codes < 0) | (codes >= sizes)
+        if wrong.any():
+            raise ValueError(
+                f"codes must lie in [0, size) for sizes {self.sizes}, got "
+                f"{codes.reshape(-1, levels).amin(0).tolist()} to "
+                f"{codes.reshape(-1, levels).amax(0).tolist()}. "
+                "Was the catalogue encoded with other codebook sizes?"
+            )
+        return codes + torch.tensor(self.offsets[:levels], device=codes.device)
+
+    def codes(self, tokens: Tensor) -> Tensor:
+        """Codes of tokens ``(..., level)``; the inverse of ``tokens``.
+
+        Raises:
+            ValueError: If a token is not one of its level, or there are more levels than sizes.
+        """
+        levels = self._checked_levels(tokens)
+        codes = tokens - torch.tensor(self.offsets[:levels], device=tokens.device)
+        if ((codes < 0) | (codes >= torch.tensor(self.sizes[:levels], device=codes.device))).any():
+            raise ValueError(
+                f"every token must belong to its level: offsets {self.offsets}, sizes {self.sizes}"
+            )
+        return codes
+
+    def _checked_levels(self, path: Tensor) -> int:
+        levels = path.shape[-1]
+        if levels > len(self.sizes):
+            raise ValueError(
+                f"a path has at most {len(self.sizes)} levels (sizes {self.sizes}), got "
+                f"{levels} levels. Was an extra level added after the vocabulary was made?"
+            )
+        return levels
