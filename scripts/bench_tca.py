@@ -1,0 +1,183 @@
+"""Time the Collaborative Tokenizer beside its definition: bench_tca.py --items 12101 --batch 256.
+
+All figures come from one run on one machine, the best of several calls each; the ratios are what
+travels. The definition is a loop
+over dictionaries: for each target and each prefix of its path, a softmax over the prefix's items
+(listed beforehand, which is generous) summed by next token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import re
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from semid.provenance import atomic_write
+from semid.trie import CodeTrie
+from tca.collaborative import CollaborativeTokenizer
+from tca.objective import Objective, ObjectiveConfig, candidates
+
+Prefixes = dict[tuple[int, ...], list[int]]
+
+
+def read_paths(file: Path, codebook: int) -> Tensor:
+    """Token paths from a JSON file ``{"item": ["<a_12>", "<b_7>", ...]}``."""
+    rows = [
+        [int(re.findall(r"\d+", code)[-1]) + level * codebook for level, code in enumerate(codes)]
+        for codes in json.loads(file.read_text()).values()
+    ]
+    return torch.tensor(rows)
+
+
+def random_paths(items: int, levels: int, codebook: int, gen: torch.Generator) -> Tensor:
+    """Uniform codes, each level with tokens of its own."""
+    codes = torch.randint(codebook, (items, levels), generator=gen)
+    return codes + codebook * torch.arange(levels)
+
+
+def items_of_prefix(paths: list[list[int]]) -> Prefixes:
+    """Every prefix of every path with the items below it."""
+    below: Prefixes = defaultdict(list)
+    for item, path in enumerate(paths):
+        for pos in range(len(path)):
+            below[tuple(path[:pos])].append(item)
+    return below
+
+
+def loop_over_dictionaries(
+    paths: list[list[int]], below: Prefixes, scores: list[list[float]], targets: list[int]
+) -> list[list[dict[int, float]]]:
+    """The definition: for each target and position, token to probability."""
+    result = []
+    for row, target in zip(scores, targets, strict=True):
+        path, distributions = paths[target], []
+        for pos in range(len(path)):
+            items = below[tuple(path[:pos])]
+            highest = max(row[item] for item in items)
+            mass: dict[int, float] = defaultdict(float)
+            for item in items:
+                mass[paths[item][pos]] += math.exp(row[item] - highest)
+            total = sum(mass.values())
+            distributions.append({token: m / total for token, m in mass.items()})
+        result.append(distributions)
+    return result
+
+
+def largest_error(trie: CodeTrie, p: Tensor, oracle: list[list[dict[int, float]]]) -> float:
+    """Largest difference between the two over all targets, positions and tokens."""
+    expected = torch.zeros_like(p)
+    for row, distributions in enumerate(oracle):
+        for pos, distribution in enumerate(distributions):
+            for slot, token in enumerate(sorted(distribution)):
+                expected[row, pos, slot] = distribution[token]
+    return float((p - expected).abs().max())
+
+
+def best_ms(function: Callable[[], object], repeats: int) -> float:
+    """Shortest wall time of a call in milliseconds: what the machine does when left alone."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1e3 * min(times)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark, print a table, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=12_101, help="items of the random catalogue")
+    parser.add_argument("--levels", type=int, default=4, help="levels of the random codes")
+    parser.add_argument("--codebook", type=int, default=256, help="codes a level")
+    parser.add_argument("--codes", type=Path, help="JSON file of codes instead of random ones")
+    parser.add_argument("--batch", type=int, default=256, help="targets a call")
+    parser.add_argument("--scale", type=float, default=3.0, help="spread of the teacher's scores")
+    parser.add_argument("--repeats", type=int, default=100, help="timed calls of what is fast")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    args = parser.parse_args(argv)
+
+    torch.set_num_threads(args.threads)
+    gen = torch.Generator().manual_seed(args.seed)
+    if args.codes:
+        paths = read_paths(args.codes, args.codebook)
+    else:
+        paths = random_paths(args.items, args.levels, args.codebook, gen)
+    trie = CodeTrie.from_paths(paths, paths.shape[1] * args.codebook)
+    scores = args.scale * torch.randn(args.batch, trie.num_items, generator=gen)
+    targets = torch.randint(trie.num_items, (args.batch,), generator=gen)
+    logits = torch.randn(args.batch, trie.depth, trie.num_tokens, generator=gen).requires_grad_()
+
+    tokenizer = CollaborativeTokenizer(trie)
+    p = tokenizer(scores, targets)
+    found = candidates(trie, targets)
+
+    def loss_step(config: ObjectiveConfig) -> Callable[[], None]:
+        objective = Objective(config)
+
+        def step() -> None:
+            logits.grad = None
+            objective(logits, found, p).loss.backward()
+
+        return step
+
+    path_list, score_list, target_list = paths.tolist(), scores.tolist(), targets.tolist()
+    below = items_of_prefix(path_list)
+    oracle = loop_over_dictionaries(path_list, below, score_list, target_list)
+    loop_ms = best_ms(
+        lambda: loop_over_dictionaries(path_list, below, score_list, target_list), repeats=3
+    )
+
+    timings = {
+        "one read of the scores": best_ms(scores.sum, args.repeats),
+        "collaborative tokenizer": best_ms(lambda: tokenizer(scores, targets), args.repeats),
+        "loop over dictionaries": loop_ms,
+        "candidates": best_ms(lambda: candidates(trie, targets), args.repeats),
+        "ntp, forward + backward": best_ms(loss_step(ObjectiveConfig()), args.repeats),
+        "soft_ntp, forward + backward": best_ms(
+            loss_step(ObjectiveConfig(name="soft_ntp", alpha=0.1)), args.repeats
+        ),
+        "soft_ce, forward + backward": best_ms(
+            loss_step(ObjectiveConfig(name="soft_ce", alpha=0.5)), args.repeats
+        ),
+    }
+    fast = timings["collaborative tokenizer"]
+    figures = {
+        "items": trie.num_items,
+        "levels": trie.depth,
+        "batch": args.batch,
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "milliseconds": timings,
+        "loop_over_tokenizer": loop_ms / fast,
+        "tokenizer_over_read": fast / timings["one read of the scores"],
+        "largest_error": largest_error(trie, p, oracle),
+    }
+    print(
+        f"{trie.num_items} items x {trie.depth} levels, batch {args.batch}, {args.threads} threads"
+    )
+    for name, value in timings.items():
+        print(f"  {name:<30}{value:>12.2f} ms{value / fast:>10.2f} x")
+    print(
+        f"  loop / tokenizer {figures['loop_over_tokenizer']:.0f}, "
+        f"largest error {figures['largest_error']:.1e}"
+    )
+    if args.out:
+        atomic_write(args.out, json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The Collaborative Tokenizer: from scores over items to distributions over next tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semid.trie import CodeTrie
+from tca.functional import ragged_token_distribution, token_distribution
+
+_SCORES_AT_ONCE = 2**18  # the root's softmax goes by blocks of 1 MB, which stay in the cache
+
+
+class CollaborativeTokenizer:
+    """Turns a teacher's item scores into its distribution over the next token of a path.
+
+    At position ``j`` of a target's path the candidates are the items that share its first ``j``
+    tokens. The teacher's softmax over those candidates, summed by next token, is
+    ``p(v | prefix)`` (TCA4Rec, arXiv:2601.18457); items on one path (twins) each add
+    their own mass. It is exact: every candidate counts, with the maximum of its own prefix taken
+    out, so prefixes far below the catalogue's best item lose nothing.
+
+    The root is one pass over the scores; below it only the items under the prefixes are read, all
+    positions together, and nothing at all where the prefix has a single child, which holds
+    all mass whatever the scores.
+
+    Args:
+        trie: The paths of the catalogue; it stays on its device, where the inputs must be too.
+        temperature: Divides the scores, above 0. 1 in the released code; principled for a teacher
+            trained with full cross-entropy, arbitrary for one trained with sampled BCE.
+
+    Raises:
+        ValueError: If the temperature is not above 0.
+    """
+
+    def __init__(self, trie: CodeTrie, *, temperature: float = 1.0) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.trie = trie
+        self.temperature = temperature
+        self.num_slots = trie.max_children
+        self._root_slot = trie.path_nodes[:, 1] - trie.first_child[0]
+
+    @torch.no_grad()
+    def __call__(self, item_scores: Tensor, target_items: Tensor) -> Tensor:
+        """Token distributions along the path of each target.
+
+        Args:
+            item_scores: Float ``(batch, item)`` over the catalogue rows, from each sample's own
+                past only; ``-inf`` excludes an item (a seen one, say).
+            target_items: int64 ``(batch,)``, catalogue rows.
+
+        Returns:
+            float32 ``(batch, pos, child)``, ``pos`` up to the trie's depth and ``child`` up to its
+            ``max_children``, aligned to ``trie.children``: sums to one over the children of each
+            prefix, all zero beyond the end of a shorter path. No gradient.
+
+        Raises:
+            ValueError: If the shapes do not fit the catalogue, a row of scores holds NaN or
+                ``+inf`` or no finite score, or all items below a prefix with several children are
+                excluded.
+        """
+        self._check(item_scores, target_items)
+        prefix = self.trie.path_nodes[target_items, :-1]
+        num_children = self.trie.num_children(prefix)
+        p = torch.zeros(*prefix.shape, self.num_slots, device=prefix.device)
+        p[..., 0] = (num_children == 1).float()
+        p[:, 0] = self._at_root(item_scores)
+        num_children[:, 0] = 0  # the root is done
+        rows, pos = (num_children > 1).nonzero().unbind(1)
+        p[rows, pos] = self._below(item_scores, rows, pos, prefix[rows, pos])
+        self._check_masses(p, target_items)
+        return p
+
+    def _at_root(self, item_scores: Tensor) -> Tensor:
+        blocks = item_scores.chunk(1 + item_scores.numel() // _SCORES_AT_ONCE)
+        settings = (self._root_slot, self.num_slots)
+        return torch.cat(
+            [token_distribution(b, *settings, temperature=self.temperature) for b in blocks]
+        )
+
+    def _below(self, item_scores: Tensor, rows: Tensor, pos: Tensor, nodes: Tensor) -> Tensor:
+        trie = self.trie
+        first = trie.first_item[nodes]
+        length = trie.last_item[nodes] - first
+        prefix_of_entry = torch.arange(len(nodes), device=nodes.device).repeat_interleave(length)
+        place = torch.arange(len(prefix_of_entry), device=nodes.device)
+        place += (first - length.cumsum(0) + length)[prefix_of_entry]
+        items = trie.item_order[place]
+        child = trie.path_nodes[items, (pos + 1)[prefix_of_entry]]
+        return ragged_token_distribution(
+            item_scores[rows[prefix_of_entry], items],
+            prefix_of_entry,
+            child - trie.first_child[nodes][prefix_of_entry],
+            (len(nodes), self.num_slots),
+            temperature=self.temperature,
+        )
+
+    def _check(self, item_scores: Tensor, target_items: Tensor) -> None:
+        num_items = self.trie.num_items
+        if item_scores.dim() != 2 or item_scores.shape[1] != num_items:
+            raise ValueError(
+                f"item_scores must be (batch, item) over the {num_items} catalogue rows of the "
+                f"trie, got {tuple(item_scores.shape)}. Do teacher and codes share one catalogue?"
+            )
+        if target_items.shape != item_scores.shape[:1]:
+            raise ValueError(
+                f"target_items must hold one catalogue row for each of the {len(item_scores)} rows "
+                f"of item_scores, got {tuple(target_items.shape)}"
+            )
+
+    def _check_masses(self, p: Tensor, target_items: Tensor) -> None:
+        undefined = p[..., 0].isnan()
+        if not undefined.any():
+            return
+        row, pos = undefined.nonzero()[0].tolist()
+        if pos == 0:
+            raise ValueError(
+                f"row {row} of item_scores holds NaN or +inf, or no finite score at all. "
+                "Check the teacher's output for that row."
+            )
+        raise ValueError(
+            f"row {row} of item_scores excludes every item that shares the first {pos} tokens of "
+            f"its target, item {int(target_items[row])}. Leave the target's score finite."
+        )

@@ -1,0 +1,227 @@
+"""The equations of TCA4Rec (arXiv:2601.18457) on plain tensors.
+
+Everything lives on the *child* axis: at each position of a target's token path, the tokens that may
+follow its prefix, in slots; a slot that is not valid is padding. All is float32 and in log space,
+follows the device of its inputs, and loops neither over targets nor over items.
+
+A position that is not ``counted`` (beyond the end of a shorter path) adds nothing to a loss. A loss
+is the mean over the counted positions, those with a single child included, as in the released code;
+it is zero when no position counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_LOWEST = torch.finfo(torch.float32).min
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def token_distribution(
+    item_scores: Tensor, slot_of_item: Tensor, num_slots: int, *, temperature: float = 1.0
+) -> Tensor:
+    """Teacher mass of each next token where every item is a candidate, as at the root.
+
+    ``p(v) = sum_{i: slot(i) = v} softmax(item_scores / temperature)(i)``: TCA4Rec's Collaborative
+    Tokenizer, the item distribution summed by next token. Each of several items on one path adds
+    its own mass.
+
+    Args:
+        item_scores: Float ``(batch, item)``; ``-inf`` excludes an item.
+        slot_of_item: int64 ``(item,)`` in ``[0, num_slots)``, the child that leads to each item.
+        num_slots: Number of child slots.
+        temperature: Above 0.
+
+    Returns:
+        float32 ``(batch, child)``; rows sum to one. NaN where a row has no finite score.
+    """
+    item_p = _tempered(item_scores, temperature).softmax(dim=-1)
+    mass = item_p.new_zeros(len(item_p), num_slots)
+    return mass.scatter_add_(1, slot_of_item.expand_as(item_p), item_p)
+
+
+def ragged_token_distribution(
+    item_scores: Tensor,
+    row_of_entry: Tensor,
+    slot_of_entry: Tensor,
+    shape: tuple[int, int],
+    *,
+    temperature: float = 1.0,
+) -> Tensor:
+    """``token_distribution`` where each row has candidates of its own, listed one after another.
+
+    The softmax takes out each row's own maximum, so a prefix whose mass is nothing beside the rest
+    of the catalogue keeps its distribution.
+
+    Args:
+        item_scores: Float ``(entry,)``; ``-inf`` excludes an entry.
+        row_of_entry: int64 ``(entry,)``, the row that an entry is a candidate of.
+        slot_of_entry: int64 ``(entry,)``, the child that leads to it.
+        shape: Number of rows and of child slots.
+        temperature: Above 0.
+
+    Returns:
+        float32 ``shape``; rows sum to one. NaN where a row has no finite score.
+    """
+    num_rows, num_slots = shape
+    scores = _tempered(item_scores, temperature)
+    highest = scores.new_full((num_rows,), -torch.inf)
+    highest.scatter_reduce_(0, row_of_entry, scores, "amax")
+    weight = (scores - highest[row_of_entry]).exp_()
+    mass = scores.new_zeros(num_rows * num_slots)
+    mass = mass.scatter_add_(0, row_of_entry * num_slots + slot_of_entry, weight).view(shape)
+    return mass / mass.sum(dim=-1, keepdim=True)
+
+
+def _tempered(scores: Tensor, temperature: float) -> Tensor:
+    scores = scores.float()
+    return scores if temperature == 1 else scores / temperature  # a pass over all items saved
+
+
+def log_probs_over_candidates(
+    logits: Tensor, candidate_tokens: Tensor, valid: Tensor, *, tau: float = 1.0
+) -> Tensor:
+    """Log-probabilities of the candidates when only candidates share the mass.
+
+    ``P = softmax(f / tau)`` with ``f(v) = -inf`` for every token that may not follow the prefix:
+    the masked softmax of MSL (arXiv:2504.04178).
+
+    Args:
+        logits: Float ``(target, pos, token)``.
+        candidate_tokens: int64 ``(target, pos, child)`` in ``[0, token)``, also where not valid.
+        valid: bool ``(target, pos, child)``.
+        tau: Temperature, above 0.
+
+    Returns:
+        float32 ``(target, pos, child)``, ``-inf`` where not valid. Gradients are finite everywhere
+        and zero for all other tokens, also at positions without any candidate.
+    """
+    scores = logits.gather(-1, candidate_tokens).float() / tau
+    closed = _closed(valid)  # finite, so that a position without candidates does not become NaN
+    return (scores + closed).log_softmax(dim=-1) + 2 * closed
+
+
+def log_probs_over_vocabulary(
+    logits: Tensor, candidate_tokens: Tensor, valid: Tensor, *, tau: float = 1.0
+) -> Tensor:
+    """Log-probabilities of the candidates when the whole vocabulary shares the mass.
+
+    ``P = softmax(f / tau)`` over all tokens, read at the candidates: plain next-token prediction.
+    The released code of TCA4Rec fixes ``tau = 1`` here; we let it apply.
+
+    Args and returns as ``log_probs_over_candidates``; the candidates' mass is at most one.
+    """
+    log_p = (logits.float() / tau).log_softmax(dim=-1).gather(-1, candidate_tokens)
+    return log_p + 2 * _closed(valid)
+
+
+def soft_labels(target_slot: Tensor, teacher_p: Tensor, alpha: float) -> Tensor:
+    """Labels that lean on the teacher: ``y(v) = (1 - alpha) [v = target] + alpha p(v)``.
+
+    (TCA4Rec's Soft Alignment.)
+
+    Args:
+        target_slot: int64 ``(target, pos)``, the slot of the path's own next token.
+        teacher_p: Float ``(target, pos, child)``, the teacher's token distribution.
+        alpha: Weight of the teacher, in ``[0, 1]``.
+
+    Returns:
+        float32 ``(target, pos, child)``, summing to one wherever ``teacher_p`` does.
+    """
+    slot = target_slot.unsqueeze(-1)
+    own = torch.full_like(slot, 1 - alpha, dtype=torch.float32)
+    return (alpha * teacher_p.float()).scatter_add_(-1, slot, own)
+
+
+def ntp_loss(log_p: Tensor, target_slot: Tensor, counted: Tensor) -> Tensor:
+    """Next-token prediction: mean of ``-log P(target)``.
+
+    With ``log_probs_over_candidates`` this is MSL's loss (arXiv:2504.04178), not multiplied by
+    tau. Gradient of one position in its logits: ``(P - target) / tau``.
+
+    Args:
+        log_p: float32 ``(target, pos, child)``.
+        target_slot: int64 ``(target, pos)``.
+        counted: bool ``(target, pos)``.
+
+    Returns:
+        Scalar float32.
+    """
+    return _mean(-log_p.gather(-1, target_slot.unsqueeze(-1)).squeeze(-1), counted)
+
+
+def soft_ntp_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+    """Soft-NTP: mean of ``-log sum_v y(v) P(v)``, the logarithm outside the sum.
+
+    (TCA4Rec's loss; *not* the soft cross-entropy, which is ``soft_ce_loss``.) Gradient of one
+    position in its logits: ``(P - q) / tau`` with ``q = y P / sum(y P)`` (equation 16). It is
+    never below ``-log max y`` and reaches that with all mass on the mode of ``y``.
+
+    Args:
+        log_p: float32 ``(target, pos, child)``.
+        labels: float32 ``(target, pos, child)``, at least 0, with mass on a valid slot wherever the
+            position is counted.
+        counted: bool ``(target, pos)``.
+
+    Returns:
+        Scalar float32.
+    """
+    with torch.no_grad():
+        pull = torch.where(labels > 0, log_p, -torch.inf)
+        highest = pull.amax(dim=-1, keepdim=True).clamp_min_(_LOWEST)
+        # The floor keeps exp off its slow path; a slot it lifts weighs 2e-35 of its label.
+        pull = pull.sub_(highest).clamp_min_(-80.0).exp_().mul_(labels)
+        mass = pull.sum(dim=-1, keepdim=True).clamp_min_(_TINY)
+        losses = -(mass.log() + highest).squeeze(-1)
+        pull.div_(mass)
+    return _mean(_with_pull(log_p, losses, pull), counted)
+
+
+def soft_ce_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+    """Soft cross-entropy: mean of ``-sum_v y(v) log P(v)``.
+
+    Gradient of one position in its logits: ``(P - y) / tau``. At least ``soft_ntp_loss``.
+
+    Args and returns as ``soft_ntp_loss``.
+    """
+    with torch.no_grad():
+        losses = -log_p.clamp_min(_LOWEST).mul_(labels).sum(dim=-1)  # 0 * log 0 is 0
+    return _mean(_with_pull(log_p, losses, labels), counted)
+
+
+def _with_pull(log_p: Tensor, losses: Tensor, pull: Tensor) -> Tensor:
+    return _WithPull.apply(log_p, losses, pull)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _WithPull(torch.autograd.Function):
+    """Losses whose gradient in ``log_p`` is known: ``-pull``, the labels that draw ``P`` to them.
+
+    Autograd would arrive at the same through a handful of passes over ``(target, pos, child)``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, log_p: Tensor, losses: Tensor, pull: Tensor) -> Tensor:
+        ctx.save_for_backward(pull)
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (pull,) = ctx.saved_tensors
+        return -grad.unsqueeze(-1) * pull, None, None
+
+
+def _closed(valid: Tensor) -> Tensor:
+    """0 where valid, else the lowest finite float32; twice that is ``-inf``.
+
+    Adding it is several times faster than ``masked_fill``, forward and above all backward.
+    """
+    return torch.where(valid, 0.0, _LOWEST)
+
+
+def _mean(losses: Tensor, counted: Tensor) -> Tensor:
+    return losses.masked_fill(~counted, 0.0).sum() / counted.sum().clamp_min(1)

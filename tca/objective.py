@@ -1,0 +1,181 @@
+"""Training objectives behind one interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from semid.trie import CodeTrie
+from tca.functional import (
+    log_probs_over_candidates,
+    log_probs_over_vocabulary,
+    ntp_loss,
+    soft_ce_loss,
+    soft_labels,
+    soft_ntp_loss,
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidates:
+    """What the trie says about a batch of target items.
+
+    Attributes:
+        tokens: int64 ``(target, pos, child)``, the tokens that may follow each prefix of the
+            target's path; 0 where not valid.
+        valid: bool ``(target, pos, child)``.
+        target_slot: int64 ``(target, pos)``, the slot of the path's own next token.
+        counted: bool ``(target, pos)``; false beyond the end of a shorter path.
+    """
+
+    tokens: Tensor
+    valid: Tensor
+    target_slot: Tensor
+    counted: Tensor
+
+
+def candidates(trie: CodeTrie, target_items: Tensor) -> Candidates:
+    """Look up the candidates along the path of each target.
+
+    Args:
+        trie: The paths of the catalogue.
+        target_items: int64 ``(target,)``, catalogue rows, on the trie's device.
+
+    Returns:
+        The candidates, ``child`` up to ``trie.max_children``: the slots of
+        ``CollaborativeTokenizer``.
+    """
+    nodes = trie.path_nodes[target_items]
+    prefix, following = nodes[:, :-1], nodes[:, 1:]
+    child, valid = trie.children(prefix, trie.max_children)
+    counted = prefix != following
+    return Candidates(
+        tokens=trie.token_of_node[child].masked_fill_(~valid, 0),
+        valid=valid,
+        target_slot=(following - trie.first_child[prefix]).masked_fill_(~counted, 0),
+        counted=counted,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Which loss to train with.
+
+    Attributes:
+        name: ``ntp``, next-token prediction; ``msl``, the same over valid tokens only with a
+            temperature (arXiv:2504.04178); ``soft_ntp``, the paper's ``-log sum y P``
+            (arXiv:2601.18457); ``soft_ce``, the soft cross-entropy ``-sum y log P``.
+        alpha: Weight of the teacher in the soft labels, in ``[0, 1]``. 0 is plain ``ntp``, and the
+            default of the released code; its documented run takes .1.
+        tau: Temperature of the model's softmax, above 0. The released code takes 4.5 where masked
+            and 1 where not.
+        masked: Whether the softmax runs over the tokens that may follow, or over the vocabulary.
+            ``msl`` is masked by definition.
+
+    Raises:
+        ValueError: If a value is out of its range or contradicts the name.
+    """
+
+    name: Literal["ntp", "msl", "soft_ntp", "soft_ce"] = "ntp"
+    alpha: float = 0.0
+    tau: float = 1.0
+    masked: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in ("ntp", "msl", "soft_ntp", "soft_ce"):
+            raise ValueError(f"objective must be ntp, msl, soft_ntp or soft_ce, got {self.name!r}")
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
+        if self.alpha > 0 and not self.is_soft:
+            raise ValueError(
+                f"{self.name} has no teacher, so alpha must be 0, got {self.alpha}. "
+                "Take soft_ntp or soft_ce."
+            )
+        if not self.tau > 0:
+            raise ValueError(f"tau must be above 0, got {self.tau}")
+        if self.name == "msl" and not self.masked:
+            raise ValueError("msl is masked by definition, got masked=False. Take ntp.")
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether the labels may lean on a teacher."""
+        return self.name.startswith("soft_")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ObjectiveOutput:
+    """A loss and what to log beside it.
+
+    Attributes:
+        loss: Scalar float32, to be differentiated.
+        parts: Detached scalars: ``ntp``, the loss of the target tokens alone under the same
+            softmax, comparable between objectives.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """Computes the loss that a config names, from logits at the positions of the targets' paths."""
+
+    def __init__(self, config: ObjectiveConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether ``forward`` needs the teacher's token distributions; not at ``alpha = 0``."""
+        return self.config.alpha > 0
+
+    def forward(
+        self, logits: Tensor, candidates: Candidates, teacher: Tensor | None = None
+    ) -> ObjectiveOutput:
+        """Compute the loss.
+
+        Args:
+            logits: Float ``(target, pos, token)``; position ``j`` has seen the target's first
+                ``j`` tokens.
+            candidates: Of the same targets.
+            teacher: Float ``(target, pos, child)`` from ``CollaborativeTokenizer``; ignored
+                where ``needs_teacher`` is false.
+
+        Raises:
+            ValueError: If a teacher is needed and missing, or a shape does not fit.
+        """
+        config = self.config
+        _check_shapes(logits, candidates)
+        log_probs = log_probs_over_candidates if config.masked else log_probs_over_vocabulary
+        log_p = log_probs(logits, candidates.tokens, candidates.valid, tau=config.tau)
+        slot, counted = candidates.target_slot, candidates.counted
+        if not self.needs_teacher:
+            loss = ntp_loss(log_p, slot, counted)
+            return ObjectiveOutput(loss=loss, parts={"ntp": loss.detach()})
+        labels = soft_labels(slot, _checked_teacher(teacher, candidates), config.alpha)
+        soft_loss = soft_ntp_loss if config.name == "soft_ntp" else soft_ce_loss
+        loss = soft_loss(log_p, labels, counted)
+        return ObjectiveOutput(loss=loss, parts={"ntp": ntp_loss(log_p.detach(), slot, counted)})
+
+
+def _check_shapes(logits: Tensor, candidates: Candidates) -> None:
+    if logits.dim() != 3 or logits.shape[:2] != candidates.counted.shape:
+        raise ValueError(
+            f"logits must be (target, pos, token) with {tuple(candidates.counted.shape)} targets "
+            f"and positions as in the candidates, got {tuple(logits.shape)}"
+        )
+
+
+def _checked_teacher(teacher: Tensor | None, candidates: Candidates) -> Tensor:
+    if teacher is None:
+        raise ValueError(
+            "this objective has alpha > 0 and needs the teacher's token distributions, got none. "
+            "Compute them with CollaborativeTokenizer."
+        )
+    if teacher.shape != candidates.valid.shape:
+        raise ValueError(
+            f"teacher must be (target, pos, child) {tuple(candidates.valid.shape)}, got "
+            f"{tuple(teacher.shape)}. Do both come from the same trie and targets?"
+        )
+    return teacher

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tca.functional import (
+    log_probs_over_candidates,
+    log_probs_over_vocabulary,
+    ntp_loss,
+    ragged_token_distribution,
+    soft_ce_loss,
+    soft_labels,
+    soft_ntp_loss,
+    token_distribution,
+)
+
+TARGETS, POSITIONS, TOKENS, CHILDREN = 6, 3, 11, 5
+LOG_PROBS = (log_probs_over_candidates, log_probs_over_vocabulary)
+SOFT_LOSSES = (soft_ntp_loss, soft_ce_loss)
+
+
+class World:
+    """Random logits, candidates and teacher; the last target's last position is padding."""
+
+    def __init__(self, seed: int = 0, scale: float = 2.0) -> None:
+        gen = torch.Generator().manual_seed(seed)
+        shape = (TARGETS, POSITIONS)
+        self.logits = scale * torch.randn(*shape, TOKENS, generator=gen)
+        counts = torch.randint(1, CHILDREN + 1, shape, generator=gen)
+        counts[0, 0] = 1
+        counts[-1, -1] = 0
+        self.counted = counts > 0
+        self.valid = torch.arange(CHILDREN) < counts[..., None]
+        tokens = torch.rand(*shape, TOKENS, generator=gen).argsort(-1)[..., :CHILDREN]
+        self.tokens = tokens.masked_fill(~self.valid, 0)
+        self.slot = (torch.rand(shape, generator=gen) * counts).long()
+        teacher = (scale * torch.randn(*shape, CHILDREN, generator=gen)).exp() * self.valid
+        self.teacher = teacher / teacher.sum(-1, keepdim=True).clamp_min(1e-30)
+
+    def positions(self) -> list[tuple[int, int]]:
+        return [(t, j) for t, j in self.counted.nonzero().tolist()]
+
+
+def slow_log_probs(world: World, tau: float, masked: bool) -> list[list[list[float]]]:
+    result = []
+    for t in range(TARGETS):
+        result.append([])
+        for j in range(POSITIONS):
+            logits = [x / tau for x in world.logits[t, j].tolist()]
+            children = world.tokens[t, j][world.valid[t, j]].tolist()
+            total = sum(math.exp(logits[v]) for v in (children if masked else range(TOKENS)))
+            row = [math.log(math.exp(logits[v]) / total) for v in children]
+            result[t].append(row + [-math.inf] * (CHILDREN - len(row)))
+    return result
+
+
+def slow_losses(world: World, tau: float, masked: bool, alpha: float) -> tuple[float, ...]:
+    """NTP, Soft-NTP and soft CE as loops."""
+    log_p = slow_log_probs(world, tau, masked)
+    ntp, soft_ntp, soft_ce = [], [], []
+    for t, j in world.positions():
+        num_children = int(world.valid[t, j].sum())
+        mixed = cross = 0.0
+        for v in range(num_children):
+            label = alpha * float(world.teacher[t, j, v])
+            if v == int(world.slot[t, j]):
+                label += 1 - alpha
+            mixed += label * math.exp(log_p[t][j][v])
+            cross -= label * log_p[t][j][v]
+        ntp.append(-log_p[t][j][int(world.slot[t, j])])
+        soft_ntp.append(-math.log(mixed))
+        soft_ce.append(cross)
+    return tuple(sum(losses) / len(losses) for losses in (ntp, soft_ntp, soft_ce))
+
+
+@pytest.mark.parametrize("tau", [1.0, 4.5])
+@pytest.mark.parametrize("log_probs", LOG_PROBS)
+def test_log_probs_are_the_definition(log_probs, tau: float) -> None:
+    world = World()
+    got = log_probs(world.logits, world.tokens, world.valid, tau=tau)
+    expected = slow_log_probs(world, tau, log_probs is log_probs_over_candidates)
+    torch.testing.assert_close(got, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.7, 1.0])
+@pytest.mark.parametrize("tau", [1.0, 4.5])
+@pytest.mark.parametrize("log_probs", LOG_PROBS)
+def test_losses_are_the_definition(log_probs, tau: float, alpha: float) -> None:
+    world = World(1)
+    log_p = log_probs(world.logits, world.tokens, world.valid, tau=tau)
+    labels = soft_labels(world.slot, world.teacher, alpha)
+    got = (
+        ntp_loss(log_p, world.slot, world.counted),
+        soft_ntp_loss(log_p, labels, world.counted),
+        soft_ce_loss(log_p, labels, world.counted),
+    )
+    expected = slow_losses(world, tau, log_probs is log_probs_over_candidates, alpha)
+    torch.testing.assert_close(torch.stack(got), torch.tensor(expected))
+
+
+def test_soft_labels_mix_target_and_teacher() -> None:
+    labels = soft_labels(torch.tensor([[1]]), torch.tensor([[[0.5, 0.25, 0.25]]]), 0.2)
+    torch.testing.assert_close(labels, torch.tensor([[[0.1, 0.85, 0.05]]]))
+
+
+@pytest.mark.parametrize("tau", [1.0, 4.5])
+@pytest.mark.parametrize("loss", SOFT_LOSSES)
+@pytest.mark.parametrize("log_probs", LOG_PROBS)
+def test_gradients_are_the_closed_forms(log_probs, loss, tau: float) -> None:
+    world = World(2)
+    logits = world.logits.clone().requires_grad_()
+    labels = soft_labels(world.slot, world.teacher, 0.4)
+    log_p = log_probs(logits, world.tokens, world.valid, tau=tau)
+    loss(log_p, labels, world.counted).backward()
+
+    p = log_p.detach().exp()
+    towards = labels
+    if loss is soft_ntp_loss:
+        towards = labels * p / (labels * p).sum(-1, keepdim=True)
+    expected = torch.zeros_like(logits)
+    for t, j in world.positions():
+        if log_probs is log_probs_over_vocabulary:
+            expected[t, j] = (world.logits[t, j] / tau).softmax(-1)
+        for v in range(int(world.valid[t, j].sum())):
+            if log_probs is log_probs_over_candidates:
+                expected[t, j, world.tokens[t, j, v]] += p[t, j, v]
+            expected[t, j, world.tokens[t, j, v]] -= towards[t, j, v]
+    expected /= tau * world.counted.sum()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, expected)
+
+
+@pytest.mark.parametrize("log_probs", LOG_PROBS)
+@pytest.mark.parametrize("loss", SOFT_LOSSES)
+def test_alpha_zero_is_ntp(log_probs, loss) -> None:
+    world = World(4)
+    log_p = log_probs(world.logits, world.tokens, world.valid)
+    labels = soft_labels(world.slot, world.teacher, 0.0)
+    expected = ntp_loss(log_p, world.slot, world.counted)
+    torch.testing.assert_close(loss(log_p, labels, world.counted), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", SOFT_LOSSES)
+def test_one_hot_labels_over_the_vocabulary_give_cross_entropy(loss) -> None:
+    world = World(5)
+    log_p = log_probs_over_vocabulary(world.logits, world.tokens, world.valid)
+    one_hot = F.one_hot(world.slot, CHILDREN).float()
+    target = world.tokens.gather(-1, world.slot[..., None]).squeeze(-1)
+    expected = F.cross_entropy(world.logits[world.counted], target[world.counted])
+    torch.testing.assert_close(loss(log_p, one_hot, world.counted), expected)
+
+
+@pytest.mark.parametrize("loss", SOFT_LOSSES)
+def test_alpha_one_with_all_mass_on_one_token_is_ntp_on_that_token(loss) -> None:
+    world = World(6)
+    other = world.valid.sum(-1).sub(1).clamp_min(0)
+    log_p = log_probs_over_candidates(world.logits, world.tokens, world.valid)
+    labels = soft_labels(world.slot, F.one_hot(other, CHILDREN).float(), 1.0)
+    torch.testing.assert_close(
+        loss(log_p, labels, world.counted), ntp_loss(log_p, other, world.counted)
+    )
+
+
+@pytest.mark.parametrize("loss", [ntp_loss, *SOFT_LOSSES])
+def test_a_single_child_under_the_mask_gives_neither_loss_nor_gradient(loss) -> None:
+    logits = torch.randn(1, 1, TOKENS, generator=torch.Generator().manual_seed(0))
+    logits.requires_grad_()
+    valid = torch.tensor([[[True, False]]])
+    slot, counted = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
+    log_p = log_probs_over_candidates(logits, torch.tensor([[[7, 0]]]), valid)
+    labels = slot if loss is ntp_loss else soft_labels(slot, torch.tensor([[[1.0, 0.0]]]), 0.5)
+    value = loss(log_p, labels, counted)
+    value.backward()
+    assert value == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+@given(seed=st.integers(0, 10_000), alpha=st.floats(0, 1), scale=st.floats(0.1, 20))
+@settings(deadline=None)
+def test_soft_ntp_keeps_its_bounds(seed: int, alpha: float, scale: float) -> None:
+    world = World(seed, scale)
+    labels = soft_labels(world.slot, world.teacher, alpha)
+    log_p = log_probs_over_candidates(world.logits, world.tokens, world.valid)
+    for t, j in world.positions():
+        here = (slice(t, t + 1), slice(j, j + 1))
+        soft_ntp = float(soft_ntp_loss(log_p[here], labels[here], world.counted[here]))
+        ntp = float(ntp_loss(log_p[here], world.slot[here], world.counted[here]))
+        on_target = float(labels[t, j, world.slot[t, j]])
+        assert soft_ntp >= -math.log(float(labels[t, j].max())) - 1e-4
+        if on_target > 0:
+            assert soft_ntp <= ntp - math.log(on_target) + 1e-4
+        soft_ce = float(soft_ce_loss(log_p[here], labels[here], world.counted[here]))
+        assert soft_ce >= soft_ntp - 1e-4 * (1 + soft_ce)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("loss", SOFT_LOSSES)
+@pytest.mark.parametrize("log_probs", LOG_PROBS)
+@pytest.mark.parametrize("scale", [80.0, 1e4])
+def test_extreme_logits_keep_loss_and_gradient_finite(
+    log_probs, loss, alpha: float, scale: float
+) -> None:
+    world = World(7, scale=1.0)
+    logits = (scale * world.logits).requires_grad_()
+    log_p = log_probs(logits, world.tokens, world.valid)
+    value = loss(log_p, soft_labels(world.slot, world.teacher, alpha), world.counted)
+    value.backward()
+    assert logits.grad is not None
+    assert value.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+def test_soft_ntp_counts_a_supported_token_whose_probability_underflows() -> None:
+    log_p = torch.tensor([[[0.0, -500.0, -502.0]]])
+    labels = torch.tensor([[[0.0, 0.5, 0.5]]])
+    expected = 500 - math.log(0.5 + 0.5 * math.exp(-2))
+    value = soft_ntp_loss(log_p, labels, torch.tensor([[True]]))
+    assert float(value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loss", [ntp_loss, *SOFT_LOSSES])
+@pytest.mark.parametrize("log_probs", LOG_PROBS)
+def test_positions_that_do_not_count_have_no_part(log_probs, loss) -> None:
+    world = World(8)
+    logits = world.logits.clone().requires_grad_()
+    log_p = log_probs(logits, world.tokens, world.valid)
+    labels = world.slot if loss is ntp_loss else soft_labels(world.slot, world.teacher, 0.5)
+    value = loss(log_p, labels, world.counted)
+    value.backward()
+    alone = [
+        loss(log_p[t : t + 1, j : j + 1], labels[t : t + 1, j : j + 1], torch.tensor([[True]]))
+        for t, j in world.positions()
+    ]
+    torch.testing.assert_close(value, torch.stack(alone).mean())
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert not logits.grad[~world.counted].any()
+
+
+@pytest.mark.parametrize("loss", [ntp_loss, *SOFT_LOSSES])
+def test_no_counted_position_is_zero(loss) -> None:
+    world = World(9)
+    nothing = torch.zeros_like(world.counted)
+    logits = world.logits.clone().requires_grad_()
+    log_p = log_probs_over_candidates(logits, world.tokens, world.valid)
+    labels = world.slot if loss is ntp_loss else soft_labels(world.slot, world.teacher, 0.5)
+    value = loss(log_p, labels, nothing)
+    value.backward()
+    assert value == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("log_probs", LOG_PROBS)
+def test_half_precision_logits_are_summed_in_float32(log_probs, dtype: torch.dtype) -> None:
+    world = World(10)
+    logits = world.logits.to(dtype)
+    got = log_probs(logits, world.tokens, world.valid)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, log_probs(logits.float(), world.tokens, world.valid))
+
+
+def test_token_distribution_is_softmax_summed_by_slot() -> None:
+    scores = torch.tensor([[0.0, math.log(2), math.log(5), -math.inf]])
+    p = token_distribution(scores, torch.tensor([0, 2, 0, 1]), 4)
+    torch.testing.assert_close(p, torch.tensor([[6 / 8, 0.0, 2 / 8, 0.0]]))
+
+
+def test_ragged_token_distribution_is_each_row_alone() -> None:
+    gen = torch.Generator().manual_seed(0)
+    rows = [(3, 0.0), (1, -1e4), (7, 80.0)]  # number of candidates, offset of their scores
+    scores = [offset + torch.randn(number, generator=gen) for number, offset in rows]
+    slots = [torch.randint(4, (number,), generator=gen) for number, _ in rows]
+    row_of_entry = torch.tensor(
+        [row for row, (number, _) in enumerate(rows) for _ in range(number)]
+    )
+    got = ragged_token_distribution(
+        torch.cat(scores), row_of_entry, torch.cat(slots), (3, 4), temperature=2.0
+    )
+    alone = [
+        token_distribution(score[None], slot, 4, temperature=2.0)
+        for score, slot in zip(scores, slots, strict=True)
+    ]
+    torch.testing.assert_close(got, torch.cat(alone))
