@@ -1,0 +1,1 @@
+"""Data, teachers, backbones, training, evaluation and comparisons."""

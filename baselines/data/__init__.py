@@ -1,0 +1,1 @@
+"""Data: interactions, splits, sequences and a synthetic world."""

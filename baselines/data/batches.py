@@ -1,0 +1,205 @@
+"""From sequences to padded tensors: length-grouped training batches and evaluation histories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.data.sequences import IntArray, SequenceSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histories:
+    """Left-padded item histories, oldest first.
+
+    Attributes:
+        items: int64 ``(batch, pos)``, catalogue rows; anything where ``mask`` is False.
+        mask: bool ``(batch, pos)``, True at real items; the last position is always real.
+        users: int64 ``(batch,)``, dense user numbers.
+    """
+
+    items: Tensor
+    mask: Tensor
+    users: Tensor
+
+    def last(self, length: int) -> Histories:
+        """The same histories cut to their last ``length`` items."""
+        return Histories(
+            items=self.items[:, -length:], mask=self.mask[:, -length:], users=self.users
+        )
+
+    def without_last(self) -> Histories:
+        """The same histories before their last item."""
+        return Histories(items=self.items[:, :-1], mask=self.mask[:, :-1], users=self.users)
+
+    def to(self, device: torch.device) -> Histories:
+        """The same histories on ``device``."""
+        return Histories(
+            items=self.items.to(device), mask=self.mask.to(device), users=self.users.to(device)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainBatch:
+    """Windows of sequences with the positions to learn from.
+
+    Attributes:
+        windows: Left-padded windows; each ends with a target item.
+        target_row: int64 ``(target,)``, the window each target stands in.
+        target_pos: int64 ``(target,)``, its position there; its history is what stands before it.
+        target_id: int64 ``(target,)``, the target's number in its ``SequenceSet``.
+    """
+
+    windows: Histories
+    target_row: Tensor
+    target_pos: Tensor
+    target_id: Tensor
+
+    @property
+    def target_items(self) -> Tensor:
+        """int64 ``(target,)``, catalogue rows."""
+        return self.windows.items[self.target_row, self.target_pos]
+
+    def to(self, device: torch.device) -> TrainBatch:
+        """The same batch on ``device``."""
+        return TrainBatch(
+            windows=self.windows.to(device),
+            target_row=self.target_row.to(device),
+            target_pos=self.target_pos.to(device),
+            target_id=self.target_id.to(device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Slices of sequences; the events ``first`` to ``stop - 1`` of each are its targets.
+
+    Attributes:
+        data: The sequences.
+        start: int64 ``(window,)``, first event.
+        first: int64 ``(window,)``, first event that is a target.
+        stop: int64 ``(window,)``, one past the last target.
+        first_id: int64 ``(window,)``, target id of ``first``.
+        sequence: int64 ``(window,)``.
+    """
+
+    data: SequenceSet
+    start: IntArray
+    first: IntArray
+    stop: IntArray
+    first_id: IntArray
+    sequence: IntArray
+
+    @classmethod
+    def per_target(cls, data: SequenceSet, max_history: int) -> Windows:
+        """One window a target: its last ``max_history`` items and itself."""
+        sequence, event = data.targets()
+        start = np.maximum(data.offsets[sequence], event - max_history)
+        return cls(data, start, event, event + 1, np.arange(len(event)), sequence)
+
+    @classmethod
+    def per_sequence(cls, data: SequenceSet, max_history: int) -> Windows:
+        """All targets of a sequence in one window, for models that learn from every position.
+
+        A longer sequence is cut into overlapping windows of ``max_history + 1`` events that move
+        on by half of that, so that each target stands in exactly one of them and the targets of
+        later windows still have at least half a window of history.
+        """
+        stride = max(max_history // 2, 1)
+        lengths = data.lengths
+        num_windows = 1 + np.maximum(-(-(lengths - 1 - max_history) // stride), 0)
+        sequence = np.repeat(np.arange(len(data)), num_windows)
+        turn = np.arange(len(sequence)) - (np.cumsum(num_windows) - num_windows)[sequence]
+        full = max_history + 1 + turn * stride
+        stop = np.minimum(full, lengths[sequence])
+        first = np.maximum(data.first_target[sequence], np.where(turn > 0, full - stride, 0))
+        start = np.maximum(stop - 1 - max_history, 0)
+        counts = np.maximum(lengths - data.first_target, 0)
+        first_id = (np.cumsum(counts) - counts)[sequence] + first - data.first_target[sequence]
+        begin = data.offsets[sequence]
+        keep = first < stop
+        columns = (begin + start, begin + first, begin + stop, first_id, sequence)
+        return cls(data, *(column[keep] for column in columns))
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def lengths(self) -> IntArray:
+        """int64 ``(window,)``: events of each window."""
+        return self.stop - self.start
+
+    def batch(self, chosen: IntArray) -> TrainBatch:
+        """Left-padded batch of the chosen windows."""
+        lengths = self.lengths[chosen]
+        longest = int(lengths.max())
+        offset = np.arange(longest) - (longest - lengths[:, None])  # negative in the padding
+        event = self.start[chosen, None] + np.maximum(offset, 0)
+        is_target = offset >= (self.first - self.start)[chosen, None]
+        row, pos = np.nonzero(is_target)
+        target_id = self.first_id[chosen][row] + event[row, pos] - self.first[chosen][row]
+        return TrainBatch(
+            windows=Histories(
+                items=torch.from_numpy(self.data.items[event]),
+                mask=torch.from_numpy(offset >= 0),
+                users=torch.from_numpy(self.data.users[self.sequence[chosen]]),
+            ),
+            target_row=torch.from_numpy(row),
+            target_pos=torch.from_numpy(pos),
+            target_id=torch.from_numpy(target_id),
+        )
+
+    def epoch(self, batch_events: int, rng: np.random.Generator) -> Iterator[TrainBatch]:
+        """All windows once, in shuffled batches of like length.
+
+        Windows are shuffled, then sorted by length (stable), cut into batches of about
+        ``batch_events`` events, and the batches shuffled: next to nothing is computed on padding.
+        """
+        order = rng.permutation(len(self))
+        order = order[np.argsort(self.lengths[order], kind="stable")]
+        cuts = _cuts(self.lengths[order], batch_events)
+        for index in rng.permutation(len(cuts) - 1):
+            yield self.batch(order[cuts[index] : cuts[index + 1]])
+
+    def num_batches(self, batch_events: int) -> int:
+        """Number of batches of every ``epoch``."""
+        return len(_cuts(np.sort(self.lengths), batch_events)) - 1
+
+
+def histories_of_targets(
+    data: SequenceSet, max_history: int, batch_size: int, subset: IntArray | None = None
+) -> Iterator[tuple[IntArray, Histories]]:
+    """Histories of targets, in batches of like length.
+
+    Args:
+        data: Sequences with targets.
+        max_history: Most items of a history.
+        batch_size: Histories in a batch.
+        subset: Target ids, all by default.
+
+    Yields:
+        Positions in ``subset``, int64 ``(batch,)``, and their left-padded histories. Every one
+        comes exactly once, shorter histories first.
+    """
+    windows = Windows.per_target(data, max_history)
+    ids = np.arange(len(windows)) if subset is None else subset
+    order = np.argsort(windows.lengths[ids], kind="stable")
+    for begin in range(0, len(order), batch_size):
+        positions = order[begin : begin + batch_size]
+        window = windows.batch(ids[positions]).windows
+        yield positions, window.without_last()
+
+
+def _cuts(sorted_lengths: IntArray, batch_events: int) -> list[int]:
+    cuts = [0]
+    while cuts[-1] < len(sorted_lengths):
+        begin = cuts[-1]
+        rows = max(1, batch_events // int(sorted_lengths[begin]))
+        end = min(begin + rows, len(sorted_lengths))
+        rows = max(1, batch_events // int(sorted_lengths[end - 1]))  # the longest decides
+        cuts.append(min(begin + rows, len(sorted_lengths)))
+    return cuts

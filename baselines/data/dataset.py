@@ -1,0 +1,186 @@
+"""A data set: a catalogue, its interactions, and the split that a run uses."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import polars as pl
+
+from baselines.data.interactions import Interactions, Ties
+from baselines.data.splits import Splits, given_windows, global_time, leave_one_out
+from semid.catalog import SUFFIXES, Catalog
+from semid.provenance import atomic_write
+
+Split = Literal["auto", "leave_one_out", "global_time", "windows"]
+WINDOWS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """What a run needs to know about its data.
+
+    Attributes:
+        name: The name that reports show.
+        catalog: The items.
+        splits: Training, validation and test sequences over the catalogue's rows.
+        interactions: What the splits were cut from; None where they were given as windows.
+    """
+
+    name: str
+    catalog: Catalog
+    splits: Splits
+    interactions: Interactions | None
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Everything left out on the way, by reason."""
+        read = {} if self.interactions is None else self.interactions.dropped
+        return {**read, **self.splits.dropped}
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """Sizes by which two copies of a data set can be told apart.
+
+        ``users`` counts users with interactions, or users with a training window.
+        ``test_targets_unseen_in_train`` counts test targets whose item is in no training sequence.
+        """
+        train, test = self.splits.train, self.splits.test
+        test_items = test.items[test.targets()[1]]
+        if self.interactions is None:
+            sizes = {"users": len(np.unique(train.users)), "items": len(self.catalog)}
+        else:
+            sizes = {
+                "users": len(self.interactions.user_ids),
+                "items": len(self.catalog),
+                "interactions": len(self.interactions),
+            }
+        return {
+            **sizes,
+            "train_targets": train.num_targets,
+            "valid_targets": self.splits.valid.num_targets,
+            "test_targets": test.num_targets,
+            "test_targets_unseen_in_train": int((~np.isin(test_items, train.items)).sum()),
+        }
+
+
+def load_dataset(
+    source: str | Path, *, split: Split = "auto", ties: Ties = "file", seed: int = 0
+) -> Dataset:
+    """Load a folder in the plain layout, or the synthetic world.
+
+    The plain layout is ``items.*`` (column ``item_id`` and text columns) beside either
+    ``interactions.*`` (``user_id``, ``item_id``, and ``timestamp`` or ``position``) or windows in
+    ``train*.*``, ``valid*.*``, ``test*.*`` (``history``, ``item_id``); each a parquet, CSV or
+    JSON-lines file.
+
+    Args:
+        source: The folder, or ``"synthetic"``.
+        split: ``"auto"`` is leave-one-out where there are interactions, else the given windows.
+        ties: Order of one user's events at one time, see ``Interactions.from_table``.
+        seed: Seed of shuffled ties and of the synthetic world.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If a file that the split needs is missing, or holds what cannot be used.
+    """
+    if split not in get_args(Split):
+        raise ValueError(f"split must be one of {', '.join(get_args(Split))}, got {split!r}")
+    if source == "synthetic":
+        from baselines.data.synthetic import synthetic_dataset
+
+        return synthetic_dataset(seed=seed, split=split, ties=ties)
+    folder = Path(source)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no folder {folder}; give a folder in the plain layout, or 'synthetic'"
+        )
+    catalog = Catalog.read(_only_file(folder, "items"))
+    has_windows = any(_files(folder, name) for name in WINDOWS)
+    if split == "windows" or (
+        split == "auto" and has_windows and not _files(folder, "interactions")
+    ):
+        train, valid, test = (_only_file(folder, name) for name in WINDOWS)
+        return Dataset(
+            name=folder.resolve().name,
+            catalog=catalog,
+            splits=given_windows(train, valid, test, catalog),
+            interactions=None,
+        )
+    path = _only_file(folder, "interactions")
+    interactions = Interactions.read(path, catalog, ties=ties, seed=seed)
+    return Dataset(
+        name=folder.resolve().name,
+        catalog=catalog,
+        splits=split_interactions(interactions, split),
+        interactions=interactions,
+    )
+
+
+def split_interactions(interactions: Interactions, split: Split) -> Splits:
+    """Cut interactions by the protocol of that name, with its default settings.
+
+    Raises:
+        ValueError: If the protocol needs windows, or the interactions do not fit it.
+    """
+    if split in ("auto", "leave_one_out"):
+        return leave_one_out(interactions)
+    if split == "global_time":
+        return global_time(interactions)
+    raise ValueError(
+        f"interactions can be split by leave_one_out or global_time, got {split!r}; "
+        f"windows come from files"
+    )
+
+
+def write_plain_layout(dataset: Dataset, folder: str | Path) -> None:
+    """Write ``items.parquet`` and ``interactions.parquet``, as ``load_dataset`` reads them.
+
+    Rows are in the order of the data set, so that ``ties="file"`` gives it back. The folder is made
+    where needed; other files in it stay.
+
+    Raises:
+        ValueError: If the data set has windows and no interactions.
+    """
+    interactions = dataset.interactions
+    if interactions is None:
+        raise ValueError(f"{dataset.name} has windows and no interactions to write")
+    users = pl.Series(interactions.user_ids).gather(interactions.users)
+    items = pl.Series(dataset.catalog.item_ids)
+    if interactions.times is None:
+        position = np.arange(len(interactions)) - interactions.offsets[interactions.users]
+        order = pl.Series("position", position)
+    else:
+        order = pl.Series("timestamp", interactions.times)
+    tables = {
+        "items": dataset.catalog.fields.select(items.alias("item_id"), pl.all()),
+        "interactions": pl.DataFrame(
+            [users.alias("user_id"), items.gather(interactions.items).alias("item_id"), order]
+        ),
+    }
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        buffer = io.BytesIO()
+        table.write_parquet(buffer)
+        atomic_write(Path(folder) / f"{name}.parquet", buffer.getvalue())
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    """Files of that name; failing that, files whose names begin with it."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    return [path for path in files if path.stem == name] or [
+        path for path in files if path.stem.startswith(name)
+    ]
+
+
+def _only_file(folder: Path, name: str) -> Path:
+    files = _files(folder, name)
+    if len(files) != 1:
+        found = ", ".join(path.name for path in files or sorted(folder.iterdir())) or "nothing"
+        raise ValueError(
+            f"{folder}: expected one file {name}{{{','.join(SUFFIXES)}}}, found {found}"
+        )
+    return files[0]

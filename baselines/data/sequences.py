@@ -1,0 +1,76 @@
+"""Sequences of items with their targets: the shape in which every split leaves the data room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semid.provenance import hash_arrays
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SequenceSet:
+    """Item sequences, oldest first, of which a suffix of positions are prediction targets.
+
+    Position ``p`` of sequence ``s`` is a target when ``first_target[s] <= p < length[s]``; its
+    history is what stands before it in the same sequence. One shape serves all protocols:
+    leave-one-out training (every position from the second on), held-out evaluation (the last
+    position), time splits (the positions after the cut) and given windows (the last position).
+
+    Targets are numbered sequence by sequence, position by position: the *target id*.
+
+    Attributes:
+        items: int64 ``(event,)``, catalogue rows, all sequences end to end.
+        offsets: int64 ``(sequence + 1,)``; sequence ``s`` is ``items[offsets[s]:offsets[s + 1]]``.
+        first_target: int64 ``(sequence,)``, at least 1: a target has a history.
+        users: int64 ``(sequence,)``, the dense user number of each sequence.
+    """
+
+    items: IntArray
+    offsets: IntArray
+    first_target: IntArray
+    users: IntArray
+
+    def __post_init__(self) -> None:
+        lengths = np.diff(self.offsets)
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.items) or (lengths < 0).any():
+            raise ValueError("offsets must run from 0 to the number of events without decreasing")
+        if not len(lengths) == len(self.first_target) == len(self.users):
+            raise ValueError("offsets, first_target and users must describe equally many sequences")
+        if (self.first_target < 1).any():
+            raise ValueError(
+                "first_target must be at least 1: a target without history has no past"
+            )
+
+    def __len__(self) -> int:
+        return len(self.first_target)
+
+    @property
+    def lengths(self) -> IntArray:
+        """int64 ``(sequence,)``."""
+        return np.diff(self.offsets)
+
+    @property
+    def num_targets(self) -> int:
+        """Number of prediction targets over all sequences."""
+        return int(np.maximum(self.lengths - self.first_target, 0).sum())
+
+    def targets(self) -> tuple[IntArray, IntArray]:
+        """Sequence and event of every target, in the order of target ids.
+
+        Returns:
+            Two int64 arrays ``(target,)``: the sequence number, and the event index into ``items``.
+        """
+        counts = np.maximum(self.lengths - self.first_target, 0)
+        sequence = np.repeat(np.arange(len(self)), counts)
+        first_id = np.cumsum(counts) - counts
+        within = np.arange(len(sequence)) - first_id[sequence]
+        return sequence, self.offsets[sequence] + self.first_target[sequence] + within
+
+    def content_hash(self) -> str:
+        """Hash of everything a model can see in these sequences."""
+        return hash_arrays(self.items, self.offsets, self.first_target, self.users)

@@ -1,0 +1,248 @@
+"""Splits: which positions train, which choose the model, which count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from baselines.data.interactions import Interactions
+from baselines.data.sequences import SequenceSet
+from semid.catalog import Catalog, as_ids, read_table
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Splits:
+    """Training, validation and test sequences of one protocol.
+
+    Attributes:
+        train: What models may learn from; a sequence may be too short to hold a target.
+        valid: Targets that choose the model.
+        test: Targets that are reported.
+        protocol: Name of the protocol with its settings, as reports show it.
+        dropped: How many users, events or windows the protocol left out, by reason.
+    """
+
+    train: SequenceSet
+    valid: SequenceSet
+    test: SequenceSet
+    protocol: str
+    dropped: dict[str, int]
+
+    def __post_init__(self) -> None:
+        for name in ("train", "valid", "test"):
+            if getattr(self, name).num_targets == 0:
+                raise ValueError(
+                    f"the {self.protocol} split leaves no {name} target; "
+                    f"it needs users with longer histories, or another split"
+                )
+
+    @property
+    def train_hash(self) -> str:
+        """Hash of the training interactions: what an artefact trained on them has seen."""
+        return self.train.content_hash()
+
+
+def leave_one_out(interactions: Interactions, *, min_length: int = 3) -> Splits:
+    """Each user's last item is the test target, the one before it the validation target.
+
+    Training has the items before these two, every position from the second on a target. The test
+    history contains the validation item (SASRec, arXiv:1808.09781, section IV-A). A user with fewer
+    than ``min_length`` items is in training only, with all items; with a single item, nowhere.
+
+    Raises:
+        ValueError: If ``min_length < 3``, or no user is that long.
+    """
+    if min_length < 3:
+        raise ValueError(
+            f"min_length must be at least 3 (one item each to train, valid and test), "
+            f"got {min_length}"
+        )
+    lengths = np.diff(interactions.offsets)
+    held_out = np.flatnonzero(lengths >= min_length)
+    trained = np.flatnonzero(lengths >= 2)
+    train_length = np.where(lengths >= min_length, lengths - 2, lengths)
+    return Splits(
+        train=_prefixes(interactions, trained, train_length, np.ones_like(lengths)),
+        valid=_prefixes(interactions, held_out, lengths - 1, lengths - 2),
+        test=_prefixes(interactions, held_out, lengths, lengths - 1),
+        protocol="leave_one_out",
+        dropped={
+            "users_too_short_for_evaluation": len(lengths) - len(held_out),
+            "users_too_short_for_training": len(lengths) - len(trained),
+        },
+    )
+
+
+def global_time(
+    interactions: Interactions,
+    *,
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    min_history: int = 1,
+) -> Splits:
+    """All events of all users, ordered by time, are cut into training, validation and test slices.
+
+    Training sequences end at the first cut. A validation or test target is an event of its slice;
+    its history is all that the user did before it, earlier events of the slice included. In all
+    three, an event is a target only if at least ``min_history`` events of its user come before it.
+    Events at the time of a cut are split by user number (TCA4Rec's released data share days at the
+    borders as well).
+
+    Args:
+        interactions: With times.
+        ratios: Shares of the events, which sum to 1.
+        min_history: At least 1.
+
+    Raises:
+        ValueError: If the interactions have an order but no times, a setting is out of range, or a
+            slice is left without targets.
+    """
+    if interactions.times is None:
+        raise ValueError(
+            "the global_time split needs a timestamp for each interaction, got positions, which "
+            "order one user's events only; use leave_one_out"
+        )
+    if len(ratios) != 3 or min(ratios) <= 0 or not math.isclose(sum(ratios), 1, abs_tol=1e-6):
+        raise ValueError(f"ratios must be three positive shares that sum to 1, got {ratios}")
+    if min_history < 1:
+        raise ValueError(f"min_history must be at least 1, got {min_history}")
+    num_events, num_users = len(interactions), len(interactions.user_ids)
+    rank = np.empty(num_events, dtype=np.int64)
+    rank[np.argsort(interactions.times, kind="stable")] = np.arange(num_events)
+    cuts = [round(num_events * share) for share in (ratios[0], ratios[0] + ratios[1])]
+
+    def events_before(cut: int) -> IntArray:
+        return np.bincount(interactions.users[rank < cut], minlength=num_users).astype(np.int64)
+
+    trained, validated = (events_before(cut) for cut in cuts)
+    lengths = np.diff(interactions.offsets)
+    dropped = {
+        f"{name}_targets_with_too_short_history": int(
+            np.minimum(np.maximum(min_history - start, 0), stop - start).sum()
+        )
+        for name, start, stop in (("valid", trained, validated), ("test", validated, lengths))
+    }
+
+    def slice_of(start: IntArray, stop: IntArray) -> SequenceSet:
+        first_target = np.maximum(start, min_history)
+        return _prefixes(interactions, np.flatnonzero(stop > first_target), stop, first_target)
+
+    return Splits(
+        train=_prefixes(
+            interactions, np.flatnonzero(trained), trained, np.full_like(trained, min_history)
+        ),
+        valid=slice_of(trained, validated),
+        test=slice_of(validated, lengths),
+        protocol=f"global_time {':'.join(f'{share:g}' for share in ratios)}"
+        + (f", history of at least {min_history}" if min_history > 1 else ""),
+        dropped=dropped,
+    )
+
+
+def given_windows(
+    train: str | Path, valid: str | Path, test: str | Path, catalog: Catalog
+) -> Splits:
+    """Windows that someone else has cut: each row a history and its one target.
+
+    Columns: ``history`` (a list of item ids, oldest first, of any length; in CSV written as
+    ``"1 2 3"`` or ``"[1, 2, 3]"``), ``item_id`` (the target) and, if all three files have it,
+    ``user_id``; otherwise every row is a user of its own. Items outside the catalogue are taken out
+    of histories; rows with such a target, or with no history left, are dropped; both are counted.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If a column is missing or of the wrong kind, or a file has no window left.
+    """
+    paths = {"train": train, "valid": valid, "test": test}
+    tables = {
+        name: read_table(path, required=("history", "item_id")) for name, path in paths.items()
+    }
+    users = _number_users(list(tables.values()))
+    parts: dict[str, SequenceSet] = {}
+    dropped: dict[str, int] = {}
+    for (name, table), numbers in zip(tables.items(), users, strict=True):
+        try:
+            parts[name], counts = _windows(table, numbers, catalog)
+        except ValueError as error:
+            raise ValueError(f"{paths[name]}: {error}") from None
+        dropped |= {f"{name}_{reason}": count for reason, count in counts.items()}
+    return Splits(**parts, protocol="windows", dropped=dropped)
+
+
+def _prefixes(
+    interactions: Interactions, users: IntArray, lengths: IntArray, first_target: IntArray
+) -> SequenceSet:
+    """The first ``lengths[u]`` events of each given user; lengths and targets by user number."""
+    offsets = np.concatenate(([0], np.cumsum(lengths[users]))).astype(np.int64)
+    shift = np.repeat(interactions.offsets[users] - offsets[:-1], lengths[users])
+    return SequenceSet(
+        items=interactions.items[np.arange(offsets[-1]) + shift],
+        offsets=offsets,
+        first_target=first_target[users],
+        users=users,
+    )
+
+
+def _number_users(tables: Sequence[pl.DataFrame]) -> list[IntArray]:
+    """Dense user numbers over all tables: by sorted id, or one a row where ids are absent."""
+    if all("user_id" in table.columns for table in tables):
+        ids = [as_ids(table["user_id"]) for table in tables]
+        if len({series.dtype for series in ids}) > 1:
+            ids = [series.cast(pl.String) for series in ids]
+        numbers = pl.concat(ids).rank("dense").cast(pl.Int64).fill_null(0).to_numpy() - 1
+    else:
+        numbers = np.arange(sum(table.height for table in tables))
+    return np.split(numbers, np.cumsum([table.height for table in tables])[:-1])
+
+
+def _windows(
+    table: pl.DataFrame, users: IntArray, catalog: Catalog
+) -> tuple[SequenceSet, dict[str, int]]:
+    history = _as_lists(table["history"])
+    window = np.repeat(np.arange(table.height), history.list.len().fill_null(0).to_numpy())
+    past = catalog.find(history.filter(history.list.len() > 0).explode())
+    target = catalog.find(table["item_id"])
+
+    missing = (history.is_null() | table["item_id"].is_null()).to_numpy() | (users < 0)
+    unknown = ~missing & (target < 0)
+    known_past = np.bincount(window[past >= 0], minlength=table.height)
+    empty = ~missing & ~unknown & (known_past == 0)
+    kept = ~(missing | unknown | empty)
+    if not kept.any():
+        raise ValueError(
+            f"no window left of {table.height}: {missing.sum()} have a missing value, "
+            f"{unknown.sum()} a target and {empty.sum()} a history outside the catalogue"
+        )
+
+    in_kept = (past >= 0) & kept[window]
+    event_window = np.concatenate([window[in_kept], np.flatnonzero(kept)])
+    events = np.concatenate([past[in_kept], target[kept]])
+    lengths = known_past[kept] + 1
+    sequences = SequenceSet(
+        items=events[np.argsort(event_window, kind="stable")],
+        offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+        first_target=(lengths - 1).astype(np.int64),
+        users=users[kept],
+    )
+    return sequences, {
+        "windows_with_missing_values": int(missing.sum()),
+        "windows_with_unknown_target": int(unknown.sum()),
+        "windows_without_history": int(empty.sum()),
+        "unknown_history_items": int(((past < 0) & ~missing[window]).sum()),
+    }
+
+
+def _as_lists(column: pl.Series) -> pl.Series:
+    """A column of lists; text such as ``"[1, 2, 3]"`` or ``"1 2 3"`` is taken apart."""
+    if column.dtype == pl.String:
+        return column.str.extract_all(r"[^\s,\[\]'\"]+")
+    if isinstance(column.dtype, pl.List):
+        return column
+    raise ValueError(f"column {column.name!r} must hold lists of item ids, got {column.dtype}")

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baselines.data.interactions import Interactions
+from baselines.data.sequences import SequenceSet
+from baselines.data.splits import Splits, given_windows, global_time, leave_one_out
+from semid.catalog import Catalog
+
+CATALOG = Catalog(item_ids=list(range(10)), fields=pl.DataFrame())
+
+
+def interactions_of(*users: list[int], times: list[list[int]] | None = None) -> Interactions:
+    """Users with the given items, at the given times or else in that order only."""
+    rows = [
+        {"user_id": user, "item_id": item, "position" if times is None else "timestamp": time}
+        for user, items in enumerate(users)
+        for item, time in zip(
+            items, range(len(items)) if times is None else times[user], strict=True
+        )
+    ]
+    return Interactions.from_table(pl.DataFrame(rows), CATALOG)
+
+
+def targets(sequences: SequenceSet) -> Iterator[tuple[int, list[int], int]]:
+    """User, history and target item of each target."""
+    for number, event in zip(*sequences.targets(), strict=True):
+        start = sequences.offsets[number]
+        yield (
+            int(sequences.users[number]),
+            sequences.items[start:event].tolist(),
+            int(sequences.items[event]),
+        )
+
+
+def test_leave_one_out_holds_the_last_two_items_out() -> None:
+    splits = leave_one_out(interactions_of([1, 2, 3, 4, 5], [6, 7, 8], [9, 0], [3]))
+    assert list(targets(splits.train)) == [(0, [1], 2), (0, [1, 2], 3), (2, [9], 0)]
+    assert list(targets(splits.valid)) == [(0, [1, 2, 3], 4), (1, [6], 7)]
+    assert list(targets(splits.test)) == [(0, [1, 2, 3, 4], 5), (1, [6, 7], 8)]
+    assert splits.train.users.tolist() == [0, 1, 2]
+    assert splits.dropped == {
+        "users_too_short_for_evaluation": 2,
+        "users_too_short_for_training": 1,
+    }
+    assert splits.protocol == "leave_one_out"
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=6))
+def test_leave_one_out_is_its_definition(users: list[list[int]]) -> None:
+    users = [*users, [1, 2, 3, 4]]
+    splits = leave_one_out(interactions_of(*users), min_length=4)
+    held = [(user, items) for user, items in enumerate(users) if len(items) >= 4]
+    assert list(targets(splits.test)) == [(user, items[:-1], items[-1]) for user, items in held]
+    assert list(targets(splits.valid)) == [(user, items[:-2], items[-2]) for user, items in held]
+    kept = {user: items[:-2] if len(items) >= 4 else items for user, items in enumerate(users)}
+    assert list(targets(splits.train)) == [
+        (user, items[:pos], items[pos])
+        for user, items in kept.items()
+        for pos in range(1, len(items))
+    ]
+
+
+def test_leave_one_out_needs_users_with_three_items() -> None:
+    with pytest.raises(ValueError, match=r"min_length must be at least 3 .* got 2"):
+        leave_one_out(interactions_of([1, 2, 3]), min_length=2)
+    with pytest.raises(ValueError, match="leave_one_out split leaves no valid target"):
+        leave_one_out(interactions_of([1, 2]))
+
+
+EVENTS = st.lists(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12)), min_size=1, max_size=10),
+    min_size=3,
+    max_size=6,
+)
+
+
+@given(EVENTS, st.integers(1, 3))
+def test_global_time_is_its_definition(
+    users: list[list[tuple[int, int]]], min_history: int
+) -> None:
+    users = [sorted(events, key=lambda event: event[1]) for events in users]
+    everything = sorted(
+        (
+            (time, user, pos)
+            for user, events in enumerate(users)
+            for pos, (_, time) in enumerate(events)
+        ),
+    )
+    cuts = [round(0.5 * len(everything)), round(0.75 * len(everything))]
+    expected: dict[str, list[tuple[int, list[int], int]]] = {"train": [], "valid": [], "test": []}
+    dropped = {"valid_targets_with_too_short_history": 0, "test_targets_with_too_short_history": 0}
+    for rank, (_, user, pos) in enumerate(everything):
+        part = "train" if rank < cuts[0] else "valid" if rank < cuts[1] else "test"
+        items = [item for item, _ in users[user]]
+        if pos >= min_history:
+            expected[part].append((user, items[:pos], items[pos]))
+        elif part != "train":
+            dropped[f"{part}_targets_with_too_short_history"] += 1
+
+    world = interactions_of(
+        *([item for item, _ in events] for events in users),
+        times=[[time for _, time in events] for events in users],
+    )
+    if not all(expected.values()):
+        with pytest.raises(ValueError, match="split leaves no"):
+            global_time(world, ratios=(0.5, 0.25, 0.25), min_history=min_history)
+        return
+    splits = global_time(world, ratios=(0.5, 0.25, 0.25), min_history=min_history)
+    for part, found in expected.items():
+        assert list(targets(getattr(splits, part))) == sorted(
+            found, key=lambda t: (t[0], len(t[1]))
+        )
+    assert splits.dropped == dropped
+    assert len(splits.train.items) == cuts[0]
+
+
+def test_global_time_names_its_settings() -> None:
+    world = interactions_of(list(range(10)), times=[list(range(10))])
+    assert global_time(world).protocol == "global_time 0.8:0.1:0.1"
+    splits = global_time(world, ratios=(0.6, 0.2, 0.2), min_history=2)
+    assert splits.protocol == "global_time 0.6:0.2:0.2, history of at least 2"
+
+
+def test_global_time_needs_times_and_sound_settings() -> None:
+    with pytest.raises(ValueError, match="needs a timestamp for each interaction, got positions"):
+        global_time(interactions_of([1, 2, 3]))
+    world = interactions_of([1, 2, 3], times=[[1, 2, 3]])
+    for ratios in [(0.8, 0.1, 0.2), (1.1, -0.2, 0.1), (0.9, 0.1)]:
+        with pytest.raises(ValueError, match="three positive shares that sum to 1"):
+            global_time(world, ratios=ratios)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="min_history must be at least 1, got 0"):
+        global_time(world, min_history=0)
+
+
+def window_files(folder: Path, **tables: pl.DataFrame) -> list[Path]:
+    paths = []
+    for name in ("train", "valid", "test"):
+        paths.append(folder / f"{name}.parquet")
+        tables[name].write_parquet(paths[-1])
+    return paths
+
+
+def windows(*rows: tuple[object, ...]) -> pl.DataFrame:
+    names = ["history", "item_id", "user_id"][: len(rows[0])]
+    return pl.DataFrame(list(rows), schema=names, orient="row")
+
+
+def split_windows(folder: Path, **tables: pl.DataFrame) -> Splits:
+    return given_windows(*window_files(folder, **tables), CATALOG)
+
+
+def test_each_window_has_one_target(tmp_path: Path) -> None:
+    splits = split_windows(
+        tmp_path,
+        train=windows(([1, 2], 3, "b"), ([4], 5, "a")),
+        valid=windows(([1, 2, 3], 4, "b")),
+        test=windows(([6], 6, "c")),
+    )
+    assert list(targets(splits.train)) == [(1, [1, 2], 3), (0, [4], 5)]
+    assert list(targets(splits.valid)) == [(1, [1, 2, 3], 4)]
+    assert list(targets(splits.test)) == [(2, [6], 6)]
+    assert splits.protocol == "windows"
+    assert not any(splits.dropped.values())
+
+
+def test_without_user_ids_each_window_is_a_user(tmp_path: Path) -> None:
+    rows = windows(([1], 2), ([1], 2))
+    splits = split_windows(tmp_path, train=rows, valid=rows, test=rows)
+    parts = (splits.train, splits.valid, splits.test)
+    assert [part.users.tolist() for part in parts] == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_what_windows_lose_is_counted(tmp_path: Path) -> None:
+    good = windows(([1], 2, 7))
+    splits = split_windows(
+        tmp_path,
+        train=windows(
+            ([1, 77, 2], 3, 7),
+            ([88], 3, 7),
+            ([], 3, 7),
+            ([1, 99], 66, 7),
+            (None, 3, 7),
+            ([1], None, 7),
+            ([1], 3, None),
+        ),
+        valid=good,
+        test=good,
+    )
+    assert list(targets(splits.train)) == [(0, [1, 2], 3)]
+    assert {k: v for k, v in splits.dropped.items() if k.startswith("train")} == {
+        "train_windows_with_missing_values": 3,
+        "train_windows_with_unknown_target": 1,
+        "train_windows_without_history": 2,
+        "train_unknown_history_items": 3,
+    }
+
+
+def test_user_ids_of_two_kinds_meet_as_text(tmp_path: Path) -> None:
+    number, text = windows(([1], 2, 7)), windows(([1], 2, "7"))
+    splits = split_windows(tmp_path, train=number, valid=text, test=number)
+    assert splits.train.users.tolist() == splits.valid.users.tolist() == [0]
+
+
+@pytest.mark.parametrize("history", ["1 2 3", "[1, 2, 3]", "['1', '2', '3']"])
+def test_histories_in_csv_are_lists_in_text(history: str, tmp_path: Path) -> None:
+    path = tmp_path / "windows.csv"
+    path.write_text(f'history,item_id\n"{history}",4\n')
+    splits = given_windows(path, path, path, CATALOG)
+    assert list(targets(splits.train)) == [(0, [1, 2, 3], 4)]
+
+
+def test_bad_windows_give_one_clear_line(tmp_path: Path) -> None:
+    good = windows(([1], 2))
+    for bad, message in [
+        (good.drop("history"), r"train.parquet has no column history; its columns are item_id"),
+        (windows(([1], 77)), r"train.parquet: no window left of 1: .* 1 a target"),
+        (windows((1, 2)), r"column 'history' must hold lists of item ids, got Int64"),
+        (windows((["a"], 2)), r"item ids are whole numbers, got 'a' in 'history'"),
+    ]:
+        with pytest.raises(ValueError, match=message) as caught:
+            split_windows(tmp_path, train=bad, valid=good, test=good)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        given_windows(tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "c.csv", CATALOG)
+
+
+def test_the_training_hash_sees_training_only() -> None:
+    base = leave_one_out(interactions_of([1, 2, 3, 4, 5]))
+    other_test = leave_one_out(interactions_of([1, 2, 3, 4, 9]))
+    other_train = leave_one_out(interactions_of([1, 9, 3, 4, 5]))
+    assert base.train_hash == other_test.train_hash != other_train.train_hash
+    assert np.array_equal(base.train.items, [1, 2, 3])
