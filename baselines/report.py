@@ -1,0 +1,159 @@
+"""A comparison on paper and on the console: the same cells, as Markdown or as a rich table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from baselines.comparison import ArmRow, Comparison, Difference, Estimate
+
+HEADLINES = ("R@10", "N@10")
+"""What stands on the console; the page has every metric of the rows, the JSON everything."""
+
+NOTHING = "—"
+
+
+def comparison_table(comparison: Comparison, *, policy: str) -> Table:
+    """One line an arm: headline metrics, gain over each reference, consistency and cost.
+
+    The gains are those of the last headline metric. Teachers are set in bold, so that no arm is
+    read without them.
+
+    Raises:
+        ValueError: If the records were not evaluated under ``policy``.
+    """
+    if policy not in comparison.policies:
+        known = ", ".join(comparison.policies)
+        raise ValueError(f"policy must be one of {known}, got {policy!r}")
+    metrics = _headlines(comparison)
+    table = Table(
+        title=f"Seen items {policy}",
+        caption=_method(comparison),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        show_lines=True,
+    )
+    table.add_column("arm\nseeds", overflow="fold")
+    gains = [f"{metrics[-1]} minus\n{escape(reference)}" for reference in comparison.references]
+    for name in (*metrics, *gains, "top-1 =\nteacher", "size\ntime"):
+        table.add_column(name, justify="right")
+    for row in comparison.rows:
+        cells = [
+            _gain(comparison, row.arm, to, policy, metrics[-1]) for to in comparison.references
+        ]
+        arm, *figures = (cell.replace(" ± ", "\n± ") for cell in _result(row, policy, metrics))
+        seeds, agreement, _, time = _cost(row)
+        table.add_row(
+            f"{escape(arm)}\n{seeds} seed{'' if seeds == '1' else 's'}",
+            *figures,
+            *map(escape, cells),
+            agreement.replace(" ± ", "\n± "),
+            f"{row.parameters / 1e6:.2f} M\n{time}",
+            style="bold" if row.role == "teacher" else None,
+        )
+    return table
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Markdown: settings, then results and gains under each seen-item policy."""
+    names = comparison.metric_names
+    parts = ["# Comparison"]
+    if comparison.settings:
+        facts = [(key, _inline(value)) for key, value in comparison.settings.items()]
+        parts.append(_markdown(("setting", "value"), facts))
+    for policy in comparison.policies:
+        parts.append(f"## Seen items {policy}")
+        header = ("arm", *names, "seeds", "top-1 = teacher", "parameters", "training")
+        lines = [(*_result(row, policy, names), *_cost(row)) for row in comparison.rows]
+        parts.append(_markdown(header, lines))
+        gains = [
+            _gain_cells(found)
+            for found in comparison.differences
+            if found.policy == policy and found.metric in _headlines(comparison)
+        ]
+        if gains:
+            header = ("arm", "minus", "metric", "difference", "relative", "interval", "p", "Holm p")
+            parts.append(_markdown(header, gains))
+    parts.append(f"Mean ± standard deviation over seeds, {NOTHING} for none. {_method(comparison)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _headlines(comparison: Comparison) -> tuple[str, ...]:
+    names = comparison.metric_names
+    return tuple(name for name in HEADLINES if name in names) or names[:2]
+
+
+def _method(comparison: Comparison) -> str:
+    facts = comparison.statistics
+    return (
+        f"Differences: {facts['confidence']:.0%} {facts['interval']} ({facts['users']} users, "
+        f"{facts['resamples']} resamples); p: {facts['test']}, {facts['correction']}."
+    )
+
+
+def _result(row: ArmRow, policy: str, metrics: Sequence[str]) -> tuple[str, ...]:
+    return (row.arm, *(_estimate(row.metrics[policy][metric]) for metric in metrics))
+
+
+def _cost(row: ArmRow) -> tuple[str, ...]:
+    agreement = _estimate(row.consistency) if row.consistency else NOTHING
+    return str(len(row.seeds)), agreement, f"{row.parameters:,}", _duration(row.train_seconds)
+
+
+def _estimate(value: Estimate) -> str:
+    sd = NOTHING if value.sd is None else _figure(value.sd)
+    return f"{_figure(value.mean)} ± {sd}"
+
+
+def _gain(comparison: Comparison, arm: str, reference: str, policy: str, metric: str) -> str:
+    try:
+        found = comparison.difference(arm, reference, policy=policy, metric=metric)
+    except KeyError:
+        return NOTHING
+    return f"{_signed(found.mean)} p {found.p_holm:.3f}\n{_interval(found)}"
+
+
+def _gain_cells(found: Difference) -> tuple[str, ...]:
+    relative = NOTHING if found.relative is None else f"{found.relative:+.1f} %"
+    return (
+        found.arm,
+        found.reference,
+        found.metric,
+        _signed(found.mean),
+        relative,
+        _interval(found),
+        f"{found.p:.4f}",
+        f"{found.p_holm:.4f}",
+    )
+
+
+def _interval(found: Difference) -> str:
+    return f"[{_signed(found.low)}, {_signed(found.high)}]"
+
+
+def _figure(value: float) -> str:
+    """Four decimals without the leading zero, as the field prints metrics: ``.0453``."""
+    text = f"{value:.4f}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def _signed(value: float) -> str:
+    return ("-" if round(value, 4) < 0 else "+") + _figure(abs(value))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _inline(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in (header, *lines)]
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (cells[0], rule, *cells[1:]))

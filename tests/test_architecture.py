@@ -1,0 +1,149 @@
+"""The floors of the house: who may import whom, what stays out, and what loads late."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = ("semid", "tca", "baselines")  # a floor imports only from the floors before it
+HEAVY = (
+    "transformers",
+    "sklearn",
+    "faiss",
+    "sentence_transformers",
+    "polars",
+    "scipy",
+    "matplotlib",
+)
+PICKLING_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for floor in FLOORS
+    for path in sorted((ROOT / floor).rglob("*.py"))
+}
+
+
+def imported_names(tree: ast.AST, package: str) -> Iterator[str]:
+    """Every imported name in full (``semid.trie.CodeTrie``), wherever in the file it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            parts = (above if node.level else []) + ([node.module] if node.module else [])
+            yield from (".".join([*parts, alias.name]) for alias in node.names)
+
+
+def imports_of(module: str) -> set[str]:
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return set(imported_names(ast.parse(path.read_text(encoding="utf-8")), package))
+
+
+def is_within(name: str, module: str) -> bool:
+    return name == module or name.startswith(module + ".")
+
+
+def pickling(tree: ast.AST) -> Iterator[str]:
+    """Whatever would read or write a pickle."""
+    for name in imported_names(tree, ""):
+        if name.split(".")[0] in PICKLING_MODULES or name in {"torch.save", "torch.load"}:
+            yield name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in {"save", "load"}:
+            if isinstance(node.value, ast.Name) and node.value.id == "torch":
+                yield f"torch.{node.attr}"
+        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            yield from ["allow_pickle"] if ast.unparse(node.value) != "False" else []
+
+
+def prints(tree: ast.AST) -> bool:
+    return any(
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        for node in ast.walk(tree)
+    )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_floor_imports_only_from_the_floors_below_it(module: str) -> None:
+    above = FLOORS[FLOORS.index(module.split(".")[0]) + 1 :]
+    bad = {name for name in imports_of(module) for floor in above if is_within(name, floor)}
+    assert not bad, f"{module} imports {sorted(bad)} from a floor above it"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if is_within(name, "tca")])
+def test_tca_takes_only_the_trie_from_semid(module: str) -> None:
+    ours = {name for name in imports_of(module) if is_within(name, "semid")}
+    bad = {name for name in ours if not is_within(name, "semid.trie")}
+    assert not bad, f"{module} imports {sorted(bad)}: only semid.trie is open to tca"
+
+
+def test_the_equations_take_plain_tensors_and_nothing_of_ours() -> None:
+    bad = {name for name in imports_of("tca.functional") for f in FLOORS if is_within(name, f)}
+    assert not bad
+
+
+SCRIPTS = [p for p in sorted((ROOT / "scripts").glob("*.py")) if not p.name.startswith("bench_")]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_takes_only_the_command_line_unless_it_measures_speed(script: Path) -> None:
+    names = set(imported_names(ast.parse(script.read_text(encoding="utf-8")), ""))
+    ours = {name for name in names for floor in FLOORS if is_within(name, floor)}
+    assert all(is_within(name, "baselines.cli") for name in ours), sorted(ours)
+
+
+@pytest.mark.parametrize("package", ["semid", "tca"])
+def test_import_loads_nothing_heavy(package: str) -> None:
+    code = f"import sys, {package}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    fresh = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert fresh.stdout.split() == [], f"import {package} loads {fresh.stdout.strip()}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_pickled(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    found = sorted(set(pickling(tree)))
+    assert not found, f"{module} uses {found}: write safetensors, parquet, npy or JSON"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("cli")])
+def test_only_the_command_line_prints(module: str) -> None:
+    assert not prints(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("import semid.trie as t, torch", {"semid.trie", "torch"}),
+        ("from semid.trie import CodeTrie", {"semid.trie.CodeTrie"}),
+        ("def f():\n    from . import trie", {"pkg.sub.trie"}),
+        ("from ..other import x as y", {"pkg.other.x"}),
+    ],
+)
+def test_the_reader_of_imports_sees_them_all(source: str, names: set[str]) -> None:
+    assert set(imported_names(ast.parse(source), "pkg.sub")) == names
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import dump",
+        "import torch\ntorch.save(1, 'x')",
+        "from torch import load",
+        "np.load(path, allow_pickle=True)",
+    ],
+)
+def test_the_reader_of_pickles_sees_them_all(source: str) -> None:
+    assert list(pickling(ast.parse(source)))
+    assert not list(pickling(ast.parse("np.load(path, allow_pickle=False)")))
