@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -129,10 +130,10 @@ class CodeTrie:
         """int64 ``(item,)``: the leaf of each catalogue row."""
         return self.path_nodes[:, -1]
 
-    @property
+    @cached_property
     def max_children(self) -> int:
         """Largest number of children of any node."""
-        return int(self.num_children(torch.arange(self.num_nodes, device=self.device)).max())
+        return int(self.first_child.diff().max())
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,344 @@
+"""Item embeddings: from text by an encoder, or from an array that exists already."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semid.provenance import (
+    Provenance,
+    atomic_dir,
+    hash_arrays,
+    hash_file,
+    hash_ids,
+    hash_json,
+    require_same,
+)
+
+if TYPE_CHECKING:
+    from semid.catalog import Catalog
+
+__all__ = [
+    "Embeddings",
+    "LsaEncoder",
+    "SentenceTransformerEncoder",
+    "TextEncoder",
+    "embed_catalog",
+]
+
+logger = logging.getLogger(__name__)
+
+_VECTORS = "vectors.npy"
+
+FloatArray = NDArray[np.float32]
+
+
+class TextEncoder(Protocol):
+    """Anything that turns texts into vectors."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Everything that the vectors depend on, as JSON values; part of the cache's key."""
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """One finite float32 row for each text, ``(item, dim)``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LsaEncoder:
+    """Latent semantic analysis: TF-IDF of words and letters, truncated SVD, rows of length 1.
+
+    Needs no download and no GPU. The texts it encodes are also what it learns from, so a vector
+    means something only beside the others of the same call.
+
+    Attributes:
+        dim: Width of the vectors; fewer where there are fewer texts or terms.
+        seed: Of the randomised SVD.
+    """
+
+    dim: int = 128
+    seed: int = 0
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Encoder name and settings."""
+        return {"encoder": "lsa", **asdict(self)}
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """Encode texts; those without any term become rows of zeros.
+
+        Terms are words and pairs of them, and 3 to 5 letters within a word. The sign of each
+        dimension is fixed, so equal texts in equal order give equal vectors.
+
+        Raises:
+            ValueError: If no text holds a word.
+        """
+        from scipy.sparse import hstack
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.preprocessing import normalize
+        from sklearn.utils.extmath import randomized_svd
+
+        words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\b\w+\b", sublinear_tf=True)
+        letters = TfidfVectorizer(ngram_range=(3, 5), analyzer="char_wb", sublinear_tf=True)
+        try:
+            terms = hstack([words.fit_transform(texts), letters.fit_transform(texts)], "csr")
+        except ValueError as error:
+            raise ValueError(
+                f"expected texts with words, got {len(texts)} texts without any. "
+                "Choose a template whose fields are filled."
+            ) from error
+        width = min(self.dim, *terms.shape)
+        left, strengths, right = randomized_svd(terms, width, random_state=self.seed)
+        strongest = np.abs(right).argmax(axis=1)
+        signs = np.sign(right[np.arange(width), strongest])
+        return np.asarray(normalize(left * strengths * signs), dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceTransformerEncoder:
+    """A sentence-transformers model, by its name on the hub or a local folder.
+
+    Attributes:
+        name_or_path: Such as ``"sentence-transformers/sentence-t5-base"`` (TIGER's encoder,
+            arXiv:2305.05065, section 4.1), or a folder.
+        revision: Commit or tag of a model on the hub; None for its latest.
+        batch_size: Texts encoded at once.
+        device: Such as ``"cpu"`` or ``"cuda"``; None lets the library choose.
+    """
+
+    name_or_path: str
+    revision: str | None = None
+    batch_size: int = 64
+    device: str | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Encoder name, model and revision; for a local folder, the hash of its files instead."""
+        config = {"encoder": "sentence-transformers", "model": self.name_or_path}
+        folder = Path(self.name_or_path)
+        if not folder.is_dir():
+            return {**config, "revision": self.revision}
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        hashes = {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
+        return {**config, "files": hash_json(hashes)}
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """Encode texts with the model's own pooling and normalisation.
+
+        Raises:
+            OSError: If there is no such model, or it cannot be reached.
+        """
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(self.name_or_path, revision=self.revision, device=self.device)
+        vectors = model.encode(
+            list(texts), batch_size=self.batch_size, convert_to_numpy=True, show_progress_bar=False
+        )
+        return np.asarray(vectors, dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embeddings:
+    """Item vectors in the row order of one catalogue.
+
+    Attributes:
+        vectors: Finite float32 ``(item, dim)``.
+        items: `Catalog.order_hash` of the catalogue whose rows these are.
+        provenance: Their lineage, with the encoder and the text template where there were any.
+    """
+
+    vectors: FloatArray
+    items: str
+    provenance: Provenance
+
+    @classmethod
+    def of(
+        cls,
+        vectors: NDArray[Any],
+        catalog: Catalog,
+        *,
+        inputs: dict[str, str] | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> Embeddings:
+        """Check vectors that stand in catalogue order, and hash them.
+
+        Raises:
+            ValueError: If they are no finite matrix of numbers with a row for each item.
+        """
+        vectors = _checked(vectors, len(catalog), "items of the catalogue")
+        provenance = Provenance(
+            kind="embeddings",
+            content=hash_arrays(vectors),
+            items=catalog.order_hash,
+            inputs=inputs or {},
+            config=config or {},
+        )
+        return cls(vectors=vectors, items=catalog.order_hash, provenance=provenance)
+
+    @classmethod
+    def from_array(
+        cls,
+        source: str | os.PathLike[str] | NDArray[Any],
+        catalog: Catalog,
+        ids: str | os.PathLike[str] | Sequence[str] | Sequence[int] | None = None,
+    ) -> Embeddings:
+        """Embeddings that exist already.
+
+        Args:
+            source: A ``.npy`` file or an array, ``(item, dim)`` of any float or integer type.
+            catalog: The items. Rows of ``source`` whose item it does not hold are left out.
+            ids: The item of each row: a sequence, or a file of them (``.json`` list, ``.npy``, or
+                text with one a line). None if the rows stand in catalogue order already.
+
+        Raises:
+            FileNotFoundError: If a file does not exist.
+            ValueError: If the array is no finite matrix, if its rows are not as many as the ids
+                or items, if ids repeat, or if an item of the catalogue has no row.
+        """
+        given = source if isinstance(source, np.ndarray) else _load_npy(Path(source))
+        inputs = {"array": hash_arrays(given)}
+        if ids is None:
+            return cls.of(given, catalog, inputs=inputs, config={"encoder": "array"})
+        named = _read_ids(Path(ids)) if isinstance(ids, (str, os.PathLike)) else list(ids)
+        vectors = _checked(given, len(named), "ids")
+        row_of = {str(item): row for row, item in enumerate(named)}
+        if len(row_of) != len(named):
+            raise ValueError(
+                f"expected unique ids of the embeddings, got {len(named)} with {len(row_of)} "
+                "distinct. Keep one row for each item."
+            )
+        wanted = [str(item) for item in catalog.item_ids]
+        if missing := [item for item in wanted if item not in row_of]:
+            raise ValueError(
+                f"expected embeddings of all {len(wanted)} items of the catalogue, got none for "
+                f"{len(missing)} (such as {missing[0]!r}). Embed those, or leave them out."
+            )
+        return cls.of(
+            vectors[[row_of[item] for item in wanted]],
+            catalog,
+            inputs={**inputs, "ids": hash_ids([str(item) for item in named])},
+            config={"encoder": "array"},
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``vectors.npy`` and the provenance, atomically."""
+        with atomic_dir(folder) as filling:
+            np.save(filling / _VECTORS, self.vectors, allow_pickle=False)
+            self.provenance.write(filling)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Embeddings:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder is not a whole artefact.
+            ProvenanceError: If its content is not what was saved.
+        """
+        provenance = Provenance.read(folder)
+        vectors = _load_npy(Path(folder) / _VECTORS)
+        require_same(
+            f"content of the embeddings in {folder}",
+            provenance.content,
+            hash_arrays(vectors),
+            what_to_do="The file was changed after it was saved; embed the catalogue again.",
+        )
+        return cls(vectors=vectors, items=provenance.items or "", provenance=provenance)
+
+
+def embed_catalog(
+    catalog: Catalog,
+    encoder: TextEncoder,
+    *,
+    template: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Embeddings:
+    """Embed the text of each item.
+
+    Args:
+        catalog: The items.
+        encoder: Turns texts into vectors.
+        template: As in `Catalog.texts`; None for the catalogue's default. Recorded either way.
+        cache_dir: Folder where vectors are kept under the hash of texts and encoder; the same
+            texts are not encoded twice. None to keep none.
+
+    Raises:
+        ValueError: If the catalogue has no text or the template does not fit it, or if the encoder
+            returns anything but one finite row for each item.
+    """
+    template = catalog.default_template() if template is None else template
+    texts = catalog.texts(template)
+    inputs = {"texts": hash_ids(texts)}
+    config = {**encoder.config, "template": template}
+    cached = Path(cache_dir) / hash_json([inputs, encoder.config]) if cache_dir else None
+    if cached and (vectors := _from_cache(cached)) is not None:
+        return Embeddings.of(vectors, catalog, inputs=inputs, config=config)
+    logger.info("embedding %d items with %s", len(texts), encoder.config)
+    embeddings = Embeddings.of(encoder.encode(texts), catalog, inputs=inputs, config=config)
+    if cached:
+        embeddings.save(cached)
+    return embeddings
+
+
+def _from_cache(folder: Path) -> FloatArray | None:
+    try:
+        return Embeddings.load(folder).vectors
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        logger.warning("embedding again, as the cache cannot be used: %s", error)
+        return None
+
+
+def _checked(vectors: NDArray[Any], num_rows: int, rows: str) -> FloatArray:
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.shape[1] == 0:
+        raise ValueError(
+            f"expected embeddings (item, dim) of numbers, got {vectors.dtype} {vectors.shape}. "
+            "Save one vector for each item as a matrix."
+        )
+    if len(vectors) != num_rows:
+        raise ValueError(
+            f"expected embeddings for {num_rows} {rows}, got {len(vectors)} rows. "
+            "Is there a padding row, or is it the file of another catalogue?"
+        )
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"expected finite embeddings, got NaN or infinity in {len(wrong)} rows, first in row "
+            f"{wrong[0]}. Embed those items again, or leave them out."
+        )
+    return vectors
+
+
+def _load_npy(path: Path) -> NDArray[Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a .npy file of vectors, got {path}, which is not there.")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(
+            f"expected a .npy file of numbers, got {path} ({error}). Write it with numpy.save."
+        ) from error
+    if not isinstance(loaded, np.ndarray):
+        raise ValueError(f"expected one array, got the archive {path}. Write it with numpy.save.")
+    return loaded
+
+
+def _read_ids(path: Path) -> list[Any]:
+    if path.suffix == ".npy":
+        return list(_load_npy(path).tolist())
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".json":
+        return text.splitlines()
+    ids = json.loads(text)
+    if not isinstance(ids, list):
+        raise ValueError(f"expected a JSON list of ids in {path}, got a {type(ids).__name__}.")
+    return ids

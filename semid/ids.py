@@ -1,0 +1,334 @@
+"""SemanticIds: the table of item ids and codes that leaves the build."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from semid.collisions import resolve_collisions
+from semid.provenance import (
+    Provenance,
+    ProvenanceError,
+    atomic_dir,
+    hash_arrays,
+    hash_file,
+    hash_ids,
+    hash_json,
+    require_same,
+)
+from semid.tokenizers.base import check_codes
+
+if TYPE_CHECKING:
+    from semid.catalog import Catalog
+
+__all__ = ["SemanticIds", "read_codes_file"]
+
+logger = logging.getLogger(__name__)
+
+_TABLE = "semantic_ids.parquet"
+_CONFIG = "config.json"
+_LAST_NUMBER = re.compile(r"(?:^|_)(\d+)\W*$")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SemanticIds:
+    """The codes of every item of a catalogue.
+
+    Make one with `SemanticIds.of`, `read_codes_file` or `semid.build.build_semantic_ids`.
+
+    Attributes:
+        item_ids: The items' own ids, one for each row; unique, all strings or all integers.
+        codes: int64 ``(item, level)`` on the CPU, level ``l`` in ``[0, sizes[l])``.
+        sizes: Number of codes of each level.
+        scheme: What made the codes, such as ``"rqkmeans"`` or ``"file:codes.json"``.
+        provenance: Its lineage; ``provenance.items`` is the hash of ``item_ids``.
+    """
+
+    item_ids: list[str] | list[int]
+    codes: Tensor
+    sizes: tuple[int, ...]
+    scheme: str
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        if not self.item_ids or len(set(self.item_ids)) != len(self.item_ids):
+            raise ValueError(
+                f"expected unique item ids, at least one, got {len(self.item_ids)} with "
+                f"{len(set(self.item_ids))} distinct. Remove the repeated items."
+            )
+        check_codes(self.codes, self.sizes, num_items=len(self.item_ids), made_by=self.scheme)
+
+    @classmethod
+    def of(
+        cls,
+        item_ids: list[str] | list[int],
+        codes: Tensor,
+        sizes: tuple[int, ...],
+        *,
+        scheme: str,
+        inputs: dict[str, str] | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> SemanticIds:
+        """Make the table from codes, hashing its content.
+
+        Args:
+            item_ids: One for each row of ``codes``.
+            codes: int64 ``(item, level)``.
+            sizes: Number of codes of each level.
+            scheme: What made the codes.
+            inputs: Content hashes of what they were made from.
+            config: Settings that made them, as JSON values.
+
+        Raises:
+            ValueError: If ids repeat, or codes have another shape or lie outside their level.
+        """
+        codes = codes.cpu()
+        return cls(
+            item_ids=item_ids,
+            codes=codes,
+            sizes=sizes,
+            scheme=scheme,
+            provenance=Provenance(
+                kind="semantic_ids",
+                content=_content_hash(codes, sizes, scheme),
+                items=hash_ids(item_ids),
+                inputs=inputs or {},
+                config=config or {},
+            ),
+        )
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def num_levels(self) -> int:
+        """Codes of an item."""
+        return len(self.sizes)
+
+    @cached_property
+    def _row_of_item(self) -> dict[str | int, int]:
+        return dict(zip(self.item_ids, range(len(self)), strict=True))
+
+    @cached_property
+    def _rows_of_path(self) -> dict[tuple[int, ...], list[int]]:
+        rows: dict[tuple[int, ...], list[int]] = {}
+        for row, path in enumerate(self.codes.tolist()):
+            rows.setdefault(tuple(path), []).append(row)
+        return rows
+
+    def codes_of(self, item_id: str | int) -> tuple[int, ...]:
+        """Codes of one item.
+
+        Raises:
+            ValueError: If there is no such item.
+        """
+        if item_id not in self._row_of_item:
+            raise ValueError(
+                f"expected one of the {len(self)} items of these semantic ids, got {item_id!r}. "
+                "Build them for a catalogue that holds it."
+            )
+        return tuple(self.codes[self._row_of_item[item_id]].tolist())
+
+    def items_of(self, codes: Sequence[int] | Tensor) -> list[str | int]:
+        """Items that stand at a whole code path, in row order; none if the path is no item's.
+
+        Raises:
+            ValueError: If ``codes`` has not one code for each level.
+        """
+        path = tuple(int(code) for code in codes)
+        if len(path) != self.num_levels:
+            raise ValueError(
+                f"expected one code for each of {self.num_levels} levels, got {len(path)}. "
+                "Look up prefixes in a CodeTrie."
+            )
+        return [self.item_ids[row] for row in self._rows_of_path.get(path, [])]
+
+    def resolve(self, strategy: str) -> SemanticIds:
+        """These ids after a collision strategy (`semid.collisions.STRATEGIES`).
+
+        The strategy, and the collisions there were before it, are recorded in the provenance.
+
+        Raises:
+            ValueError: If there is no such strategy.
+        """
+        resolution = resolve_collisions(self.codes, self.sizes, strategy)
+        record = {"strategy": strategy, **asdict(resolution.before)}
+        return SemanticIds.of(
+            self.item_ids,
+            resolution.codes,
+            resolution.sizes,
+            scheme=self.scheme,
+            inputs=self.provenance.inputs,
+            config={**self.provenance.config, "collisions": record},
+        )
+
+    def for_catalog(self, catalog: Catalog) -> SemanticIds:
+        """These ids in the row order of a catalogue.
+
+        Raises:
+            ProvenanceError: If the two do not hold the same items.
+        """
+        if self.provenance.items == catalog.order_hash:
+            return self
+        wanted, held = set(catalog.item_ids), set(self.item_ids)
+        if wanted != held:
+            raise ProvenanceError(
+                f"semantic ids do not match the catalogue: {len(wanted - held)} of its "
+                f"{len(wanted)} items have none{_example(wanted - held)}, and {len(held - wanted)} "
+                f"of {len(held)} ids are of other items{_example(held - wanted)}. "
+                "Build the ids for this catalogue."
+            )
+        rows = [self._row_of_item[item] for item in catalog.item_ids]
+        return SemanticIds.of(
+            catalog.item_ids,
+            self.codes[rows],
+            self.sizes,
+            scheme=self.scheme,
+            inputs={**self.provenance.inputs, "semantic_ids": self.provenance.content},
+            config=self.provenance.config,
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the table, its scheme and sizes, and its provenance, atomically."""
+        import polars as pl
+
+        levels = pl.List(pl.Int64)
+        table = pl.DataFrame(
+            {"item_id": list(self.item_ids), "codes": pl.Series(self.codes.tolist(), dtype=levels)}
+        )
+        config = json.dumps({"scheme": self.scheme, "sizes": self.sizes}, indent=2)
+        with atomic_dir(folder) as filling:
+            table.write_parquet(filling / _TABLE)
+            (filling / _CONFIG).write_text(config + "\n", encoding="utf-8")
+            self.provenance.write(filling)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> SemanticIds:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder is not a whole artefact.
+            ProvenanceError: If its content is not what was saved.
+        """
+        provenance = Provenance.read(folder)
+        item_ids, paths = _read_parquet(Path(folder) / _TABLE)
+        config = json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
+        codes = torch.tensor(paths, dtype=torch.int64)
+        sizes, scheme = tuple(config["sizes"]), config["scheme"]
+        changed = "Its files were changed after they were saved; build the ids again."
+        found = _content_hash(codes, sizes, scheme)
+        require_same(f"content of {folder}", provenance.content, found, what_to_do=changed)
+        found = hash_ids(item_ids)
+        require_same(f"item order of {folder}", provenance.items, found, what_to_do=changed)
+        return cls(
+            item_ids=item_ids, codes=codes, sizes=sizes, scheme=scheme, provenance=provenance
+        )
+
+
+def read_codes_file(path: str | os.PathLike[str], catalog: Catalog) -> SemanticIds:
+    """Codes that exist already, from a file, for the items of a catalogue.
+
+    JSON ``{"<item_id>": ["<a_128>", "<b_241>", ...]}``, where a code is the last number of its
+    token (or a plain number), or parquet with columns ``item_id`` and ``codes`` (lists of numbers).
+    The size of a level is its largest code plus one. Equal codes stay equal until `resolve`.
+
+    Items of the file that the catalogue does not hold are left out, with a warning in the log.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it has another form, if items have codes of different lengths, or if an
+            item of the catalogue has none.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a file of codes, got {path}, which does not exist.")
+    if path.suffix == ".json":
+        item_ids, paths = _read_json(path)
+    elif path.suffix == ".parquet":
+        item_ids, paths = _read_parquet(path)
+    else:
+        raise ValueError(f"expected a .json or .parquet file of codes, got {path}. Convert it.")
+    codes_of = {str(item): levels for item, levels in zip(item_ids, paths, strict=True)}
+    if len(codes_of) != len(paths):
+        raise ValueError(
+            f"expected each item once in {path}, got {len(paths) - len(codes_of)} rows of items "
+            "that were there before. Keep one of each."
+        )
+    wanted = [str(item) for item in catalog.item_ids]
+    if missing := [item for item in wanted if item not in codes_of]:
+        raise ValueError(
+            f"expected codes of all {len(wanted)} items of the catalogue in {path}, got none for "
+            f"{len(missing)}{_example(missing)}. Is it the file of another catalogue, or are its "
+            "items numbered from another start?"
+        )
+    if other := len(codes_of) - len(wanted):
+        logger.warning("%s has codes of %d items that the catalogue does not hold", path, other)
+    levels = {len(codes_of[item]) for item in wanted}
+    if len(levels) != 1 or 0 in levels:
+        raise ValueError(
+            f"expected equally many codes for each item in {path}, at least one, got lengths "
+            f"{sorted(levels)}. Fill the shorter ones, or leave those items out of the catalogue."
+        )
+    codes = torch.tensor([codes_of[item] for item in wanted], dtype=torch.int64)
+    return SemanticIds.of(
+        catalog.item_ids,
+        codes,
+        tuple((codes.amax(dim=0) + 1).tolist()),
+        scheme=f"file:{path.name}",
+        inputs={"codes_file": hash_file(path)},
+    )
+
+
+def _read_json(path: Path) -> tuple[list[str], list[list[int]]]:
+    form = f'expected {path} to hold {{"<item_id>": ["<a_128>", "<b_241>", ...], ...}}'
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{form}, got no JSON ({error}). Convert it.") from error
+    if not isinstance(table, dict):
+        raise ValueError(f"{form}, got a JSON {type(table).__name__}. Convert it.")
+    paths = []
+    for item, tokens in table.items():
+        if not isinstance(tokens, list):
+            raise ValueError(f"{form}, got {tokens!r} for item {item}. Write a list of tokens.")
+        numbers = [_LAST_NUMBER.search(str(token)) for token in tokens]
+        if not all(numbers):
+            raise ValueError(
+                f"{form}, got {tokens!r} for item {item}. End each token in its number."
+            )
+        paths.append([int(number[1]) for number in numbers if number])
+    return list(table), paths
+
+
+def _read_parquet(path: Path) -> tuple[list[Any], list[list[int]]]:
+    import polars as pl
+
+    table = pl.read_parquet(path)
+    lists = table.schema.get("codes")
+    if "item_id" not in table.columns or not isinstance(lists, pl.List):
+        raise ValueError(
+            f"expected {path} with columns item_id and codes (lists of numbers), got "
+            f"{dict(table.schema)}. Rename or convert its columns."
+        )
+    paths = table["codes"].cast(pl.List(pl.Int64))
+    if paths.null_count() or paths.explode().null_count():
+        raise ValueError(f"expected a code at each level in {path}, got missing ones. Fill them.")
+    return table["item_id"].to_list(), paths.to_list()
+
+
+def _content_hash(codes: Tensor, sizes: tuple[int, ...], scheme: str) -> str:
+    return hash_json({"codes": hash_arrays(codes.numpy()), "sizes": sizes, "scheme": scheme})
+
+
+def _example(items: Sequence[Any] | set[Any]) -> str:
+    return f" (such as {min(items, key=str)!r})" if items else ""

@@ -1,0 +1,321 @@
+"""The contract of an ID scheme: fit on embeddings, then encode each item as codes.
+
+A new scheme subclasses `SemanticIdTokenizer`, takes its settings as keyword arguments (a
+``@dataclass(kw_only=True, eq=False)`` is the shortest form) and writes `_fit` and `_encode`::
+
+    @dataclass(kw_only=True, eq=False)
+    class SignTokenizer(SemanticIdTokenizer):
+        codebook_sizes: tuple[int, ...] = (2, 2, 2)
+
+        def _fit(self, embeddings, cf_embeddings):
+            return {"center": embeddings.mean(dim=0)}
+
+        def _encode(self, embeddings, learned):
+            width = len(self.codebook_sizes)
+            return (embeddings > learned["center"])[:, :width].long()
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["BUILT_IN", "NotFittedError", "SemanticIdTokenizer", "load_tokenizer_class"]
+
+BUILT_IN = {
+    "rqkmeans": "semid.tokenizers.rqkmeans:RQKMeans",
+    "rqvae": "semid.tokenizers.rqvae:RQVAE",
+    "random": "semid.tokenizers.controls:RandomTokenizer",
+}
+"""Short names of the schemes that ship with the package."""
+
+_CONFIG = "config.json"
+_LEARNED = "learned.safetensors"
+
+
+class NotFittedError(ValueError):
+    """A tokenizer was asked for codes before it learned how to make them."""
+
+
+class SemanticIdTokenizer(ABC):
+    """Turns item embeddings into codes.
+
+    The settings of a scheme are the arguments of its ``__init__``, which stores each under its own
+    name and does no work. What it learns is the mapping that `_fit` returns. The public methods
+    check what goes in and out, and are not overridden.
+
+    Attributes:
+        codebook_sizes: Number of codes of each level; a setting, or known once fitted.
+        uses_cf: Whether the scheme learns from collaborative embeddings; others refuse them.
+    """
+
+    codebook_sizes: tuple[int, ...]
+    uses_cf: ClassVar[bool] = False
+
+    _learned: dict[str, Tensor] | None = None
+    _inputs: dict[str, str]
+    _input_dim: int
+
+    @abstractmethod
+    def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
+        """Learn from all items; return every tensor that `_encode` needs, by name.
+
+        Args:
+            embeddings: Finite float32 ``(item, dim)``.
+            cf_embeddings: Finite float32 ``(item, cf_dim)``; None unless ``uses_cf``.
+        """
+
+    @abstractmethod
+    def _encode(self, embeddings: Tensor, learned: dict[str, Tensor]) -> Tensor:
+        """Codes of each item, int64 ``(item, level)``; deterministic.
+
+        Args:
+            embeddings: Finite float32 ``(item, dim)``, of the width that was fitted.
+            learned: What `_fit` returned, on the device of ``embeddings``.
+        """
+
+    @property
+    def scheme(self) -> str:
+        """The name that `load_tokenizer_class` finds this class by."""
+        path = f"{type(self).__module__}:{type(self).__qualname__}"
+        return next((name for name, known in BUILT_IN.items() if known == path), path)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments this tokenizer was made with."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `encode` can be called."""
+        return self._learned is not None
+
+    @property
+    def learned(self) -> dict[str, Tensor]:
+        """What was learned, by name.
+
+        Raises:
+            NotFittedError: Before `fit` or `from_pretrained`.
+        """
+        if self._learned is None:
+            raise NotFittedError(
+                f"{type(self).__name__} has learned nothing yet. "
+                "Call fit(embeddings), or load one with from_pretrained(folder)."
+            )
+        return self._learned
+
+    @property
+    def provenance(self) -> Provenance:
+        """Content hash of settings and learned tensors, and hashes of the arrays it was fitted on.
+
+        Raises:
+            NotFittedError: Before `fit` or `from_pretrained`.
+        """
+        tensors = {name: hash_arrays(value.cpu().numpy()) for name, value in self.learned.items()}
+        config = {"tokenizer": self.scheme, "settings": self.settings}
+        return Provenance(
+            kind="tokenizer",
+            content=hash_json({**config, "input_dim": self._input_dim, "learned": tensors}),
+            inputs=self._inputs,
+            config=config,
+        )
+
+    def fit(self, embeddings: Tensor, *, cf_embeddings: Tensor | None = None) -> Self:
+        """Learn the scheme from the embeddings of all items.
+
+        Deterministic for its settings on one device; leaves global random state alone.
+
+        Args:
+            embeddings: Float ``(item, dim)``, in the row order of the catalogue.
+            cf_embeddings: Collaborative item vectors, float ``(item, cf_dim)`` in the same order,
+                for schemes that use them.
+
+        Raises:
+            ValueError: If an input is not a finite float matrix, if their row counts differ, or if
+                the scheme does not use ``cf_embeddings`` and they are given.
+        """
+        vectors = _checked("embeddings", embeddings)
+        inputs = {"embeddings": hash_arrays(vectors.cpu().numpy())}
+        if cf_embeddings is not None:
+            if not self.uses_cf:
+                raise ValueError(
+                    f"{type(self).__name__} learns from embeddings alone, got cf_embeddings too. "
+                    "Leave them out, or choose a scheme that uses them."
+                )
+            cf_embeddings = _checked("cf_embeddings", cf_embeddings)
+            if len(cf_embeddings) != len(vectors):
+                raise ValueError(
+                    f"expected cf_embeddings of the same {len(vectors)} items as embeddings, got "
+                    f"{len(cf_embeddings)} rows. Bring both into the row order of one catalogue."
+                )
+            inputs["cf_embeddings"] = hash_arrays(cf_embeddings.cpu().numpy())
+        learned = self._fit(vectors, cf_embeddings)
+        self._learned = {name: value.detach().contiguous() for name, value in learned.items()}
+        self._inputs = inputs
+        self._input_dim = vectors.shape[1]
+        return self
+
+    def encode(self, embeddings: Tensor) -> Tensor:
+        """Assign each item its codes.
+
+        Two items may receive equal codes; `semid.collisions` makes them distinct.
+
+        Args:
+            embeddings: Float ``(item, dim)``, of the width that was fitted.
+
+        Returns:
+            int64 ``(item, level)``, level ``l`` in ``[0, codebook_sizes[l])``, on the device of
+            ``embeddings``. Deterministic.
+
+        Raises:
+            NotFittedError: Before `fit` or `from_pretrained`.
+            ValueError: If ``embeddings`` has another width or is not finite, or if the scheme's
+                ``_encode`` breaks its contract.
+        """
+        learned = {name: value.to(embeddings.device) for name, value in self.learned.items()}
+        vectors = _checked("embeddings", embeddings)
+        if vectors.shape[1] != self._input_dim:
+            raise ValueError(
+                f"expected embeddings (item, {self._input_dim}), as this tokenizer was fitted on, "
+                f"got (item, {vectors.shape[1]}). Use the encoder it was fitted with, or fit again."
+            )
+        with torch.no_grad():
+            codes = self._encode(vectors, learned)
+        check_codes(codes, self.codebook_sizes, num_items=len(vectors), made_by=type(self).__name__)
+        return codes
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write settings and learned tensors as an artefact folder, atomically.
+
+        Raises:
+            NotFittedError: Before `fit` or `from_pretrained`.
+        """
+        from safetensors.torch import save_file
+
+        provenance = self.provenance
+        config = {**provenance.config, "input_dim": self._input_dim}
+        with atomic_dir(folder) as filling:
+            text = json.dumps(config, indent=2, allow_nan=False)
+            (filling / _CONFIG).write_text(text + "\n", encoding="utf-8")
+            save_file(
+                {name: value.cpu() for name, value in self.learned.items()}, filling / _LEARNED
+            )
+            provenance.write(filling)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read a tokenizer; on `SemanticIdTokenizer` itself, whichever scheme the folder names.
+
+        Raises:
+            FileNotFoundError: If the folder is not a whole artefact.
+            ValueError: If the folder holds another scheme than this class.
+            ProvenanceError: If its content is not what was saved.
+        """
+        from safetensors.torch import load_file
+
+        recorded = Provenance.read(folder)
+        config = json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
+        found = load_tokenizer_class(config["tokenizer"])
+        if not issubclass(found, cls):
+            raise ValueError(
+                f"expected a {cls.__name__} in {folder}, got {config['tokenizer']}. "
+                "Load it with SemanticIdTokenizer.from_pretrained."
+            )
+        settings = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in config["settings"].items()
+        }
+        tokenizer = found(**settings)
+        tokenizer._learned = load_file(Path(folder) / _LEARNED)
+        tokenizer._inputs = recorded.inputs
+        tokenizer._input_dim = config["input_dim"]
+        require_same(
+            f"content of the tokenizer in {folder}",
+            recorded.content,
+            tokenizer.provenance.content,
+            what_to_do="Its files were changed after it was saved; fit it again.",
+        )
+        return tokenizer
+
+
+def load_tokenizer_class(name: str) -> type[SemanticIdTokenizer]:
+    """Find a scheme's class by its short name (`BUILT_IN`) or as ``package.module:Class``.
+
+    Raises:
+        ValueError: If there is no such name, module or class, or the class is no tokenizer.
+    """
+    module_name, colon, class_name = BUILT_IN.get(name, name).partition(":")
+    if not (module_name and colon and class_name):
+        raise ValueError(
+            f"expected a tokenizer out of {sorted(BUILT_IN)} or package.module:Class, got {name!r}."
+        )
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in class_name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"expected an importable class package.module:Class, got {name!r} ({error}). "
+            "Is its package installed, or its folder on PYTHONPATH?"
+        ) from error
+    if not (inspect.isclass(found) and issubclass(found, SemanticIdTokenizer)):
+        raise ValueError(
+            f"expected a subclass of semid.tokenizers.SemanticIdTokenizer, got {name!r}, which is "
+            "not one. Subclass it and write _fit and _encode."
+        )
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise ValueError(
+            f"expected a complete tokenizer, got {name!r} without {missing}. Write it."
+        )
+    return found
+
+
+def check_codes(codes: Tensor, sizes: tuple[int, ...], *, num_items: int, made_by: str) -> None:
+    """Refuse codes that are not int64 ``(item, level)`` with level ``l`` in ``[0, sizes[l])``.
+
+    Raises:
+        ValueError: Naming ``made_by``, and the first level and item that are out of range.
+    """
+    expected = (num_items, len(sizes))
+    if codes.dtype != torch.int64 or tuple(codes.shape) != expected:
+        raise ValueError(
+            f"expected codes from {made_by}: int64 (item, level) = {expected}, got {codes.dtype} "
+            f"{tuple(codes.shape)}. Return one code for each level of sizes {sizes}."
+        )
+    outside = (codes < 0) | (codes >= torch.tensor(sizes, device=codes.device))
+    if outside.any():
+        item, level = outside.nonzero()[0].tolist()
+        raise ValueError(
+            f"codes from {made_by} at level {level} must lie in [0, {sizes[level]}), got "
+            f"{int(codes[item, level])} for item row {item}. Were they made with other sizes?"
+        )
+
+
+def _checked(name: str, values: Tensor) -> Tensor:
+    if values.ndim != 2 or not values.is_floating_point() or 0 in values.shape:
+        raise ValueError(
+            f"expected {name}: float (item, dim) with at least one item, got {values.dtype} "
+            f"{tuple(values.shape)}. Pass one row for each item of the catalogue."
+        )
+    values = values.detach().to(torch.float32).contiguous()
+    finite = values.isfinite().all(dim=1)
+    if not finite.all():
+        raise ValueError(
+            f"expected finite {name}, got NaN or infinity in {int((~finite).sum())} rows, first "
+            f"in row {int(finite.logical_not().nonzero()[0])}. Repair or remove those items."
+        )
+    return values

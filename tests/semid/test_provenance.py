@@ -1,0 +1,175 @@
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semid.provenance import (
+    Provenance,
+    ProvenanceError,
+    atomic_dir,
+    atomic_write,
+    hash_arrays,
+    hash_file,
+    hash_ids,
+    hash_json,
+    require_same,
+)
+
+
+def test_array_hash_is_the_definition() -> None:
+    array = np.arange(6, dtype=np.int32).reshape(2, 3)
+    definition = hashlib.sha256(b"<i4(2, 3);" + array.astype("<i4").tobytes()).hexdigest()
+    assert hash_arrays(array) == definition
+
+
+def test_memory_layout_and_byte_order_do_not_change_the_hash() -> None:
+    array = np.arange(6, dtype=np.float64).reshape(2, 3)
+    assert hash_arrays(array) == hash_arrays(np.asfortranarray(array))
+    assert hash_arrays(array) == hash_arrays(array.astype(">f8"))
+
+
+def test_dtype_shape_values_and_order_each_change_the_hash() -> None:
+    array = np.arange(6, dtype=np.float32)
+    other = np.zeros(1, dtype=np.float32)
+    variants = [
+        hash_arrays(array),
+        hash_arrays(array.astype(np.float64)),
+        hash_arrays(array.reshape(2, 3)),
+        hash_arrays(array + 1),
+        hash_arrays(array, other),
+        hash_arrays(other, array),
+        hash_arrays(array[0]),
+        hash_arrays(array[:1]),
+    ]
+    assert len(set(variants)) == len(variants)
+
+
+def test_arrays_of_objects_have_no_hash() -> None:
+    with pytest.raises(ValueError, match="hash_ids"):
+        hash_arrays(np.array(["a", 1], dtype=object))
+
+
+def test_json_hash_ignores_the_order_of_keys_alone() -> None:
+    assert hash_json({"a": 1, "b": [1, 2]}) == hash_json({"b": [1, 2], "a": 1})
+    assert hash_json({"a": [1, 2]}) != hash_json({"a": [2, 1]})
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, {"path": Path("a")}])
+def test_what_is_not_json_has_no_json_hash(value: object) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        hash_json(value)
+
+
+def test_string_and_integer_ids_hash_differently() -> None:
+    assert hash_ids(["1", "2"]) != hash_ids([1, 2])
+    assert hash_ids([1, 2]) != hash_ids([2, 1])
+    assert hash_ids(["1,2"]) != hash_ids(["1", "2"])
+    numbers = np.array([1, 2])
+    assert hash_ids([numbers[0], numbers[1]]) == hash_ids([1, 2])
+
+
+def test_hashes_are_the_same_in_another_process() -> None:
+    code = "from semid.provenance import hash_ids; print(hash_ids(['a', 'ä']))"
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
+    out = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == hash_ids(["a", "ä"])
+
+
+def test_file_hash_is_over_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * (1 << 21))
+    assert hash_file(tmp_path / "a") == hashlib.sha256(b"x" * (1 << 21)).hexdigest()
+
+
+def test_a_file_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atomic_write(tmp_path / "new" / "a.txt", "grün")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == "grün".encode()
+
+    def fail(handle: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        atomic_write(tmp_path / "new" / "a.txt", b"other")
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.txt"]
+    assert (tmp_path / "new" / "a.txt").read_bytes() == "grün".encode()
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    with atomic_dir(tmp_path / "runs" / "ids") as filling:
+        (filling / "sub").mkdir()
+        (filling / "sub" / "a").write_text("1")
+        assert not (tmp_path / "runs" / "ids").exists()
+    assert (tmp_path / "runs" / "ids" / "sub" / "a").read_text() == "1"
+    assert [entry.name for entry in (tmp_path / "runs").iterdir()] == ["ids"]
+
+
+def test_an_error_leaves_the_earlier_artefact_alone(tmp_path: Path) -> None:
+    def write(text: str, *, fail: bool) -> None:
+        with atomic_dir(tmp_path / "ids") as filling:
+            (filling / "config.json").write_text(text)
+            if fail:
+                raise RuntimeError("killed")
+
+    write("1", fail=False)
+    with pytest.raises(RuntimeError, match="killed"):
+        write("2", fail=True)
+    assert (tmp_path / "ids" / "config.json").read_text() == "1"
+    write("3", fail=False)
+    assert (tmp_path / "ids" / "config.json").read_text() == "3"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["ids"]
+
+
+def test_a_folder_that_is_no_artefact_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"thesis\.tex"), atomic_dir(tmp_path):
+        pass
+    with pytest.raises(FileExistsError, match="folder"), atomic_dir(tmp_path / "thesis.tex"):
+        pass
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with atomic_dir(tmp_path / "out") as filling:
+        (filling / "a").write_text("1")
+    assert (tmp_path / "out" / "a").exists()
+
+
+def test_provenance_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    written = Provenance(
+        kind="ids", content="c", items="i", inputs={"a": "b"}, seen="s", config={"n": [1, "ü"]}
+    )
+    written.write(tmp_path)
+    assert Provenance.read(tmp_path) == written
+    assert {"python", "numpy", "torch"} <= set(written.versions)
+
+
+def test_a_folder_without_provenance_is_no_artefact(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"provenance\.json"):
+        Provenance.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"kind": "ids"}', '{"kind": "a", "mood": "b"}'])
+def test_a_broken_record_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "provenance.json").write_text(text)
+    with pytest.raises(ProvenanceError, match="Build the artefact again"):
+        Provenance.read(tmp_path)
+
+
+def test_equal_hashes_pass() -> None:
+    require_same("items", "abc", "abc", what_to_do="Nothing.")
+
+
+def test_a_mismatch_says_which_and_what_to_do() -> None:
+    with pytest.raises(ProvenanceError) as error:
+        require_same("item order", "a" * 64, None, what_to_do="Train again.")
+    assert str(error.value).startswith("item order does not match: expected aaaaaaaaaaaa, got none")
+    assert str(error.value).endswith("Train again.")
