@@ -1,0 +1,1 @@
+"""Backbones: generators that write the next item as a short path of tokens."""

@@ -1,0 +1,67 @@
+"""What a backbone is: a model that writes the next item as a path of tokens."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from baselines.data.batches import Histories, TrainBatch, Windows
+from baselines.data.sequences import SequenceSet
+from semid.trie import CodeTrie
+from semid.vocab import CodeVocab
+
+
+class Backbone(nn.Module, ABC):
+    """A generator over the codes of one catalogue.
+
+    A backbone spells codes as tokens through its ``vocab``; its ``trie`` is built from the same
+    tokens, so a mask, a teacher's mass and a beam speak of the same axis.
+
+    Args:
+        codes: int64 ``(item, level)``, the semantic IDs in catalogue order.
+        vocab: How the backbone spells them.
+    """
+
+    label: ClassVar[str]
+    codes: Tensor
+
+    def __init__(self, codes: Tensor, vocab: CodeVocab) -> None:
+        super().__init__()
+        self.register_buffer("codes", codes, persistent=False)
+        self.vocab = vocab
+        self.trie = CodeTrie.from_paths(vocab.tokens(codes), vocab.num_tokens)
+
+    @property
+    @abstractmethod
+    def max_history(self) -> int:
+        """Most items of a history that the backbone reads."""
+
+    @abstractmethod
+    def windows(self, data: SequenceSet) -> Windows:
+        """The windows that the backbone learns from."""
+
+    @abstractmethod
+    def forward(self, batch: TrainBatch) -> Tensor:
+        """Teacher-forced logits; float ``(target, level, token)``.
+
+        The row of a level is over the tokens after the true codes of the levels before. A token
+        that cannot stand at a level may hold ``-inf``.
+        """
+
+    @abstractmethod
+    def context(self, histories: Histories) -> Any:
+        """What decoding needs to know of each history, computed once and shared by all beams."""
+
+    @abstractmethod
+    def next_logits(self, context: Any, prefix: Tensor) -> Tensor:
+        """Logits of the token after each prefix.
+
+        Args:
+            context: What ``context`` returned, for ``batch`` histories.
+            prefix: int64 ``(batch, beam, depth)``, tokens; ``depth`` may be 0.
+
+        Returns:
+            Float ``(batch, beam, token)``.
+        """

@@ -1,0 +1,168 @@
+"""A decoder-only backbone that learns from every position of a sequence in one pass.
+
+This is not TIGER: TIGER encodes one flattened history and decodes one target from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from baselines.backbones.backbone import Backbone
+from baselines.data.batches import Histories, TrainBatch, Windows
+from baselines.data.sequences import SequenceSet
+from baselines.dropout import Dropout
+from baselines.encoder import CausalEncoder, EncoderConfig, KeyValues
+from semid.vocab import CodeVocab
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalConfig:
+    """Shape of the causal backbone.
+
+    Attributes:
+        input: One position an item, the sum of its code embeddings; or one position a code.
+        max_history: Most items looked back on.
+        encoder: Shape of the transformer.
+    """
+
+    input: Literal["item", "code"] = "item"
+    max_history: int = 50
+    encoder: EncoderConfig = field(
+        default_factory=lambda: EncoderConfig(dim=128, num_heads=4, ff_dim=512)
+    )
+
+
+@dataclass(frozen=True)
+class CausalContext:
+    """State after each history, and, where positions are codes, the keys and values before it."""
+
+    state: Tensor  # (batch, dim)
+    mask: Tensor  # bool (batch, pos)
+    cache: KeyValues
+
+
+class CausalBackbone(Backbone):
+    """Causal transformer over a user's items, and a small autoregressive head over the levels.
+
+    With one position an item, the head sees the position's state plus the embeddings of the code
+    prefix. With one position a code, the prefix is in the state already.
+    """
+
+    label: ClassVar[str] = "Causal"
+
+    def __init__(
+        self, config: CausalConfig, codes: Tensor, sizes: tuple[int, ...], seed: int
+    ) -> None:
+        super().__init__(codes, CodeVocab.per_level(sizes))
+        self.config = config
+        dim = config.encoder.dim
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.code_embeddings = nn.ModuleList(nn.Embedding(size, dim) for size in sizes)
+            self.position_embedding = nn.Embedding(config.max_history + 1, dim)
+            self.level_embedding = nn.Embedding(len(sizes), dim)
+            self.encoder = CausalEncoder(config.encoder)
+            self.prefix_embeddings = nn.ModuleList(nn.Embedding(size, dim) for size in sizes[:-1])
+            self.head_norm = nn.LayerNorm(dim)
+            self.head_in = nn.Linear(dim, config.encoder.ff_dim)
+            self.head_out = nn.Linear(config.encoder.ff_dim, dim)
+            self.out_norm = nn.LayerNorm(dim)
+            self.heads = nn.ModuleList(nn.Linear(dim, size) for size in sizes)
+            self.dropout = Dropout(config.encoder.dropout)
+            for module in self.modules():
+                if isinstance(module, nn.Embedding):
+                    nn.init.normal_(module.weight, std=0.02)
+
+    @property
+    def max_history(self) -> int:
+        """Most items looked back on."""
+        return self.config.max_history
+
+    def windows(self, data: SequenceSet) -> Windows:
+        """All targets of a sequence together."""
+        return Windows.per_sequence(data, self.config.max_history)
+
+    def forward(self, batch: TrainBatch) -> Tensor:
+        """Teacher-forced logits; float ``(target, level, token)``."""
+        window = batch.windows
+        targets = self.codes[batch.target_items]
+        levels = targets.shape[1]
+        if self.config.input == "item":
+            past = window.without_last()
+            states, _ = self.encoder(self._embed_items(past.items), past.mask)
+            state = states[batch.target_row, batch.target_pos - 1]
+            hidden = state[:, None] + self._prefix_sums(targets[:, :-1])
+        else:
+            mask = window.mask.repeat_interleave(levels, dim=1)
+            states, _ = self.encoder(self._embed_codes(window.items, last=0), mask)
+            first = batch.target_pos * levels - 1  # the position before a target's first code
+            level = torch.arange(levels, device=first.device)
+            hidden = states[batch.target_row[:, None], first[:, None] + level]
+        return self._logits(hidden, range(levels))
+
+    def context(self, histories: Histories) -> CausalContext:
+        """Run the transformer over each history once."""
+        past = histories.last(self.config.max_history)
+        if self.config.input == "item":
+            states, _ = self.encoder(self._embed_items(past.items), past.mask)
+            return CausalContext(states[:, -1], past.mask, [])
+        mask = past.mask.repeat_interleave(self.codes.shape[1], dim=1)
+        states, cache = self.encoder(self._embed_codes(past.items, last=1), mask)
+        return CausalContext(states[:, -1], mask, cache)
+
+    def next_logits(self, context: CausalContext, prefix: Tensor) -> Tensor:
+        """Logits of the code after each prefix; float ``(batch, beam, token)``."""
+        level = prefix.shape[2]
+        if self.config.input == "item":
+            hidden = context.state[:, None, None] + self._prefix_sums(prefix)[:, :, -1:]
+        elif level == 0:
+            hidden = context.state[:, None, None].expand(-1, prefix.shape[1], -1, -1)
+        else:
+            x = self._embed_levels(prefix) + self.level_embedding.weight[:level]
+            x = x + self.position_embedding.weight[0]
+            hidden = self.encoder.extend(x, context.mask, context.cache)[:, :, -1:]
+        return self._logits(hidden, range(level, level + 1)).squeeze(-2)
+
+    def _embed_levels(self, codes: Tensor) -> Tensor:
+        """Embeddings of the codes of the first levels; ``(..., level, dim)``."""
+        levels = zip(codes.unbind(-1), self.code_embeddings, strict=False)
+        return torch.stack([table(code) for code, table in levels], dim=-2)
+
+    def _embed_items(self, items: Tensor) -> Tensor:
+        return self._embed_levels(self.codes[items]).sum(dim=-2) + self._positions(
+            items.shape[1], last=1
+        )
+
+    def _embed_codes(self, items: Tensor, *, last: int) -> Tensor:
+        x = self._embed_levels(self.codes[items]) + self.level_embedding.weight
+        x = x + self._positions(items.shape[1], last=last)[:, None]
+        return rearrange(x, "batch pos level dim -> batch (pos level) dim")
+
+    def _positions(self, length: int, *, last: int) -> Tensor:
+        """Embeddings of the distance to the item being written; the last position has ``last``."""
+        distance = torch.arange(length - 1, -1, -1, device=self.codes.device) + last
+        positions: Tensor = self.position_embedding(distance)
+        return positions
+
+    def _prefix_sums(self, codes: Tensor) -> Tensor:
+        """Sum of the embeddings of each prefix, the empty one first; ``(..., level + 1, dim)``."""
+        zero = torch.zeros(*codes.shape[:-1], self.config.encoder.dim, device=codes.device)
+        levels = zip(codes.unbind(-1), self.prefix_embeddings, strict=False)
+        parts = [zero, *(table(code) for code, table in levels)]
+        return torch.stack(parts, dim=-2).cumsum(dim=-2) + self.level_embedding.weight[: len(parts)]
+
+    def _logits(self, hidden: Tensor, levels: range) -> Tensor:
+        """Head over ``hidden`` ``(..., level, dim)``: residual MLP, then each level's output."""
+        inner = self.head_out(self.dropout(F.relu(self.head_in(self.head_norm(hidden)))))
+        hidden = self.out_norm(hidden + self.dropout(inner))
+        rows = []
+        for index, level in enumerate(levels):
+            row = self.heads[level](hidden[..., index, :])
+            rows.append(F.pad(row, (0, self.vocab.num_tokens - row.shape[-1]), value=-torch.inf))
+        return torch.stack(rows, dim=-2)

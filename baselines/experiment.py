@@ -1,0 +1,316 @@
+"""The main job: the same data, ids, budget and seeds for every arm, and one table at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines.arms import Arm, BackboneConfigs
+from baselines.backbones.backbone import Backbone
+from baselines.backbones.fit import fit_backbone
+from baselines.comparison import Comparison, Role, RunRecord, compare, write_per_user
+from baselines.data.dataset import Dataset, Split, load_dataset
+from baselines.data.interactions import Ties
+from baselines.evaluation import POLICIES, EvaluationConfig, Ranks, rank_by_beam, rank_by_scores
+from baselines.teachers.fit import fit_sasrec, teacher_training
+from baselines.teachers.mass import teacher_mass
+from baselines.teachers.sasrec import SASRecConfig
+from baselines.teachers.simple import Popularity
+from baselines.training import TrainingConfig, TrainingState, is_trained
+from semid.build import IdsConfig, make_semantic_ids
+from semid.ids import SemanticIds
+from semid.provenance import Provenance, atomic_write
+from semid.trie import CodeTrie
+from tca.collaborative import CollaborativeTokenizer
+from tca.consistency import collaborative_consistency
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Settings of a comparison.
+
+    Attributes:
+        data: A folder in the plain layout, or ``synthetic``.
+        out: Folder of the results. The same command goes on where it was stopped.
+        split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
+        ties: Order of one user's events at one time.
+        ids: Where the semantic ids come from.
+        arms: What is compared, ``backbone:objective[:alpha]``; the first is the baseline.
+        seeds: Each arm, and the teacher, is trained once with each.
+        masked: Whether softmaxes run over the tokens that may follow a prefix (MSL's mask) or over
+            the vocabulary; the same for all arms.
+        tau: Temperature of the generator's softmax in the loss.
+        temperature: Divides the teacher's scores before its softmax.
+        teacher: Shape and loss of the teacher.
+        teacher_training: How the teacher is trained.
+        teachers: Folder of trained teachers, to share them between comparisons; None for one below
+            ``out``.
+        backbones: Shapes of the backbones.
+        training: How every arm is trained.
+        evaluation: How everything is ranked.
+        resamples: Bootstrap resamples of the users.
+    """
+
+    data: str = "synthetic"
+    out: str = "runs/compare"
+    split: Split = "auto"
+    ties: Ties = "file"
+    ids: IdsConfig = field(default_factory=IdsConfig)
+    arms: tuple[str, ...] = ("tiger:ntp", "tiger:soft_ntp:0.1", "tiger:soft_ce:0.5")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    masked: bool = True
+    tau: float = 1.0
+    temperature: float = 1.0
+    teacher: SASRecConfig = field(default_factory=SASRecConfig)
+    teacher_training: TrainingConfig = field(default_factory=teacher_training)
+    teachers: str | None = None
+    backbones: BackboneConfigs = field(default_factory=BackboneConfigs)
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(schedule="cosine", weight_decay=0.05)
+    )
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    resamples: int = 1000
+
+
+def run_comparison(config: CompareConfig) -> Comparison:
+    """Run every stage that is not done yet, and write the comparison.
+
+    Below ``config.out``: ``config.json``, ``data.json``, ``ids/``, one folder a trained model,
+    ``comparison.json``, ``comparison.md`` and ``per_user.parquet``.
+
+    Raises:
+        ValueError: If a setting does not fit the data, or ``out`` holds another comparison.
+    """
+    arms = _parse_arms(config)
+    out = Path(config.out)
+    _claim(out, config)
+    dataset = load_dataset(config.data, split=config.split, ties=config.ties)
+    atomic_write(out / "data.json", json.dumps(_describe(dataset), indent=2) + "\n")
+    ids = _ids(config, dataset, out)
+    records = [_popularity(config, dataset)]
+    for seed in config.seeds:
+        records += _records_of_seed(config, arms, dataset, ids, seed, out)
+    comparison = compare(
+        records,
+        baseline=arms[0].label,
+        settings=_settings(config, dataset, ids),
+        resamples=config.resamples,
+    )
+    write_per_user(records, out / "per_user.parquet", users=_user_ids(dataset))
+    comparison.to_json(out / "comparison.json")
+    atomic_write(out / "comparison.md", comparison.to_markdown())
+    return comparison
+
+
+def _parse_arms(config: CompareConfig) -> list[Arm]:
+    arms = [Arm.parse(text, masked=config.masked, tau=config.tau) for text in config.arms]
+    if not arms or not config.seeds:
+        raise ValueError("expected at least one arm and one seed; see --arms and --seeds")
+    for what, values in (("arm", config.arms), ("seed", config.seeds)):
+        if len(set(values)) < len(values):
+            raise ValueError(f"expected every {what} once, got {list(values)}")
+    return arms
+
+
+def _claim(out: Path, config: CompareConfig) -> None:
+    """Make ``out`` the folder of this comparison, or refuse it if it is that of another."""
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    path = out / "config.json"
+    if path.exists():
+        found = json.loads(path.read_text())
+        changed = sorted(
+            key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key)
+        )
+        if changed := [key for key in changed if key not in ("out", "resamples")]:
+            raise ValueError(
+                f"{out} holds a comparison with other settings ({', '.join(changed)}). "
+                "Name another folder with --out, or remove this one."
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} holds other files. Name a new folder with --out.")
+    atomic_write(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "protocol": dataset.splits.protocol,
+        "statistics": dataset.statistics,
+        "dropped": dataset.dropped,
+        "item_order": dataset.catalog.order_hash,
+        "train": dataset.splits.train_hash,
+    }
+
+
+def _ids(config: CompareConfig, dataset: Dataset, out: Path) -> SemanticIds:
+    folder = out / "ids"
+    if folder.exists():
+        return SemanticIds.load(folder).for_catalog(dataset.catalog)
+    ids = make_semantic_ids(config.ids, dataset.catalog, cache_dir=out / "embeddings")
+    ids.save(folder)
+    return ids
+
+
+def _popularity(config: CompareConfig, dataset: Dataset) -> RunRecord:
+    scorer = Popularity(dataset.splits.train, len(dataset.catalog))
+    ranks = rank_by_scores(scorer, dataset.splits.test, title="Popularity")
+    return _record(config, "Popularity", "reference", None, ranks)
+
+
+def _records_of_seed(
+    config: CompareConfig,
+    arms: list[Arm],
+    dataset: Dataset,
+    ids: SemanticIds,
+    seed: int,
+    out: Path,
+) -> Iterator[RunRecord]:
+    teacher, state, lineage = fit_sasrec(
+        dataset,
+        config.teacher,
+        config.teacher_training,
+        seed=seed,
+        folder=Path(config.teachers) if config.teachers else out / "teachers",
+    )
+    teacher_ranks = rank_by_scores(teacher, dataset.splits.test, title=f"SASRec, seed {seed}, test")
+    label = f"SASRec {config.teacher.loss} (teacher)"
+    yield _record(config, label, "teacher", seed, teacher_ranks, teacher, state)
+    trie = CodeTrie.from_paths(ids.codes, max(ids.sizes))
+    tokenizer = CollaborativeTokenizer(trie, temperature=config.temperature)
+    mass: Tensor | None = None
+    for arm in arms:
+        backbone = arm.build(config.backbones, ids.codes, ids.sizes, seed)
+        folder = out / f"{arm.folder}-{seed}"
+        title = f"{arm.label}, seed {seed}"
+        if arm.objective.alpha > 0 and mass is None and not is_trained(folder):
+            mass = teacher_mass(teacher, tokenizer, dataset.splits.train)
+        state = fit_backbone(
+            backbone,
+            arm.objective,
+            mass,
+            dataset.splits,
+            config.training,
+            config.evaluation,
+            seed=seed,
+            folder=folder,
+            lineage=_lineage(config, arm, dataset, ids, lineage, seed),
+            title=title,
+        )
+        ranks = _test_ranks(config, backbone, dataset, folder, title)
+        agreement = collaborative_consistency(
+            torch.from_numpy(ranks.top), torch.from_numpy(teacher_ranks.top)
+        )
+        yield _record(config, arm.label, "arm", seed, ranks, backbone, state, agreement)
+
+
+def _lineage(
+    config: CompareConfig,
+    arm: Arm,
+    dataset: Dataset,
+    ids: SemanticIds,
+    teacher: Provenance,
+    seed: int,
+) -> Provenance:
+    inputs = {"semantic_ids": ids.provenance.content, "valid": dataset.splits.valid.content_hash()}
+    settings = {
+        "backbone": arm.backbone,
+        "shape": dataclasses.asdict(getattr(config.backbones, arm.backbone)),
+        "objective": dataclasses.asdict(arm.objective),
+        "training": dataclasses.asdict(config.training),
+        "evaluation": dataclasses.asdict(config.evaluation),
+        "seed": seed,
+    }
+    if arm.objective.alpha > 0:
+        inputs["teacher"] = teacher.content
+        settings["temperature"] = config.temperature
+    return Provenance(
+        kind="generator",
+        content="",
+        items=dataset.catalog.order_hash,
+        seen=dataset.splits.train_hash,
+        inputs=inputs,
+        config=json.loads(json.dumps(settings)),
+    )
+
+
+def _test_ranks(
+    config: CompareConfig, backbone: Backbone, dataset: Dataset, folder: Path, title: str
+) -> Ranks:
+    path = folder / "test_ranks.safetensors"
+    if not path.exists():
+        evaluation = config.evaluation
+        ranks = rank_by_beam(
+            backbone,
+            dataset.splits.test,
+            beam=evaluation.beam,
+            renormalize=evaluation.renormalize,
+            batch_size=evaluation.batch_size,
+            title=f"{title}, test",
+        )
+        ranks.save(path)
+    return Ranks.load(path)
+
+
+def _record(
+    config: CompareConfig,
+    label: str,
+    role: Role,
+    seed: int | None,
+    ranks: Ranks,
+    model: nn.Module | None = None,
+    state: TrainingState | None = None,
+    consistency: float | None = None,
+) -> RunRecord:
+    evaluation: dict[str, Any] = {"test_seconds": round(ranks.seconds, 1)}
+    if state is not None:
+        evaluation |= {
+            "best_epoch": state.best_epoch,
+            "epochs": state.epoch,
+            "validation_N@10": state.best,
+            "validation_seconds": round(state.validation_seconds, 1),
+        }
+    return RunRecord(
+        arm=label,
+        role=role,
+        seed=seed,
+        per_user={policy: ranks.metrics(policy, config.evaluation.ties) for policy in POLICIES},
+        parameters=sum(p.numel() for p in model.parameters()) if model is not None else 0,
+        train_seconds=state.seconds if state is not None else 0.0,
+        evaluation=evaluation,
+        consistency=consistency,
+    )
+
+
+def _settings(config: CompareConfig, dataset: Dataset, ids: SemanticIds) -> dict[str, Any]:
+    evaluation = config.evaluation
+    return {
+        "data": dataset.name,
+        "split": dataset.splits.protocol,
+        **dataset.statistics,
+        "ids": f"{ids.scheme}, sizes {'x'.join(map(str, ids.sizes))}",
+        "seeds": list(config.seeds),
+        "epochs at most": config.training.epochs,
+        "valid-token mask in training": config.masked,
+        "candidates": "the whole catalogue",
+        "beam": evaluation.beam,
+        "renormalize": evaluation.renormalize,
+        "ties": evaluation.ties,
+        "checkpoint chosen by": f"validation N@10, beam {evaluation.validation_beam}, "
+        f"{min(evaluation.validation_targets, dataset.splits.valid.num_targets)} targets",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _user_ids(dataset: Dataset) -> list[str | int]:
+    test = dataset.splits.test
+    users = test.users[test.targets()[0]]
+    if dataset.interactions is None:
+        return [int(user) for user in users]
+    return [dataset.interactions.user_ids[user] for user in users]

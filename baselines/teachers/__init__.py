@@ -1,0 +1,1 @@
+"""Teachers: models that score every item of the catalogue for a history."""

@@ -1,0 +1,81 @@
+"""Train a teacher on the training interactions of a split, or read it if it is there already."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from baselines.data.batches import Windows
+from baselines.data.dataset import Dataset
+from baselines.evaluation import rank_by_scores
+from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.training import TrainingConfig, TrainingState, train
+from semid.provenance import Provenance, hash_json
+
+
+def teacher_training() -> TrainingConfig:
+    """How a SASRec is trained unless told otherwise."""
+    return TrainingConfig(epochs=30, patience=4, batch_events=1024, precision="bf16")
+
+
+def fit_sasrec(
+    dataset: Dataset,
+    config: SASRecConfig,
+    training: TrainingConfig,
+    *,
+    seed: int,
+    folder: Path,
+) -> tuple[SASRec, TrainingState, Provenance]:
+    """Train SASRec; the epoch with the best validation N@10, seen items removed, is kept.
+
+    Args:
+        dataset: Only its training sequences are learned from.
+        config: Shape and loss.
+        training: How to train.
+        seed: Of weights, data order, dropout and negatives.
+        folder: Parent of the model's own folder, whose name says what it was made from, so that
+            several experiments can share one trained teacher.
+
+    Returns:
+        The model in eval mode, its training, and its provenance.
+    """
+    splits = dataset.splits
+    lineage = Provenance(
+        kind="teacher",
+        content="",
+        items=dataset.catalog.order_hash,
+        seen=splits.train_hash,
+        inputs={"valid": splits.valid.content_hash()},
+        config={
+            "model": "sasrec",
+            "seed": seed,
+            **dataclasses.asdict(config),
+            "training": dataclasses.asdict(training),
+        },
+    )
+    key = hash_json([lineage.items, lineage.seen, lineage.inputs, lineage.config])
+    folder = folder / f"sasrec-{seed}-{key[:8]}"
+    model = SASRec(config, len(dataset.catalog), seed)
+    windows = Windows.per_sequence(splits.train, config.max_history)
+
+    def validate() -> float:
+        ranks = rank_by_scores(model, splits.valid, title="validation")
+        return float(ranks.metrics("removed", "expected")["N@10"].mean())
+
+    state = train(
+        model,
+        config=training,
+        seed=seed,
+        epoch_batches=lambda epoch: windows.epoch(
+            training.batch_events, np.random.default_rng([seed, epoch])
+        ),
+        batches_per_epoch=windows.num_batches(training.batch_events),
+        loss=lambda batch: (model.loss(batch), {}),
+        validate=validate,
+        folder=folder,
+        lineage=lineage,
+        title=f"SASRec, seed {seed}",
+    )
+    return model, state, Provenance.read(folder)

@@ -1,0 +1,42 @@
+"""A teacher's token distributions for every training target, computed once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.data.batches import histories_of_targets
+from baselines.data.sequences import SequenceSet
+from baselines.progress import track
+from baselines.teachers.scorer import ItemScorer
+from tca.collaborative import CollaborativeTokenizer
+
+
+def teacher_mass(
+    scorer: ItemScorer,
+    tokenizer: CollaborativeTokenizer,
+    data: SequenceSet,
+    *,
+    batch_size: int = 256,
+) -> Tensor:
+    """Token distributions along the path of each target, from the target's own past only.
+
+    Args:
+        scorer: The frozen teacher.
+        tokenizer: Sums its scores over the children of each prefix. Backbones that spell the same
+            codes with other tokens have the same children in the same order.
+        data: Sequences with targets.
+        batch_size: Histories scored at a time.
+
+    Returns:
+        float16 ``(target, pos, child)`` on the CPU, rows in the order of target ids.
+    """
+    items = torch.from_numpy(data.items[data.targets()[1]])
+    trie = tokenizer.trie
+    mass = torch.empty(len(items), trie.depth, tokenizer.num_slots, dtype=torch.float16)
+    with track("teacher mass", len(items)) as progress:
+        for ids, histories in histories_of_targets(data, scorer.max_history, batch_size):
+            rows = torch.from_numpy(ids)
+            mass[rows] = tokenizer(scorer.score(histories), items[rows]).half()
+            progress.advance(len(ids))
+    return mass

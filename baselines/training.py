@@ -1,0 +1,275 @@
+"""The training loop of teachers and backbones: early stopping, checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from baselines.data.batches import TrainBatch
+from baselines.progress import track
+from semid.provenance import Provenance, atomic_write, hash_arrays, hash_json, require_same
+
+logger = logging.getLogger(__name__)
+
+_BEST = "model.safetensors"
+_CHECKPOINT = "checkpoint.safetensors"
+_STATE = "state.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        epochs: Most epochs.
+        patience: Validations without a better result before training stops.
+        eval_every: Epochs between validations.
+        batch_events: Events (items, padding included) of a batch.
+        lr: Peak learning rate of AdamW.
+        betas: AdamW's averaging coefficients.
+        weight_decay: AdamW's weight decay, on matrices only.
+        warmup: Share of all steps with a rising learning rate.
+        schedule: After the warm-up: constant, or cosine to zero at the last epoch.
+        precision: bf16 runs matrix products in bfloat16; losses and weights stay float32.
+        clip: Largest gradient norm.
+    """
+
+    epochs: int = 20
+    patience: int = 3
+    eval_every: int = 1
+    batch_events: int = 640
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.0
+    warmup: float = 0.02
+    schedule: Literal["constant", "cosine"] = "constant"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    clip: float = 5.0
+
+
+@dataclass
+class TrainingState:
+    """Where a training stands; what a checkpoint stores beside the tensors.
+
+    Attributes:
+        epoch: Finished epochs.
+        best: Best validation value so far.
+        best_epoch: The epoch that reached it.
+        seconds: Training time, validation not counted, over all resumed parts.
+        validation_seconds: Time spent in validation.
+        history: One entry a finished epoch: mean loss parts, and the validation value if any.
+    """
+
+    epoch: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+    seconds: float = 0.0
+    validation_seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    model: nn.Module,
+    *,
+    config: TrainingConfig,
+    seed: int,
+    epoch_batches: Callable[[int], Iterable[TrainBatch]],
+    batches_per_epoch: int,
+    loss: Callable[[TrainBatch], tuple[Tensor, dict[str, Tensor]]],
+    validate: Callable[[], float],
+    folder: Path,
+    lineage: Provenance,
+    title: str,
+) -> TrainingState:
+    """Train until validation stops getting better, then put the best weights into ``model``.
+
+    A checkpoint is written after every epoch. Called again after a kill, training goes on after
+    the last finished epoch and ends with the same weights: the data order and the dropout of an
+    epoch depend on the seed and the epoch's number alone. Called again after the end, the best
+    weights are read. The folder is then an artefact whose provenance is ``lineage`` with the hash
+    of the weights for content.
+
+    Args:
+        model: Trained in place.
+        config: Settings.
+        seed: Of data order and dropout.
+        epoch_batches: The batches of an epoch, by its number from 0.
+        batches_per_epoch: Their number.
+        loss: Scalar float32 loss of a batch, and parts of it for the log.
+        validate: Validation value, larger is better; called with the model in eval mode.
+        folder: Where checkpoints live and the trained model ends up.
+        lineage: What the model is made from; its content is filled in at the end.
+        title: Name shown beside the progress bar.
+
+    Raises:
+        ProvenanceError: If the folder holds a model that was made from something else.
+        ValueError: If the loss is no longer a number.
+    """
+    if is_trained(folder):
+        _require_lineage(folder, Provenance.read(folder), lineage)
+        model.load_state_dict(load_file(folder / _BEST))
+        model.eval()
+        return TrainingState(**json.loads((folder / _STATE).read_text()))
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(mixed_precision="bf16" if config.precision == "bf16" else "no")
+    optimizer = _optimizer(model, config)
+    state = _load_checkpoint(folder, model, optimizer, lineage)
+    prepared = accelerator.prepare(model)
+    with track(title, config.epochs * batches_per_epoch) as progress:
+        progress.advance(state.epoch * batches_per_epoch)
+        while not _finished(state, config):
+            epoch = state.epoch
+            started = time.perf_counter()
+            sums: dict[str, Tensor] = {}
+            model.train()
+            with torch.random.fork_rng():
+                torch.manual_seed(_epoch_seed(seed, epoch))
+                for step, batch in enumerate(epoch_batches(epoch)):
+                    _set_lr(optimizer, config, epoch * batches_per_epoch + step, batches_per_epoch)
+                    with accelerator.autocast():
+                        value, parts = loss(batch.to(accelerator.device))
+                    accelerator.backward(value)
+                    accelerator.clip_grad_norm_(prepared.parameters(), config.clip)
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                    for name, part in {"loss": value.detach(), **parts}.items():
+                        sums[name] = sums.get(name, torch.zeros(())) + part.cpu()
+                    progress.advance(1)
+            state.epoch += 1
+            state.seconds += time.perf_counter() - started
+            entry = {name: float(total) / batches_per_epoch for name, total in sums.items()}
+            if not math.isfinite(entry["loss"]):
+                raise ValueError(
+                    f"the training loss of {title} became {entry['loss']} in epoch {state.epoch}. "
+                    "Lower the learning rate, or check the teacher's scores."
+                )
+            if state.epoch % config.eval_every == 0 or state.epoch == config.epochs:
+                started = time.perf_counter()
+                model.eval()
+                entry["validation"] = validate()
+                state.validation_seconds += time.perf_counter() - started
+                progress.note(f"validation {entry['validation']:.4f}")
+            state.history.append(entry)
+            logger.info("%s epoch %d: %s", title, state.epoch, entry)
+            better = entry.get("validation", -math.inf) > state.best
+            if better:
+                state.best, state.best_epoch = entry["validation"], state.epoch
+            _save_checkpoint(folder, model, optimizer, state, lineage, better=better)
+    weights = load_file(folder / _BEST)
+    model.load_state_dict(weights)
+    model.eval()
+    content = hash_arrays(*(weights[name].numpy() for name in sorted(weights)))
+    dataclasses.replace(lineage, content=content).write(folder)
+    atomic_write(folder / _STATE, json.dumps(dataclasses.asdict(state), indent=2))
+    (folder / _CHECKPOINT).unlink(missing_ok=True)
+    return state
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether ``train`` has finished in this folder."""
+    return (folder / _STATE).exists()
+
+
+def _require_lineage(folder: Path, found: Provenance, expected: Provenance) -> None:
+    require_same(
+        f"the model in {folder}",
+        _lineage_hash(expected),
+        _lineage_hash(found),
+        what_to_do="Name another folder, or remove this one to train again.",
+    )
+
+
+def _lineage_hash(lineage: Provenance) -> str:
+    fields = dataclasses.asdict(lineage)
+    return hash_json({name: fields[name] for name in ("kind", "items", "inputs", "seen", "config")})
+
+
+def _finished(state: TrainingState, config: TrainingConfig) -> bool:
+    waited = (state.epoch - state.best_epoch) // config.eval_every
+    return state.epoch >= config.epochs or (state.best_epoch > 0 and waited >= config.patience)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch) % 2**31
+
+
+def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
+def _set_lr(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, step: int, batches_per_epoch: int
+) -> None:
+    total = config.epochs * batches_per_epoch
+    warm = max(round(config.warmup * total), 1)
+    factor = min((step + 1) / warm, 1.0)
+    if config.schedule == "cosine" and step >= warm:
+        factor = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * factor
+
+
+def _save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: TrainingState,
+    lineage: Provenance,
+    *,
+    better: bool,
+) -> None:
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if better:
+        atomic_write(folder / _BEST, save(weights))
+    tensors = {f"model/{name}": tensor for name, tensor in weights.items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in slots.items()}
+    metadata = {
+        "state": json.dumps(dataclasses.asdict(state)),
+        "lineage": json.dumps(dataclasses.asdict(lineage)),
+    }
+    atomic_write(folder / _CHECKPOINT, save(tensors, metadata=metadata))
+
+
+def _load_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, lineage: Provenance
+) -> TrainingState:
+    path = folder / _CHECKPOINT
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        return TrainingState()
+    weights: dict[str, Tensor] = {}
+    slots: dict[int, dict[str, Tensor]] = {}
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118
+            kind, name = key.split("/", 1)
+            if kind == "model":
+                weights[name] = file.get_tensor(key)
+            else:
+                index, slot = name.split("/")
+                slots.setdefault(int(index), {})[slot] = file.get_tensor(key)
+        _require_lineage(folder, Provenance(**json.loads(file.metadata()["lineage"])), lineage)
+        state = TrainingState(**json.loads(file.metadata()["state"]))
+    model.load_state_dict(weights)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    return state
