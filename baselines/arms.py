@@ -65,6 +65,8 @@ class Arm:
             raise ValueError(f"expected a number for alpha in arm {text!r}") from error
         values: Any = {"name": name, "alpha": alpha, "tau": tau}
         objective = ObjectiveConfig(**values, masked=masked or name == "msl")
+        if rest and not objective.is_soft:
+            raise ValueError(f"{name} has no teacher, so arm {text!r} takes no alpha")
         if objective.is_soft and not rest:
             raise ValueError(f"arm {text!r} needs an alpha, for example {text}:0.5")
         return cls(backbone=backbone, objective=objective)

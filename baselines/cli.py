@@ -112,6 +112,8 @@ def build(config: BuildConfig, console: Console) -> None:
 
 def inspect(config: InspectConfig, console: Console) -> None:
     """Print collisions, and the use and perplexity of each level of semantic ids."""
+    if not Path(config.ids).exists():
+        raise FileNotFoundError(f"no folder or file of semantic ids {config.ids}")
     if Path(config.ids).is_dir():
         ids = SemanticIds.load(config.ids)
     elif config.data is None:
@@ -168,10 +170,13 @@ def _parser() -> ArgumentParser:
         prog="semid",
         description="Semantic-ID generative recommendation.",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     subcommands = parser.add_subcommands(required=True, dest="subcommand")
     for name, command in _COMMANDS.items():
-        sub = ArgumentParser(description=command.run.__doc__, exit_on_error=False)
+        sub = ArgumentParser(
+            description=command.run.__doc__, exit_on_error=False, allow_abbrev=False
+        )
         sub.add_argument("--config", action="config", help="a YAML file of options; options win")
         sub.add_class_arguments(command.config)
         subcommands.add_subcommand(name, sub, help=command.run.__doc__)

@@ -117,12 +117,13 @@ def rank_by_scores(
         better, tied = ranks_from_scores(scores, targets)
         unseen_better, unseen_tied = ranks_from_scores(scores, targets, seen)
         repeated = seen.gather(1, targets[:, None]).squeeze(1)
+        top = scores.masked_fill(seen, -torch.inf).argmax(dim=1)
         return {
             "better/kept": better,
             "tied/kept": tied,
             "better/removed": unseen_better.masked_fill(repeated, MISS),
             "tied/removed": unseen_tied.masked_fill(repeated, 0),
-            "top": scores.masked_fill(seen, -torch.inf).argmax(dim=1),
+            "top": top.masked_fill(seen.all(dim=1), -1),
         }
 
     return _rank_all(rank, data, batch_size=batch_size, title=title)

@@ -31,6 +31,8 @@ from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.consistency import collaborative_consistency
 
+_EMBEDDINGS = "embeddings"  # kept for the next try where ids could not be made from them
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
@@ -56,6 +58,9 @@ class CompareConfig:
         training: How every arm is trained.
         evaluation: How everything is ranked.
         resamples: Bootstrap resamples of the users.
+
+    Raises:
+        ValueError: If the temperature is not above 0, or there are no resamples.
     """
 
     data: str = "synthetic"
@@ -78,6 +83,12 @@ class CompareConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     resamples: int = 1000
 
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if self.resamples < 1:
+            raise ValueError(f"resamples must be at least 1, got {self.resamples}")
+
 
 def run_comparison(config: CompareConfig) -> Comparison:
     """Run every stage that is not done yet, and write the comparison.
@@ -86,14 +97,15 @@ def run_comparison(config: CompareConfig) -> Comparison:
     ``comparison.json``, ``comparison.md`` and ``per_user.parquet``.
 
     Raises:
-        ValueError: If a setting does not fit the data, or ``out`` holds another comparison.
+        ValueError: If a setting does not fit the data, or ``out`` holds another comparison or one
+            of other data.
     """
     arms = _parse_arms(config)
     out = Path(config.out)
-    _claim(out, config)
+    _require_free(out, config)
     dataset = load_dataset(config.data, split=config.split, ties=config.ties)
-    atomic_write(out / "data.json", json.dumps(_describe(dataset), indent=2) + "\n")
     ids = _ids(config, dataset, out)
+    _begin(out, config, dataset, ids)
     records = [_popularity(config, dataset)]
     for seed in config.seeds:
         records += _records_of_seed(config, arms, dataset, ids, seed, out)
@@ -113,18 +125,18 @@ def _parse_arms(config: CompareConfig) -> list[Arm]:
     arms = [Arm.parse(text, masked=config.masked, tau=config.tau) for text in config.arms]
     if not arms or not config.seeds:
         raise ValueError("expected at least one arm and one seed; see --arms and --seeds")
-    for what, values in (("arm", config.arms), ("seed", config.seeds)):
+    given: dict[str, list[Any]] = {"arm": [a.label for a in arms], "seed": list(config.seeds)}
+    for what, values in given.items():
         if len(set(values)) < len(values):
-            raise ValueError(f"expected every {what} once, got {list(values)}")
+            raise ValueError(f"expected every {what} once, got {values}")
     return arms
 
 
-def _claim(out: Path, config: CompareConfig) -> None:
-    """Make ``out`` the folder of this comparison, or refuse it if it is that of another."""
-    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+def _require_free(out: Path, config: CompareConfig) -> None:
+    """Refuse a folder that holds another comparison, or anything else but embeddings."""
     path = out / "config.json"
     if path.exists():
-        found = json.loads(path.read_text())
+        found, settings = json.loads(path.read_text()), _as_json(config)
         changed = sorted(
             key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key)
         )
@@ -133,9 +145,27 @@ def _claim(out: Path, config: CompareConfig) -> None:
                 f"{out} holds a comparison with other settings ({', '.join(changed)}). "
                 "Name another folder with --out, or remove this one."
             )
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(file.name != _EMBEDDINGS for file in out.iterdir()):
         raise ValueError(f"{out} holds other files. Name a new folder with --out.")
-    atomic_write(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _begin(out: Path, config: CompareConfig, dataset: Dataset, ids: SemanticIds) -> None:
+    """Make ``out`` the folder of this comparison, now that settings and data fit each other."""
+    data, path = _describe(dataset), out / "data.json"
+    if path.exists() and json.loads(path.read_text()) != data:
+        raise ValueError(
+            f"{out} was begun on other data than {config.data} holds now. "
+            "Name another folder with --out, or remove this one."
+        )
+    atomic_write(out / "config.json", json.dumps(_as_json(config), indent=2) + "\n")
+    atomic_write(path, json.dumps(data, indent=2) + "\n")
+    if not (out / "ids").exists():
+        ids.save(out / "ids")
+
+
+def _as_json(config: CompareConfig) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return settings
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
@@ -146,16 +176,15 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
         "dropped": dataset.dropped,
         "item_order": dataset.catalog.order_hash,
         "train": dataset.splits.train_hash,
+        "valid": dataset.splits.valid.content_hash(),
+        "test": dataset.splits.test.content_hash(),
     }
 
 
 def _ids(config: CompareConfig, dataset: Dataset, out: Path) -> SemanticIds:
-    folder = out / "ids"
-    if folder.exists():
-        return SemanticIds.load(folder).for_catalog(dataset.catalog)
-    ids = make_semantic_ids(config.ids, dataset.catalog, cache_dir=out / "embeddings")
-    ids.save(folder)
-    return ids
+    if (out / "ids").exists():
+        return SemanticIds.load(out / "ids").for_catalog(dataset.catalog)
+    return make_semantic_ids(config.ids, dataset.catalog, cache_dir=out / _EMBEDDINGS)
 
 
 def _popularity(config: CompareConfig, dataset: Dataset) -> RunRecord:

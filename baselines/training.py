@@ -115,16 +115,16 @@ def train(
 
     Raises:
         ProvenanceError: If the folder holds a model that was made from something else.
-        ValueError: If the loss is no longer a number.
+        ValueError: If the loss or the validation value is no longer a number.
     """
     if is_trained(folder):
         _require_lineage(folder, Provenance.read(folder), lineage)
-        model.load_state_dict(load_file(folder / _BEST))
-        model.eval()
+        _put_weights(model, load_file(folder / _BEST))
         return TrainingState(**json.loads((folder / _STATE).read_text()))
     from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision="bf16" if config.precision == "bf16" else "no")
+    accelerator = Accelerator()
+    bf16 = config.precision == "bf16"
     optimizer = _optimizer(model, config)
     state = _load_checkpoint(folder, model, optimizer, lineage)
     prepared = accelerator.prepare(model)
@@ -139,7 +139,7 @@ def train(
                 torch.manual_seed(_epoch_seed(seed, epoch))
                 for step, batch in enumerate(epoch_batches(epoch)):
                     _set_lr(optimizer, config, epoch * batches_per_epoch + step, batches_per_epoch)
-                    with accelerator.autocast():
+                    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                         value, parts = loss(batch.to(accelerator.device))
                     accelerator.backward(value)
                     accelerator.clip_grad_norm_(prepared.parameters(), config.clip)
@@ -161,6 +161,11 @@ def train(
                 model.eval()
                 entry["validation"] = validate()
                 state.validation_seconds += time.perf_counter() - started
+                if not math.isfinite(entry["validation"]):
+                    raise ValueError(
+                        f"the validation of {title} became {entry['validation']} in epoch "
+                        f"{state.epoch}, by which no epoch can be chosen."
+                    )
                 progress.note(f"validation {entry['validation']:.4f}")
             state.history.append(entry)
             logger.info("%s epoch %d: %s", title, state.epoch, entry)
@@ -169,8 +174,7 @@ def train(
                 state.best, state.best_epoch = entry["validation"], state.epoch
             _save_checkpoint(folder, model, optimizer, state, lineage, better=better)
     weights = load_file(folder / _BEST)
-    model.load_state_dict(weights)
-    model.eval()
+    _put_weights(model, weights)
     content = hash_arrays(*(weights[name].numpy() for name in sorted(weights)))
     dataclasses.replace(lineage, content=content).write(folder)
     atomic_write(folder / _STATE, json.dumps(dataclasses.asdict(state), indent=2))
@@ -195,6 +199,14 @@ def _require_lineage(folder: Path, found: Provenance, expected: Provenance) -> N
 def _lineage_hash(lineage: Provenance) -> str:
     fields = dataclasses.asdict(lineage)
     return hash_json({name: fields[name] for name in ("kind", "items", "inputs", "seen", "config")})
+
+
+def _put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    parameters = dict(model.named_parameters())  # each tensor once, under one of its tied names
+    with torch.no_grad():
+        for name, value in weights.items():
+            parameters[name].copy_(value)
+    model.eval()
 
 
 def _finished(state: TrainingState, config: TrainingConfig) -> bool:
@@ -237,7 +249,7 @@ def _save_checkpoint(
     *,
     better: bool,
 ) -> None:
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: value.detach().contiguous() for name, value in model.named_parameters()}
     if better:
         atomic_write(folder / _BEST, save(weights))
     tensors = {f"model/{name}": tensor for name, tensor in weights.items()}
@@ -269,7 +281,7 @@ def _load_checkpoint(
                 slots.setdefault(int(index), {})[slot] = file.get_tensor(key)
         _require_lineage(folder, Provenance(**json.loads(file.metadata()["lineage"])), lineage)
         state = TrainingState(**json.loads(file.metadata()["state"]))
-    model.load_state_dict(weights)
+    _put_weights(model, weights)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
     return state

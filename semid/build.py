@@ -106,6 +106,8 @@ def make_semantic_ids(
         )
     tokenizer_class: Any = load_tokenizer_class(config.scheme)
     sizes = config.codebook_sizes or (_codes_for(len(catalog)),) * 3
+    if min(sizes) < 1:
+        raise ValueError(f"expected at least one code at each level, got codebook_sizes {sizes}.")
     try:
         tokenizer = tokenizer_class(codebook_sizes=sizes, **config.settings)
     except TypeError as error:

@@ -313,9 +313,13 @@ def _read_json(path: Path) -> tuple[list[str], list[list[int]]]:
 def _read_parquet(path: Path) -> tuple[list[Any], list[list[int]]]:
     import polars as pl
 
-    table = pl.read_parquet(path)
+    try:
+        table = pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"expected a parquet file of codes, got {path} ({error}).") from error
     lists = table.schema.get("codes")
-    if "item_id" not in table.columns or not isinstance(lists, pl.List):
+    is_codes = isinstance(lists, pl.List) and lists.inner.is_integer()
+    if "item_id" not in table.columns or not is_codes:
         raise ValueError(
             f"expected {path} with columns item_id and codes (lists of numbers), got "
             f"{dict(table.schema)}. Rename or convert its columns."

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines.backbones.backbone import Backbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
+from baselines.dropout import Dropout
 from semid.vocab import CodeVocab
 
 if TYPE_CHECKING:
@@ -89,6 +91,9 @@ class TigerBackbone(Backbone):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.t5: Any = T5ForConditionalGeneration(t5)
+        for module in list(self.t5.modules()):
+            if hasattr(module, "dropout") and isinstance(module.dropout, nn.Dropout):
+                module.dropout = Dropout(module.dropout.p)
 
     item_tokens: Tensor
 
@@ -166,9 +171,11 @@ class TigerBackbone(Backbone):
         mask = mask.repeat_interleave(tokens.shape[-1], dim=1)
         tokens = tokens.flatten(1).masked_fill(~mask, _PAD)
         if self.config.user_tokens:
+            # directly before the first item, so that padding changes no distance between tokens
             user = special + histories.users % self.config.user_tokens
-            tokens = torch.cat([user[:, None], tokens], dim=1)
-            mask = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
+            place = (~mask).sum(dim=1, keepdim=True)
+            tokens = F.pad(tokens, (1, 0), value=_PAD).scatter(1, place, user[:, None])
+            mask = F.pad(mask, (1, 0)).scatter(1, place, True)
         return tokens, mask
 
     def _heads(self, x: Tensor) -> Tensor:

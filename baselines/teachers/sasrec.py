@@ -36,10 +36,20 @@ class SASRec(nn.Module):
     """Causal transformer over items; the score of an item is its embedding times the last state.
 
     Positions are counted back from the most recent item, as left padding to a fixed length does.
+
+    Raises:
+        ValueError: If a window could hold the whole catalogue, so that no negative is left.
     """
 
     def __init__(self, config: SASRecConfig, num_items: int, seed: int) -> None:
         super().__init__()
+        window = config.max_history + 1
+        if config.loss == "bce" and num_items <= window:
+            raise ValueError(
+                f"the binary loss draws negatives from outside a window of {window} items, so the "
+                f"catalogue must hold more than {window} items, got {num_items}. "
+                "Lower max_history, or take the loss ce."
+            )
         self.config = config
         self.num_items = num_items
         with torch.random.fork_rng():

@@ -1,9 +1,12 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from semid.build import build_semantic_ids
+from semid.build import IdsConfig, build_semantic_ids, make_semantic_ids
 from semid.catalog import Catalog
 from semid.embed import Embeddings, LsaEncoder, embed_catalog
 from semid.provenance import ProvenanceError
@@ -62,3 +65,98 @@ def test_embeddings_of_another_catalogue_are_refused(tiny_catalog: Catalog) -> N
     other = Catalog(item_ids=[1, 2], fields=pl.DataFrame())
     with pytest.raises(ProvenanceError, match="item order of the embeddings"):
         build_semantic_ids(RQKMeans(), embeddings_of(other), tiny_catalog)
+
+
+def test_a_config_builds_what_its_parts_build(tiny_catalog: Catalog, tmp_path: Path) -> None:
+    config = IdsConfig(codebook_sizes=(3, 2), settings={"iterations": 5}, template="{title}")
+    made = make_semantic_ids(config, tiny_catalog, cache_dir=tmp_path)
+    expected = build_semantic_ids(
+        RQKMeans(codebook_sizes=(3, 2), iterations=5),
+        embed_catalog(tiny_catalog, LsaEncoder(), template="{title}"),
+        tiny_catalog,
+    )
+    assert made.provenance == expected.provenance
+    assert [path for path in tmp_path.iterdir() if (path / "vectors.npy").exists()]
+
+
+def test_vectors_of_ones_own_take_the_place_of_text(tiny_catalog: Catalog, tmp_path: Path) -> None:
+    vectors = embeddings_of(tiny_catalog).vectors
+    np.save(tmp_path / "items.npy", vectors)
+    config = IdsConfig(codebook_sizes=(3, 2), embeddings=str(tmp_path / "items.npy"))
+    expected = build_semantic_ids(
+        RQKMeans(codebook_sizes=(3, 2)), Embeddings.of(vectors, tiny_catalog), tiny_catalog
+    )
+    assert make_semantic_ids(config, tiny_catalog).codes.equal(expected.codes)
+
+
+@pytest.mark.parametrize(
+    ("num_items", "size"), [(2, 2), (15, 2), (16, 2), (64, 8), (500, 32), (12_101, 256)]
+)
+def test_without_sizes_three_levels_fit_the_catalogue(
+    num_items: int, size: int, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "items.npy", np.zeros((num_items, 1), dtype=np.float32))
+    catalog = Catalog(item_ids=list(range(num_items)), fields=pl.DataFrame())
+    config = IdsConfig(scheme="random", embeddings=str(tmp_path / "items.npy"), collisions="keep")
+    assert make_semantic_ids(config, catalog).sizes == (size,) * 3
+
+
+def test_codes_of_a_file_are_told_apart_like_others(tiny_catalog: Catalog, tmp_path: Path) -> None:
+    codes = {str(item): [f"<a_{item % 2}>"] for item in tiny_catalog.item_ids}
+    (tmp_path / "codes.json").write_text(json.dumps(codes))
+    scheme = f"file:{tmp_path / 'codes.json'}"
+    resolved = make_semantic_ids(IdsConfig(scheme=scheme), tiny_catalog)
+    assert resolved.sizes == (2, 6)
+    assert len(torch.unique(resolved.codes, dim=0)) == len(tiny_catalog)
+    kept = make_semantic_ids(IdsConfig(scheme=scheme, collisions="keep"), tiny_catalog)
+    assert kept.sizes == (2,)
+
+
+def test_a_scheme_from_outside_is_named_by_module_and_class(
+    tiny_catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parity_of_rows.py").write_text(
+        """
+from dataclasses import dataclass
+
+import torch
+
+from semid import SemanticIdTokenizer
+
+
+@dataclass(kw_only=True, eq=False)
+class ParityTokenizer(SemanticIdTokenizer):
+    codebook_sizes: tuple[int, ...] = (2,)
+
+    def _fit(self, embeddings, cf_embeddings):
+        return {}
+
+    def _encode(self, embeddings, learned):
+        return torch.arange(len(embeddings))[:, None] % 2
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = IdsConfig(scheme="parity_of_rows:ParityTokenizer", codebook_sizes=(2,))
+    ids = make_semantic_ids(config, tiny_catalog)
+    assert ids.codes[:, 0].tolist() == [0, 1] * 6
+    assert ids.scheme == "parity_of_rows:ParityTokenizer"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (IdsConfig(scheme="kmeans"), "expected a tokenizer out of"),
+        (IdsConfig(scheme="file:none.json"), "does not exist"),
+        (IdsConfig(settings={"depth": 3}), "expected settings of rqkmeans, got {'depth': 3}"),
+        (IdsConfig(codebook_sizes=(3, 0)), r"at least one code at each level.*\(3, 0\)"),
+        (IdsConfig(codebook_sizes=(13,)), "at least as many distinct items"),
+        (IdsConfig(template="{colour}"), "must name columns in braces, got colour"),
+        (IdsConfig(embeddings="none.npy"), "none.npy, which is not there"),
+        (IdsConfig(codebook_sizes=(2,), collisions="hope"), "collision strategy"),
+    ],
+)
+def test_a_config_that_does_not_fit_says_why(
+    config: IdsConfig, message: str, tiny_catalog: Catalog
+) -> None:
+    with pytest.raises((ValueError, OSError), match=message):
+        make_semantic_ids(config, tiny_catalog)

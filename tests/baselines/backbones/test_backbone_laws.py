@@ -1,0 +1,203 @@
+"""What holds for every backbone: one definition of its logits, from a sample's own past only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from worlds import histories, random_sequences
+
+from baselines.backbones.backbone import Backbone
+from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from baselines.data.batches import TrainBatch, Windows
+from baselines.encoder import EncoderConfig
+from semid.decoding import Renormalize, beam_search, rank_items, score_all
+
+SIZES = (3, 3, 2)
+NUM_ITEMS = 13
+MAX_HISTORY = 4
+PASTS = [[3, 1, 4, 1], [7], [2, 9], [11, 10, 12]]
+
+Build = Callable[[Tensor, int], Backbone]
+
+
+def causal(input_form: str) -> Build:
+    config = CausalConfig(
+        input=input_form,  # type: ignore[arg-type]
+        max_history=MAX_HISTORY,
+        encoder=EncoderConfig(dim=8, num_heads=2, ff_dim=16),
+    )
+    return lambda codes, seed: CausalBackbone(config, codes, SIZES, seed)
+
+
+def tiger(*, separator: bool = False, user_tokens: int = 0) -> Build:
+    config = TigerConfig(
+        num_layers=2,
+        dim=16,
+        num_heads=2,
+        head_dim=8,
+        ff_dim=24,
+        max_history=MAX_HISTORY,
+        separator=separator,
+        user_tokens=user_tokens,
+    )
+    return lambda codes, seed: TigerBackbone(config, codes, SIZES, seed)
+
+
+FORMS: dict[str, Build] = {
+    "causal over items": causal("item"),
+    "causal over codes": causal("code"),
+    "tiger": tiger(),
+    "tiger with separator": tiger(separator=True),
+    "tiger with users": tiger(user_tokens=3),
+    "tiger with both": tiger(separator=True, user_tokens=3),
+}
+
+
+@pytest.fixture
+def codes(tiny_codes: Tensor) -> Tensor:
+    """A dozen items and a twin of the first."""
+    return torch.cat([tiny_codes, tiny_codes[:1]])
+
+
+@pytest.fixture(params=FORMS)
+def backbone(request: pytest.FixtureRequest, codes: Tensor) -> Backbone:
+    """A backbone whose logits differ by far more than rounding."""
+    made = FORMS[request.param](codes, 0)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(1.5)
+    return made.eval()
+
+
+def batch_of(windows: Windows) -> TrainBatch:
+    return windows.batch(np.arange(len(windows)))
+
+
+def slow_logits(backbone: Backbone, past: list[int], user: int, item: int) -> Tensor:
+    """Next-token logits along an item's path, one history and one prefix at a time."""
+    tokens = backbone.vocab.tokens(backbone.codes[item])
+    context = backbone.context(histories(past, users=[user]))
+    rows = [backbone.next_logits(context, tokens[None, None, :level]) for level in range(3)]
+    return torch.stack([row[0, 0] for row in rows])
+
+
+@torch.no_grad()
+def test_decoding_the_true_path_gives_the_teacher_forced_logits(backbone: Backbone) -> None:
+    data = random_sequences(NUM_ITEMS, 6, longest=7)
+    batch = batch_of(Windows.per_target(data, MAX_HISTORY))
+    logits = backbone(batch)
+    assert logits.shape == (len(batch.target_row), 3, backbone.vocab.num_tokens)
+    for target, item in enumerate(batch.target_items.tolist()):
+        window = batch.windows.items[target][batch.windows.mask[target]].tolist()
+        expected = slow_logits(backbone, window[:-1], int(batch.windows.users[target]), item)
+        torch.testing.assert_close(logits[target], expected, atol=1e-5, rtol=1e-4)
+    allowed = logits.isfinite()
+    assert float(logits[:, 0][allowed[:, 0]].std()) > 0.1
+
+
+@torch.no_grad()
+def test_padding_and_batch_mates_change_no_logits(backbone: Backbone) -> None:
+    prefix = backbone.vocab.tokens(backbone.codes[:, :2])[None]
+    together = backbone.context(histories(*PASTS))
+    padded = backbone.context(histories(*PASTS, padding=3))
+    for depth in range(3):
+        steps = prefix[:, :, :depth].expand(len(PASTS), -1, -1)
+        logits = backbone.next_logits(together, steps)
+        torch.testing.assert_close(
+            backbone.next_logits(padded, steps), logits, atol=1e-5, rtol=1e-4
+        )
+        for row, past in enumerate(PASTS):
+            alone = backbone.context(histories(past, users=[row]))
+            expected = backbone.next_logits(alone, prefix[:, :, :depth])[0]
+            torch.testing.assert_close(logits[row], expected, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_padding_changes_no_teacher_forced_logits(backbone: Backbone) -> None:
+    windows = Windows.per_target(random_sequences(NUM_ITEMS, 6, longest=7), MAX_HISTORY)
+    together = backbone(batch_of(windows))
+    for number in range(len(windows)):
+        alone = backbone(windows.batch(np.array([number])))[0]
+        torch.testing.assert_close(together[number], alone, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_beams_side_by_side_do_not_see_each_other(backbone: Backbone) -> None:
+    context = backbone.context(histories(*PASTS))
+    prefixes = backbone.vocab.tokens(backbone.codes[:, :2])
+    together = backbone.next_logits(context, prefixes.expand(len(PASTS), -1, -1))
+    for beam, prefix in enumerate(prefixes):
+        alone = backbone.next_logits(context, prefix.expand(len(PASTS), 1, -1))[:, 0]
+        torch.testing.assert_close(together[:, beam], alone, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_items_before_the_longest_history_change_nothing(backbone: Backbone) -> None:
+    root = torch.zeros(1, 1, 0, dtype=torch.int64)
+    long, short = ([5, 6, 8, *PASTS[0]], PASTS[0])
+    logits = [backbone.next_logits(backbone.context(histories(p)), root) for p in (long, short)]
+    assert torch.equal(logits[0], logits[1])
+
+
+@torch.no_grad()
+def test_every_item_of_a_history_and_its_place_matter(backbone: Backbone) -> None:
+    root = torch.zeros(1, 1, 0, dtype=torch.int64)
+
+    def first(past: list[int]) -> Tensor:
+        logits = backbone.next_logits(backbone.context(histories(past)), root)[0, 0]
+        return logits[logits.isfinite()]
+
+    base = first([3, 1, 4, 5])
+    for other in ([9, 1, 4, 5], [3, 9, 4, 5], [3, 1, 9, 5], [3, 1, 4, 9], [1, 3, 4, 5]):
+        assert not torch.allclose(first(other), base, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("renormalize", ["children", "none"])
+def test_a_beam_over_all_leaves_ranks_like_the_scores_of_all_items(
+    backbone: Backbone, renormalize: Renormalize
+) -> None:
+    trie = backbone.trie
+    step = partial(backbone.next_logits, backbone.context(histories(*PASTS)))
+    scores = score_all(step, trie, len(PASTS), renormalize=renormalize)
+    found = beam_search(step, trie, len(PASTS), beam=trie.num_nodes, renormalize=renormalize)
+    ranked = rank_items(found, trie, k=NUM_ITEMS)
+    assert torch.equal(ranked.items.sort(dim=1).values, torch.arange(NUM_ITEMS).expand(4, -1))
+    torch.testing.assert_close(ranked.scores, scores.gather(1, ranked.items), atol=1e-5, rtol=1e-5)
+    assert torch.equal(scores[:, 0], scores[:, 12]), "twins share their score"
+    if renormalize == "children":
+        paths = scores[:, :12].exp().sum(dim=1)  # the twin's path counts once
+        torch.testing.assert_close(paths, torch.ones(4))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_seed_decides_the_weights_and_leaves_other_random_numbers_alone(
+    form: str, codes: Tensor
+) -> None:
+    before = torch.get_rng_state()
+    first, same, other = (dict(FORMS[form](codes, seed).named_parameters()) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, same[name]) for name, value in first.items())
+    assert any(not torch.equal(value, other[name]) for name, value in first.items())
+
+
+def test_every_weight_is_learned(backbone: Backbone) -> None:
+    batch = batch_of(backbone.windows(random_sequences(NUM_ITEMS, 20, longest=5)))
+    logits = backbone(batch)
+    logits[logits.isfinite()].square().mean().backward()
+    assert not [name for name, value in backbone.named_parameters() if value.grad is None]
+
+
+def test_trie_and_vocabulary_spell_the_same_paths(backbone: Backbone, codes: Tensor) -> None:
+    assert torch.equal(backbone.codes, codes)
+    leaves = backbone.trie.walk(backbone.vocab.tokens(codes))
+    assert torch.equal(leaves, backbone.trie.node_of_item)
+    assert backbone.trie.num_tokens == backbone.vocab.num_tokens
+    assert backbone.max_history == MAX_HISTORY

@@ -1,0 +1,101 @@
+"""The causal backbone: every position of a sequence learns, and none sees what comes later."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from worlds import random_sequences, sequence_set
+
+from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.data.batches import TrainBatch, Windows
+from baselines.encoder import EncoderConfig
+
+SIZES = (3, 3, 2)
+Input = Literal["item", "code"]
+INPUTS: list[Input] = ["item", "code"]
+
+
+def causal(codes: Tensor, form: Input) -> CausalBackbone:
+    encoder = EncoderConfig(dim=8, num_heads=2, ff_dim=16)
+    config = CausalConfig(input=form, max_history=6, encoder=encoder)
+    made = CausalBackbone(config, codes, SIZES, seed=0)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(3)
+    return made.eval()
+
+
+def batch_of(windows: Windows) -> TrainBatch:
+    return windows.batch(np.arange(len(windows)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", INPUTS)
+def test_the_logits_of_a_target_do_not_depend_on_later_items(
+    tiny_codes: Tensor, form: Input
+) -> None:
+    made = causal(tiny_codes, form)
+    first = batch_of(made.windows(sequence_set([([3, 1, 4, 1, 5, 9], 1)])))
+    other = batch_of(made.windows(sequence_set([([3, 1, 4, 1, 11, 2], 1)])))
+    before, after = made(first), made(other)
+    assert first.target_pos.tolist() == [1, 2, 3, 4, 5]
+    assert torch.equal(before[:3], after[:3]), "targets 1, 4 and 1 stand before the change"
+    # the item at position 4 is new: its own path differs after the root, the next target all over
+    torch.testing.assert_close(before[3, 0], after[3, 0])
+    assert not torch.allclose(before[4, 0, :3], after[4, 0, :3], atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", INPUTS)
+def test_a_level_sees_the_true_codes_before_it_and_not_its_own(
+    tiny_codes: Tensor, form: Input
+) -> None:
+    made = causal(tiny_codes, form)
+    by_item = {
+        item: made(batch_of(made.windows(sequence_set([([3, 1, item], 2)]))))[0]
+        for item in (0, 1, 2, 6)  # codes 000, 001, 010 and 100
+    }
+    torch.testing.assert_close(by_item[0], by_item[1])
+    torch.testing.assert_close(by_item[0][:2], by_item[2][:2])
+    assert not torch.allclose(by_item[0][2, :2], by_item[2][2, :2], atol=1e-4)
+    torch.testing.assert_close(by_item[0][:1], by_item[6][:1])
+    assert not torch.allclose(by_item[0][1], by_item[6][1], atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", INPUTS)
+def test_the_last_target_of_a_window_has_the_logits_of_a_window_of_its_own(
+    tiny_codes: Tensor, form: Input
+) -> None:
+    made = causal(tiny_codes, form)
+    data = random_sequences(12, 8, longest=7)  # all fit into one window
+    together = batch_of(made.windows(data))
+    alone = batch_of(Windows.per_target(data, 6))
+    logits, expected = made(together), made(alone)
+    last = together.target_pos == together.windows.items.shape[1] - 1
+    assert int(last.sum()) == len(data)
+    for row in last.nonzero().squeeze(1).tolist():
+        (same,) = (alone.target_id == together.target_id[row]).nonzero().squeeze(1).tolist()
+        torch.testing.assert_close(logits[row], expected[same], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", INPUTS)
+def test_only_the_codes_of_a_level_are_possible(tiny_codes: Tensor, form: Input) -> None:
+    made = causal(tiny_codes, form)
+    logits = made(batch_of(made.windows(random_sequences(12, 4))))
+    for level, size in enumerate(SIZES):
+        assert logits[:, level, :size].isfinite().all()
+        assert (logits[:, level, size:] == -torch.inf).all()
+
+
+def test_all_targets_of_a_sequence_share_a_window(tiny_codes: Tensor) -> None:
+    made = causal(tiny_codes, "item")
+    data = random_sequences(12, 8, longest=7)
+    assert len(made.windows(data)) == len(data)
+    assert data.num_targets > len(data)

@@ -1,0 +1,147 @@
+"""Training a backbone with every objective, from data to ranks."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.fit import fit_backbone
+from baselines.data.dataset import Dataset
+from baselines.data.synthetic import synthetic_dataset
+from baselines.encoder import EncoderConfig
+from baselines.evaluation import EvaluationConfig, rank_by_beam
+from baselines.teachers.mass import teacher_mass
+from baselines.teachers.simple import Popularity
+from baselines.training import TrainingConfig, TrainingState
+from semid.provenance import Provenance
+from tca.collaborative import CollaborativeTokenizer
+from tca.objective import (
+    Candidates,
+    Objective,
+    ObjectiveConfig,
+    ObjectiveOutput,
+    candidates,
+)
+
+NUM_ITEMS = 48
+CODES = torch.cartesian_prod(torch.arange(6), torch.arange(8))
+EVALUATION = EvaluationConfig(validation_beam=20, validation_targets=50)
+LINEAGE = Provenance(kind="backbone", content="")
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return synthetic_dataset(num_users=150, num_items=NUM_ITEMS, num_categories=4, seed=0)
+
+
+def fit(
+    dataset: Dataset, objective: ObjectiveConfig, folder: Path, *, precision: str = "fp32"
+) -> tuple[CausalBackbone, TrainingState]:
+    config = CausalConfig(encoder=EncoderConfig(dim=8, num_heads=2, ff_dim=16))
+    backbone = CausalBackbone(config, CODES, (6, 8), seed=0)
+    train = dataset.splits.train
+    scorer = Popularity(train, NUM_ITEMS)
+    mass = None
+    if objective.alpha > 0:
+        mass = teacher_mass(scorer, CollaborativeTokenizer(backbone.trie), train)
+    state = fit_backbone(
+        backbone,
+        objective,
+        mass,
+        dataset.splits,
+        TrainingConfig(epochs=2, lr=0.01, precision=precision),  # type: ignore[arg-type]
+        EVALUATION,
+        seed=0,
+        folder=folder,
+        lineage=LINEAGE,
+        title="test",
+    )
+    return backbone, state
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ObjectiveConfig(),
+        ObjectiveConfig(masked=False),
+        ObjectiveConfig(name="msl", tau=2.0),
+        ObjectiveConfig(name="soft_ntp", alpha=0.3),
+        ObjectiveConfig(name="soft_ce", alpha=0.3, masked=False),
+    ],
+    ids=lambda objective: f"{objective.name}, masked {objective.masked}",
+)
+def test_every_objective_learns(
+    dataset: Dataset, objective: ObjectiveConfig, precision: str, tmp_path: Path
+) -> None:
+    backbone, state = fit(dataset, objective, tmp_path, precision=precision)
+    assert state.epoch == 2
+    assert state.history[1]["loss"] < state.history[0]["loss"]
+    assert not backbone.training
+
+
+def test_the_best_value_is_that_of_a_fixed_subset_of_the_validation_targets(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    backbone, state = fit(dataset, ObjectiveConfig(), tmp_path)
+    valid = dataset.splits.valid
+    assert valid.num_targets > 50
+    ranks = rank_by_beam(backbone, valid, beam=20)
+    chosen = np.random.default_rng(0).permutation(valid.num_targets)[:50]
+    values = ranks.metrics("removed", "expected")["N@10"]
+    assert values[chosen].mean() == pytest.approx(state.best, rel=1e-9)
+    assert values.mean() != pytest.approx(state.best)
+
+
+def test_a_teacher_without_weight_is_plain_training(dataset: Dataset, tmp_path: Path) -> None:
+    plain, state = fit(dataset, ObjectiveConfig(), tmp_path / "plain")
+    aligned, aligned_state = fit(
+        dataset, ObjectiveConfig(name="soft_ce", alpha=0.0), tmp_path / "aligned"
+    )
+    for name, value in plain.named_parameters():
+        assert torch.equal(value, aligned.get_parameter(name))
+    times = {"seconds": 0.0, "validation_seconds": 0.0}
+    assert dataclasses.replace(state, **times) == dataclasses.replace(aligned_state, **times)
+
+
+def test_each_target_meets_the_teacher_of_its_own_past(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = dataset.splits.train
+    backbone = CausalBackbone(
+        CausalConfig(encoder=EncoderConfig(dim=8, ff_dim=8)), CODES, (6, 8), seed=0
+    )
+    # the "mass" of a target is its own number, which the objective's input must then show
+    mass = torch.arange(train.num_targets).float()[:, None, None].expand(-1, 2, 8)
+    item_of_target = torch.from_numpy(train.items[train.targets()[1]])
+    met: list[int] = []
+
+    def spy(
+        self: Objective, logits: Tensor, choices: Candidates, teacher: Tensor
+    ) -> ObjectiveOutput:
+        numbers = teacher[:, 0, 0].long()
+        items = item_of_target[numbers]
+        assert torch.equal(choices.target_slot, candidates(backbone.trie, items).target_slot)
+        met.extend(numbers.tolist())
+        return ObjectiveOutput(loss=logits[logits.isfinite()].square().mean(), parts={})
+
+    monkeypatch.setattr(Objective, "forward", spy)
+    fit_backbone(
+        backbone,
+        ObjectiveConfig(name="soft_ce", alpha=0.5),
+        mass,
+        dataset.splits,
+        TrainingConfig(epochs=1),
+        EVALUATION,
+        seed=0,
+        folder=tmp_path,
+        lineage=LINEAGE,
+        title="test",
+    )
+    assert sorted(met) == list(range(train.num_targets))

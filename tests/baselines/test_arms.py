@@ -1,0 +1,98 @@
+"""Arms: their names, read and written."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.arms import Arm, BackboneConfigs
+from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from baselines.encoder import EncoderConfig
+from tca.objective import ObjectiveConfig
+
+
+def parse(text: str, *, masked: bool = True, tau: float = 1.0) -> Arm:
+    return Arm.parse(text, masked=masked, tau=tau)
+
+
+@pytest.mark.parametrize(
+    ("text", "objective", "label", "folder"),
+    [
+        ("tiger:ntp", ObjectiveConfig(), "TIGER ntp", "tiger-ntp"),
+        (
+            "tiger:soft_ce:0.5",
+            ObjectiveConfig(name="soft_ce", alpha=0.5),
+            "TIGER+TCA soft_ce alpha=0.5",
+            "tiger-soft_ce-0.5",
+        ),
+        (
+            "causal:soft_ntp:.10",
+            ObjectiveConfig(name="soft_ntp", alpha=0.1),
+            "Causal+TCA soft_ntp alpha=0.1",
+            "causal-soft_ntp-0.1",
+        ),
+        (
+            "causal:soft_ce:0",
+            ObjectiveConfig(name="soft_ce"),
+            "Causal+TCA soft_ce alpha=0",
+            "causal-soft_ce-0",
+        ),
+        ("causal:msl", ObjectiveConfig(name="msl"), "Causal msl", "causal-msl"),
+    ],
+)
+def test_an_arm_reads_as_it_is_written(
+    text: str, objective: ObjectiveConfig, label: str, folder: str
+) -> None:
+    arm = parse(text)
+    assert arm == Arm(backbone=text.split(":")[0], objective=objective)
+    assert arm.label == label
+    assert arm.folder == folder
+
+
+def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definition() -> None:
+    objectives = [
+        parse(text, masked=False, tau=4.5).objective
+        for text in ("tiger:ntp", "tiger:soft_ce:0.5", "tiger:msl")
+    ]
+    assert [objective.masked for objective in objectives] == [False, False, True]
+    assert {objective.tau for objective in objectives} == {4.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tiger", "expected an arm backbone:objective"),
+        ("", "expected an arm backbone:objective"),
+        ("tigre:ntp", "backbone out of tiger, causal, got 'tigre:ntp'"),
+        ("tiger:soft_ce:0.5:1", "expected an arm backbone:objective"),
+        ("tiger:soft", "objective must be ntp, msl, soft_ntp or soft_ce, got 'soft'"),
+        ("tiger:soft_ce", "needs an alpha, for example tiger:soft_ce:0.5"),
+        ("tiger:soft_ce:", "expected a number for alpha"),
+        ("tiger:soft_ce:half", "expected a number for alpha in arm 'tiger:soft_ce:half'"),
+        ("tiger:soft_ce:1.5", r"alpha must lie in \[0, 1\]"),
+        ("tiger:soft_ce:nan", r"alpha must lie in \[0, 1\]"),
+        ("tiger:ntp:0.5", "ntp has no teacher"),
+        ("tiger:ntp:0", "ntp has no teacher"),
+    ],
+)
+def test_what_is_no_arm_is_refused_with_the_way_out(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+def test_an_arm_builds_its_backbone_with_the_shape_under_its_name(tiny_codes: Tensor) -> None:
+    encoder = EncoderConfig(dim=8, ff_dim=8)
+    configs = BackboneConfigs(
+        tiger=TigerConfig(dim=8, num_layers=1, num_heads=1, head_dim=8, ff_dim=8, max_history=7),
+        causal=CausalConfig(encoder=encoder, max_history=9),
+    )
+    for text, kind, max_history in (
+        ("tiger:ntp", TigerBackbone, 7),
+        ("causal:soft_ce:0.5", CausalBackbone, 9),
+    ):
+        made = parse(text).build(configs, tiny_codes, (3, 3, 2), seed=0)
+        assert isinstance(made, kind)
+        assert made.max_history == max_history
+        assert torch.equal(made.codes, tiny_codes)

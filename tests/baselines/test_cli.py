@@ -1,0 +1,214 @@
+"""The command line: what it writes and prints, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from baselines.cli import main
+from baselines.data.dataset import write_plain_layout
+from baselines.data.synthetic import synthetic_dataset
+from semid.ids import SemanticIds
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+TINY = """
+data: shop
+out: runs/tiny
+ids: {codebook_sizes: [4, 4]}
+arms: ["tiger:ntp", "tiger:soft_ce:0.5"]
+seeds: [0]
+teacher: {max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}
+teacher_training: {epochs: 1}
+backbones:
+  tiger: {num_layers: 1, dim: 8, num_heads: 1, head_dim: 8, ff_dim: 8, max_history: 4}
+training: {epochs: 1}
+evaluation: {beam: 10, validation_beam: 5, validation_targets: 20}
+resamples: 20
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small shop, and settings that fit it."""
+    folder = tmp_path_factory.mktemp("world")
+    dataset = synthetic_dataset(num_users=40, num_items=32, num_categories=2)
+    write_plain_layout(dataset, folder / "shop")
+    (folder / "tiny.yaml").write_text(TINY)
+    codes = {str(item): [f"<a_{item}>"] for item in dataset.catalog.item_ids}
+    (folder / "codes.json").write_text(json.dumps(codes))
+    (folder / "codes_of_others.json").write_text(json.dumps({"a": ["<a_1>"]}))
+    broken = {"items": b"PAR1 no table PAR1", "interactions": b"nothing like parquet"}
+    for name, data in broken.items():
+        shutil.copytree(folder / "shop", folder / f"broken_{name}")
+        (folder / f"broken_{name}" / f"{name}.parquet").write_bytes(data)
+    for name in broken:
+        file = Path(shutil.copytree(folder / "shop", folder / f"unnamed_{name}"))
+        file /= f"{name}.parquet"
+        pl.read_parquet(file).drop("item_id").write_parquet(file)
+    (folder / "broken.yaml").write_text("data: [")
+    (folder / "codes.parquet").write_bytes(b"PAR1 no table PAR1")
+    return folder
+
+
+@pytest.fixture
+def folder(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of one's own that shows the same files."""
+    for path in world.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_build_writes_ids_and_prints_their_quality(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", "--data", "shop", "--out", "ids", "--ids.codebook_sizes", "[4,4]"]) == 0
+    printed = capsys.readouterr().out
+    assert "perplexity" in printed
+    assert "semantic ids: ids" in printed
+    ids = SemanticIds.load("ids")
+    assert (len(ids), ids.sizes[:2], ids.scheme) == (32, (4, 4), "rqkmeans")
+
+
+def test_inspect_tells_the_same_of_a_folder_as_build_and_reads_files_of_codes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["build", "--data", "shop", "--out", "ids", "--ids.scheme", "random"])
+    built = capsys.readouterr().out
+    assert main(["inspect", "--ids", "ids"]) == 0
+    assert built.startswith(capsys.readouterr().out)
+    assert main(["inspect", "--ids", "codes.json", "--data", "shop", "--json", "true"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert (card["items"], card["distinct"]) == (32, 32)
+    assert card["levels"][0]["used"] == 32
+
+
+def test_a_trained_teacher_serves_a_comparison(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = "{max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}"
+    (folder / "teacher.yaml").write_text(
+        f"data: shop\nout: teachers\nteacher: {shape}\ntraining: {{epochs: 1}}\n"
+    )
+    assert main(["teacher", "--config", "teacher.yaml"]) == 0
+    printed = capsys.readouterr().out
+    assert "seen items removed" in printed
+    assert "seen items kept" in printed
+    made = {path: path.stat().st_mtime_ns for path in Path("teachers").rglob("*.safetensors")}
+    assert len(made) == 1
+    assert main(["compare", "--config", "tiny.yaml", "--teachers", "teachers"]) == 0
+    assert made == {p: p.stat().st_mtime_ns for p in Path("teachers").rglob("*.safetensors")}
+
+
+def test_compare_prints_both_tables_and_where_the_files_are(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--out", "mine", "--ids.scheme", "file:codes.json", "--seeds", "[3]"]
+    assert main(["compare", "--config", "tiny.yaml", *options]) == 0
+    printed = capsys.readouterr().out
+    for text in ("Seen items removed", "Seen items kept", "Popularity", "(teacher)", "soft_ce"):
+        assert text in printed
+    assert "files: mine/comparison.md, comparison.json, per_user.parquet" in printed
+    settings = json.loads(Path("mine/config.json").read_text())
+    assert settings["seeds"] == [3], "an option wins over the file"
+    assert settings["training"]["epochs"] == 1
+    assert Path("mine/comparison.md").read_text().startswith("# Comparison")
+    found = json.loads(Path("mine/comparison.json").read_text())
+    assert found["settings"]["ids"] == "file:codes.json, sizes 33"
+
+
+COMPARE = ["compare", "--config", "tiny.yaml", "--out", "out"]
+BUILD = ["build", "--data", "shop", "--out", "out"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ([], "build,inspect,teacher,compare"),
+        (["bild"], "invalid choice: 'bild'"),
+        ([*COMPARE, "--arm", "x"], "unrecognized arguments: --arm"),
+        (["build", "--out", "out"], "required: build.data"),
+        ([*COMPARE, "--seeds", "[a]"], "Expected a <class 'int'>"),
+        (["compare", "--config", "none.yaml"], "File does not exist"),
+        (["compare", "--config", "broken.yaml"], "Problems parsing config"),
+        ([*COMPARE, "--data", "nowhere"], "no folder nowhere"),
+        ([*COMPARE, "--data", "broken_items"], "items.parquet cannot be read as parquet"),
+        ([*COMPARE, "--data", "broken_interactions"], "interactions.parquet cannot be read"),
+        ([*COMPARE, "--data", "unnamed_items"], "items.parquet has no column item_id"),
+        ([*COMPARE, "--data", "unnamed_interactions"], "has no column item_id"),
+        ([*COMPARE, "--split", "windows"], "expected one file train"),
+        ([*COMPARE, "--arms", "[tigre:ntp]"], "expected an arm backbone:objective[:alpha]"),
+        ([*COMPARE, "--arms", "[tiger:soft_ce:1.5]"], "alpha must lie in [0, 1], got 1.5"),
+        ([*COMPARE, "--seeds", "[0,0]"], "expected every seed once"),
+        ([*COMPARE, "--temperature", "0"], "temperature must be above 0"),
+        ([*COMPARE, "--ids.scheme", "kmean"], "expected a tokenizer out of"),
+        ([*COMPARE, "--ids.scheme", "file:codes_of_others.json"], "file of another catalogue"),
+        ([*BUILD, "--ids.scheme", "file:none.json"], "which does not exist"),
+        ([*BUILD, "--ids.scheme", "file:codes.parquet"], "expected a parquet file of codes"),
+        ([*BUILD, "--ids.settings", "{depth: 3}"], "expected settings of rqkmeans"),
+        ([*BUILD, "--ids.codebook_sizes", "[0]"], "at least one code at each level"),
+        ([*BUILD, "--ids.template", "{colour}"], "must name columns in braces"),
+        ([*BUILD, "--ids.embeddings", "none.npy"], "which is not there"),
+        (["build", "--data", "shop", "--out", "shop"], "holds other files"),
+        (["inspect", "--ids", "none"], "no folder or file of semantic ids none"),
+        (["inspect", "--ids", "codes.json"], "add --data FOLDER"),
+        (["inspect", "--ids", "shop"], "expected an artefact folder"),
+        (["teacher", "--data", "nowhere", "--out", "out"], "no folder nowhere"),
+    ],
+    ids=lambda value: " ".join(value)[-50:] if isinstance(value, list) else "",
+)
+def test_bad_input_gives_one_line_and_exit_code_2(
+    command: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.startswith("semid: ")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert not Path("out").exists(), "nothing is half-written"
+
+
+def test_a_folder_of_another_comparison_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMPARE, "--arms", "[tiger:ntp]"]) == 0
+    capsys.readouterr()
+    assert main([*COMPARE, "--arms", "[tiger:ntp]", "--training.epochs", "2"]) == 2
+    assert "holds a comparison with other settings (training)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("build_semids", "semantic id"),
+        ("train_teacher", "Train a collaborative-filtering teacher"),
+        ("compare_tca", "Train and rank every arm"),
+    ],
+)
+def test_a_script_is_the_command_of_its_name(
+    script: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", [f"{script}.py", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
+    assert ended.value.code == 0
+    assert says in capsys.readouterr().out
+
+
+def test_a_script_hands_on_its_arguments_and_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["build_semids.py", "--data", "nowhere", "--out", "out"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / "build_semids.py"), run_name="__main__")
+    assert ended.value.code == 2
+    assert "no folder nowhere" in capsys.readouterr().err

@@ -1,0 +1,284 @@
+"""The main job: same settings, same table, whatever happens on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+
+from baselines.arms import BackboneConfigs
+from baselines.backbones.causal import CausalConfig
+from baselines.backbones.tiger import TigerConfig
+from baselines.cli import main
+from baselines.data.dataset import write_plain_layout
+from baselines.data.synthetic import synthetic_dataset
+from baselines.encoder import EncoderConfig
+from baselines.evaluation import EvaluationConfig
+from baselines.experiment import CompareConfig, run_comparison
+from baselines.teachers.sasrec import SASRecConfig
+from baselines.training import TrainingConfig
+from semid.build import IdsConfig
+from semid.provenance import ProvenanceError
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_tca.py"
+ENCODER = EncoderConfig(dim=8, num_layers=1, num_heads=1, ff_dim=8)
+TINY = CompareConfig(
+    ids=IdsConfig(codebook_sizes=(4, 4)),
+    arms=("causal:ntp", "causal:soft_ce:0.5"),
+    seeds=(0, 1),
+    teacher=SASRecConfig(max_history=9, encoder=ENCODER),
+    teacher_training=TrainingConfig(epochs=2),
+    backbones=BackboneConfigs(
+        tiger=TigerConfig(num_layers=1, dim=8, num_heads=1, head_dim=8, ff_dim=8, max_history=4),
+        causal=CausalConfig(max_history=9, encoder=ENCODER),
+    ),
+    training=TrainingConfig(epochs=2),
+    evaluation=EvaluationConfig(beam=10, validation_beam=5, validation_targets=20),
+    resamples=20,
+)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shop"
+    write_plain_layout(synthetic_dataset(num_users=40, num_items=32, num_categories=2), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> CompareConfig:
+    """The settings of a comparison that is finished."""
+    out = tmp_path_factory.mktemp("runs") / "done"
+    config = dataclasses.replace(TINY, data=str(shop), out=str(out))
+    run_comparison(config)
+    return config
+
+
+def results(out: str | Path) -> dict[str, Any]:
+    """All that ``comparison.json`` says except how long things took."""
+    found: dict[str, Any] = json.loads((Path(out) / "comparison.json").read_text())
+    for row in found["rows"]:
+        del row["train_seconds"]
+        for evaluation in row["evaluations"]:
+            for name in [name for name in evaluation if name.endswith("seconds")]:
+                del evaluation[name]
+    return found
+
+
+def trained(out: str | Path) -> dict[Path, int]:
+    """When each model below a folder was written."""
+    return {path: path.stat().st_mtime_ns for path in Path(out).rglob("model.safetensors")}
+
+
+def test_rows_are_floor_teacher_and_arms_with_all_seeds(done: CompareConfig) -> None:
+    rows = results(done.out)["rows"]
+    assert [(row["arm"], row["role"], row["seeds"]) for row in rows] == [
+        ("Popularity", "reference", [None]),
+        ("SASRec ce (teacher)", "teacher", [0, 1]),
+        ("Causal ntp", "arm", [0, 1]),
+        ("Causal+TCA soft_ce alpha=0.5", "arm", [0, 1]),
+    ]
+    assert all(set(row["metrics"]) == {"removed", "kept"} for row in rows)
+    assert [row["consistency"] is None for row in rows] == [True, True, False, False]
+
+
+def test_every_result_names_what_it_depends_on(done: CompareConfig) -> None:
+    settings = results(done.out)["settings"]
+    assert settings["split"] == "leave_one_out"
+    assert settings["candidates"] == "the whole catalogue"
+    assert settings["ids"].startswith("rqkmeans, sizes 4x4")
+    assert (settings["beam"], settings["ties"], settings["seeds"]) == (10, "expected", [0, 1])
+
+
+def test_every_users_results_are_stored_under_both_policies(done: CompareConfig) -> None:
+    table = pl.read_parquet(Path(done.out) / "per_user.parquet")
+    found = results(done.out)
+    mean = table.filter(pl.col("arm") == "Causal ntp", pl.col("policy") == "kept")["N@10"].mean()
+    row = next(row for row in found["rows"] if row["arm"] == "Causal ntp")
+    assert mean == pytest.approx(row["metrics"]["kept"]["N@10"]["mean"])
+    assert set(table["policy"].unique()) == {"removed", "kept"}
+
+
+def test_the_same_seeds_give_the_same_table(done: CompareConfig, tmp_path: Path) -> None:
+    run_comparison(dataclasses.replace(done, out=str(tmp_path / "again")))
+    assert results(tmp_path / "again") == results(done.out)
+
+
+def test_another_seed_gives_another_table(done: CompareConfig, tmp_path: Path) -> None:
+    run_comparison(dataclasses.replace(done, out=str(tmp_path / "other"), seeds=(2,)))
+    assert results(tmp_path / "other")["rows"][1:] != results(done.out)["rows"][1:]
+
+
+def test_going_on_trains_only_what_is_missing(done: CompareConfig) -> None:
+    before, times = results(done.out), trained(done.out)
+    assert len(times) == 6
+    lost = Path(done.out) / "causal-soft_ce-0.5-1"
+    shutil.rmtree(lost)
+    (Path(done.out) / "comparison.json").unlink()
+    run_comparison(done)
+    assert results(done.out) == before
+    changed = {path.parent for path, time in trained(done.out).items() if times[path] != time}
+    assert changed == {lost}
+
+
+def test_more_resamples_retrain_nothing(done: CompareConfig) -> None:
+    times = trained(done.out)
+    run_comparison(dataclasses.replace(done, resamples=40))
+    assert results(done.out)["statistics"]["resamples"] == 40
+    run_comparison(done)
+    assert trained(done.out) == times
+
+
+def test_teachers_are_shared_between_comparisons(done: CompareConfig, tmp_path: Path) -> None:
+    teachers = str(Path(done.out) / "teachers")
+    times = trained(teachers)
+    other = dataclasses.replace(
+        done,
+        out=str(tmp_path / "other"),
+        teachers=teachers,
+        arms=("tiger:soft_ntp:0.1",),
+        seeds=(0,),
+    )
+    run_comparison(other)
+    assert trained(teachers) == times
+    assert not (tmp_path / "other" / "teachers").exists()
+    assert results(other.out)["rows"][-1]["arm"] == "TIGER+TCA soft_ntp alpha=0.1"
+
+
+def test_a_folder_of_another_comparison_is_refused_and_left_alone(done: CompareConfig) -> None:
+    before = {path: path.stat().st_mtime_ns for path in Path(done.out).rglob("*")}
+    with pytest.raises(ValueError, match=r"other settings \(seeds, temperature\)"):
+        run_comparison(dataclasses.replace(done, seeds=(0,), temperature=2.0))
+    assert {path: path.stat().st_mtime_ns for path in Path(done.out).rglob("*")} == before
+
+
+@pytest.mark.parametrize("changed", ["the last test target", "the order of the items"])
+def test_data_that_changed_since_is_refused(changed: str, shop: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(shop, tmp_path / "shop"))
+    config = dataclasses.replace(
+        TINY, data=str(data), out=str(tmp_path / "out"), arms=("causal:ntp",), seeds=(0,)
+    )
+    run_comparison(config)
+    if changed == "the last test target":
+        events = pl.read_parquet(data / "interactions.parquet")
+        items = events["item_id"].to_list()
+        items[-1] = next(item for item in range(1, 33) if item not in items[-10:])
+        events.with_columns(item_id=pl.Series(items)).write_parquet(data / "interactions.parquet")
+    else:
+        pl.read_parquet(data / "items.parquet").reverse().write_parquet(data / "items.parquet")
+    with pytest.raises(ValueError, match="begun on other data"):
+        run_comparison(config)
+
+
+def test_a_teacher_of_other_data_is_not_taken(done: CompareConfig, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(done.out, tmp_path / "out"))
+    record = next(out.glob("teachers/sasrec-0-*")) / "provenance.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "seen": "0" * 64}))
+    with pytest.raises(ProvenanceError, match=r"the model in .* does not match"):
+        run_comparison(dataclasses.replace(done, out=str(out)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": ()}, "at least one arm and one seed"),
+        ({"seeds": ()}, "at least one arm and one seed"),
+        ({"seeds": (1, 1)}, "every seed once"),
+        ({"arms": ("tiger:soft_ce:0.5", "tiger:soft_ce:.50")}, "every arm once"),
+        ({"data": "nowhere"}, "no folder nowhere"),
+        ({"ids": IdsConfig(scheme="nothing")}, "expected a tokenizer out of"),
+    ],
+)
+def test_what_cannot_be_run_leaves_no_folder(
+    changes: dict[str, Any], message: str, shop: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(TINY, data=str(shop), out=str(tmp_path / "out"))
+    with pytest.raises((ValueError, OSError), match=message):
+        run_comparison(dataclasses.replace(config, **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_free_again_after_ids_that_could_not_be_made(
+    shop: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(
+        TINY, data=str(shop), out=str(tmp_path / "out"), arms=("causal:ntp",), seeds=(0,)
+    )
+    with pytest.raises(ValueError, match="at least as many distinct items"):
+        run_comparison(dataclasses.replace(config, ids=IdsConfig(codebook_sizes=(4096,))))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["embeddings"]
+    run_comparison(config)
+
+
+@pytest.mark.parametrize("values", [{"temperature": 0.0}, {"resamples": 0}])
+def test_settings_out_of_range_are_refused_before_any_work(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(values))} must be"):
+        CompareConfig(**values)
+
+
+def kill_once(command: list[str], folder: Path, reached: Callable[[], bool]) -> None:
+    """Start a command and end it with SIGKILL the moment a stage is reached."""
+    threads = str(torch.get_num_threads())
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not reached():
+            assert process.poll() is None, process.communicate()[1].decode()[-2000:]
+            assert time.monotonic() < deadline, "the stage was never reached"
+            time.sleep(0.005)
+        process.kill()
+    assert process.returncode != 0
+
+
+@pytest.mark.slow
+def test_killed_at_any_stage_the_same_command_ends_with_the_same_table(tmp_path: Path) -> None:
+    world = synthetic_dataset(num_users=300, num_items=96, num_categories=4)
+    write_plain_layout(world, tmp_path / "shop")
+    settings = {
+        "data": "shop",
+        "out": "killed",
+        "ids": {"scheme": "rqvae", "codebook_sizes": [8, 8], "settings": {"epochs": 100}},
+        "arms": ["tiger:ntp", "causal:soft_ce:0.5"],
+        "seeds": [0],
+        "teacher_training": {"epochs": 3, "batch_events": 128},
+        "backbones": {
+            "tiger": {"num_layers": 1, "dim": 16, "num_heads": 2, "head_dim": 8, "ff_dim": 32}
+        },
+        "training": {"epochs": 3, "batch_events": 640},
+        "evaluation": {"beam": 10, "validation_targets": 100},
+        "resamples": 20,
+    }
+    (tmp_path / "settings.yaml").write_text(json.dumps(settings))
+    command = [sys.executable, str(SCRIPT), "--config", "settings.yaml"]
+    killed = tmp_path / "killed"
+
+    def any_file(pattern: str) -> Callable[[], bool]:
+        return lambda: next(killed.glob(pattern), None) is not None
+
+    kill_once(command, tmp_path, any_file("embeddings/*/provenance.json"))
+    assert not (killed / "ids").exists(), "killed while the tokenizer is fitted"
+    kill_once(command, tmp_path, any_file("teachers/*/checkpoint.safetensors"))
+    assert not any_file("teachers/*/state.json")(), "killed while the teacher trains"
+    kill_once(command, tmp_path, any_file("tiger-ntp-0/checkpoint.safetensors"))
+    assert not (killed / "tiger-ntp-0" / "state.json").exists(), "killed while TIGER trains"
+    teacher = trained(killed / "teachers")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert main(["compare", "--config", "settings.yaml"]) == 0
+        assert main(["compare", "--config", "settings.yaml", "--out", "undisturbed"]) == 0
+    assert trained(killed / "teachers") == teacher, "what was finished is not trained again"
+    assert results(killed) == results(tmp_path / "undisturbed")

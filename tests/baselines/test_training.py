@@ -1,0 +1,317 @@
+"""The training loop: what a kill, a second call, a plateau and a wrong input lead to."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from worlds import random_sequences
+
+from baselines.data.batches import TrainBatch, Windows
+from baselines.encoder import EncoderConfig
+from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.training import TrainingConfig, TrainingState, is_trained, train
+from semid.provenance import Provenance, ProvenanceError
+
+NUM_ITEMS = 12
+WINDOWS = Windows.per_sequence(random_sequences(NUM_ITEMS, 30), 6)
+CONFIG = TrainingConfig(epochs=5, patience=9, batch_events=40, lr=0.01, schedule="cosine")
+LINEAGE = Provenance(kind="model", content="", seen="train", config={"layers": 1})
+NUM_BATCHES = WINDOWS.num_batches(CONFIG.batch_events)
+
+
+class Killed(Exception):
+    """What a test raises in the middle of an epoch."""
+
+
+def model(seed: int = 0) -> SASRec:
+    encoder = EncoderConfig(dim=8, num_layers=1, ff_dim=16, dropout=0.3)
+    return SASRec(SASRecConfig(max_history=6, encoder=encoder), NUM_ITEMS, seed)
+
+
+def rising() -> Callable[[], float]:
+    values = iter(range(1, 100))
+    return lambda: float(next(values))
+
+
+def run(
+    made: SASRec,
+    folder: Path,
+    *,
+    config: TrainingConfig = CONFIG,
+    seed: int = 0,
+    validate: Callable[[], float] | None = None,
+    loss: Callable[[TrainBatch], tuple[Tensor, dict[str, Tensor]]] | None = None,
+    kill_at: tuple[int, int] | None = None,
+    lineage: Provenance = LINEAGE,
+) -> TrainingState:
+    """Train; with ``kill_at = (epoch, step)`` the data of that step raises ``Killed``."""
+
+    def epoch_batches(epoch: int) -> Iterator[TrainBatch]:
+        order = np.random.default_rng([seed, epoch])
+        for step, batch in enumerate(WINDOWS.epoch(config.batch_events, order)):
+            if (epoch, step) == kill_at:
+                raise Killed
+            yield batch
+
+    return train(
+        made,
+        config=config,
+        seed=seed,
+        epoch_batches=epoch_batches,
+        batches_per_epoch=NUM_BATCHES,
+        loss=loss or (lambda batch: (made.loss(batch), {})),
+        validate=validate or (lambda: -float(made.loss(next(epoch_batches(0))).detach())),
+        folder=folder,
+        lineage=lineage,
+        title="test",
+    )
+
+
+def weights(made: SASRec) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in made.named_parameters()}
+
+
+def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def without_times(state: TrainingState) -> TrainingState:
+    return dataclasses.replace(state, seconds=0.0, validation_seconds=0.0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_killed_in_the_middle_of_an_epoch_it_ends_like_an_undisturbed_training(
+    tmp_path: Path, precision: str
+) -> None:
+    config = dataclasses.replace(CONFIG, precision=precision)
+    undisturbed, killed, resumed = model(), model(), model(seed=5)
+    state = run(undisturbed, tmp_path / "undisturbed", config=config)
+
+    folder = tmp_path / "killed"
+    assert NUM_BATCHES > 3
+    with pytest.raises(Killed):
+        run(killed, folder, config=config, kill_at=(2, 2))
+    assert not is_trained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(99)  # what else happened in the process is of no consequence
+        state_resumed = run(resumed, folder, config=config)
+
+    assert_same(weights(undisturbed), weights(resumed))
+    assert without_times(state_resumed) == without_times(state)
+    assert state_resumed.epoch == len(state_resumed.history) == 5
+    contents = {Provenance.read(tmp_path / name).content for name in ("undisturbed", "killed")}
+    assert len(contents) == 1
+
+
+def test_killed_twice_and_after_the_last_epoch_it_still_ends_the_same(tmp_path: Path) -> None:
+    undisturbed = model()
+    state = run(undisturbed, tmp_path / "undisturbed")
+    folder = tmp_path / "killed"
+    for kill_at in ((0, 1), (1, 0), (4, 3)):
+        with pytest.raises(Killed):
+            run(model(), folder, kill_at=kill_at)
+    resumed = model()
+    assert without_times(run(resumed, folder)) == without_times(state)
+    assert_same(weights(undisturbed), weights(resumed))
+
+
+def test_training_lowers_the_loss_and_leaves_the_model_ready_to_use(tmp_path: Path) -> None:
+    made = model()
+    before = torch.get_rng_state()
+    state = run(made, tmp_path)
+    assert state.history[-1]["loss"] < state.history[0]["loss"]
+    assert not made.training
+    assert torch.equal(torch.get_rng_state(), before)
+    assert state.seconds > 0
+    assert state.validation_seconds > 0
+
+
+def test_a_finished_training_is_read_and_not_repeated(tmp_path: Path) -> None:
+    made = model()
+    state = run(made, tmp_path)
+
+    def forbidden(*_: object) -> float:
+        raise AssertionError("trained again")
+
+    again = model(seed=7).train()
+    assert run(again, tmp_path, validate=forbidden, kill_at=(0, 0)) == state
+    assert_same(weights(made), weights(again))
+    assert not again.training
+
+
+def test_the_folder_ends_as_an_artefact_without_its_checkpoint(tmp_path: Path) -> None:
+    made = model()
+    folder = tmp_path / "deep" / "folder"
+    run(made, folder)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"model.safetensors", "state.json", "provenance.json"}
+    assert_same(load_file(folder / "model.safetensors"), weights(made))
+    record = Provenance.read(folder)
+    assert len(record.content) == 64
+    assert dataclasses.replace(record, content="") == LINEAGE
+
+
+def test_other_weights_are_other_content(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run(model(seed), tmp_path / str(seed), config=dataclasses.replace(CONFIG, epochs=1))
+    assert Provenance.read(tmp_path / "0").content != Provenance.read(tmp_path / "1").content
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    "change", [{"seen": "more"}, {"config": {"layers": 2}}, {"items": "x"}, {"inputs": {"a": "b"}}]
+)
+def test_a_folder_of_another_origin_is_refused(
+    tmp_path: Path, finished: bool, change: dict[str, object]
+) -> None:
+    config = dataclasses.replace(CONFIG, epochs=2)
+    if finished:
+        run(model(), tmp_path, config=config)
+    else:
+        with pytest.raises(Killed):
+            run(model(), tmp_path, config=config, kill_at=(1, 1))
+    made = model(seed=3)
+    untouched = weights(made)
+    other = dataclasses.replace(LINEAGE, **change)  # type: ignore[arg-type]
+    with pytest.raises(ProvenanceError, match="Name another folder"):
+        run(made, tmp_path, config=config, lineage=other)
+    assert_same(untouched, weights(made))
+
+
+def test_versions_and_content_are_no_part_of_the_origin(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, epochs=1)
+    run(model(), tmp_path, config=config)
+    newer = dataclasses.replace(LINEAGE, versions={"torch": "99"})
+    assert run(model(), tmp_path, config=config, lineage=newer).epoch == 1
+
+
+def test_patience_ends_training_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
+    made = model()
+    kept: list[dict[str, Tensor]] = []
+    values = iter([1.0, 3.0, 2.0, 3.0])  # an equal value is no better one
+
+    def validate() -> float:
+        assert not made.training
+        kept.append(weights(made))
+        return next(values)
+
+    config = dataclasses.replace(CONFIG, epochs=20, patience=2)
+    state = run(made, tmp_path, config=config, validate=validate)
+    assert (state.epoch, state.best_epoch, state.best) == (4, 2, 3.0)
+    assert [entry["validation"] for entry in state.history] == [1.0, 3.0, 2.0, 3.0]
+    assert_same(weights(made), kept[1])
+    assert not torch.equal(kept[1]["item_embedding.weight"], kept[3]["item_embedding.weight"])
+
+
+def test_validation_comes_every_so_many_epochs_and_after_the_last(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, eval_every=2)
+    state = run(model(), tmp_path, config=config, validate=rising())
+    assert ["validation" in entry for entry in state.history] == [False, True, False, True, True]
+    assert state.best_epoch == 5
+
+
+def test_patience_counts_validations_and_not_epochs(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, epochs=20, eval_every=2, patience=2)
+    values = iter([5.0, 4.0, 3.0])
+    state = run(model(), tmp_path, config=config, validate=lambda: next(values))
+    assert (state.epoch, state.best_epoch) == (6, 2)
+
+
+def test_the_parts_of_a_loss_are_averaged_over_the_epoch(tmp_path: Path) -> None:
+    made = model()
+    seen: list[float] = []
+
+    def loss(batch: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        value = made.loss(batch)
+        seen.append(float(value.detach()))
+        return value, {"twice": 2 * value.detach()}
+
+    state = run(made, tmp_path, config=dataclasses.replace(CONFIG, epochs=1), loss=loss)
+    mean = sum(seen) / NUM_BATCHES
+    assert len(seen) == NUM_BATCHES
+    assert state.history[0]["loss"] == pytest.approx(mean, rel=1e-5)
+    assert state.history[0]["twice"] == pytest.approx(2 * mean, rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_training_with_a_word_and_is_never_kept(
+    tmp_path: Path, bad: float
+) -> None:
+    made = model()
+    calls = iter(range(1000))
+
+    def loss(batch: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        factor = bad if next(calls) == NUM_BATCHES + 2 else 1.0
+        return made.loss(batch) * factor, {}
+
+    with pytest.raises(ValueError, match=r"training loss of test became .* in epoch 2"):
+        run(made, tmp_path, loss=loss)
+    assert not is_trained(tmp_path)
+    assert all(
+        value.isfinite().all() for value in load_file(tmp_path / "model.safetensors").values()
+    )
+    assert run(model(), tmp_path).epoch == 5, (
+        "a repaired training goes on after the last good epoch"
+    )
+
+
+def test_a_validation_that_is_no_number_ends_training_with_a_word(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="validation of test became nan in epoch 1"):
+        run(model(), tmp_path, validate=lambda: math.nan)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_learning_rate_warms_up_and_follows_its_schedule(
+    tmp_path: Path, schedule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def spy(self: torch.optim.AdamW, *args: object) -> object:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    config = dataclasses.replace(CONFIG, warmup=0.2, schedule=schedule)
+    run(model(), tmp_path, config=config)
+    total = 5 * NUM_BATCHES
+    warm = round(0.2 * total)
+    expected = [config.lr * (index + 1) / warm for index in range(warm)]
+    for index in range(warm, total):
+        share = (index - warm) / (total - warm)
+        factor = 0.5 * (1 + math.cos(math.pi * share)) if schedule == "cosine" else 1.0
+        expected.append(config.lr * factor)
+    assert rates == pytest.approx(expected)
+
+
+def test_only_matrices_decay(tmp_path: Path) -> None:
+    made = model()
+    before = weights(made)
+
+    def no_gradient(_: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        return sum((value.sum() * 0 for value in made.parameters()), torch.zeros(())), {}
+
+    config = dataclasses.replace(CONFIG, epochs=1, weight_decay=0.5)
+    run(made, tmp_path, config=config, loss=no_gradient)
+    for name, value in weights(made).items():
+        if value.dim() > 1:
+            assert value.abs().sum() < before[name].abs().sum(), name
+        else:
+            assert torch.equal(value, before[name]), name
+
+
+def test_training_is_silent_without_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(model(), tmp_path, config=dataclasses.replace(CONFIG, epochs=1))
+    assert capsys.readouterr() == ("", "")

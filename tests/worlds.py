@@ -1,0 +1,44 @@
+"""Small sequences and histories, written as lists."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from baselines.data.batches import Histories
+from baselines.data.sequences import SequenceSet
+
+
+def sequence_set(sequences: list[tuple[list[int], int]]) -> SequenceSet:
+    """Sequences from pairs of items and first target; user ``u`` has sequence ``u``."""
+    lengths = [len(items) for items, _ in sequences]
+    return SequenceSet(
+        items=np.array([item for items, _ in sequences for item in items], dtype=np.int64),
+        offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+        first_target=np.array([first for _, first in sequences], dtype=np.int64),
+        users=np.arange(len(sequences)),
+    )
+
+
+def random_sequences(
+    num_items: int, num_sequences: int, *, longest: int = 9, seed: int = 0
+) -> SequenceSet:
+    """Sequences of random items, every position from the second on a target."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(2, longest + 1, size=num_sequences)
+    return sequence_set([(rng.integers(num_items, size=n).tolist(), 1) for n in lengths])
+
+
+def histories(*pasts: list[int], padding: int = 0, users: list[int] | None = None) -> Histories:
+    """Left-padded histories, with ``padding`` columns more than the longest needs.
+
+    What stands in the padding differs from row to row, since it must not matter.
+    """
+    width = padding + max(map(len, pasts))
+    rows = [[row % 3] * (width - len(past)) + past for row, past in enumerate(pasts)]
+    masks = [[False] * (width - len(past)) + [True] * len(past) for past in pasts]
+    return Histories(
+        items=torch.tensor(rows),
+        mask=torch.tensor(masks),
+        users=torch.tensor(list(range(len(pasts))) if users is None else users),
+    )
