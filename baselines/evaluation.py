@@ -111,8 +111,10 @@ def rank_by_scores(
 
     def rank(histories: Histories, targets: Tensor) -> dict[str, Tensor]:
         scores = scorer.score(histories)
+        histories, targets = histories.to(scores.device), targets.to(scores.device)
         seen = torch.zeros_like(scores, dtype=torch.bool)
-        row = torch.arange(len(targets)).unsqueeze(1).expand_as(histories.items)
+        row = torch.arange(len(targets), device=scores.device).unsqueeze(1)
+        row = row.expand_as(histories.items)
         seen[row[histories.mask], histories.items[histories.mask]] = True
         better, tied = ranks_from_scores(scores, targets)
         unseen_better, unseen_tied = ranks_from_scores(scores, targets, seen)
@@ -154,6 +156,7 @@ def rank_by_beam(
     twins = int((trie.last_item - trie.first_item)[trie.node_of_item].max())
 
     def rank(histories: Histories, targets: Tensor) -> dict[str, Tensor]:
+        histories, targets = histories.to(trie.device), targets.to(trie.device)
         step = partial(backbone.next_logits, backbone.context(histories))
         found = beam_search(step, trie, len(targets), beam=beam, renormalize=renormalize)
         ranked = rank_items(found, trie, k=beam * twins)

@@ -125,9 +125,9 @@ def train(
 
     accelerator = Accelerator()
     bf16 = config.precision == "bf16"
+    model.to(accelerator.device)
     optimizer = _optimizer(model, config)
     state = _load_checkpoint(folder, model, optimizer, lineage)
-    prepared = accelerator.prepare(model)
     with track(title, config.epochs * batches_per_epoch) as progress:
         progress.advance(state.epoch * batches_per_epoch)
         while not _finished(state, config):
@@ -142,7 +142,7 @@ def train(
                     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                         value, parts = loss(batch.to(accelerator.device))
                     accelerator.backward(value)
-                    accelerator.clip_grad_norm_(prepared.parameters(), config.clip)
+                    accelerator.clip_grad_norm_(model.parameters(), config.clip)
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                     for name, part in {"loss": value.detach(), **parts}.items():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
@@ -32,6 +34,11 @@ class Backbone(nn.Module, ABC):
         self.register_buffer("codes", codes, persistent=False)
         self.vocab = vocab
         self.trie = CodeTrie.from_paths(vocab.tokens(codes), vocab.num_tokens)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.trie = self.trie.to(self.codes.device)  # the trie moves with the weights
+        return self
 
     @property
     @abstractmethod

@@ -34,7 +34,7 @@ class CausalConfig:
     input: Literal["item", "code"] = "item"
     max_history: int = 50
     encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig(dim=128, num_heads=4, ff_dim=512)
+        default_factory=lambda: EncoderConfig(dim=128, num_heads=4, ff_dim=512, dropout=0.3)
     )
 
 
@@ -50,11 +50,13 @@ class CausalContext:
 class CausalBackbone(Backbone):
     """Causal transformer over a user's items, and a small autoregressive head over the levels.
 
-    With one position an item, the head sees the position's state plus the embeddings of the code
-    prefix. With one position a code, the prefix is in the state already.
+    With one position an item, its input is the sum of its code embeddings and the embedding of
+    its whole path, and the head sees the position's state plus the embeddings of the code prefix.
+    With one position a code, the prefix is in the state already.
     """
 
     label: ClassVar[str] = "Causal"
+    path_of_item: Tensor
 
     def __init__(
         self, config: CausalConfig, codes: Tensor, sizes: tuple[int, ...], seed: int
@@ -65,10 +67,13 @@ class CausalBackbone(Backbone):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.code_embeddings = nn.ModuleList(nn.Embedding(size, dim) for size in sizes)
-            self.position_embedding = nn.Embedding(config.max_history + 1, dim)
             self.level_embedding = nn.Embedding(len(sizes), dim)
+            self.position_embedding = nn.Embedding(config.max_history + 1, dim)
+            if config.input == "item":
+                leaves, path_of_item = torch.unique(self.trie.node_of_item, return_inverse=True)
+                self.path_embedding = nn.Embedding(len(leaves), dim)
+                self.register_buffer("path_of_item", path_of_item, persistent=False)
             self.encoder = CausalEncoder(config.encoder)
-            self.prefix_embeddings = nn.ModuleList(nn.Embedding(size, dim) for size in sizes[:-1])
             self.head_norm = nn.LayerNorm(dim)
             self.head_in = nn.Linear(dim, config.encoder.ff_dim)
             self.head_out = nn.Linear(config.encoder.ff_dim, dim)
@@ -91,16 +96,15 @@ class CausalBackbone(Backbone):
     def forward(self, batch: TrainBatch) -> Tensor:
         """Teacher-forced logits; float ``(target, level, token)``."""
         window = batch.windows
-        targets = self.codes[batch.target_items]
-        levels = targets.shape[1]
+        levels = self.codes.shape[1]
         if self.config.input == "item":
             past = window.without_last()
             states, _ = self.encoder(self._embed_items(past.items), past.mask)
             state = states[batch.target_row, batch.target_pos - 1]
-            hidden = state[:, None] + self._prefix_sums(targets[:, :-1])
+            hidden = state[:, None] + self._prefixes(self.codes[batch.target_items][:, :-1])
         else:
             mask = window.mask.repeat_interleave(levels, dim=1)
-            states, _ = self.encoder(self._embed_codes(window.items, last=0), mask)
+            states, _ = self.encoder(self._embed_items(window.items, distance=0), mask)
             first = batch.target_pos * levels - 1  # the position before a target's first code
             level = torch.arange(levels, device=first.device)
             hidden = states[batch.target_row[:, None], first[:, None] + level]
@@ -109,53 +113,49 @@ class CausalBackbone(Backbone):
     def context(self, histories: Histories) -> CausalContext:
         """Run the transformer over each history once."""
         past = histories.last(self.config.max_history)
-        if self.config.input == "item":
-            states, _ = self.encoder(self._embed_items(past.items), past.mask)
-            return CausalContext(states[:, -1], past.mask, [])
-        mask = past.mask.repeat_interleave(self.codes.shape[1], dim=1)
-        states, cache = self.encoder(self._embed_codes(past.items, last=1), mask)
+        positions_an_item = 1 if self.config.input == "item" else self.codes.shape[1]
+        mask = past.mask.repeat_interleave(positions_an_item, dim=1)
+        states, cache = self.encoder(self._embed_items(past.items), mask)
         return CausalContext(states[:, -1], mask, cache)
 
     def next_logits(self, context: CausalContext, prefix: Tensor) -> Tensor:
         """Logits of the code after each prefix; float ``(batch, beam, token)``."""
         level = prefix.shape[2]
         if self.config.input == "item":
-            hidden = context.state[:, None, None] + self._prefix_sums(prefix)[:, :, -1:]
+            hidden = context.state[:, None, None] + self._prefixes(prefix)[:, :, -1:]
         elif level == 0:
             hidden = context.state[:, None, None].expand(-1, prefix.shape[1], -1, -1)
         else:
-            x = self._embed_levels(prefix) + self.level_embedding.weight[:level]
+            x = self._embed_codes(prefix) + self.level_embedding.weight[:level]
             x = x + self.position_embedding.weight[0]
             hidden = self.encoder.extend(x, context.mask, context.cache)[:, :, -1:]
         return self._logits(hidden, range(level, level + 1)).squeeze(-2)
 
-    def _embed_levels(self, codes: Tensor) -> Tensor:
-        """Embeddings of the codes of the first levels; ``(..., level, dim)``."""
+    def _embed_codes(self, codes: Tensor) -> Tensor:
+        """Embeddings of codes ``(..., level)``, of the first levels; ``(..., level, dim)``."""
         levels = zip(codes.unbind(-1), self.code_embeddings, strict=False)
-        return torch.stack([table(code) for code, table in levels], dim=-2)
+        return torch.stack([self._scaled(table(code)) for code, table in levels], dim=-2)
 
-    def _embed_items(self, items: Tensor) -> Tensor:
-        return self._embed_levels(self.codes[items]).sum(dim=-2) + self._positions(
-            items.shape[1], last=1
-        )
-
-    def _embed_codes(self, items: Tensor, *, last: int) -> Tensor:
-        x = self._embed_levels(self.codes[items]) + self.level_embedding.weight
-        x = x + self._positions(items.shape[1], last=last)[:, None]
+    def _embed_items(self, items: Tensor, *, distance: int = 1) -> Tensor:
+        """Inputs of items ``(batch, pos)``, of which the last is ``distance`` before the target."""
+        away = torch.arange(items.shape[1] - 1, -1, -1, device=items.device) + distance
+        position: Tensor = self.position_embedding(away)
+        codes = self._embed_codes(self.codes[items])
+        if self.config.input == "item":
+            path = self._scaled(self.path_embedding(self.path_of_item[items]))
+            return codes.sum(dim=-2) + path + position
+        x = codes + self.level_embedding.weight + position[:, None]
         return rearrange(x, "batch pos level dim -> batch (pos level) dim")
 
-    def _positions(self, length: int, *, last: int) -> Tensor:
-        """Embeddings of the distance to the item being written; the last position has ``last``."""
-        distance = torch.arange(length - 1, -1, -1, device=self.codes.device) + last
-        positions: Tensor = self.position_embedding(distance)
-        return positions
+    def _prefixes(self, codes: Tensor) -> Tensor:
+        """Vectors of all prefixes of ``codes``, the empty one first; ``(..., level + 1, dim)``."""
+        empty = torch.zeros(*codes.shape[:-1], 1, self.config.encoder.dim, device=codes.device)
+        parts = torch.cat([empty, self._embed_codes(codes)], dim=-2) if codes.shape[-1] else empty
+        return parts.cumsum(dim=-2) + self.level_embedding.weight[: parts.shape[-2]]
 
-    def _prefix_sums(self, codes: Tensor) -> Tensor:
-        """Sum of the embeddings of each prefix, the empty one first; ``(..., level + 1, dim)``."""
-        zero = torch.zeros(*codes.shape[:-1], self.config.encoder.dim, device=codes.device)
-        levels = zip(codes.unbind(-1), self.prefix_embeddings, strict=False)
-        parts = [zero, *(table(code) for code, table in levels)]
-        return torch.stack(parts, dim=-2).cumsum(dim=-2) + self.level_embedding.weight[: len(parts)]
+    def _scaled(self, embedding: Tensor) -> Tensor:
+        scaled: Tensor = embedding * self.config.encoder.dim**0.5  # or the layers drown it
+        return scaled
 
     def _logits(self, hidden: Tensor, levels: range) -> Tensor:
         """Head over ``hidden`` ``(..., level, dim)``: residual MLP, then each level's output."""

@@ -50,7 +50,9 @@ def fit_backbone(
 
     def loss(batch: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
         choices = candidates(backbone.trie, batch.target_items)
-        teacher = mass[batch.target_id] if mass is not None and loss_of.needs_teacher else None
+        teacher = None
+        if mass is not None and loss_of.needs_teacher:
+            teacher = mass[batch.target_id.cpu()].to(batch.target_id.device)
         output = loss_of(backbone(batch), choices, teacher)
         return output.loss, output.parts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -78,7 +79,8 @@ def load_dataset(
     JSON-lines file.
 
     Args:
-        source: The folder, or ``"synthetic"``.
+        source: The folder; or ``"synthetic"``, or ``"synthetic:1200x400"`` for that many users and
+            items.
         split: ``"auto"`` is leave-one-out where there are interactions, else the given windows.
         ties: Order of one user's events at one time, see ``Interactions.from_table``.
         seed: Seed of shuffled ties and of the synthetic world.
@@ -89,10 +91,14 @@ def load_dataset(
     """
     if split not in get_args(Split):
         raise ValueError(f"split must be one of {', '.join(get_args(Split))}, got {split!r}")
-    if source == "synthetic":
+    if re.fullmatch(r"synthetic(:\d+x\d+)?", str(source)):
         from baselines.data.synthetic import synthetic_dataset
 
-        return synthetic_dataset(seed=seed, split=split, ties=ties)
+        sizes = [int(size) for size in re.findall(r"\d+", str(source))] or [2000, 500]
+        num_users, num_items = sizes
+        return synthetic_dataset(
+            num_users=num_users, num_items=num_items, seed=seed, split=split, ties=ties
+        )
     folder = Path(source)
     if not folder.is_dir():
         raise FileNotFoundError(

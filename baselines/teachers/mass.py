@@ -37,6 +37,7 @@ def teacher_mass(
     with track("teacher mass", len(items)) as progress:
         for ids, histories in histories_of_targets(data, scorer.max_history, batch_size):
             rows = torch.from_numpy(ids)
-            mass[rows] = tokenizer(scorer.score(histories), items[rows]).half()
+            scores = scorer.score(histories).to(trie.device)
+            mass[rows] = tokenizer(scores, items[rows].to(trie.device)).half().cpu()
             progress.advance(len(ids))
     return mass

@@ -97,5 +97,6 @@ class SASRec(nn.Module):
     @torch.inference_mode()
     def score(self, histories: Histories) -> Tensor:
         """Scores of all items; float32 ``(batch, item)``."""
-        states = self.states(histories.last(self.max_history))[:, -1]
+        past = histories.last(self.max_history).to(self.item_embedding.weight.device)
+        states = self.states(past)[:, -1]
         return states @ self.item_embedding.weight.T
