@@ -13,8 +13,9 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
+from safetensors import SafetensorError
 
-from baselines.data.dataset import Split, load_dataset
+from baselines.data.dataset import Split, load_catalog, load_dataset
 from baselines.evaluation import POLICIES, rank_by_scores
 from baselines.experiment import CompareConfig, run_comparison
 from baselines.machine import keep_freed_memory
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         values = vars(settings[settings.subcommand])
         values.pop("config", None)
         command.run(command.config(**values), Console())
-    except (ArgumentError, ValueError, OSError) as error:
+    except (ArgumentError, ValueError, OSError, SafetensorError) as error:
         print(f"semid: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build(config: BuildConfig, console: Console) -> None:
     """Give every item of a catalogue its semantic id."""
-    catalog = load_dataset(config.data).catalog
+    catalog = load_catalog(config.data)
     out = Path(config.out)
     ids = make_semantic_ids(config.ids, catalog, cache_dir=out.with_name(f"{out.name}.cache"))
     ids.save(out)
@@ -119,7 +120,7 @@ def inspect(config: InspectConfig, console: Console) -> None:
     elif config.data is None:
         raise ValueError(f"a file of codes needs its catalogue: add --data FOLDER to {config.ids}")
     else:
-        ids = read_codes_file(config.ids, load_dataset(config.data).catalog)
+        ids = read_codes_file(config.ids, load_catalog(config.data))
     if config.json:
         console.print_json(json.dumps(id_quality(ids)))
     else:

@@ -44,6 +44,9 @@ class TrainingConfig:
         schedule: After the warm-up: constant, or cosine to zero at the last epoch.
         precision: bf16 runs matrix products in bfloat16; losses and weights stay float32.
         clip: Largest gradient norm.
+
+    Raises:
+        ValueError: If a count is below 1, or the learning rate is not above 0.
     """
 
     epochs: int = 20
@@ -57,6 +60,13 @@ class TrainingConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     precision: Literal["fp32", "bf16"] = "fp32"
     clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "eval_every", "batch_events"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.lr > 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
 
 
 @dataclass

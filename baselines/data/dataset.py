@@ -20,6 +20,9 @@ Split = Literal["auto", "leave_one_out", "global_time", "windows"]
 WINDOWS = ("train", "valid", "test")
 
 
+_SYNTHETIC = re.compile(r"synthetic(:\d+x\d+)?")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
     """What a run needs to know about its data.
@@ -68,6 +71,13 @@ class Dataset:
         }
 
 
+def load_catalog(source: str | Path) -> Catalog:
+    """Load the items alone of what ``load_dataset`` takes; raises as it does."""
+    if _SYNTHETIC.fullmatch(str(source)):
+        return load_dataset(source).catalog
+    return Catalog.read(_only_file(_folder(source), "items"))
+
+
 def load_dataset(
     source: str | Path, *, split: Split = "auto", ties: Ties = "file", seed: int = 0
 ) -> Dataset:
@@ -91,7 +101,7 @@ def load_dataset(
     """
     if split not in get_args(Split):
         raise ValueError(f"split must be one of {', '.join(get_args(Split))}, got {split!r}")
-    if re.fullmatch(r"synthetic(:\d+x\d+)?", str(source)):
+    if _SYNTHETIC.fullmatch(str(source)):
         from baselines.data.synthetic import synthetic_dataset
 
         sizes = [int(size) for size in re.findall(r"\d+", str(source))] or [2000, 500]
@@ -99,11 +109,7 @@ def load_dataset(
         return synthetic_dataset(
             num_users=num_users, num_items=num_items, seed=seed, split=split, ties=ties
         )
-    folder = Path(source)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no folder {folder}; give a folder in the plain layout, or 'synthetic'"
-        )
+    folder = _folder(source)
     catalog = Catalog.read(_only_file(folder, "items"))
     has_windows = any(_files(folder, name) for name in WINDOWS)
     if split == "windows" or (
@@ -172,6 +178,15 @@ def write_plain_layout(dataset: Dataset, folder: str | Path) -> None:
         buffer = io.BytesIO()
         table.write_parquet(buffer)
         atomic_write(Path(folder) / f"{name}.parquet", buffer.getvalue())
+
+
+def _folder(source: str | Path) -> Path:
+    folder = Path(source)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no folder {folder}; give a folder in the plain layout, or 'synthetic'"
+        )
+    return folder
 
 
 def _files(folder: Path, name: str) -> list[Path]:

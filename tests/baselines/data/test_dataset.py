@@ -7,7 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from baselines.data.dataset import Dataset, load_dataset, split_interactions, write_plain_layout
+from baselines.data.dataset import (
+    Dataset,
+    load_catalog,
+    load_dataset,
+    split_interactions,
+    write_plain_layout,
+)
 from baselines.data.synthetic import synthetic_dataset
 
 ITEMS = "item_id,title\na,Red\nb,Blue\nc,Green\nd,Grey\n"
@@ -135,6 +141,17 @@ def test_positions_are_written_as_positions(tmp_path: Path) -> None:
     columns = pl.read_parquet(tmp_path / "b" / "interactions.parquet").columns
     assert columns == ["user_id", "item_id", "position"]
     assert_same(load_dataset(tmp_path / "b"), data)
+
+
+def test_the_synthetic_world_has_the_sizes_it_is_asked_for() -> None:
+    sizes = load_dataset("synthetic:90x40").statistics
+    assert (sizes["users"], sizes["items"]) == (90, 40)
+
+
+def test_the_catalogue_alone_needs_no_interactions(tmp_path: Path) -> None:
+    catalog = load_catalog(folder_of(tmp_path / "mine", items=ITEMS))
+    assert catalog.item_ids == ["a", "b", "c", "d"]
+    assert load_catalog("synthetic:90x40").order_hash == load_catalog("synthetic:70x40").order_hash
 
 
 def test_the_synthetic_world_has_a_name() -> None:
