@@ -19,6 +19,7 @@ from baselines.data.dataset import Split, load_catalog, load_dataset
 from baselines.evaluation import POLICIES, rank_by_scores
 from baselines.experiment import CompareConfig, run_comparison
 from baselines.machine import keep_freed_memory
+from baselines.progress import track_epochs
 from baselines.teachers.fit import fit_sasrec, teacher_training
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.training import TrainingConfig
@@ -105,7 +106,9 @@ def build(config: BuildConfig, console: Console) -> None:
     """Give every item of a catalogue its semantic id."""
     catalog = load_catalog(config.data)
     out = Path(config.out)
-    ids = make_semantic_ids(config.ids, catalog, cache_dir=out.with_name(f"{out.name}.cache"))
+    cache = out.with_name(f"{out.name}.cache")
+    with track_epochs("semantic ids") as show:
+        ids = make_semantic_ids(config.ids, catalog, cache_dir=cache, on_epoch=show)
     ids.save(out)
     _print_quality(id_quality(ids), console)
     console.print(f"semantic ids: {out}")

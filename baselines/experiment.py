@@ -19,6 +19,7 @@ from baselines.comparison import Comparison, Role, RunRecord, compare, write_per
 from baselines.data.dataset import Dataset, Split, load_dataset
 from baselines.data.interactions import Ties
 from baselines.evaluation import POLICIES, EvaluationConfig, Ranks, rank_by_beam, rank_by_scores
+from baselines.progress import track_epochs
 from baselines.teachers.fit import fit_sasrec, teacher_training
 from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRecConfig
@@ -184,7 +185,9 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
 def _ids(config: CompareConfig, dataset: Dataset, out: Path) -> SemanticIds:
     if (out / "ids").exists():
         return SemanticIds.load(out / "ids").for_catalog(dataset.catalog)
-    return make_semantic_ids(config.ids, dataset.catalog, cache_dir=out / _EMBEDDINGS)
+    cache = out / _EMBEDDINGS
+    with track_epochs("semantic ids") as show:
+        return make_semantic_ids(config.ids, dataset.catalog, cache_dir=cache, on_epoch=show)
 
 
 def _popularity(config: CompareConfig, dataset: Dataset) -> RunRecord:

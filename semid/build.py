@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,11 @@ def build_semantic_ids(
 
 
 def make_semantic_ids(
-    config: IdsConfig, catalog: Catalog, *, cache_dir: str | os.PathLike[str] | None = None
+    config: IdsConfig,
+    catalog: Catalog,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> SemanticIds:
     """Semantic ids as a config asks for them: read, or embedded, fitted and encoded.
 
@@ -96,6 +101,7 @@ def make_semantic_ids(
         config: Where they come from.
         catalog: The items.
         cache_dir: Where embeddings are kept, see `semid.embed.embed_catalog`.
+        on_epoch: For a scheme that has an ``on_epoch`` (`semid.tokenizers.RQVAE`).
 
     Raises:
         ValueError: If the config does not fit the catalogue; see what it names.
@@ -114,6 +120,8 @@ def make_semantic_ids(
         raise ValueError(
             f"expected settings of {config.scheme}, got {config.settings} ({error})."
         ) from error
+    if hasattr(tokenizer, "on_epoch"):
+        tokenizer.on_epoch = on_epoch
     return build_semantic_ids(
         tokenizer, _embed(config, catalog, cache_dir), catalog, collisions=config.collisions
     )

@@ -34,7 +34,7 @@ class CausalConfig:
     input: Literal["item", "code"] = "item"
     max_history: int = 50
     encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig(dim=128, num_heads=4, ff_dim=512, dropout=0.3)
+        default_factory=lambda: EncoderConfig(dim=128, num_heads=4, ff_dim=512)
     )
 
 
@@ -50,13 +50,12 @@ class CausalContext:
 class CausalBackbone(Backbone):
     """Causal transformer over a user's items, and a small autoregressive head over the levels.
 
-    With one position an item, its input is the sum of its code embeddings and the embedding of
-    its whole path, and the head sees the position's state plus the embeddings of the code prefix.
-    With one position a code, the prefix is in the state already.
+    With one position an item, its input is the sum of its code embeddings, and the head sees the
+    position's state plus the embeddings of the code prefix. With one position a code, the prefix
+    is in the state already.
     """
 
     label: ClassVar[str] = "Causal"
-    path_of_item: Tensor
 
     def __init__(
         self, config: CausalConfig, codes: Tensor, sizes: tuple[int, ...], seed: int
@@ -69,10 +68,6 @@ class CausalBackbone(Backbone):
             self.code_embeddings = nn.ModuleList(nn.Embedding(size, dim) for size in sizes)
             self.level_embedding = nn.Embedding(len(sizes), dim)
             self.position_embedding = nn.Embedding(config.max_history + 1, dim)
-            if config.input == "item":
-                leaves, path_of_item = torch.unique(self.trie.node_of_item, return_inverse=True)
-                self.path_embedding = nn.Embedding(len(leaves), dim)
-                self.register_buffer("path_of_item", path_of_item, persistent=False)
             self.encoder = CausalEncoder(config.encoder)
             self.head_norm = nn.LayerNorm(dim)
             self.head_in = nn.Linear(dim, config.encoder.ff_dim)
@@ -134,7 +129,9 @@ class CausalBackbone(Backbone):
     def _embed_codes(self, codes: Tensor) -> Tensor:
         """Embeddings of codes ``(..., level)``, of the first levels; ``(..., level, dim)``."""
         levels = zip(codes.unbind(-1), self.code_embeddings, strict=False)
-        return torch.stack([self._scaled(table(code)) for code, table in levels], dim=-2)
+        vectors = torch.stack([table(code) for code, table in levels], dim=-2)
+        scaled: Tensor = vectors * self.config.encoder.dim**0.5  # or the layers drown it
+        return scaled
 
     def _embed_items(self, items: Tensor, *, distance: int = 1) -> Tensor:
         """Inputs of items ``(batch, pos)``, of which the last is ``distance`` before the target."""
@@ -142,8 +139,7 @@ class CausalBackbone(Backbone):
         position: Tensor = self.position_embedding(away)
         codes = self._embed_codes(self.codes[items])
         if self.config.input == "item":
-            path = self._scaled(self.path_embedding(self.path_of_item[items]))
-            return codes.sum(dim=-2) + path + position
+            return codes.sum(dim=-2) + position
         x = codes + self.level_embedding.weight + position[:, None]
         return rearrange(x, "batch pos level dim -> batch (pos level) dim")
 
@@ -152,10 +148,6 @@ class CausalBackbone(Backbone):
         empty = torch.zeros(*codes.shape[:-1], 1, self.config.encoder.dim, device=codes.device)
         parts = torch.cat([empty, self._embed_codes(codes)], dim=-2) if codes.shape[-1] else empty
         return parts.cumsum(dim=-2) + self.level_embedding.weight[: parts.shape[-2]]
-
-    def _scaled(self, embedding: Tensor) -> Tensor:
-        scaled: Tensor = embedding * self.config.encoder.dim**0.5  # or the layers drown it
-        return scaled
 
     def _logits(self, hidden: Tensor, levels: range) -> Tensor:
         """Head over ``hidden`` ``(..., level, dim)``: residual MLP, then each level's output."""
