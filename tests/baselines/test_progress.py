@@ -29,7 +29,6 @@ def test_work_inside_work_shares_one_display(monkeypatch: pytest.MonkeyPatch) ->
     shown = stream.getvalue()
     assert "outer" in shown
     assert "inner" in shown
-    assert "2/2" in shown
     assert "nearly done" in shown
 
 
