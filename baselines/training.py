@@ -7,17 +7,18 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from baselines.data.batches import TrainBatch
+from baselines.data.batches import TrainBatch, Windows
 from baselines.progress import track
 from semid.provenance import Provenance, atomic_write, hash_arrays, hash_json, require_same
 
@@ -95,8 +96,7 @@ def train(
     *,
     config: TrainingConfig,
     seed: int,
-    epoch_batches: Callable[[int], Iterable[TrainBatch]],
-    batches_per_epoch: int,
+    windows: Windows,
     loss: Callable[[TrainBatch], tuple[Tensor, dict[str, Tensor]]],
     validate: Callable[[], float],
     folder: Path,
@@ -115,8 +115,7 @@ def train(
         model: Trained in place.
         config: Settings.
         seed: Of data order and dropout.
-        epoch_batches: The batches of an epoch, by its number from 0.
-        batches_per_epoch: Their number.
+        windows: What to learn from; every epoch takes each window once.
         loss: Scalar float32 loss of a batch, and parts of it for the log.
         validate: Validation value, larger is better; called with the model in eval mode.
         folder: Where checkpoints live and the trained model ends up.
@@ -138,6 +137,7 @@ def train(
     model.to(accelerator.device)
     optimizer = _optimizer(model, config)
     state = _load_checkpoint(folder, model, optimizer, lineage)
+    batches_per_epoch = windows.num_batches(config.batch_events)
     with track(title, config.epochs * batches_per_epoch) as progress:
         progress.advance(state.epoch * batches_per_epoch)
         while not _finished(state, config):
@@ -147,7 +147,8 @@ def train(
             model.train()
             with torch.random.fork_rng():
                 torch.manual_seed(_epoch_seed(seed, epoch))
-                for step, batch in enumerate(epoch_batches(epoch)):
+                rng = np.random.default_rng([seed, epoch])
+                for step, batch in enumerate(windows.epoch(config.batch_events, rng)):
                     _set_lr(optimizer, config, epoch * batches_per_epoch + step, batches_per_epoch)
                     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                         value, parts = loss(batch.to(accelerator.device))

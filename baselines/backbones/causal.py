@@ -69,6 +69,8 @@ class CausalBackbone(Backbone):
             self.level_embedding = nn.Embedding(len(sizes), dim)
             self.position_embedding = nn.Embedding(config.max_history + 1, dim)
             self.encoder = CausalEncoder(config.encoder)
+            if config.input == "item":
+                self.prefix_embeddings = nn.ModuleList(nn.Embedding(s, dim) for s in sizes[:-1])
             self.head_norm = nn.LayerNorm(dim)
             self.head_in = nn.Linear(dim, config.encoder.ff_dim)
             self.head_out = nn.Linear(config.encoder.ff_dim, dim)
@@ -145,8 +147,9 @@ class CausalBackbone(Backbone):
 
     def _prefixes(self, codes: Tensor) -> Tensor:
         """Vectors of all prefixes of ``codes``, the empty one first; ``(..., level + 1, dim)``."""
-        empty = torch.zeros(*codes.shape[:-1], 1, self.config.encoder.dim, device=codes.device)
-        parts = torch.cat([empty, self._embed_codes(codes)], dim=-2) if codes.shape[-1] else empty
+        empty = torch.zeros(*codes.shape[:-1], self.config.encoder.dim, device=codes.device)
+        levels = zip(codes.unbind(-1), self.prefix_embeddings, strict=False)
+        parts = torch.stack([empty, *(table(code) for code, table in levels)], dim=-2)
         return parts.cumsum(dim=-2) + self.level_embedding.weight[: parts.shape[-2]]
 
     def _logits(self, hidden: Tensor, levels: range) -> Tensor:

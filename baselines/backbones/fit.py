@@ -75,10 +75,7 @@ def fit_backbone(
         backbone,
         config=training,
         seed=seed,
-        epoch_batches=lambda epoch: windows.epoch(
-            training.batch_events, np.random.default_rng([seed, epoch])
-        ),
-        batches_per_epoch=windows.num_batches(training.batch_events),
+        windows=windows,
         loss=loss,
         validate=validate,
         folder=folder,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-
 from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
 from baselines.evaluation import rank_by_scores
@@ -68,10 +66,7 @@ def fit_sasrec(
         model,
         config=training,
         seed=seed,
-        epoch_batches=lambda epoch: windows.epoch(
-            training.batch_events, np.random.default_rng([seed, epoch])
-        ),
-        batches_per_epoch=windows.num_batches(training.batch_events),
+        windows=windows,
         loss=lambda batch: (model.loss(batch), {}),
         validate=validate,
         folder=folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,26 +49,25 @@ def run(
     seed: int = 0,
     validate: Callable[[], float] | None = None,
     loss: Callable[[TrainBatch], tuple[Tensor, dict[str, Tensor]]] | None = None,
-    kill_at: tuple[int, int] | None = None,
+    kill_after: int | None = None,
     lineage: Provenance = LINEAGE,
 ) -> TrainingState:
-    """Train; with ``kill_at = (epoch, step)`` the data of that step raises ``Killed``."""
+    """Train; ``kill_after`` is the number of steps of this run after which one raises ``Killed``."""
+    steps = iter(range(config.epochs * NUM_BATCHES))
+    fixed_batch = next(WINDOWS.epoch(config.batch_events, np.random.default_rng(0)))
 
-    def epoch_batches(epoch: int) -> Iterator[TrainBatch]:
-        order = np.random.default_rng([seed, epoch])
-        for step, batch in enumerate(WINDOWS.epoch(config.batch_events, order)):
-            if (epoch, step) == kill_at:
-                raise Killed
-            yield batch
+    def loss_or_kill(batch: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        if next(steps) == kill_after:
+            raise Killed
+        return loss(batch) if loss is not None else (made.loss(batch), {})
 
     return train(
         made,
         config=config,
         seed=seed,
-        epoch_batches=epoch_batches,
-        batches_per_epoch=NUM_BATCHES,
-        loss=loss or (lambda batch: (made.loss(batch), {})),
-        validate=validate or (lambda: -float(made.loss(next(epoch_batches(0))).detach())),
+        windows=WINDOWS,
+        loss=loss_or_kill,
+        validate=validate or (lambda: -float(made.loss(fixed_batch).detach())),
         folder=folder,
         lineage=lineage,
         title="test",
@@ -100,7 +99,7 @@ def test_killed_in_the_middle_of_an_epoch_it_ends_like_an_undisturbed_training(
     folder = tmp_path / "killed"
     assert NUM_BATCHES > 3
     with pytest.raises(Killed):
-        run(killed, folder, config=config, kill_at=(2, 2))
+        run(killed, folder, config=config, kill_after=2 * NUM_BATCHES + 2)
     assert not is_trained(folder)
     with torch.random.fork_rng():
         torch.manual_seed(99)  # what else happened in the process is of no consequence
@@ -117,9 +116,9 @@ def test_killed_twice_and_after_the_last_epoch_it_still_ends_the_same(tmp_path: 
     undisturbed = model()
     state = run(undisturbed, tmp_path / "undisturbed")
     folder = tmp_path / "killed"
-    for kill_at in ((0, 1), (1, 0), (4, 3)):
+    for kill_after in (1, NUM_BATCHES, 3 * NUM_BATCHES + 3):  # in epochs 1, 2 and 5
         with pytest.raises(Killed):
-            run(model(), folder, kill_at=kill_at)
+            run(model(), folder, kill_after=kill_after)
     resumed = model()
     assert without_times(run(resumed, folder)) == without_times(state)
     assert_same(weights(undisturbed), weights(resumed))
@@ -144,7 +143,7 @@ def test_a_finished_training_is_read_and_not_repeated(tmp_path: Path) -> None:
         raise AssertionError("trained again")
 
     again = model(seed=7).train()
-    assert run(again, tmp_path, validate=forbidden, kill_at=(0, 0)) == state
+    assert run(again, tmp_path, validate=forbidden, kill_after=0) == state
     assert_same(weights(made), weights(again))
     assert not again.training
 
@@ -179,7 +178,7 @@ def test_a_folder_of_another_origin_is_refused(
         run(model(), tmp_path, config=config)
     else:
         with pytest.raises(Killed):
-            run(model(), tmp_path, config=config, kill_at=(1, 1))
+            run(model(), tmp_path, config=config, kill_after=NUM_BATCHES + 1)
     made = model(seed=3)
     untouched = weights(made)
     other = dataclasses.replace(LINEAGE, **change)  # type: ignore[arg-type]

@@ -4,18 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from worlds import sequence_set
 
 from baselines.data.sequences import SequenceSet
-
-
-def sequence_set(sequences: list[tuple[list[int], int]]) -> SequenceSet:
-    lengths = [len(items) for items, _ in sequences]
-    return SequenceSet(
-        items=np.array([item for items, _ in sequences for item in items], dtype=np.int64),
-        offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
-        first_target=np.array([first for _, first in sequences], dtype=np.int64),
-        users=np.arange(len(sequences)),
-    )
 
 
 def slow_targets(sequences: list[tuple[list[int], int]]) -> list[tuple[int, int]]:
