@@ -52,7 +52,7 @@ def run(
     kill_after: int | None = None,
     lineage: Provenance = LINEAGE,
 ) -> TrainingState:
-    """Train; ``kill_after`` is the number of steps of this run after which one raises ``Killed``."""
+    """Train; the step after ``kill_after`` steps of this run raises ``Killed``."""
     steps = iter(range(config.epochs * NUM_BATCHES))
     fixed_batch = next(WINDOWS.epoch(config.batch_events, np.random.default_rng(0)))
 
