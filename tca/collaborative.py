@@ -40,6 +40,8 @@ class CollaborativeTokenizer:
         self.temperature = temperature
         self.num_slots = trie.max_children
         self._root_slot = trie.path_nodes[:, 1] - trie.first_child[0]
+        path = trie.path_nodes[trie.item_order].T
+        self._slot_in_order = (path[1:] - trie.first_child[path[:-1]]).flatten()  # (pos, item)
 
     @torch.no_grad()
     def __call__(self, item_scores: Tensor, target_items: Tensor) -> Tensor:
@@ -83,15 +85,14 @@ class CollaborativeTokenizer:
         trie = self.trie
         first = trie.first_item[nodes]
         length = trie.last_item[nodes] - first
-        prefix_of_entry = torch.arange(len(nodes), device=nodes.device).repeat_interleave(length)
-        place = torch.arange(len(prefix_of_entry), device=nodes.device)
-        place += (first - length.cumsum(0) + length)[prefix_of_entry]
-        items = trie.item_order[place]
-        child = trie.path_nodes[items, (pos + 1)[prefix_of_entry]]
+        prefix = torch.arange(len(nodes), device=nodes.device).repeat_interleave(length)
+        entry = torch.arange(len(prefix), device=nodes.device)
+        place = entry + (first - length.cumsum(0) + length).take(prefix)
+        item = trie.item_order.take(place)
         return ragged_token_distribution(
-            item_scores[rows[prefix_of_entry], items],
-            prefix_of_entry,
-            child - trie.first_child[nodes][prefix_of_entry],
+            item_scores.take(item + (rows * trie.num_items).take(prefix)),
+            prefix,
+            self._slot_in_order.take(place + (pos * trie.num_items).take(prefix)),
             (len(nodes), self.num_slots),
             temperature=self.temperature,
         )

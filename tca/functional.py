@@ -71,7 +71,7 @@ def ragged_token_distribution(
     scores = _tempered(item_scores, temperature)
     highest = scores.new_full((num_rows,), -torch.inf)
     highest.scatter_reduce_(0, row_of_entry, scores, "amax")
-    weight = (scores - highest[row_of_entry]).exp_()
+    weight = (scores - highest.take(row_of_entry)).exp_()
     mass = scores.new_zeros(num_rows * num_slots)
     mass = mass.scatter_add_(0, row_of_entry * num_slots + slot_of_entry, weight).view(shape)
     return mass / mass.sum(dim=-1, keepdim=True)

@@ -26,12 +26,16 @@ class CausalConfig:
     """Shape of the causal backbone.
 
     Attributes:
-        input: One position an item, the sum of its code embeddings; or one position a code.
+        input: One position an item, the sum of its code embeddings and of one of its whole path;
+            or one position a code.
+        path_dropout: How often training leaves the embedding of an item's whole path out, so that
+            the codes carry what they can. With positions for codes there is no such embedding.
         max_history: Most items looked back on.
         encoder: Shape of the transformer.
     """
 
     input: Literal["item", "code"] = "item"
+    path_dropout: float = 0.5
     max_history: int = 50
     encoder: EncoderConfig = field(
         default_factory=lambda: EncoderConfig(dim=128, num_heads=4, ff_dim=512)
@@ -50,12 +54,14 @@ class CausalContext:
 class CausalBackbone(Backbone):
     """Causal transformer over a user's items, and a small autoregressive head over the levels.
 
-    With one position an item, its input is the sum of its code embeddings, and the head sees the
-    position's state plus the embeddings of the code prefix. With one position a code, the prefix
-    is in the state already.
+    With one position an item, its input is the sum of its code embeddings and of an embedding of
+    its whole path, which stays zero for an item in no history of training; the head sees the position's
+    state plus the embeddings of the code prefix. With one position a code, the prefix is in the
+    state already.
     """
 
     label: ClassVar[str] = "Causal"
+    path_of_item: Tensor
 
     def __init__(
         self, config: CausalConfig, codes: Tensor, sizes: tuple[int, ...], seed: int
@@ -70,6 +76,10 @@ class CausalBackbone(Backbone):
             self.position_embedding = nn.Embedding(config.max_history + 1, dim)
             self.encoder = CausalEncoder(config.encoder)
             if config.input == "item":
+                paths, path_of_item = self.trie.node_of_item.unique(return_inverse=True)
+                self.register_buffer("path_of_item", path_of_item, persistent=False)
+                self.path_embedding = nn.Embedding(len(paths), dim)
+                self.path_dropout = Dropout(config.path_dropout)
                 self.prefix_embeddings = nn.ModuleList(nn.Embedding(s, dim) for s in sizes[:-1])
             self.head_norm = nn.LayerNorm(dim)
             self.head_in = nn.Linear(dim, config.encoder.ff_dim)
@@ -80,6 +90,8 @@ class CausalBackbone(Backbone):
             for module in self.modules():
                 if isinstance(module, nn.Embedding):
                     nn.init.normal_(module.weight, std=0.02)
+            if config.input == "item":
+                nn.init.zeros_(self.path_embedding.weight)
 
     @property
     def max_history(self) -> int:
@@ -132,8 +144,7 @@ class CausalBackbone(Backbone):
         """Embeddings of codes ``(..., level)``, of the first levels; ``(..., level, dim)``."""
         levels = zip(codes.unbind(-1), self.code_embeddings, strict=False)
         vectors = torch.stack([table(code) for code, table in levels], dim=-2)
-        scaled: Tensor = vectors * self.config.encoder.dim**0.5  # or the layers drown it
-        return scaled
+        return self._scaled(vectors)
 
     def _embed_items(self, items: Tensor, *, distance: int = 1) -> Tensor:
         """Inputs of items ``(batch, pos)``, of which the last is ``distance`` before the target."""
@@ -141,9 +152,15 @@ class CausalBackbone(Backbone):
         position: Tensor = self.position_embedding(away)
         codes = self._embed_codes(self.codes[items])
         if self.config.input == "item":
-            return codes.sum(dim=-2) + position
+            kept = self.path_dropout(torch.ones(items.shape, device=items.device)).unsqueeze(-1)
+            path = self._scaled(self.path_embedding(self.path_of_item[items]))
+            return codes.sum(dim=-2) + kept * path + position
         x = codes + self.level_embedding.weight + position[:, None]
         return rearrange(x, "batch pos level dim -> batch (pos level) dim")
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        """Embeddings at the size at which the layers do not drown them."""
+        return vectors * self.config.encoder.dim**0.5
 
     def _prefixes(self, codes: Tensor) -> Tensor:
         """Vectors of all prefixes of ``codes``, the empty one first; ``(..., level + 1, dim)``."""

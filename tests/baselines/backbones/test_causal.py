@@ -84,6 +84,18 @@ def test_the_last_target_of_a_window_has_the_logits_of_a_window_of_its_own(
         torch.testing.assert_close(logits[row], expected[same], atol=1e-5, rtol=1e-4)
 
 
+def test_an_item_in_no_history_is_read_from_its_codes_alone(tiny_codes: Tensor) -> None:
+    config = CausalConfig(max_history=6, encoder=EncoderConfig(dim=8, num_heads=2, ff_dim=16))
+    made = CausalBackbone(config, tiny_codes, SIZES, seed=0).train()
+    optimizer = torch.optim.AdamW(made.parameters(), lr=0.1)
+    batch = batch_of(made.windows(sequence_set([([3, 1, 4, 1, 5, 9], 1)] * 8)))
+    for _ in range(3):
+        made(batch)[:, 0, : SIZES[0]].logsumexp(dim=-1).sum().backward()
+        optimizer.step()
+    moved = made.path_embedding.weight.abs().sum(dim=1)[made.path_of_item] > 0
+    assert moved.nonzero().squeeze(1).tolist() == [1, 3, 4, 5], "item 9 is a target only"
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("form", INPUTS)
 def test_only_the_codes_of_a_level_are_possible(tiny_codes: Tensor, form: Input) -> None:
