@@ -10,6 +10,7 @@ from semid.embed import (
     TextEncoder,
     embed_catalog,
 )
+from semid.filters import ItemFilter
 from semid.ids import SemanticIds, read_codes_file
 from semid.provenance import Provenance, ProvenanceError
 from semid.quality import id_quality
@@ -31,6 +32,7 @@ __all__ = [
     "CodeVocab",
     "Embeddings",
     "IdsConfig",
+    "ItemFilter",
     "LsaEncoder",
     "NotFittedError",
     "Provenance",

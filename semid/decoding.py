@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from semid.filters import ItemFilter
 from semid.trie import CodeTrie
 
 Renormalize = Literal["children", "none"]
@@ -79,6 +80,7 @@ def beam_search(
     *,
     beam: int,
     renormalize: Renormalize = "children",
+    within: ItemFilter | None = None,
 ) -> BeamResult:
     """Find paths of high probability; each of them leads to an item.
 
@@ -93,29 +95,39 @@ def beam_search(
         batch_size: Number of rows, at least 1.
         beam: Number of prefixes to keep for each row, at least 1.
         renormalize: See ``Renormalize``.
+        within: Items that each row may be answered with, all by default. A path that leads to none
+            of them is not followed; the others keep their scores, relative to the whole catalogue.
 
     Raises:
-        ValueError: If ``batch_size`` or ``beam`` is not positive, or the logits have another shape
-            or hold NaN or +inf.
+        ValueError: If ``batch_size`` or ``beam`` is not positive, the filter is of another batch,
+            or the logits have another shape or hold NaN or +inf.
     """
     _check_positive(batch_size=batch_size, beam=beam)
+    _check_filter(within, batch_size)
     nodes = torch.zeros(batch_size, 1, dtype=torch.int64, device=trie.device)
     scores = torch.zeros(batch_size, 1, dtype=torch.float32, device=trie.device)
     for depth in range(trie.depth):
-        logits = _checked_logits(step, trie, nodes, depth)
-        count = trie.num_children(nodes)
-        ended = count == 0
+        logits = _checked_logits(step, trie, nodes.clamp_min(0), depth)
+        empty = nodes == _EMPTY
+        count = trie.num_children(nodes.clamp_min(0)).masked_fill(empty, 0)
+        ended = (count == 0) & ~empty
         start = torch.where(ended, nodes, trie.first_child[nodes])  # a leaf succeeds itself
-        count = count.clamp_min(1)
+        count = count + ended
         beam_of_slot, successor = _lay_out(start, count)
         token = trie.token_of_node.index_select(0, successor)
         log_probs = _log_probs(logits, count, beam_of_slot, token, renormalize)
         log_probs = log_probs.masked_fill(ended.flatten().index_select(0, beam_of_slot), 0.0)
         total = scores.flatten().index_select(0, beam_of_slot) + log_probs
-        keys = _pad_rows(_sort_keys(total, successor), count.sum(1), fill=_LAST_KEY)
-        # Every prefix has a successor, so no row has too few to fill its beams where another can.
-        keys = keys.topk(min(beam, int(count.sum(1).min())), dim=1).values
+        keys, slots = _sort_keys(total, successor), count.sum(1)
+        if within is not None:
+            row = beam_of_slot // nodes.shape[1]
+            followed = within.leaves_open(row, successor)
+            keys, slots = keys[followed], row[followed].bincount(minlength=batch_size)
+        keys = _pad_rows(keys, slots, fill=_LAST_KEY)
+        keys = keys.topk(min(beam, keys.shape[1]), dim=1).values
         nodes, scores = _node_of_key(keys), _score_of_key(keys)
+        if nodes.shape[1] == 0:  # nothing may be returned to any row
+            break
     missing = (0, beam - nodes.shape[1])
     return BeamResult(
         leaves=torch.nn.functional.pad(nodes, missing, value=_EMPTY),
@@ -166,7 +178,7 @@ def score_all(
 
 
 def rank_items(
-    result: BeamResult, trie: CodeTrie, *, k: int, seen: Tensor | None = None
+    result: BeamResult, trie: CodeTrie, *, k: int, within: ItemFilter | None = None
 ) -> RankedItems:
     """Turn leaves into items: twins follow each other in catalogue order, with equal scores.
 
@@ -174,22 +186,23 @@ def rank_items(
         result: What ``beam_search`` found in ``trie``.
         trie: The same trie.
         k: Number of items to return for each row, at least 1.
-        seen: Items to leave out of each row, int64 ``(batch, seen)`` of catalogue rows, filled with
-            -1. The others keep their order and move up; a beam of ``k`` may then be too narrow.
+        within: Items that each row may be answered with; the others leave the list, and what
+            follows moves up. Give the same filter to ``beam_search``, or a beam of ``k`` may be too
+            narrow; without it there, the list is cut after the beam, as papers do with seen items.
 
     Raises:
-        ValueError: If ``k`` is not positive, or ``seen`` has another number of rows or names items
-            that the catalogue does not have.
+        ValueError: If ``k`` is not positive, or the filter is of another batch.
     """
     _check_positive(k=k)
+    _check_filter(within, len(result.leaves))
     start = trie.first_item[result.leaves]
     count = (trie.last_item[result.leaves] - start) * (result.leaves != _EMPTY)
     leaf_of_slot, position = _lay_out(start, count)
     items = _pad_rows(trie.item_order[position], count.sum(1), fill=_EMPTY)
     scores = result.scores.flatten().index_select(0, leaf_of_slot)
     scores = _pad_rows(scores, count.sum(1), fill=-torch.inf)
-    if seen is not None:
-        kept = ~_contains(_checked_seen(seen, trie, len(items)), items)
+    if within is not None:
+        kept = within.permits(items)
         first = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
         items = items.masked_fill(~kept, _EMPTY).gather(1, first)
         scores = scores.masked_fill(~kept, -torch.inf).gather(1, first)
@@ -270,24 +283,16 @@ def _sort_keys(scores: Tensor, nodes: Tensor) -> Tensor:
 
 
 def _node_of_key(keys: Tensor) -> Tensor:
-    return _LOW_BITS - (keys & _LOW_BITS)
+    return (_LOW_BITS - (keys & _LOW_BITS)).masked_fill(keys == _LAST_KEY, _EMPTY)
 
 
 def _score_of_key(keys: Tensor) -> Tensor:
-    return _turn_negative((keys >> 32).to(torch.int32)).view(torch.float32)
+    scores = _turn_negative((keys >> 32).to(torch.int32)).view(torch.float32)
+    return scores.masked_fill(keys == _LAST_KEY, -torch.inf)
 
 
 def _turn_negative(bits: Tensor) -> Tensor:
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
-
-
-def _contains(sets: Tensor, values: Tensor) -> Tensor:
-    """Whether each value is in its row's set; ``(batch, set)``, ``(batch, slot)`` to bool."""
-    if sets.shape[1] == 0:
-        return torch.zeros_like(values, dtype=torch.bool)
-    sets = sets.sort(dim=1).values
-    found = torch.searchsorted(sets, values).clamp_max(sets.shape[1] - 1)
-    return sets.gather(1, found) == values
 
 
 def _checked_logits(step: StepLogits, trie: CodeTrie, nodes: Tensor, depth: int) -> Tensor:
@@ -302,17 +307,12 @@ def _checked_logits(step: StepLogits, trie: CodeTrie, nodes: Tensor, depth: int)
     return logits
 
 
-def _checked_seen(seen: Tensor, trie: CodeTrie, batch_size: int) -> Tensor:
-    if seen.dim() != 2 or len(seen) != batch_size:
+def _check_filter(within: ItemFilter | None, batch_size: int) -> None:
+    if within is not None and within.batch_size != batch_size:
         raise ValueError(
-            f"seen must be (batch, seen) with batch = {batch_size}, got {tuple(seen.shape)}"
+            f"the filter must have a list for each of the {batch_size} rows, got "
+            f"{within.batch_size}"
         )
-    if ((seen < _EMPTY) | (seen >= trie.num_items)).any():
-        raise ValueError(
-            f"seen must hold catalogue rows in [0, {trie.num_items}) filled with -1, got "
-            f"{int(seen.min())} to {int(seen.max())}"
-        )
-    return seen
 
 
 def _check_positive(**counts: int) -> None:

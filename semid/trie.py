@@ -135,6 +135,12 @@ class CodeTrie:
         """Largest number of children of any node."""
         return int(self.first_child.diff().max())
 
+    @cached_property
+    def place_of_item(self) -> Tensor:
+        """int64 ``(item,)``: where each catalogue row stands in ``item_order``."""
+        place = torch.arange(self.num_items, device=self.device)
+        return torch.empty_like(place).index_copy_(0, self.item_order, place)
+
     @property
     def device(self) -> torch.device:
         """Device of the tensors."""
@@ -176,11 +182,16 @@ class CodeTrie:
             nodes: int64, any shape.
             tokens: int64, the same shape.
         """
-        keys = self.parent_of_node[1:] * self.num_tokens + self.token_of_node[1:]
+        edges = self._edges
         wanted = nodes * self.num_tokens + tokens
-        found = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
-        known = (keys[found] == wanted) & (nodes >= 0) & (tokens >= 0) & (tokens < self.num_tokens)
+        found = torch.searchsorted(edges, wanted).clamp_max(len(edges) - 1)
+        known = (edges[found] == wanted) & (nodes >= 0) & (tokens >= 0) & (tokens < self.num_tokens)
         return torch.where(known, found + 1, _PAD)
+
+    @cached_property
+    def _edges(self) -> Tensor:
+        """int64 ``(node - 1,)``, rising: parent and token of every node but the root."""
+        return self.parent_of_node[1:] * self.num_tokens + self.token_of_node[1:]
 
     def walk(self, tokens: Tensor) -> Tensor:
         """The node that each prefix leads to.

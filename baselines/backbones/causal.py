@@ -55,9 +55,9 @@ class CausalBackbone(Backbone):
     """Causal transformer over a user's items, and a small autoregressive head over the levels.
 
     With one position an item, its input is the sum of its code embeddings and of an embedding of
-    its whole path, which stays zero for an item in no history of training; the head sees the position's
-    state plus the embeddings of the code prefix. With one position a code, the prefix is in the
-    state already.
+    its whole path, which stays zero for an item in no history of training; the head sees the
+    position's state plus the embeddings of the code prefix. With one position a code, the prefix is
+    in the state already.
     """
 
     label: ClassVar[str] = "Causal"
@@ -76,7 +76,7 @@ class CausalBackbone(Backbone):
             self.position_embedding = nn.Embedding(config.max_history + 1, dim)
             self.encoder = CausalEncoder(config.encoder)
             if config.input == "item":
-                paths, path_of_item = self.trie.node_of_item.unique(return_inverse=True)
+                paths, path_of_item = torch.unique(self.trie.node_of_item, return_inverse=True)
                 self.register_buffer("path_of_item", path_of_item, persistent=False)
                 self.path_embedding = nn.Embedding(len(paths), dim)
                 self.path_dropout = Dropout(config.path_dropout)
@@ -154,13 +154,15 @@ class CausalBackbone(Backbone):
         if self.config.input == "item":
             kept = self.path_dropout(torch.ones(items.shape, device=items.device)).unsqueeze(-1)
             path = self._scaled(self.path_embedding(self.path_of_item[items]))
-            return codes.sum(dim=-2) + kept * path + position
+            vector: Tensor = codes.sum(dim=-2) + kept * path + position
+            return vector
         x = codes + self.level_embedding.weight + position[:, None]
         return rearrange(x, "batch pos level dim -> batch (pos level) dim")
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         """Embeddings at the size at which the layers do not drown them."""
-        return vectors * self.config.encoder.dim**0.5
+        scaled: Tensor = vectors * self.config.encoder.dim**0.5
+        return scaled
 
     def _prefixes(self, codes: Tensor) -> Tensor:
         """Vectors of all prefixes of ``codes``, the empty one first; ``(..., level + 1, dim)``."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from semid.decoding import BeamResult, Renormalize, beam_search, rank_items, score_all
+from semid.filters import ItemFilter
 from semid.trie import CodeTrie
 
 BOTH: list[Renormalize] = ["children", "none"]
@@ -310,11 +311,12 @@ def test_ranked_items_are_the_items_of_the_leaves_in_order_without_the_seen(
     paths, num_tokens = catalogue
     trie = CodeTrie.from_paths(paths_tensor(paths), num_tokens)
     result = beam_search(TableStep(3, num_tokens, seed), trie, 3, beam=beam)
-    seen = None
+    seen, within = None, None
     if seen_width is not None:
         gen = torch.Generator().manual_seed(seed)
         seen = torch.randint(-1, len(paths), (3, seen_width), generator=gen)
-    ranked = rank_items(result, trie, k=k, seen=seen)
+        within = ItemFilter(trie, deny=seen)
+    ranked = rank_items(result, trie, k=k, within=within)
     for row in range(3):
         left_out = [] if seen is None else seen[row].tolist()
         expected = slow_rank(trie, result, row, k, left_out)
@@ -371,18 +373,3 @@ def test_an_unknown_renormalisation_is_refused() -> None:
     trie, step = trie_and_step()
     with pytest.raises(ValueError, match="'children' or 'none', got 'all'"):
         beam_search(step, trie, 2, beam=3, renormalize="all")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("seen", "message"),
-    [
-        (torch.zeros(3, 1, dtype=torch.int64), "batch = 2"),
-        (torch.tensor([[7], [0]]), r"\[0, 7\)"),
-        (torch.tensor([[-2], [0]]), "filled with -1"),
-    ],
-)
-def test_seen_items_must_be_catalogue_rows(seen: Tensor, message: str) -> None:
-    trie, step = trie_and_step()
-    result = beam_search(step, trie, 2, beam=3)
-    with pytest.raises(ValueError, match=message):
-        rank_items(result, trie, k=3, seen=seen)
