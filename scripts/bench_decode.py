@@ -1,0 +1,213 @@
+"""What decoding within the trie costs: bench_decode.py --codes semantic_ids.letter.json.
+
+TIGER with random weights, the same for every row of the table, writes the next item of random
+histories: by our beam search, with and without a filter; by the same search without a trie, which
+may write anything; and by ``transformers.generate``, constrained by ``prefix_allowed_tokens_fn`` or
+by ``TrieLogitsProcessor``. Ours and ``generate`` must find the same items with the same scores. All
+figures come from one run; each round times every way once, and the ratios are what travels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+from bench_tca import random_paths, read_paths
+from torch import Tensor
+
+from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from baselines.data.batches import Histories
+from baselines.machine import keep_freed_memory
+from semid.decoding import beam_search
+from semid.filters import ItemFilter
+from semid.generation import TrieLogitsProcessor
+from semid.provenance import atomic_write
+
+Found = tuple[Tensor, Tensor]  # items and scores, (batch, beam)
+
+
+def random_histories(batch: int, items: int, longest: int, gen: torch.Generator) -> Histories:
+    """Left-padded histories of 1 to ``longest`` random items."""
+    length = torch.randint(1, longest + 1, (batch, 1), generator=gen)
+    length[0] = longest
+    return Histories(
+        items=torch.randint(items, (batch, longest), generator=gen),
+        mask=torch.arange(longest) >= longest - length,
+        users=torch.arange(batch),
+    )
+
+
+def unconstrained(step: Callable[[Tensor], Tensor], depth: int, batch: int, beam: int) -> None:
+    """Beam search over all tokens: what a search costs when it need not write items."""
+    prefix = torch.zeros(batch, 1, 0, dtype=torch.int64)
+    scores = torch.zeros(batch, 1)
+    for _ in range(depth):
+        log_p = step(prefix).float().log_softmax(dim=-1)
+        total = (scores.unsqueeze(-1) + log_p).flatten(1)
+        scores, best = total.topk(min(beam, total.shape[1]), dim=1)
+        parent, token = best // log_p.shape[-1], best % log_p.shape[-1]
+        kept = prefix.gather(1, parent.unsqueeze(-1).expand(-1, -1, prefix.shape[2]))
+        prefix = torch.cat([kept, token.unsqueeze(-1)], dim=2)
+
+
+def allowed_tokens(paths: list[list[int]]) -> Callable[[int, Tensor], list[int]]:
+    """``prefix_allowed_tokens_fn`` over a dictionary of prefixes, as reference codes write it."""
+    following: dict[tuple[int, ...], set[int]] = {}
+    for path in paths:
+        for pos, token in enumerate(path):
+            following.setdefault(tuple(path[:pos]), set()).add(token)
+    listed = {prefix: sorted(tokens) for prefix, tokens in following.items()}
+
+    def allowed(_: int, written: Tensor) -> list[int]:
+        return listed.get(tuple(written.tolist()[1:]), [0])  # a beam without a path ends
+
+    return allowed
+
+
+def ways_to_decode(
+    backbone: TigerBackbone, histories: Histories, denied: Tensor, beam: int
+) -> dict[str, Callable[[], Found | None]]:
+    """Every way to decode, by name; what it finds, where that is comparable."""
+    trie, batch = backbone.trie, len(histories.items)
+    processor = TrieLogitsProcessor(trie, start=0, end=0)
+
+    def search(deny: Tensor | None = None) -> Found:
+        step = partial(backbone.next_logits, backbone.context(histories))
+        within = None if deny is None else ItemFilter(trie, deny=deny)
+        found = beam_search(step, trie, batch, beam=beam, renormalize="none", within=within)
+        first = trie.item_order[trie.first_item[found.leaves]]  # of twins
+        return first.masked_fill(found.leaves < 0, -1), found.scores
+
+    def free() -> None:
+        step = partial(backbone.next_logits, backbone.context(histories))
+        unconstrained(step, trie.depth, batch, beam)
+
+    tokens, mask = backbone._input(histories)
+    prefix_allowed = allowed_tokens(backbone.vocab.tokens(backbone.codes).tolist())
+
+    def generate(**constraint: object) -> Found:
+        written = backbone.t5.generate(
+            input_ids=tokens,
+            attention_mask=mask.long(),
+            num_beams=beam,
+            num_return_sequences=beam,
+            max_new_tokens=trie.depth,
+            length_penalty=0.0,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **constraint,
+        )
+        items = processor.items(written.sequences).view(batch, beam)
+        return items, written.sequences_scores.view(batch, beam)
+
+    return {
+        "beam search": search,
+        "beam search, a list denied": lambda: search(denied),
+        "beam search without a trie": free,
+        "generate, prefix_allowed_tokens_fn": lambda: generate(
+            prefix_allowed_tokens_fn=prefix_allowed
+        ),
+        "generate, TrieLogitsProcessor": lambda: generate(logits_processor=[processor]),
+    }
+
+
+def disagreement(ours: Found, theirs: Found) -> tuple[int, float]:
+    """Ranks that hold another item with another score, and the largest difference of scores."""
+    difference = (ours[1] - theirs[1]).abs()
+    moved = (ours[0] != theirs[0]) & (difference > 1e-3)
+    return int(moved.sum()), float(difference.max())
+
+
+def measure(
+    ways: dict[str, Callable[[], Found | None]], rounds: int
+) -> tuple[dict[str, list[float]], dict[str, Found | None]]:
+    """Milliseconds of every way in every round, after one round to warm up, and what each found."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, Found | None] = {}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            found[name] = way()
+            if turn:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times, found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark, print a table, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=12_101, help="items of the random catalogue")
+    parser.add_argument("--levels", type=int, default=4, help="levels of the random codes")
+    parser.add_argument("--codebook", type=int, default=256, help="codes a level")
+    parser.add_argument("--codes", type=Path, help="JSON file of codes instead of random ones")
+    parser.add_argument("--layers", type=int, default=TigerConfig.num_layers)
+    parser.add_argument("--dim", type=int, default=TigerConfig.dim)
+    parser.add_argument("--batch", type=int, default=64, help="histories decoded together")
+    parser.add_argument("--beams", type=int, nargs="+", default=[10, 20, 50])
+    parser.add_argument("--denied", type=int, default=100, help="items that the filter denies")
+    parser.add_argument("--rounds", type=int, default=5, help="timed calls of each way")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    args = parser.parse_args(argv)
+
+    keep_freed_memory()
+    torch.set_num_threads(args.threads)
+    gen = torch.Generator().manual_seed(args.seed)
+    if args.codes:
+        paths = read_paths(args.codes, args.codebook)
+    else:
+        paths = random_paths(args.items, args.levels, args.codebook, gen)
+    codes = paths - args.codebook * torch.arange(paths.shape[1])
+    config = TigerConfig(num_layers=args.layers, dim=args.dim)
+    sizes = (args.codebook,) * codes.shape[1]
+    backbone = TigerBackbone(config, codes, sizes, seed=args.seed).eval()
+    histories = random_histories(args.batch, len(codes), config.max_history, gen)
+    denied = torch.randint(len(codes), (args.batch, args.denied), generator=gen)
+
+    figures = {
+        "items": len(codes),
+        "batch": args.batch,
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "beams": {},
+    }
+    print(f"TIGER, {len(codes)} items, {args.batch} histories, {args.threads} threads")
+    for beam in args.beams:
+        with torch.inference_mode():
+            times, found = measure(ways_to_decode(backbone, histories, denied, beam), args.rounds)
+        ratios = {
+            name: median(a / b for a, b in zip(values, times["beam search"], strict=True))
+            for name, values in times.items()
+        }
+        checks = {
+            name: disagreement(found["beam search"], found[name])
+            for name in found
+            if name.startswith("generate")
+        }
+        figures["beams"][beam] = {
+            "milliseconds": {name: median(values) for name, values in times.items()},
+            "over_beam_search": ratios,
+            "moved_items_and_largest_score_difference": checks,
+        }
+        print(f"beam {beam}")
+        for name, values in times.items():
+            print(f"  {name:<36}{median(values):>12.1f} ms{ratios[name]:>10.2f} x")
+        for name, (moved, difference) in checks.items():
+            print(f"  {name}: {moved} items moved, scores differ by {difference:.1e} at most")
+    if args.out:
+        atomic_write(args.out, json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
