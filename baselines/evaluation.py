@@ -40,6 +40,7 @@ class EvaluationConfig:
         validation_targets: A fixed random subset of so many validation targets chooses the epoch
             of a generator; the test split never does.
         batch_size: Histories decoded at a time.
+        certified: Test histories on which the beam is held against exact scoring.
 
     Raises:
         ValueError: If a number is below 1.
@@ -51,9 +52,10 @@ class EvaluationConfig:
     validation_beam: int = 20
     validation_targets: int = 4000
     batch_size: int = 256
+    certified: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("beam", "validation_beam", "validation_targets", "batch_size"):
+        for name in ("beam", "validation_beam", "validation_targets", "batch_size", "certified"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 

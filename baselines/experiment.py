@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from baselines.arms import Arm, BackboneConfigs
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.fit import fit_backbone
+from baselines.certificate import Certificate, certify
 from baselines.comparison import Comparison, Role, RunRecord, compare, write_per_user
 from baselines.data.dataset import Dataset, Split, load_dataset
 from baselines.data.interactions import Ties
@@ -239,7 +240,8 @@ def _records_of_seed(
         agreement = collaborative_consistency(
             torch.from_numpy(ranks.top), torch.from_numpy(teacher_ranks.top)
         )
-        yield _record(config, arm.label, "arm", seed, ranks, backbone, state, agreement)
+        proof = _certificate(config, backbone, dataset, folder)
+        yield _record(config, arm.label, "arm", seed, ranks, backbone, state, agreement, proof)
 
 
 def _lineage(
@@ -290,6 +292,15 @@ def _test_ranks(
     return Ranks.load(path)
 
 
+def _certificate(
+    config: CompareConfig, backbone: Backbone, dataset: Dataset, folder: Path
+) -> Certificate:
+    path = folder / "certificate.json"
+    if not path.exists():
+        certify(backbone, dataset.splits.test, config.evaluation).save(path)
+    return Certificate.load(path)
+
+
 def _record(
     config: CompareConfig,
     label: str,
@@ -299,6 +310,7 @@ def _record(
     model: nn.Module | None = None,
     state: TrainingState | None = None,
     consistency: float | None = None,
+    certificate: Certificate | None = None,
 ) -> RunRecord:
     evaluation: dict[str, Any] = {"test_seconds": round(ranks.seconds, 1)}
     if state is not None:
@@ -308,6 +320,8 @@ def _record(
             "validation_N@10": state.best,
             "validation_seconds": round(state.validation_seconds, 1),
         }
+    if certificate is not None:
+        evaluation["certificate"] = dataclasses.asdict(certificate)
     return RunRecord(
         arm=label,
         role=role,

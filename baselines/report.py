@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from statistics import fmean
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -67,8 +68,11 @@ def comparison_page(comparison: Comparison) -> str:
         parts.append(_markdown(("setting", "value"), facts))
     for policy in comparison.policies:
         parts.append(f"## Seen items {policy}")
-        header = ("arm", *names, "seeds", "top-1 = teacher", "parameters", "training")
-        lines = [(*_result(row, policy, names), *_cost(row)) for row in comparison.rows]
+        header = ("arm", *names, "seeds", "top-1 = teacher", "parameters", "training", "beam")
+        lines = [
+            (*_result(row, policy, names), *_cost(row), _certificate(row))
+            for row in comparison.rows
+        ]
         parts.append(_markdown(header, lines))
         gains = [
             _gain_cells(found)
@@ -78,7 +82,10 @@ def comparison_page(comparison: Comparison) -> str:
         if gains:
             header = ("arm", "minus", "metric", "difference", "relative", "interval", "p", "Holm p")
             parts.append(_markdown(header, gains))
-    parts.append(f"Mean ± standard deviation over seeds, {NOTHING} for none. {_method(comparison)}")
+    parts.append(
+        f"Mean ± standard deviation over seeds, {NOTHING} for none. beam: recall of the exact best "
+        f"items, and illegal paths, on a few histories. {_method(comparison)}"
+    )
     return "\n\n".join(parts) + "\n"
 
 
@@ -102,6 +109,15 @@ def _result(row: ArmRow, policy: str, metrics: Sequence[str]) -> tuple[str, ...]
 def _cost(row: ArmRow) -> tuple[str, ...]:
     agreement = _estimate(row.consistency) if row.consistency else NOTHING
     return str(len(row.seeds)), agreement, f"{row.parameters:,}", _duration(row.train_seconds)
+
+
+def _certificate(row: ArmRow) -> str:
+    """Mean recall of the exact best items over seeds, and the share of illegal paths."""
+    proofs = [found["certificate"] for found in row.evaluations if "certificate" in found]
+    if not proofs:
+        return NOTHING
+    recall, illegal = (fmean(proof[name] for proof in proofs) for name in ("recall", "illegal"))
+    return f"{recall:.3f}, {illegal:.3f} illegal"
 
 
 def _estimate(value: Estimate) -> str:

@@ -110,6 +110,17 @@ def test_every_users_results_are_stored_under_both_policies(done: CompareConfig)
     assert set(table["policy"].unique()) == {"removed", "kept"}
 
 
+def test_every_arm_has_a_certificate_of_its_search(done: CompareConfig) -> None:
+    rows = {row["arm"]: row["evaluations"] for row in results(done.out)["rows"]}
+    for arm in ("Causal ntp", "Causal+TCA soft_ce alpha=0.5"):
+        for evaluation in rows[arm]:
+            assert evaluation["certificate"]["illegal"] == 0
+            assert 0 < evaluation["certificate"]["recall"] <= 1
+    assert "certificate" not in rows["Popularity"][0]
+    page = (Path(done.out) / "comparison.md").read_text()
+    assert page.count(", 0.000 illegal |") == 4
+
+
 def test_the_same_seeds_give_the_same_table(done: CompareConfig, tmp_path: Path) -> None:
     run_comparison(dataclasses.replace(done, out=str(tmp_path / "again")))
     assert results(tmp_path / "again") == results(done.out)

@@ -1,0 +1,86 @@
+"""Does the beam find what scoring the whole catalogue finds?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from baselines.backbones.backbone import Backbone
+from baselines.data.batches import histories_of_targets
+from baselines.data.sequences import SequenceSet
+from baselines.evaluation import EvaluationConfig
+from semid.decoding import beam_search, rank_items, score_all
+from semid.provenance import atomic_write
+
+_ROUNDING = 1e-5  # of log-probabilities from batches of other shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What the search of an evaluation gave away, on a few of its histories.
+
+    Attributes:
+        histories: Number of histories.
+        k: Length of the lists.
+        recall: Share of the exact ``k`` best items, seen ones included, that are the beam's first
+            ``k``; an item that ties with the last of them counts.
+        illegal: Share of the returned paths that no item has.
+    """
+
+    histories: int
+    k: int
+    recall: float
+    illegal: float
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        atomic_write(path, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Certificate:
+        """Read what ``save`` wrote."""
+        return cls(**json.loads(path.read_text()))
+
+
+@torch.inference_mode()
+def certify(
+    backbone: Backbone, data: SequenceSet, evaluation: EvaluationConfig, *, k: int = 10
+) -> Certificate:
+    """Hold the beam search of an evaluation against exact scoring.
+
+    Exact scoring visits every prefix of the catalogue for each history, so only a fixed random
+    subset of ``evaluation.certified`` histories is checked.
+
+    Args:
+        backbone: The generator, in eval mode.
+        data: Sequences with targets.
+        evaluation: How the targets are ranked.
+        k: Length of the lists; a smaller catalogue is listed whole.
+    """
+    trie = backbone.trie
+    k = min(k, trie.num_items)
+    chosen = np.random.default_rng(0).permutation(data.num_targets)[: evaluation.certified]
+    longest, found, illegal, paths = int(data.lengths.max()), 0, 0, 0
+    for _, histories in histories_of_targets(data, longest, 16, subset=np.sort(chosen)):
+        step = partial(backbone.next_logits, backbone.context(histories.to(trie.device)))
+        batch, how = len(histories.items), evaluation.renormalize
+        result = beam_search(step, trie, batch, beam=evaluation.beam, renormalize=how)
+        exact = score_all(step, trie, batch, renormalize=how)
+        items = rank_items(result, trie, k=k).items
+        last = exact.topk(k, dim=1).values[:, -1:]
+        good = exact.gather(1, items.clamp_min(0)) >= last - _ROUNDING
+        found += int((good & (items >= 0)).sum())
+        leaves = result.leaves[result.leaves >= 0]
+        illegal += int((~torch.isin(leaves, trie.node_of_item)).sum())
+        paths += len(leaves)
+    return Certificate(
+        histories=len(chosen),
+        k=k,
+        recall=found / (k * len(chosen)),
+        illegal=illegal / paths,
+    )

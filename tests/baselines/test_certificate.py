@@ -1,0 +1,66 @@
+"""What a narrow beam gives away, counted by hand and by exact scoring."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from worlds import random_sequences
+
+from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.certificate import Certificate, certify
+from baselines.encoder import EncoderConfig
+from baselines.evaluation import EvaluationConfig
+
+
+@pytest.fixture
+def backbone(tiny_codes: Tensor) -> CausalBackbone:
+    encoder = EncoderConfig(dim=8, num_heads=2, ff_dim=16)
+    made = CausalBackbone(CausalConfig(encoder=encoder), tiny_codes, (3, 3, 2), seed=0)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(4)
+    return made.eval()
+
+
+class Garden(CausalBackbone):
+    """The first code is right with .6, but what follows it is a coin; the other path is sure."""
+
+    def next_logits(self, context: object, prefix: Tensor) -> Tensor:
+        p = torch.tensor([0.6, 0.4]) if prefix.shape[2] == 0 else torch.tensor([0.5, 0.5])
+        return p.log().expand(*prefix.shape[:2], 2)
+
+
+def test_a_beam_of_all_leaves_has_nothing_to_hide(backbone: CausalBackbone) -> None:
+    data = random_sequences(12, 20)
+    proof = certify(backbone, data, EvaluationConfig(beam=12, certified=9), k=5)
+    assert proof == Certificate(histories=9, k=5, recall=1.0, illegal=0.0)
+
+
+def test_what_the_beam_misses_is_counted() -> None:
+    codes = torch.tensor([[0, 0], [0, 1], [1, 0]])  # .3, .3 and .4
+    garden = Garden(CausalConfig(encoder=EncoderConfig(dim=8)), codes, (2, 2), seed=0).eval()
+    data = random_sequences(3, 8)
+    narrow = certify(garden, data, EvaluationConfig(beam=1), k=1)
+    assert narrow.recall == 0.0
+    assert certify(garden, data, EvaluationConfig(beam=2), k=1).recall == 1.0
+    two = certify(garden, data, EvaluationConfig(beam=2), k=2)
+    assert two.recall == 1.0, "either of the two that tie is right"
+    assert certify(garden, data, EvaluationConfig(beam=1), k=3).recall == pytest.approx(1 / 3)
+
+
+def test_a_small_catalogue_is_listed_whole(backbone: CausalBackbone) -> None:
+    data = random_sequences(12, 3)
+    proof = certify(backbone, data, EvaluationConfig(beam=12), k=50)
+    assert (proof.k, proof.histories, proof.recall) == (12, min(16, data.num_targets), 1.0)
+
+
+def test_it_is_read_as_it_was_written(backbone: CausalBackbone, tmp_path: Path) -> None:
+    proof = certify(backbone, random_sequences(12, 5), EvaluationConfig(beam=2))
+    proof.save(tmp_path / "certificate.json")
+    assert Certificate.load(tmp_path / "certificate.json") == proof
+    assert 0 < proof.recall < 1
+    assert dataclasses.asdict(proof)["illegal"] == 0.0
