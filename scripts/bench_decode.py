@@ -10,26 +10,21 @@ figures come from one run; each round times every way once, and the ratios are w
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import torch
-from bench_tca import random_paths, read_paths
+from measuring import add_catalogue, paths_of, prepare, write_figures
 from torch import Tensor
 
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.data.batches import Histories
-from baselines.machine import keep_freed_memory
 from semid.decoding import beam_search
 from semid.filters import ItemFilter
 from semid.generation import TrieLogitsProcessor
-from semid.provenance import atomic_write
 
 Found = tuple[Tensor, Tensor]  # items and scores, (batch, beam)
 
@@ -144,28 +139,17 @@ def measure(
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--items", type=int, default=12_101, help="items of the random catalogue")
-    parser.add_argument("--levels", type=int, default=4, help="levels of the random codes")
-    parser.add_argument("--codebook", type=int, default=256, help="codes a level")
-    parser.add_argument("--codes", type=Path, help="JSON file of codes instead of random ones")
+    add_catalogue(parser)
     parser.add_argument("--layers", type=int, default=TigerConfig.num_layers)
     parser.add_argument("--dim", type=int, default=TigerConfig.dim)
     parser.add_argument("--batch", type=int, default=64, help="histories decoded together")
     parser.add_argument("--beams", type=int, nargs="+", default=[10, 20, 50])
     parser.add_argument("--denied", type=int, default=100, help="items that the filter denies")
     parser.add_argument("--rounds", type=int, default=5, help="timed calls of each way")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     args = parser.parse_args(argv)
 
-    keep_freed_memory()
-    torch.set_num_threads(args.threads)
-    gen = torch.Generator().manual_seed(args.seed)
-    if args.codes:
-        paths = read_paths(args.codes, args.codebook)
-    else:
-        paths = random_paths(args.items, args.levels, args.codebook, gen)
+    gen = prepare(args)
+    paths = paths_of(args, gen)
     codes = paths - args.codebook * torch.arange(paths.shape[1])
     config = TigerConfig(num_layers=args.layers, dim=args.dim)
     sizes = (args.codebook,) * codes.shape[1]
@@ -176,9 +160,6 @@ def main(argv: list[str] | None = None) -> int:
     figures = {
         "items": len(codes),
         "batch": args.batch,
-        "threads": args.threads,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
         "beams": {},
     }
     print(f"TIGER, {len(codes)} items, {args.batch} histories, {args.threads} threads")
@@ -204,8 +185,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"  {name:<36}{median(values):>12.1f} ms{ratios[name]:>10.2f} x")
         for name, (moved, difference) in checks.items():
             print(f"  {name}: {moved} items moved, scores differ by {difference:.1e} at most")
-    if args.out:
-        atomic_write(args.out, json.dumps(figures, indent=2) + "\n")
+    write_figures(args, figures)
     return 0
 
 

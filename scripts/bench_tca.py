@@ -10,50 +10,30 @@ machine; the ratios are what travels.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import platform
-import re
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+from measuring import add_catalogue, paths_of, prepare, write_figures
 from torch import Tensor
 
 from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.data.batches import TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
-from baselines.machine import keep_freed_memory
 from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRec, SASRecConfig
-from semid.provenance import atomic_write
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.objective import Objective, ObjectiveConfig, candidates
 
 Prefixes = dict[tuple[int, ...], list[int]]
 StepTimes = dict[str, list[float]]
-
-
-def read_paths(file: Path, codebook: int) -> Tensor:
-    """Token paths from a JSON file ``{"item": ["<a_12>", "<b_7>", ...]}``."""
-    rows = [
-        [int(re.findall(r"\d+", code)[-1]) + level * codebook for level, code in enumerate(codes)]
-        for codes in json.loads(file.read_text()).values()
-    ]
-    return torch.tensor(rows)
-
-
-def random_paths(items: int, levels: int, codebook: int, gen: torch.Generator) -> Tensor:
-    """Uniform codes, each level with tokens of its own."""
-    codes = torch.randint(codebook, (items, levels), generator=gen)
-    return codes + codebook * torch.arange(levels)
 
 
 def items_of_prefix(paths: list[list[int]]) -> Prefixes:
@@ -166,26 +146,15 @@ def training_steps(codes: Tensor, codebook: int, rounds: int, gen: torch.Generat
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--items", type=int, default=12_101, help="items of the random catalogue")
-    parser.add_argument("--levels", type=int, default=4, help="levels of the random codes")
-    parser.add_argument("--codebook", type=int, default=256, help="codes a level")
-    parser.add_argument("--codes", type=Path, help="JSON file of codes instead of random ones")
+    add_catalogue(parser)
     parser.add_argument("--batch", type=int, default=256, help="targets a call")
     parser.add_argument("--scale", type=float, default=3.0, help="spread of the teacher's scores")
     parser.add_argument("--repeats", type=int, default=100, help="timed calls of what is fast")
     parser.add_argument("--steps", type=int, default=60, help="training steps of each kind")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     args = parser.parse_args(argv)
 
-    keep_freed_memory()
-    torch.set_num_threads(args.threads)
-    gen = torch.Generator().manual_seed(args.seed)
-    if args.codes:
-        paths = read_paths(args.codes, args.codebook)
-    else:
-        paths = random_paths(args.items, args.levels, args.codebook, gen)
+    gen = prepare(args)
+    paths = paths_of(args, gen)
     trie = CodeTrie.from_paths(paths, paths.shape[1] * args.codebook)
     scores = args.scale * torch.randn(args.batch, trie.num_items, generator=gen)
     targets = torch.randint(trie.num_items, (args.batch,), generator=gen)
@@ -235,9 +204,6 @@ def main(argv: list[str] | None = None) -> int:
         "items": trie.num_items,
         "levels": trie.depth,
         "batch": args.batch,
-        "threads": args.threads,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
         "milliseconds": timings,
         "loop_over_tokenizer": loop_ms / fast,
         "tokenizer_over_read": fast / timings["one read of the scores"],
@@ -257,8 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     print("a training step of the causal backbone, beside NTP (median of rounds)")
     for name, times in steps.items():
         print(f"  {name:<30}{median(times):>12.2f} ms{over_ntp[name]:>10.3f} x")
-    if args.out:
-        atomic_write(args.out, json.dumps(figures, indent=2) + "\n")
+    write_figures(args, figures)
     return 0
 
 
