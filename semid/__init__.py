@@ -22,6 +22,7 @@ from semid.tokenizers import (
     SemanticIdTokenizer,
 )
 from semid.trie import CodeTrie
+from semid.trie_changes import add_items, remove_items
 from semid.vocab import CodeVocab
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "SentenceTransformerEncoder",
     "StepLogits",
     "TextEncoder",
+    "add_items",
     "beam_search",
     "build_semantic_ids",
     "embed_catalog",
@@ -52,5 +54,6 @@ __all__ = [
     "make_semantic_ids",
     "rank_items",
     "read_codes_file",
+    "remove_items",
     "score_all",
 ]

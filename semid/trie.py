@@ -182,14 +182,14 @@ class CodeTrie:
             nodes: int64, any shape.
             tokens: int64, the same shape.
         """
-        edges = self._edges
+        edges = self.edge_keys
         wanted = nodes * self.num_tokens + tokens
         found = torch.searchsorted(edges, wanted).clamp_max(len(edges) - 1)
         known = (edges[found] == wanted) & (nodes >= 0) & (tokens >= 0) & (tokens < self.num_tokens)
         return torch.where(known, found + 1, _PAD)
 
     @cached_property
-    def _edges(self) -> Tensor:
+    def edge_keys(self) -> Tensor:
         """int64 ``(node - 1,)``, rising: parent and token of every node but the root."""
         return self.parent_of_node[1:] * self.num_tokens + self.token_of_node[1:]
 
