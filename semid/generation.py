@@ -82,9 +82,8 @@ class TrieLogitsProcessor(LogitsProcessor):
         finished = node < 0
         for pos in range(int(begins.clamp_min(0).min()) + 1, input_ids.shape[1]):
             token = input_ids[:, pos]
-            finished = finished | (
-                (self.trie.num_children(node.clamp_min(0)) == 0) & (token == self.end)
-            )
+            ends = (token == self.end) | (input_ids[:, pos - 1] == self.end)
+            finished = finished | (ends & (self.trie.num_children(node.clamp_min(0)) == 0))
             reads = (pos > begins) & ~finished
             node = torch.where(reads, self.trie.step(node, token), node)
         return node

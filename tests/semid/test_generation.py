@@ -172,6 +172,18 @@ def test_items_are_read_from_what_generate_returns(trie: CodeTrie) -> None:
     assert processor.items(sequences).tolist() == [1, -1, 5, -1]
 
 
+@pytest.mark.parametrize("ends", [[], [END]])
+def test_what_stands_behind_the_end_is_padding(ends: list[int]) -> None:
+    paths = [[4, 7, 9, *ends], [5, *ends]]
+    width = max(map(len, paths))
+    ragged = CodeTrie.from_paths(
+        torch.tensor([path + [-1] * (width - len(path)) for path in paths]), VOCABULARY
+    )
+    processor = TrieLogitsProcessor(ragged, start=MARK, end=END)
+    written = [[MARK, 4, 7, 9, END], [MARK, 5, END, PAD, PAD], [MARK, 5, END, END, END]]
+    assert processor.items(torch.tensor(written)).tolist() == [0, 1, 1]
+
+
 def test_a_start_within_a_path_is_refused(trie: CodeTrie) -> None:
     with pytest.raises(ValueError, match="start token 7 is also a token of the paths"):
         TrieLogitsProcessor(trie, start=7, end=END)
