@@ -107,9 +107,10 @@ def beam_search(
     nodes = torch.zeros(batch_size, 1, dtype=torch.int64, device=trie.device)
     scores = torch.zeros(batch_size, 1, dtype=torch.float32, device=trie.device)
     for depth in range(trie.depth):
-        logits = _checked_logits(step, trie, nodes.clamp_min(0), depth)
         empty = nodes == _EMPTY
-        count = trie.num_children(nodes.clamp_min(0)).masked_fill(empty, 0)
+        nodes = nodes.masked_fill(empty, 0)  # any node would do: it gets no successor
+        logits = _checked_logits(step, trie, nodes, depth)
+        count = trie.num_children(nodes).masked_fill(empty, 0)
         ended = (count == 0) & ~empty
         start = torch.where(ended, nodes, trie.first_child[nodes])  # a leaf succeeds itself
         count = count + ended

@@ -13,8 +13,8 @@ class ItemFilter:
 
     Inside ``beam_search`` a prefix stays open as long as an item that may be returned is below it,
     so ``k`` items come back wherever ``k`` exist. The items below a node lie side by side in path
-    order, so listed ones are counted by two binary searches: what a filter costs grows with the
-    length of its lists and not with the catalogue.
+    order, so listed ones are counted by two binary searches in the lists; nothing passes over the
+    catalogue, but for the places of its items, once a trie.
 
     Args:
         trie: The paths of the catalogue; lists must be on its device.

@@ -19,8 +19,7 @@ class TrieLogitsProcessor(LogitsProcessor):
     may write nothing but ``end`` and so does not become an item.
 
     Scores of other tokens become ``-inf``, as with ``prefix_allowed_tokens_fn``; the rest are not
-    renormalised: ``beam_search(..., renormalize="none")`` gives the same order. There the search is
-    also several times faster, since this sees each beam's whole token row at each step.
+    renormalised: ``beam_search(..., renormalize="none")`` gives the same order, and is faster.
 
     Args:
         trie: Paths in the model's own token ids; they may end in ``end`` or not.
@@ -57,7 +56,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         """
         if self.trie.num_tokens > scores.shape[-1]:
             raise ValueError(
-                f"the trie has tokens up to {self.trie.num_tokens}, the model {scores.shape[-1]}. "
+                f"the trie has {self.trie.num_tokens} tokens, the model {scores.shape[-1]}. "
                 "Is the trie made with the model's own vocabulary?"
             )
         nodes = self.nodes(input_ids)

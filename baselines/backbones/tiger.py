@@ -109,7 +109,7 @@ class TigerBackbone(Backbone):
     def forward(self, batch: TrainBatch) -> Tensor:
         """Teacher-forced logits; float ``(target, level, token)``."""
         past = batch.windows.without_last()
-        tokens, mask = self._input(past)
+        tokens, mask = self.encoder_input(past)
         encoded = self.t5.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
         written = self.item_tokens[batch.target_items]
         start = torch.full_like(written[:, :1], _PAD)
@@ -123,7 +123,7 @@ class TigerBackbone(Backbone):
 
     def context(self, histories: Histories) -> TigerContext:
         """Encode each history once."""
-        tokens, mask = self._input(histories.last(self.config.max_history))
+        tokens, mask = self.encoder_input(histories.last(self.config.max_history))
         encoded = self.t5.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
         bias = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)
         attentions = [block.layer[1].EncDecAttention for block in self.t5.decoder.block]
@@ -161,8 +161,8 @@ class TigerBackbone(Backbone):
             x = feed_forward(x)
         return self._logits(self.t5.decoder.final_layer_norm(x[:, :, -1]))
 
-    def _input(self, histories: Histories) -> tuple[Tensor, Tensor]:
-        """Encoder tokens and mask ``(batch, pos)`` of left-padded histories."""
+    def encoder_input(self, histories: Histories) -> tuple[Tensor, Tensor]:
+        """Tokens that the encoder reads, int64, and their mask, bool; both ``(batch, pos)``."""
         tokens, mask = self.item_tokens[histories.items], histories.mask
         special = self.vocab.num_tokens
         if self.config.separator:

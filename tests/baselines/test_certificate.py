@@ -14,6 +14,8 @@ from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.certificate import Certificate, certify
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
+from semid.decoding import BeamResult
+from semid.trie import CodeTrie
 
 
 @pytest.fixture
@@ -50,6 +52,19 @@ def test_what_the_beam_misses_is_counted() -> None:
     two = certify(garden, data, EvaluationConfig(beam=2), k=2)
     assert two.recall == 1.0, "either of the two that tie is right"
     assert certify(garden, data, EvaluationConfig(beam=1), k=3).recall == pytest.approx(1 / 3)
+
+
+def test_a_path_that_no_item_has_is_illegal(
+    backbone: CausalBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(step: object, trie: CodeTrie, batch: int, **_: object) -> BeamResult:
+        leaf = int(trie.node_of_item[0])
+        leaves = torch.tensor([[leaf, 0, 1, -1]]).expand(batch, -1)  # the root, an inner node, none
+        return BeamResult(leaves=leaves, scores=torch.zeros(batch, 4))
+
+    monkeypatch.setattr("baselines.certificate.beam_search", broken)
+    proof = certify(backbone, random_sequences(12, 5), EvaluationConfig())
+    assert proof.illegal == pytest.approx(2 / 3)
 
 
 def test_a_small_catalogue_is_listed_whole(backbone: CausalBackbone) -> None:

@@ -191,5 +191,5 @@ def test_a_start_within_a_path_is_refused(trie: CodeTrie) -> None:
 
 def test_a_model_with_fewer_tokens_is_refused(trie: CodeTrie) -> None:
     processor = TrieLogitsProcessor(trie, start=PAD, end=END)
-    with pytest.raises(ValueError, match="tokens up to 12, the model 8"):
+    with pytest.raises(ValueError, match="has 12 tokens, the model 8"):
         processor(torch.tensor([[PAD]]), torch.zeros(1, 8))

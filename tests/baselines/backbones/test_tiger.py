@@ -107,7 +107,7 @@ def test_the_input_by_hand(tiny_codes: Tensor) -> None:
     for (separator, user_tokens), tokens in expected.items():
         made = tiger(tiny_codes, separator=separator, user_tokens=user_tokens)
         assert slow_input(made, [7, 0], 5) == tokens
-        found, mask = made._input(past)
+        found, mask = made.encoder_input(past)
         assert found.tolist() == [tokens]
         assert mask.all()
         assert made.t5.config.vocab_size == SEPARATOR + int(separator) + user_tokens
