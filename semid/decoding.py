@@ -112,10 +112,10 @@ def beam_search(
         logits = _checked_logits(step, trie, nodes, depth)
         count = trie.num_children(nodes).masked_fill(empty, 0)
         ended = (count == 0) & ~empty
-        start = torch.where(ended, nodes, trie.first_child[nodes])  # a leaf succeeds itself
+        start = torch.where(ended, nodes, trie.first_child[nodes].long())  # a leaf succeeds itself
         count = count + ended
         beam_of_slot, successor = _lay_out(start, count)
-        token = trie.token_of_node.index_select(0, successor)
+        token = trie.token_of_node.index_select(0, successor).long()
         log_probs = _log_probs(logits, count, beam_of_slot, token, renormalize)
         log_probs = log_probs.masked_fill(ended.flatten().index_select(0, beam_of_slot), 0.0)
         total = scores.flatten().index_select(0, beam_of_slot) + log_probs
@@ -163,15 +163,16 @@ def score_all(
     """
     _check_positive(batch_size=batch_size, chunk=chunk)
     scores = torch.zeros(batch_size, trie.num_nodes, dtype=torch.float32, device=trie.device)
-    num_children = trie.first_child.diff()
+    num_children = trie.first_child.diff().long()
     for depth in range(trie.depth):
-        parents = ((trie.depth_of_node == depth) & (num_children > 0)).nonzero().squeeze(1)
+        parents = trie.nodes_of_depth(depth)
+        parents = parents[num_children[parents] > 0]
         for nodes in torch.split(parents, chunk):
             prefixes = nodes.expand(batch_size, -1)
             logits = _checked_logits(step, trie, prefixes, depth)
             count = num_children[prefixes]
-            parent_of_slot, child = _lay_out(trie.first_child[prefixes], count)
-            token = trie.token_of_node.index_select(0, child)
+            parent_of_slot, child = _lay_out(trie.first_child[prefixes].long(), count)
+            token = trie.token_of_node.index_select(0, child).long()
             log_probs = _log_probs(logits, count, parent_of_slot, token, renormalize)
             total = scores[:, nodes].flatten().index_select(0, parent_of_slot) + log_probs
             scores[:, child[: len(child) // batch_size]] = total.view(batch_size, -1)
@@ -196,10 +197,10 @@ def rank_items(
     """
     _check_positive(k=k)
     _check_filter(within, len(result.leaves))
-    start = trie.first_item[result.leaves]
+    start = trie.first_item[result.leaves].long()
     count = (trie.last_item[result.leaves] - start) * (result.leaves != _EMPTY)
     leaf_of_slot, position = _lay_out(start, count)
-    items = _pad_rows(trie.item_order[position], count.sum(1), fill=_EMPTY)
+    items = _pad_rows(trie.item_order[position].long(), count.sum(1), fill=_EMPTY)
     scores = result.scores.flatten().index_select(0, leaf_of_slot)
     scores = _pad_rows(scores, count.sum(1), fill=-torch.inf)
     if within is not None:
@@ -297,8 +298,8 @@ def _turn_negative(bits: Tensor) -> Tensor:
 
 
 def _checked_logits(step: StepLogits, trie: CodeTrie, nodes: Tensor, depth: int) -> Tensor:
-    path = trie.path_nodes[trie.item_order[trie.first_item[nodes]], 1 : depth + 1]
-    logits = step(trie.token_of_node[path])
+    path = trie.path(trie.item_order[trie.first_item[nodes]])[..., 1 : depth + 1]
+    logits = step(trie.token_of_node[path].long())
     expected = (*nodes.shape, trie.num_tokens)
     if tuple(logits.shape) != expected:
         raise ValueError(

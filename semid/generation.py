@@ -64,7 +64,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         valid &= (nodes >= 0).unsqueeze(1)
         allowed = torch.zeros_like(scores, dtype=torch.bool)
         row = valid.nonzero()[:, 0]
-        allowed[row, self.trie.token_of_node[child[valid]]] = True
+        allowed[row, self.trie.token_of_node[child[valid]].long()] = True
         allowed[:, self.end] |= ~valid.any(dim=1)
         return scores.masked_fill(~allowed, -torch.inf)
 
@@ -100,4 +100,4 @@ class TrieLogitsProcessor(LogitsProcessor):
         padding = is_start.flip(1).cumprod(dim=1).flip(1).bool()  # T5 pads with its start token
         node = self.nodes(sequences.masked_fill(padding, self.end))
         whole = (node >= 0) & (self.trie.num_children(node.clamp_min(0)) == 0)
-        return torch.where(whole, self.trie.item_order[self.trie.first_item[node]], -1)
+        return torch.where(whole, self.trie.item_order[self.trie.first_item[node]].long(), -1)

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from semid.provenance import atomic_write
-
-_PAD = -1
+from semid.trie_building import trie_tensors
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,29 +26,29 @@ class CodeTrie:
     a node are contiguous and sorted by token, and so are the items below it. Several items may
     share a path (*twins*): each counts at the leaf.
 
+    Ids are stored as int32, and only what is not quickly derived: ten million items of four tokens
+    take about 320 MB. Methods take and return int64; indexing a tensor gives int32, which is to
+    be widened before it is multiplied.
+
     Attributes:
-        first_child: int64 ``(node + 1,)``; the children of ``n`` are the nodes
+        first_child: int32 ``(node + 1,)``; the children of ``n`` are the nodes
             ``first_child[n]`` to ``first_child[n + 1] - 1``; a leaf has none.
-        token_of_node: int64 ``(node,)``, the token that leads to the node; -1 for the root.
-        parent_of_node: int64 ``(node,)``; -1 for the root.
-        depth_of_node: int64 ``(node,)``; 0 for the root.
-        item_order: int64 ``(item,)``, catalogue rows sorted by path, twins by row.
-        first_item: int64 ``(node,)``; the items below ``n`` are
+        token_of_node: int32 ``(node,)``, the token that leads to the node; -1 for the root.
+        item_order: int32 ``(item,)``, catalogue rows sorted by path, twins by row.
+        first_item: int32 ``(node,)``; the items below ``n`` are
             ``item_order[first_item[n]:last_item[n]]``.
-        last_item: int64 ``(node,)``, exclusive end of the same range.
-        path_nodes: int64 ``(item, depth + 1)``, the nodes along each catalogue row's path, root
-            first; a path shorter than the deepest repeats its leaf.
+        last_item: int32 ``(node,)``, exclusive end of the same range.
+        level_start: int64 ``(depth + 2,)``; the nodes of depth ``d`` are ``level_start[d]`` to
+            ``level_start[d + 1] - 1``.
         num_tokens: Size of the token axis; every token lies in ``[0, num_tokens)``.
     """
 
     first_child: Tensor
     token_of_node: Tensor
-    parent_of_node: Tensor
-    depth_of_node: Tensor
     item_order: Tensor
     first_item: Tensor
     last_item: Tensor
-    path_nodes: Tensor
+    level_start: Tensor
     num_tokens: int
 
     @classmethod
@@ -63,52 +62,10 @@ class CodeTrie:
 
         Raises:
             ValueError: If the table is empty, a token is out of range, a path is empty or has a
-                hole, or one path is a proper prefix of another.
+                hole, one path is a proper prefix of another, or there are more items, nodes or
+                tokens than int32 can count.
         """
-        _check_paths(paths, num_tokens)
-        paths = paths[:, (paths != _PAD).any(dim=0)]  # a column that no path reaches is no depth
-        num_items, depth = paths.shape
-        item_order = torch.arange(num_items, device=paths.device)
-        for level in reversed(range(depth)):
-            item_order = item_order[paths[item_order, level].argsort(stable=True)]
-        rows = paths[item_order]
-        same = (rows[1:] == rows[:-1]).cumprod(dim=1).bool()  # (item - 1, level): equal up to here
-        _check_no_prefix(rows, same, item_order)
-
-        nodes = rows.new_zeros(num_items, depth + 1)
-        tokens, parents, depths = [rows.new_tensor([_PAD])], [rows.new_tensor([_PAD])], [0]
-        starts, counts = [rows.new_tensor([0])], [rows.new_tensor([num_items])]
-        base = 1
-        for level in range(depth):
-            present = rows[:, level] != _PAD
-            is_new = present.clone()
-            is_new[1:] &= ~same[:, level]
-            rank = is_new.cumsum(0) - 1
-            nodes[:, level + 1] = torch.where(present, base + rank, nodes[:, level])
-            tokens.append(rows[is_new, level])
-            parents.append(nodes[is_new, level])
-            starts.append(is_new.nonzero().squeeze(1))
-            counts.append(rank[present].bincount(minlength=int(is_new.sum())))
-            depths.append(int(is_new.sum()))
-            base += depths[-1]
-        depths[0] = 1
-
-        parent_of_node = torch.cat(parents)
-        num_children = parent_of_node[1:].bincount(minlength=base)
-        first_item = torch.cat(starts)
-        return cls(
-            first_child=torch.cat([num_children.new_ones(1), 1 + num_children.cumsum(0)]),
-            token_of_node=torch.cat(tokens),
-            parent_of_node=parent_of_node,
-            depth_of_node=torch.arange(depth + 1, device=paths.device).repeat_interleave(
-                torch.tensor(depths, device=paths.device)
-            ),
-            item_order=item_order,
-            first_item=first_item,
-            last_item=first_item + torch.cat(counts),
-            path_nodes=torch.empty_like(nodes).index_copy_(0, item_order, nodes),
-            num_tokens=num_tokens,
-        )
+        return cls(num_tokens=num_tokens, **trie_tensors(paths, num_tokens))
 
     @property
     def num_nodes(self) -> int:
@@ -123,23 +80,62 @@ class CodeTrie:
     @property
     def depth(self) -> int:
         """Number of tokens of the longest path."""
-        return self.path_nodes.shape[1] - 1
-
-    @property
-    def node_of_item(self) -> Tensor:
-        """int64 ``(item,)``: the leaf of each catalogue row."""
-        return self.path_nodes[:, -1]
+        return len(self.level_start) - 2
 
     @cached_property
-    def max_children(self) -> int:
-        """Largest number of children of any node."""
-        return int(self.first_child.diff().max())
+    def parent_of_node(self) -> Tensor:
+        """int32 ``(node,)``; -1 for the root."""
+        node = torch.arange(self.num_nodes, dtype=torch.int32, device=self.device)
+        return torch.cat([self.token_of_node[:1], node.repeat_interleave(self.first_child.diff())])
+
+    @cached_property
+    def node_of_item(self) -> Tensor:
+        """int32 ``(item,)``: the leaf of each catalogue row."""
+        leaves = (self.first_child.diff() == 0).nonzero().squeeze(1).to(torch.int32)
+        leaves = leaves[self.first_item[leaves].argsort()]  # from breadth-first to path order
+        leaf_in_order = leaves.repeat_interleave(self.last_item[leaves] - self.first_item[leaves])
+        return torch.empty_like(leaf_in_order).index_copy_(0, self.item_order.long(), leaf_in_order)
 
     @cached_property
     def place_of_item(self) -> Tensor:
-        """int64 ``(item,)``: where each catalogue row stands in ``item_order``."""
-        place = torch.arange(self.num_items, device=self.device)
-        return torch.empty_like(place).index_copy_(0, self.item_order, place)
+        """int32 ``(item,)``: where each catalogue row stands in ``item_order``."""
+        place = torch.arange(self.num_items, dtype=torch.int32, device=self.device)
+        return torch.empty_like(place).index_copy_(0, self.item_order.long(), place)
+
+    @property
+    def max_children(self) -> int:
+        """Largest number of children of any node."""
+        return max(self._widths)
+
+    def width_of_depth(self, depth: int) -> int:
+        """Largest number of children of a node of ``depth``, which lies in ``[0, self.depth)``."""
+        return self._widths[depth]
+
+    def tokens_of_depth(self, depth: int) -> Tensor:
+        """The tokens that may follow some prefix of ``depth`` tokens; int64 ``(token,)``, rising.
+
+        Args:
+            depth: In ``[0, self.depth)``.
+        """
+        return self._tokens[depth].long()
+
+    @cached_property
+    def column_of_node(self) -> Tensor:
+        """int32 ``(node,)``: place of a node's token in ``tokens_of_depth``; -1 for the root.
+
+        The depth is that of the parent, so a node of depth ``d + 1`` has a column in
+        ``tokens_of_depth(d)``.
+        """
+        levels = torch.split(self.token_of_node, self.level_start.diff().tolist())
+        columns = [
+            torch.searchsorted(known, token, out_int32=True)
+            for known, token in zip(self._tokens, levels[1:], strict=True)
+        ]
+        return torch.cat([levels[0], *columns])
+
+    def nodes_of_depth(self, depth: int) -> Tensor:
+        """The nodes that stand for a prefix of ``depth`` tokens; int64 ``(node,)``, rising."""
+        return torch.arange(*self.level_start[depth : depth + 2].tolist(), device=self.device)
 
     @property
     def device(self) -> torch.device:
@@ -148,7 +144,7 @@ class CodeTrie:
 
     def num_children(self, nodes: Tensor) -> Tensor:
         """Number of children, int64 in the shape of ``nodes``; 0 for a leaf."""
-        return self.first_child[nodes + 1] - self.first_child[nodes]
+        return (self.first_child[nodes + 1] - self.first_child[nodes]).long()
 
     def children(self, nodes: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
         """The child slots of each node.
@@ -164,7 +160,7 @@ class CodeTrie:
         Raises:
             ValueError: If a node has more children than ``width``.
         """
-        start = self.first_child[nodes]
+        start = self.first_child[nodes].long()
         count = self.first_child[nodes + 1] - start
         most = int(count.max()) if count.numel() else 0
         if width is None:
@@ -182,16 +178,29 @@ class CodeTrie:
             nodes: int64, any shape.
             tokens: int64, the same shape.
         """
-        edges = self.edge_keys
-        wanted = nodes * self.num_tokens + tokens
-        found = torch.searchsorted(edges, wanted).clamp_max(len(edges) - 1)
-        known = (edges[found] == wanted) & (nodes >= 0) & (tokens >= 0) & (tokens < self.num_tokens)
-        return torch.where(known, found + 1, _PAD)
+        child = self.seek(nodes, tokens)
+        within = (nodes >= 0) & (child < self.first_child[nodes + 1])
+        known = within & (self.token_of_node[child.clamp_max(self.num_nodes - 1)] == tokens)
+        return torch.where(known, child, -1)
 
-    @cached_property
-    def edge_keys(self) -> Tensor:
-        """int64 ``(node - 1,)``, rising: parent and token of every node but the root."""
-        return self.parent_of_node[1:] * self.num_tokens + self.token_of_node[1:]
+    def seek(self, nodes: Tensor, tokens: Tensor) -> Tensor:
+        """The first child whose token is not below ``tokens``, or else the end of the children.
+
+        Args:
+            nodes: int64, any shape; what is below 0 gives no meaningful result.
+            tokens: int64, the same shape; any integers.
+
+        Returns:
+            int64, the same shape.
+        """
+        low, high = self.first_child[nodes].long(), self.first_child[nodes + 1].long()
+        for _ in range(self.max_children.bit_length()):
+            middle = (low + high) >> 1
+            token = self.token_of_node[middle.clamp_max(self.num_nodes - 1)]
+            beyond = (token < tokens) & (middle < high)
+            low = torch.where(beyond, middle + 1, low)
+            high = torch.where(beyond, high, middle)
+        return low
 
     def walk(self, tokens: Tensor) -> Tensor:
         """The node that each prefix leads to.
@@ -207,9 +216,26 @@ class CodeTrie:
             nodes = self.step(nodes, token)
         return nodes
 
+    def path(self, items: Tensor) -> Tensor:
+        """The nodes along the path of each item, root first; a shorter path repeats its leaf.
+
+        Args:
+            items: Catalogue rows, any shape.
+
+        Returns:
+            int64 ``items.shape + (depth + 1,)``.
+        """
+        nodes = [self.node_of_item[items].long()]
+        for level in range(self.depth, 0, -1):
+            node = nodes[-1]
+            nodes.append(
+                torch.where(node < self.level_start[level], node, self.parent_of_node[node])
+            )
+        return torch.stack(nodes[::-1], dim=-1)
+
     def items_below(self, node: int) -> Tensor:
         """Catalogue rows whose path runs through ``node``, in path order; int64 ``(item,)``."""
-        return self.item_order[int(self.first_item[node]) : int(self.last_item[node])]
+        return self.item_order[int(self.first_item[node]) : int(self.last_item[node])].long()
 
     def to(self, device: torch.device | str) -> CodeTrie:
         """The same trie with its tensors on ``device``."""
@@ -233,42 +259,16 @@ class CodeTrie:
             num_tokens = int(file.metadata()["num_tokens"])
         return cls(num_tokens=num_tokens, **tensors)
 
+    @cached_property
+    def _tokens(self) -> list[Tensor]:
+        levels = torch.split(self.token_of_node, self.level_start.diff().tolist())
+        return [torch.unique(token) for token in levels[1:]]
+
+    @cached_property
+    def _widths(self) -> list[int]:
+        levels = torch.split(self.first_child.diff(), self.level_start.diff().tolist())
+        return [int(count.max()) for count in levels[:-1]]
+
     def _tensors(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-
-def _check_paths(paths: Tensor, num_tokens: int) -> None:
-    if paths.dim() != 2 or 0 in paths.shape or paths.dtype != torch.int64:
-        raise ValueError(
-            f"paths must be int64 (item, level) and not empty, got {paths.dtype} "
-            f"{tuple(paths.shape)}"
-        )
-    present = paths != _PAD
-    outside = present & ((paths < 0) | (paths >= num_tokens))
-    if outside.any():
-        item, level = outside.nonzero()[0].tolist()
-        raise ValueError(
-            f"tokens must lie in [0, {num_tokens}), got {int(paths[item, level])} at level {level} "
-            f"of item {item}. Was the table made with another vocabulary?"
-        )
-    broken = ~present[:, 0] | (~present[:, :-1] & present[:, 1:]).any(dim=1)
-    if broken.any():
-        item = int(broken.nonzero()[0])
-        raise ValueError(
-            f"item {item} has an empty path or a hole in it: {paths[item].tolist()}. "
-            "Fill shorter paths with -1 on the right only."
-        )
-
-
-def _check_no_prefix(rows: Tensor, same: Tensor, item_order: Tensor) -> None:
-    ended = rows[:-1] == _PAD  # -1 sorts first, so a prefix stands directly before its extensions
-    equal_before = torch.cat([torch.ones_like(same[:, :1]), same[:, :-1]], dim=1)
-    prefix = (equal_before & ended & (rows[1:] != _PAD)).any(dim=1)
-    if prefix.any():
-        index = int(prefix.nonzero()[0])
-        short, long = item_order[index : index + 2].tolist()
-        raise ValueError(
-            f"the path of item {short} is a prefix of the path of item {long}, so no decoder could "
-            "end it. Append an end token to every path."
-        )

@@ -1,7 +1,7 @@
 """Items that come and go: a changed trie without sorting the whole catalogue again.
 
-Both functions give exactly what ``CodeTrie.from_paths`` gives for the changed table. They merge or
-filter the flat tensors in a few passes; only the new paths are sorted.
+Both functions give exactly what ``CodeTrie.from_paths`` gives for the changed table. Each tensor is
+merged or filtered in a pass from front to back; only the new paths are sorted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from semid.trie import CodeTrie
+from semid.trie_building import check_fits
 
 
 def add_items(trie: CodeTrie, paths: Tensor) -> CodeTrie:
@@ -21,56 +22,53 @@ def add_items(trie: CodeTrie, paths: Tensor) -> CodeTrie:
 
     Raises:
         ValueError: As ``CodeTrie.from_paths``, also where a new path is a prefix of an old one or
-            the other way round.
+            the other way round, or there would be too many items or nodes.
     """
     new = CodeTrie.from_paths(paths, trie.num_tokens)
     match = _matches(trie, new)
     _check_no_prefix(trie, new, match)
     before, place = _insertions(trie, new, match)
-
-    fresh = match < 0
-    shift = before[fresh].bincount(minlength=trie.num_nodes + 1).cumsum(0)
-    id_of_old = torch.arange(trie.num_nodes, device=trie.device) + shift[:-1]
-    id_of_new = torch.where(fresh, before + fresh.cumsum(0) - 1, id_of_old[match.clamp_min(0)])
-
-    def merged(old: Tensor, added: Tensor) -> Tensor:
-        values = old.new_empty(trie.num_nodes + int(fresh.sum()))
-        values[id_of_old] = old
-        values[id_of_new[fresh]] = added[fresh]
-        return values
-
     place = place[new.node_of_item[new.item_order]]  # of each new item in path order
-    shift = place.bincount(minlength=trie.num_items + 1).cumsum(0)
-    place_of_old = torch.arange(trie.num_items, device=trie.device) + shift[:-1]
+    fresh = match < 0
+    num_fresh = _before(fresh)
+    check_fits("items", trie.num_items + new.num_items)
+    check_fits("nodes", trie.num_nodes + int(num_fresh[-1]))
+
     place_of_new = place + torch.arange(new.num_items, device=trie.device)
-    item_order = trie.item_order.new_empty(trie.num_items + new.num_items)
-    item_order[place_of_old] = trie.item_order
-    item_order[place_of_new] = trie.num_items + new.item_order
+    id_of_fresh = before[fresh] + torch.arange(int(num_fresh[-1]), device=trie.device)
+    is_old = _all_but(id_of_fresh, trie.num_nodes + len(id_of_fresh))
+    id_of_new = torch.empty_like(match)
+    id_of_new[fresh] = id_of_fresh
+    matched = match[~fresh]
+    id_of_new[~fresh] = matched + torch.searchsorted(before[fresh], matched, right=True)
 
-    first_of_new = place_of_new[new.first_item]
-    first_item = merged(place_of_old[trie.first_item], first_of_new)
+    shift = torch.zeros(trie.num_items + 1, dtype=torch.int32, device=trie.device)
+    shift.index_add_(0, place, torch.ones_like(place, dtype=torch.int32)).cumsum_(0)
+    first_of_new = place_of_new[new.first_item].int()
+    first_item = _spread(trie.first_item + shift[trie.first_item], is_old)
+    first_item[id_of_fresh] = first_of_new[fresh]
     first_item[id_of_new] = torch.minimum(first_item[id_of_new], first_of_new)
-    size = merged(trie.last_item - trie.first_item, torch.zeros_like(new.first_item))
-    size[id_of_new] += new.last_item - new.first_item
+    last_item = _spread(trie.last_item - trie.first_item, is_old)  # the size, so far
+    last_item[id_of_new] += new.last_item - new.first_item
+    last_item += first_item
 
-    parent_of_new = id_of_new[new.parent_of_node.clamp_min(0)]  # the root is never fresh
-    parents = merged(id_of_old[trie.parent_of_node.clamp_min(0)], parent_of_new)
-    parents[0] = -1
-    depth = max(trie.depth, new.depth)
+    token_of_node = _spread(trie.token_of_node, is_old)
+    token_of_node[id_of_fresh] = new.token_of_node[fresh]
+    first_child = torch.ones(len(is_old) + 1, dtype=torch.int32, device=trie.device)
+    num_children = _spread(trie.first_child.diff(), is_old)
+    parent_of_fresh = id_of_new[new.parent_of_node[fresh]]
+    num_children.index_add_(0, parent_of_fresh, torch.ones_like(parent_of_fresh).int())
+    torch.cumsum(num_children, 0, out=first_child[1:]).add_(1)
+
+    item_order = _spread(trie.item_order, _all_but(place_of_new, trie.num_items + new.num_items))
+    item_order[place_of_new] = trie.num_items + new.item_order
     return CodeTrie(
-        first_child=_first_child(parents),
-        token_of_node=merged(trie.token_of_node, new.token_of_node),
-        parent_of_node=parents,
-        depth_of_node=merged(trie.depth_of_node, new.depth_of_node),
+        first_child=first_child,
+        token_of_node=token_of_node,
         item_order=item_order,
         first_item=first_item,
-        last_item=first_item + size,
-        path_nodes=torch.cat(
-            [
-                _deepened(id_of_old[trie.path_nodes], depth),
-                _deepened(id_of_new[new.path_nodes], depth),
-            ]
-        ),
+        last_item=last_item,
+        level_start=_sum_of_levels(trie.level_start, num_fresh[new.level_start]),
         num_tokens=trie.num_tokens,
     )
 
@@ -94,33 +92,30 @@ def remove_items(trie: CodeTrie, items: Tensor) -> CodeTrie:
     stays[items] = False
     if not stays.any():
         raise ValueError("removing these items leaves an empty catalogue; keep at least one.")
-    row_of_item = stays.cumsum(0) - 1
     in_order = stays[trie.item_order]
-    staying_before = torch.nn.functional.pad(in_order.cumsum(0), (1, 0))  # each place
-    first_item, last_item = staying_before[trie.first_item], staying_before[trie.last_item]
+    place = _before(in_order)
+    first_item, last_item = place[trie.first_item], place[trie.last_item]
     kept = first_item < last_item
-    id_of_node = kept.cumsum(0) - 1
-    parents = id_of_node[trie.parent_of_node.clamp_min(0)][kept]
-    parents[0] = -1
-    depth_of_node = trie.depth_of_node[kept]
+    new_id = _before(kept)
+    level_start = new_id[trie.level_start].long()
+    depth = int((level_start.diff() > 0).sum()) - 1
+    nodes = kept.nonzero().squeeze(1)
     return CodeTrie(
-        first_child=_first_child(parents),
-        token_of_node=trie.token_of_node[kept],
-        parent_of_node=parents,
-        depth_of_node=depth_of_node,
-        item_order=row_of_item[trie.item_order[in_order]],
-        first_item=first_item[kept],
-        last_item=last_item[kept],
-        path_nodes=id_of_node[trie.path_nodes[stays, : int(depth_of_node[-1]) + 1]],
+        first_child=torch.cat([new_id[trie.first_child[nodes]], new_id[-1:]]),
+        token_of_node=trie.token_of_node[nodes],
+        item_order=_before(stays)[trie.item_order[in_order]],
+        first_item=first_item[nodes],
+        last_item=last_item[nodes],
+        level_start=level_start[: depth + 2],
         num_tokens=trie.num_tokens,
     )
 
 
 def _matches(trie: CodeTrie, new: CodeTrie) -> Tensor:
     """The node of ``trie`` with the path of each node of ``new``, -1 for none; ``(new node,)``."""
-    match = torch.zeros_like(new.parent_of_node)
+    match = torch.zeros(new.num_nodes, dtype=torch.int64, device=trie.device)
     for depth in range(1, new.depth + 1):
-        nodes = (new.depth_of_node == depth).nonzero().squeeze(1)
+        nodes = new.nodes_of_depth(depth)
         match[nodes] = trie.step(match[new.parent_of_node[nodes]], new.token_of_node[nodes])
     return match
 
@@ -149,14 +144,13 @@ def _insertions(trie: CodeTrie, new: CodeTrie, match: Tensor) -> tuple[Tensor, T
     """
     before, place = torch.zeros_like(match), torch.zeros_like(match)
     matched = match >= 0
-    place[matched] = trie.last_item[match[matched]]
+    place[matched] = trie.last_item[match[matched]].long()
     for depth in range(1, new.depth + 1):
-        nodes = ((new.depth_of_node == depth) & ~matched).nonzero().squeeze(1)
+        nodes = new.nodes_of_depth(depth)
+        nodes = nodes[~matched[nodes]]
         parent = new.parent_of_node[nodes]
         old = match[parent].clamp_min(0)
-        sibling = 1 + torch.searchsorted(
-            trie.edge_keys, old * trie.num_tokens + new.token_of_node[nodes]
-        )
+        sibling = trie.seek(old, new.token_of_node[nodes])
         has_sibling = sibling < trie.first_child[old + 1]
         branch_place = torch.where(
             has_sibling,
@@ -169,12 +163,25 @@ def _insertions(trie: CodeTrie, new: CodeTrie, match: Tensor) -> tuple[Tensor, T
     return before, place
 
 
-def _first_child(parents: Tensor) -> Tensor:
-    num_children = parents[1:].bincount(minlength=len(parents))
-    return torch.cat([num_children.new_ones(1), 1 + num_children.cumsum(0)])
+def _before(flags: Tensor) -> Tensor:
+    """How many flags are set before each position and before the end; int32, one longer."""
+    count = torch.zeros(len(flags) + 1, dtype=torch.int32, device=flags.device)
+    torch.cumsum(flags, 0, dtype=torch.int32, out=count[1:])
+    return count
 
 
-def _deepened(path_nodes: Tensor, depth: int) -> Tensor:
-    """Paths up to ``depth``: a shorter one repeats its leaf."""
-    missing = depth + 1 - path_nodes.shape[1]
-    return torch.cat([path_nodes, path_nodes[:, -1:].expand(-1, missing)], dim=1)
+def _all_but(positions: Tensor, length: int) -> Tensor:
+    flags = torch.ones(length, dtype=torch.bool, device=positions.device)
+    flags[positions] = False
+    return flags
+
+
+def _spread(values: Tensor, places: Tensor) -> Tensor:
+    """The values, in order, where a flag is set, and 0 elsewhere."""
+    return values.new_zeros(len(places)).masked_scatter_(places, values)
+
+
+def _sum_of_levels(old: Tensor, added: Tensor) -> Tensor:
+    """Starts of the levels of both; beyond its deepest, a trie has no more nodes."""
+    last = torch.arange(max(len(old), len(added)), device=old.device)
+    return old[last.clamp_max(len(old) - 1)] + added[last.clamp_max(len(added) - 1)]

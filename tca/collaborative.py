@@ -39,8 +39,9 @@ class CollaborativeTokenizer:
         self.trie = trie
         self.temperature = temperature
         self.num_slots = trie.max_children
-        self._root_slot = trie.path_nodes[:, 1] - trie.first_child[0]
-        path = trie.path_nodes[trie.item_order].T
+        path = trie.path(torch.arange(trie.num_items, device=trie.device))
+        self._root_slot = path[:, 1] - trie.first_child[0]
+        path = path[trie.item_order].T
         self._slot_in_order = (path[1:] - trie.first_child[path[:-1]]).flatten()  # (pos, item)
 
     @torch.no_grad()
@@ -63,7 +64,7 @@ class CollaborativeTokenizer:
                 excluded.
         """
         self._check(item_scores, target_items)
-        prefix = self.trie.path_nodes[target_items, :-1]
+        prefix = self.trie.path(target_items)[:, :-1]
         num_children = self.trie.num_children(prefix)
         p = torch.zeros(*prefix.shape, self.num_slots, device=prefix.device)
         p[..., 0] = (num_children == 1).float()

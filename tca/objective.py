@@ -47,12 +47,12 @@ def candidates(trie: CodeTrie, target_items: Tensor) -> Candidates:
         The candidates, ``child`` up to ``trie.max_children``: the slots of
         ``CollaborativeTokenizer``.
     """
-    nodes = trie.path_nodes[target_items]
+    nodes = trie.path(target_items)
     prefix, following = nodes[:, :-1], nodes[:, 1:]
     child, valid = trie.children(prefix, trie.max_children)
     counted = prefix != following
     return Candidates(
-        tokens=trie.token_of_node[child].masked_fill_(~valid, 0),
+        tokens=trie.token_of_node[child].long().masked_fill_(~valid, 0),
         valid=valid,
         target_slot=(following - trie.first_child[prefix]).masked_fill_(~counted, 0),
         counted=counted,

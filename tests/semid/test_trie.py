@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from semid.trie import CodeTrie
 
 TokenPath = tuple[int, ...]
+TENSORS = set(CodeTrie.__dataclass_fields__) - {"num_tokens"}
 
 WORLD: list[TokenPath] = [
     (6, 7, 8),
@@ -85,17 +87,24 @@ def check_against_dictionary(paths: list[TokenPath], num_tokens: int) -> None:
         assert child[valid].tolist() == grown
         assert int(trie.token_of_node[node]) == (prefix[-1] if prefix else -1)
         assert int(trie.parent_of_node[node]) == (node_of[prefix[:-1]] if prefix else -1)
-        assert int(trie.depth_of_node[node]) == len(prefix)
+        assert node in trie.nodes_of_depth(len(prefix)).tolist()
         below = [row for row, path in enumerate(paths) if path[: len(prefix)] == prefix]
         assert sorted(trie.items_below(node).tolist()) == below
         assert int(trie.walk(torch.tensor(prefix, dtype=torch.int64))) == node
         for token in range(-1, num_tokens + 1):
             reached = int(trie.step(torch.tensor(node), torch.tensor(token)))
             assert reached == node_of.get((*prefix, token), -1)
+        if prefix:
+            known = trie.tokens_of_depth(len(prefix) - 1)
+            assert int(known[trie.column_of_node[node]]) == prefix[-1]
     assert trie.max_children == most
+    for depth in range(trie.depth):
+        follow = {path[: depth + 1] for path in paths if len(path) > depth}
+        assert trie.tokens_of_depth(depth).tolist() == sorted({path[-1] for path in follow})
+        assert trie.width_of_depth(depth) == max(Counter(path[:-1] for path in follow).values())
     for row, path in enumerate(paths):
         along = [node_of[path[: min(pos, len(path))]] for pos in range(trie.depth + 1)]
-        assert trie.path_nodes[row].tolist() == along
+        assert trie.path(torch.tensor(row)).tolist() == along
         assert int(trie.node_of_item[row]) == node_of[path]
 
 
@@ -120,11 +129,31 @@ def test_shuffled_rows_give_the_same_trie(
     random.Random(seed).shuffle(order)
     trie = CodeTrie.from_paths(paths_tensor(paths), num_tokens)
     shuffled = CodeTrie.from_paths(paths_tensor([paths[row] for row in order]), num_tokens)
-    for name in ("first_child", "token_of_node", "parent_of_node", "depth_of_node"):
-        assert torch.equal(getattr(trie, name), getattr(shuffled, name))
-    assert torch.equal(trie.first_item, shuffled.first_item)
-    assert torch.equal(trie.last_item, shuffled.last_item)
-    assert torch.equal(trie.path_nodes[order], shuffled.path_nodes)
+    for name in TENSORS - {"item_order"}:
+        assert torch.equal(getattr(trie, name), getattr(shuffled, name)), name
+    assert torch.equal(trie.node_of_item[order], shuffled.node_of_item)
+
+
+@given(catalogue=catalogues(), num_tokens=st.sampled_from([2**20, 2**21 - 1, 2**31 - 1]))
+@settings(deadline=None, max_examples=40)
+def test_a_large_vocabulary_gives_the_same_trie(
+    catalogue: tuple[list[TokenPath], int], num_tokens: int
+) -> None:
+    paths = paths_tensor(catalogue[0])
+    small, large = CodeTrie.from_paths(paths, catalogue[1]), CodeTrie.from_paths(paths, num_tokens)
+    for name in TENSORS:
+        assert torch.equal(getattr(small, name), getattr(large, name)), name
+
+
+def test_paths_of_thirty_tokens_of_a_large_vocabulary_lead_to_their_items() -> None:
+    gen = torch.Generator().manual_seed(0)
+    stem, own = torch.randint(128_000, (2, 50, 30), generator=gen)
+    shared = torch.randint(31, (50, 1), generator=gen)  # leading tokens that all items share
+    paths = torch.where(torch.arange(30) < shared, stem[0], own)
+    trie = CodeTrie.from_paths(paths, 128_000)
+    assert trie.item_order.tolist() == sorted(range(50), key=lambda row: (paths[row].tolist(), row))
+    assert torch.equal(trie.walk(paths), trie.node_of_item.long())
+    assert torch.equal(trie.token_of_node[trie.path(torch.arange(50))[:, 1:]].long(), paths)
 
 
 @given(catalogue=catalogues(), prefix=st.lists(st.integers(-2, 7), max_size=5))
@@ -162,7 +191,8 @@ def test_a_column_that_no_path_reaches_adds_no_depth() -> None:
     trie = CodeTrie.from_paths(paths_tensor(RAGGED, depth=6), 10)
     same = CodeTrie.from_paths(paths_tensor(RAGGED), 10)
     assert trie.depth == same.depth == 4
-    assert torch.equal(trie.path_nodes, same.path_nodes)
+    for name in TENSORS:
+        assert torch.equal(getattr(trie, name), getattr(same, name)), name
 
 
 def test_a_saved_trie_comes_back_equal(tmp_path: Path) -> None:
@@ -170,10 +200,8 @@ def test_a_saved_trie_comes_back_equal(tmp_path: Path) -> None:
     trie.save(tmp_path / "trie.safetensors")
     back = CodeTrie.load(tmp_path / "trie.safetensors")
     assert (back.num_tokens, back.depth, back.device) == (10, 4, torch.device("cpu"))
-    for name in CodeTrie.__dataclass_fields__:
-        value = getattr(trie, name)
-        if isinstance(value, Tensor):
-            assert torch.equal(getattr(back, name), value), name
+    for name in TENSORS:
+        assert torch.equal(getattr(back, name), getattr(trie, name)), name
 
 
 @pytest.mark.parametrize(
@@ -194,3 +222,13 @@ def test_a_saved_trie_comes_back_equal(tmp_path: Path) -> None:
 def test_paths_that_make_no_trie_are_refused(paths: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CodeTrie.from_paths(paths, 10)
+
+
+def test_more_than_int32_can_count_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="at most 2147483647 items, got 2147483648"):
+        CodeTrie.from_paths(torch.zeros(1, 1, dtype=torch.int64).expand(2**31, 1), 10)
+    with pytest.raises(ValueError, match="at most 2147483647 tokens"):
+        CodeTrie.from_paths(paths_tensor(WORLD), 2**31)
+    monkeypatch.setattr("semid.trie_building._MOST", 12)
+    with pytest.raises(ValueError, match="at most 12 nodes"):
+        CodeTrie.from_paths(paths_tensor(WORLD), 10)

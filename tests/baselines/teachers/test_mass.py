@@ -74,7 +74,7 @@ def test_all_mass_of_a_prefix_goes_to_its_children(codes: Tensor) -> None:
 def test_backbones_that_spell_codes_differently_share_the_slots(codes: Tensor) -> None:
     tries = causal_trie(codes), tiger_trie(codes)
     assert not torch.equal(tries[0].token_of_node, tries[1].token_of_node)
-    for name in ("first_child", "parent_of_node", "item_order", "path_nodes"):
+    for name in ("first_child", "parent_of_node", "item_order", "node_of_item"):
         assert torch.equal(getattr(tries[0], name), getattr(tries[1], name))
     masses = [teacher_mass(teacher(), CollaborativeTokenizer(trie), DATA) for trie in tries]
     assert torch.equal(masses[0], masses[1])
