@@ -45,7 +45,7 @@ def add_items(trie: CodeTrie, paths: Tensor) -> CodeTrie:
     shift = torch.zeros(trie.num_items + 1, dtype=torch.int32, device=trie.device)
     shift.index_add_(0, place, torch.ones_like(place, dtype=torch.int32)).cumsum_(0)
     first_of_new = place_of_new[new.first_item].int()
-    first_item = _spread(trie.first_item + shift[trie.first_item], is_old)
+    first_item = _spread(trie.first_item + shift.index_select(0, trie.first_item), is_old)
     first_item[id_of_fresh] = first_of_new[fresh]
     first_item[id_of_new] = torch.minimum(first_item[id_of_new], first_of_new)
     last_item = _spread(trie.last_item - trie.first_item, is_old)  # the size, so far
@@ -92,20 +92,23 @@ def remove_items(trie: CodeTrie, items: Tensor) -> CodeTrie:
     stays[items] = False
     if not stays.any():
         raise ValueError("removing these items leaves an empty catalogue; keep at least one.")
-    in_order = stays[trie.item_order]
+    in_order = stays.index_select(0, trie.item_order)
     place = _before(in_order)
-    first_item, last_item = place[trie.first_item], place[trie.last_item]
+    first_item = place.index_select(0, trie.first_item)
+    last_item = place.index_select(0, trie.last_item)
     kept = first_item < last_item
     new_id = _before(kept)
     level_start = new_id[trie.level_start].long()
     depth = int((level_start.diff() > 0).sum()) - 1
     nodes = kept.nonzero().squeeze(1)
+    first_child = new_id.index_select(0, trie.first_child.index_select(0, nodes))
+    item_order = trie.item_order.masked_select(in_order)
     return CodeTrie(
-        first_child=torch.cat([new_id[trie.first_child[nodes]], new_id[-1:]]),
-        token_of_node=trie.token_of_node[nodes],
-        item_order=_before(stays)[trie.item_order[in_order]],
-        first_item=first_item[nodes],
-        last_item=last_item[nodes],
+        first_child=torch.cat([first_child, new_id[-1:]]),
+        token_of_node=trie.token_of_node.index_select(0, nodes),
+        item_order=_before(stays).index_select(0, item_order),
+        first_item=first_item.index_select(0, nodes),
+        last_item=last_item.index_select(0, nodes),
         level_start=level_start[: depth + 2],
         num_tokens=trie.num_tokens,
     )

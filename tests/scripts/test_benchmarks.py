@@ -38,3 +38,10 @@ def test_alignment_is_the_loop_over_dictionaries(tmp_path: Path) -> None:
     )
     assert figures["largest_error"] < 1e-5
     assert set(figures["training_step_over_ntp"]) > {"ntp", "soft_ntp", "soft_ce"}
+
+
+def test_changed_tries_are_those_built_anew(tmp_path: Path) -> None:
+    sizes = ["--items", "500", "--levels", "3", "--codebook", "8", "--changed", "50"]
+    figures = figures_of("bench_trie.py", tmp_path / "trie.json", *sizes, "--rounds", "1")
+    assert figures["as_built_anew"] == {"add": True, "remove": True}
+    assert list(figures["costs"]) == ["build", "save", "load", "add", "remove"]
