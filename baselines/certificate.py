@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,9 @@ from baselines.backbones.backbone import Backbone
 from baselines.data.batches import histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation import EvaluationConfig
-from semid.decoding import beam_search, rank_items, score_all
+from semid.decoding import beam_search, rank_items
 from semid.provenance import atomic_write
+from semid.scoring import score_all
 
 _ROUNDING = 1e-5  # of log-probabilities from batches of other shapes
 
@@ -67,10 +67,9 @@ def certify(
     chosen = np.random.default_rng(0).permutation(data.num_targets)[: evaluation.certified]
     longest, found, illegal, paths = int(data.lengths.max()), 0, 0, 0
     for _, histories in histories_of_targets(data, longest, 16, subset=np.sort(chosen)):
-        step = partial(backbone.next_logits, backbone.context(histories.to(trie.device)))
-        batch, how = len(histories.items), evaluation.renormalize
-        result = beam_search(step, trie, batch, beam=evaluation.beam, renormalize=how)
-        exact = score_all(step, trie, batch, renormalize=how)
+        start, how = backbone.start(histories.to(trie.device)), evaluation.renormalize
+        result = beam_search(start, trie, beam=evaluation.beam, renormalize=how)
+        exact = score_all(start, trie, renormalize=how)
         items = rank_items(result, trie, k=k).items
         last = exact.topk(k, dim=1).values[:, -1:]
         good = exact.gather(1, items.clamp_min(0)) >= last - _ROUNDING

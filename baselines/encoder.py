@@ -10,9 +10,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from baselines.continuations import (
+    Continuations,
+    KeysAndValues,
+    KeyValues,
+    mix_own,
+    scores_of_own,
+)
 from baselines.dropout import Dropout
-
-KeyValues = list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,19 @@ class EncoderConfig:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class Past:
+    """Histories that are continued: keys and values once a history, not once a continuation.
+
+    Attributes:
+        cache: By layer, keys and values ``(batch, head, pos, dim)``.
+        mask: bool ``(batch, pos)``, True at real positions.
+    """
+
+    cache: KeyValues
+    mask: Tensor
+
+
 class CausalEncoder(nn.Module):
     """Pre-norm causal transformer; the caller adds positions.
 
@@ -59,7 +77,7 @@ class CausalEncoder(nn.Module):
 
         Returns:
             States ``(batch, pos, dim)``, and each layer's keys and values
-            ``(batch, head, pos, head_dim)`` for ``extend``.
+            ``(batch, head, pos, head_dim)`` for ``Past``.
         """
         pos = x.shape[1]
         allowed = torch.ones(pos, pos, dtype=torch.bool, device=x.device).tril()
@@ -75,25 +93,25 @@ class CausalEncoder(nn.Module):
             cache.append(keys_values)
         return self.norm(x), cache
 
-    def extend(self, x: Tensor, mask: Tensor, cache: KeyValues) -> Tensor:
-        """States of a few positions that follow a cached history, many continuations at once.
+    def extend(self, x: Tensor, past: Past, own: Continuations) -> tuple[Tensor, Continuations]:
+        """States of one position more of continuations, many to a history.
 
         Args:
-            x: float ``(batch, beam, pos, dim)``.
-            mask: bool ``(batch, past)``, real positions of the history.
-            cache: What ``forward`` returned for the history; shared by all beams, not repeated.
+            x: float ``(batch, beam, dim)``.
+            past: The histories.
+            own: What the continuations have read.
 
         Returns:
-            States ``(batch, beam, pos, dim)``.
+            States ``(batch, beam, dim)``, and what the continuations have read now.
         """
-        pos = x.shape[2]
-        past_bias = torch.zeros(mask.shape, device=x.device).masked_fill(~mask, -torch.inf)
-        own_bias = torch.full((pos, pos), -torch.inf, device=x.device).triu(1)
+        bias = torch.zeros(past.mask.shape, device=x.device).masked_fill(~past.mask, -torch.inf)
+        token: KeyValues = []
         block: Any
-        for block, keys_values in zip(self.blocks, cache, strict=True):
-            x = block.extend(x, keys_values, past_bias, own_bias)
-        states: Tensor = self.norm(x)
-        return states
+        for layer, block in enumerate(self.blocks):
+            back = own.back(layer)
+            x, keys_values = block.extend(x, past.cache[layer], back, bias[:, None, None, :])
+            token.append(keys_values)
+        return self.norm(x), own.and_token(token)
 
 
 class _Block(nn.Module):
@@ -121,35 +139,23 @@ class _Block(nn.Module):
         return self._feed_forward(x + self.dropout(self.project(mixed))), (key, value)
 
     def extend(
-        self, x: Tensor, keys_values: tuple[Tensor, Tensor], past_bias: Tensor, own_bias: Tensor
-    ) -> Tensor:
-        beam = x.shape[1]
+        self, x: Tensor, shared: KeysAndValues, back: KeyValues, bias: Tensor
+    ) -> tuple[Tensor, KeysAndValues]:
         query, key, value = rearrange(
             self.query_key_value(self.attention_norm(x)),
-            "batch beam pos (three head dim) -> three batch head beam pos dim",
+            "batch beam (three head dim) -> three batch beam head dim",
             three=3,
             head=self.num_heads,
         )
-        past_key, past_value = keys_values
-        scale = query.shape[-1] ** -0.5
-        flat_query = rearrange(query, "batch head beam pos dim -> batch head (beam pos) dim")
-        past = flat_query @ past_key.transpose(-1, -2) * scale + past_bias[:, None, None, :]
-        past = rearrange(past, "batch head (beam pos) key -> batch head beam pos key", beam=beam)
-        own = query @ key.transpose(-1, -2) * scale + own_bias
-        weights = torch.cat([past, own], dim=-1).softmax(dim=-1).to(value.dtype)
-        past_weights, own_weights = weights.tensor_split([past.shape[-1]], dim=-1)
-        past_weights = rearrange(
-            past_weights, "batch head beam pos key -> batch head (beam pos) key"
-        )
-        from_past = rearrange(
-            past_weights @ past_value,
-            "batch head (beam pos) dim -> batch beam pos (head dim)",
-            beam=beam,
-        )
-        from_own = rearrange(
-            own_weights @ value, "batch head beam pos dim -> batch beam pos (head dim)"
-        )
-        return self._feed_forward(x + self.dropout(self.project(from_past + from_own)))
+        own = [*back, (key, value)]
+        query = query * query.shape[-1] ** -0.5
+        past_scores = query.transpose(1, 2) @ shared[0].transpose(-1, -2) + bias
+        own_scores = scores_of_own(query, own).transpose(1, 2)
+        weights = torch.cat([past_scores, own_scores], dim=-1).softmax(dim=-1).to(value.dtype)
+        of_past, of_own = weights.tensor_split([past_scores.shape[-1]], dim=-1)
+        mixed = (of_past @ shared[1]).transpose(1, 2) + mix_own(of_own.transpose(1, 2), own)
+        x = x + self.dropout(self.project(mixed.flatten(2)))
+        return self._feed_forward(x), (key, value)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         hidden = F.relu(self.ff_in(self.ff_norm(x)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +20,9 @@ from baselines.data.sequences import IntArray, SequenceSet
 from baselines.metrics import MISS, TieRule, metric_values, ranks_from_scores
 from baselines.progress import track
 from baselines.teachers.scorer import ItemScorer
-from semid.decoding import Renormalize, beam_search, rank_items
+from semid.decoding import beam_search, rank_items
 from semid.provenance import atomic_write
+from semid.successors import Renormalize
 
 SeenPolicy = Literal["removed", "kept"]
 POLICIES: tuple[SeenPolicy, ...] = ("removed", "kept")
@@ -167,8 +167,7 @@ def rank_by_beam(
 
     def rank(histories: Histories, targets: Tensor) -> dict[str, Tensor]:
         histories, targets = histories.to(trie.device), targets.to(trie.device)
-        step = partial(backbone.next_logits, backbone.context(histories))
-        found = beam_search(step, trie, len(targets), beam=beam, renormalize=renormalize)
+        found = beam_search(backbone.start(histories), trie, beam=beam, renormalize=renormalize)
         ranked = rank_items(found, trie, k=beam * twins)
         listed = ranked.items >= 0
         past = histories.items.masked_fill(~histories.mask, -1)

@@ -13,7 +13,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from statistics import median
 
 import torch
@@ -25,6 +24,7 @@ from baselines.data.batches import Histories
 from semid.decoding import beam_search
 from semid.filters import ItemFilter
 from semid.generation import TrieLogitsProcessor
+from semid.prefixes import Prefixes
 
 Found = tuple[Tensor, Tensor]  # items and scores, (batch, beam)
 
@@ -40,17 +40,15 @@ def random_histories(batch: int, items: int, longest: int, gen: torch.Generator)
     )
 
 
-def unconstrained(step: Callable[[Tensor], Tensor], depth: int, batch: int, beam: int) -> None:
+def unconstrained(prefixes: Prefixes, depth: int, beam: int) -> None:
     """Beam search over all tokens: what a search costs when it need not write items."""
-    prefix = torch.zeros(batch, 1, 0, dtype=torch.int64)
-    scores = torch.zeros(batch, 1)
-    for _ in range(depth):
-        log_p = step(prefix).float().log_softmax(dim=-1)
+    scores = torch.zeros(prefixes.batch_size, 1)
+    for level in range(depth):
+        log_p = prefixes.logits().float().log_softmax(dim=-1)
         total = (scores.unsqueeze(-1) + log_p).flatten(1)
         scores, best = total.topk(min(beam, total.shape[1]), dim=1)
-        parent, token = best // log_p.shape[-1], best % log_p.shape[-1]
-        kept = prefix.gather(1, parent.unsqueeze(-1).expand(-1, -1, prefix.shape[2]))
-        prefix = torch.cat([kept, token.unsqueeze(-1)], dim=2)
+        if level + 1 < depth:
+            prefixes = prefixes.extend(best // log_p.shape[-1], best % log_p.shape[-1])
 
 
 def allowed_tokens(paths: list[list[int]]) -> Callable[[int, Tensor], list[int]]:
@@ -75,15 +73,14 @@ def ways_to_decode(
     processor = TrieLogitsProcessor(trie, start=0, end=0)
 
     def search(deny: Tensor | None = None) -> Found:
-        step = partial(backbone.next_logits, backbone.context(histories))
         within = None if deny is None else ItemFilter(trie, deny=deny)
-        found = beam_search(step, trie, batch, beam=beam, renormalize="none", within=within)
+        start = backbone.start(histories)
+        found = beam_search(start, trie, beam=beam, renormalize="none", within=within)
         first = trie.item_order[trie.first_item[found.leaves]]  # of twins
         return first.masked_fill(found.leaves < 0, -1), found.scores
 
     def free() -> None:
-        step = partial(backbone.next_logits, backbone.context(histories))
-        unconstrained(step, trie.depth, batch, beam)
+        unconstrained(backbone.start(histories), trie.depth, beam)
 
     tokens, mask = backbone.encoder_input(histories)
     prefix_allowed = allowed_tokens(backbone.vocab.tokens(backbone.codes).tolist())

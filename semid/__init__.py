@@ -1,8 +1,9 @@
 """Semantic IDs: from item text to codes, one trie over them, and decoding within it."""
 
+from semid.boosts import ItemBoosts
 from semid.build import IdsConfig, build_semantic_ids, make_semantic_ids
 from semid.catalog import Catalog
-from semid.decoding import BeamResult, RankedItems, StepLogits, beam_search, rank_items, score_all
+from semid.decoding import BeamResult, RankedItems, beam_search, rank_items
 from semid.embed import (
     Embeddings,
     LsaEncoder,
@@ -12,8 +13,10 @@ from semid.embed import (
 )
 from semid.filters import ItemFilter
 from semid.ids import SemanticIds, read_codes_file
+from semid.prefixes import NextLogits, Prefixes, ReadAnew
 from semid.provenance import Provenance, ProvenanceError
 from semid.quality import id_quality
+from semid.scoring import score_all
 from semid.tokenizers import (
     RQVAE,
     NotFittedError,
@@ -33,18 +36,21 @@ __all__ = [
     "CodeVocab",
     "Embeddings",
     "IdsConfig",
+    "ItemBoosts",
     "ItemFilter",
     "LsaEncoder",
+    "NextLogits",
     "NotFittedError",
+    "Prefixes",
     "Provenance",
     "ProvenanceError",
     "RQKMeans",
     "RandomTokenizer",
     "RankedItems",
+    "ReadAnew",
     "SemanticIdTokenizer",
     "SemanticIds",
     "SentenceTransformerEncoder",
-    "StepLogits",
     "TextEncoder",
     "add_items",
     "beam_search",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -12,9 +14,8 @@ class ItemFilter:
     """Allow- and deny-lists of a batch of requests: what is in stock, on sale here, not seen yet.
 
     Inside ``beam_search`` a prefix stays open as long as an item that may be returned is below it,
-    so ``k`` items come back wherever ``k`` exist. The items below a node lie side by side in path
-    order, so listed ones are counted by two binary searches in the lists; nothing passes over the
-    catalogue, but for the places of its items, once a trie.
+    so ``k`` items come back wherever ``k`` exist. The nodes that a list decides about are those
+    above its items, so a filter costs what its lists are long, whatever the size of the catalogue.
 
     Args:
         trie: The paths of the catalogue; lists must be on its device.
@@ -41,7 +42,6 @@ class ItemFilter:
             )
         self.trie = trie
         self.batch_size = len(lists[0])
-        self._stride = trie.num_items + 1  # one more than the places of a row
         self._allows = allow is not None
         self._keys = self._sorted_keys(lists[-1])
         if deny is not None and allow is not None:
@@ -57,38 +57,68 @@ class ItemFilter:
         Returns:
             bool ``(batch, n)``.
         """
-        row = torch.arange(len(items), device=items.device).unsqueeze(1).expand_as(items)
-        place = self.trie.place_of_item[items]
-        listed = self._count(row, place, place + 1) > 0
+        row = torch.arange(len(items), device=items.device).unsqueeze(1)
+        listed = _found(self._keys, row * self.trie.num_items + items)[0]
         return (listed if self._allows else ~listed) & (items >= 0)
 
-    def leaves_open(self, row: Tensor, nodes: Tensor) -> Tensor:
-        """Whether an item below each node may be returned to the request ``row``.
+    def open_children(self, nodes: Tensor, depth: int, slots: int) -> Tensor:
+        """Whether an item below each child of each node may be returned to the node's row.
 
         Args:
-            row: int64, any shape, in ``[0, batch_size)``.
-            nodes: int64, the same shape.
+            nodes: int64 ``(batch, beam)``, different nodes of depth ``depth`` in each row, or -1.
+            depth: Number of tokens of their prefixes.
+            slots: Number of child slots, at least the children of any of the nodes.
 
         Returns:
-            bool, the same shape.
+            bool ``(batch, beam, slot)``; what stands at a slot without a child means nothing.
         """
-        first, last = self.trie.first_item[nodes], self.trie.last_item[nodes]
-        listed = self._count(row, first, last)
-        return listed > 0 if self._allows else listed < last - first
+        row, parent, slot = self._listed_children[depth]
+        stride = self.trie.num_nodes
+        rows = torch.arange(self.batch_size, device=nodes.device).unsqueeze(1)
+        beams = torch.where(nodes < 0, self.batch_size * stride, rows * stride + nodes)
+        beams, order = beams.flatten().sort()
+        found, place = _found(beams, row * stride + parent)
+        nowhere = nodes.numel() * slots
+        place = torch.where(found, order[place] * slots + slot, nowhere)
+        listed = torch.zeros(nowhere + 1, dtype=torch.bool, device=nodes.device)
+        listed = listed.index_fill_(0, place, True)[:-1].view(*nodes.shape, slots)
+        return listed if self._allows else ~listed
 
-    def _count(self, row: Tensor, first: Tensor, last: Tensor) -> Tensor:
-        """Number of listed places from ``first`` up to, not including, ``last``."""
-        base = row * self._stride
-        return torch.searchsorted(self._keys, base + last) - torch.searchsorted(
-            self._keys, base + first
-        )
+    @cached_property
+    def _listed_children(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """By depth of the parent: row, parent and slot of the nodes that the lists decide about.
+
+        Those are the nodes above an allowed item; or those that have only denied items below.
+        """
+        trie = self.trie
+        row = self._keys // trie.num_items
+        path = trie.path(self._keys % trie.num_items)
+        listed = []
+        for depth in range(trie.depth):
+            reaches = path[:, depth + 1] >= trie.level_start[depth + 1]  # a shorter path does not
+            keys = row[reaches] * trie.num_nodes + path[reaches, depth + 1]
+            keys, count = torch.unique(keys, return_counts=True)
+            if not self._allows:
+                node = keys % trie.num_nodes
+                keys = keys[count == trie.last_item[node] - trie.first_item[node]]
+            node = keys % trie.num_nodes
+            parent = trie.parent_of_node[node].long()
+            listed.append((keys // trie.num_nodes, parent, node - trie.first_child[parent]))
+        return listed
 
     def _sorted_keys(self, items: Tensor) -> Tensor:
-        """The listed places, each once, as ``row * stride + place``, in order."""
+        """The listed items, each once, as ``row * num_items + item``, in order."""
         row, column = (items >= 0).nonzero().unbind(1)
-        place = self.trie.place_of_item[items[row, column]]
-        keys: Tensor = torch.unique(row * self._stride + place)
+        keys: Tensor = torch.unique(row * self.trie.num_items + items[row, column])
         return keys
+
+
+def _found(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether each wanted number is among the sorted keys, and where."""
+    if len(keys) == 0:
+        return torch.zeros_like(wanted, dtype=torch.bool), torch.zeros_like(wanted)
+    place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+    return keys[place] == wanted, place
 
 
 def _checked(items: Tensor, trie: CodeTrie) -> Tensor:

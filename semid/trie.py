@@ -133,6 +133,17 @@ class CodeTrie:
         ]
         return torch.cat([levels[0], *columns])
 
+    @cached_property
+    def has_one_leaf(self) -> Tensor:
+        """Bool ``(node,)``: whether all paths through a node end in one leaf, itself included."""
+        count = self.first_child.diff()
+        one = count == 0
+        for depth in reversed(range(self.depth)):
+            nodes = self.nodes_of_depth(depth)
+            single = nodes[count[nodes] == 1]
+            one[single] = one[self.first_child[single]]
+        return one
+
     def nodes_of_depth(self, depth: int) -> Tensor:
         """The nodes that stand for a prefix of ``depth`` tokens; int64 ``(node,)``, rising."""
         return torch.arange(*self.level_start[depth : depth + 2].tolist(), device=self.device)
@@ -236,6 +247,31 @@ class CodeTrie:
     def items_below(self, node: int) -> Tensor:
         """Catalogue rows whose path runs through ``node``, in path order; int64 ``(item,)``."""
         return self.item_order[int(self.first_item[node]) : int(self.last_item[node])].long()
+
+    def items_below_each(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Catalogue rows whose paths run through several nodes, one node after another.
+
+        Args:
+            nodes: int64, any shape; -1 has no items.
+
+        Returns:
+            The node that each slot belongs to, as an index into the flat ``nodes``, and its item;
+            both int64 ``(slot,)``.
+        """
+        nodes = nodes.flatten()
+        start = self.first_item[nodes].long()
+        count = (self.last_item[nodes] - start) * (nodes >= 0)
+        owner = torch.repeat_interleave(count)
+        slot = torch.arange(len(owner), device=self.device)
+        place = slot + (start - count.cumsum(0) + count).index_select(0, owner)
+        return owner, self.item_order[place].long()
+
+    def first_leaf(self, nodes: Tensor) -> Tensor:
+        """The first leaf below each node, itself if it is one; int64 in the shape of ``nodes``."""
+        for _ in range(self.depth):
+            child = self.first_child[nodes].long()
+            nodes = torch.where(child < self.first_child[nodes + 1], child, nodes)
+        return nodes
 
     def to(self, device: torch.device | str) -> CodeTrie:
         """The same trie with its tensors on ``device``."""

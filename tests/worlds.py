@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from baselines.backbones.backbone import Backbone
 from baselines.data.batches import Histories
 from baselines.data.sequences import SequenceSet
 
@@ -42,3 +44,14 @@ def histories(*pasts: list[int], padding: int = 0, users: list[int] | None = Non
         mask=torch.tensor(masks),
         users=torch.tensor(list(range(len(pasts))) if users is None else users),
     )
+
+
+@torch.no_grad()
+def next_logits(backbone: Backbone, past: Histories, prefix: Tensor) -> Tensor:
+    """Logits after prefixes int64 ``(batch, beam, depth)``, read from the first token."""
+    read = backbone.start(past)
+    beams = torch.arange(prefix.shape[1]).expand(len(prefix), -1)
+    read = read.extend(beams * 0, prefix[:, :, 0]) if prefix.shape[2] else read
+    for token in prefix.unbind(-1)[1:]:
+        read = read.extend(beams, token)
+    return read.logits().expand(-1, prefix.shape[1], -1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
+from semid.prefixes import Prefixes
 from semid.trie import CodeTrie
 from semid.vocab import CodeVocab
 
@@ -58,17 +59,8 @@ class Backbone(nn.Module, ABC):
         """
 
     @abstractmethod
-    def context(self, histories: Histories) -> Any:
-        """What decoding needs to know of each history, computed once and shared by all beams."""
+    def start(self, histories: Histories) -> Prefixes:
+        """Read each history once; the empty prefix after it, from which decoding goes on.
 
-    @abstractmethod
-    def next_logits(self, context: Any, prefix: Tensor) -> Tensor:
-        """Logits of the token after each prefix.
-
-        Args:
-            context: What ``context`` returned, for ``batch`` histories.
-            prefix: int64 ``(batch, beam, depth)``, tokens; ``depth`` may be 0.
-
-        Returns:
-            Float ``(batch, beam, token)``.
+        The logits are over the backbone's tokens, and the same as ``forward``'s.
         """

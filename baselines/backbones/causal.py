@@ -14,10 +14,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from baselines.backbones.backbone import Backbone
+from baselines.continuations import Continuations
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.dropout import Dropout
-from baselines.encoder import CausalEncoder, EncoderConfig, KeyValues
+from baselines.encoder import CausalEncoder, EncoderConfig, Past
+from semid.prefixes import of_parents
 from semid.vocab import CodeVocab
 
 
@@ -40,15 +42,6 @@ class CausalConfig:
     encoder: EncoderConfig = field(
         default_factory=lambda: EncoderConfig(dim=128, num_heads=4, ff_dim=512)
     )
-
-
-@dataclass(frozen=True)
-class CausalContext:
-    """State after each history, and, where positions are codes, the keys and values before it."""
-
-    state: Tensor  # (batch, dim)
-    mask: Tensor  # bool (batch, pos)
-    cache: KeyValues
 
 
 class CausalBackbone(Backbone):
@@ -119,26 +112,48 @@ class CausalBackbone(Backbone):
             hidden = states[batch.target_row[:, None], first[:, None] + level]
         return self._logits(hidden, range(levels))
 
-    def context(self, histories: Histories) -> CausalContext:
+    def start(self, histories: Histories) -> CausalPrefixes:
         """Run the transformer over each history once."""
         past = histories.last(self.config.max_history)
         positions_an_item = 1 if self.config.input == "item" else self.codes.shape[1]
         mask = past.mask.repeat_interleave(positions_an_item, dim=1)
         states, cache = self.encoder(self._embed_items(past.items), mask)
-        return CausalContext(states[:, -1], mask, cache)
-
-    def next_logits(self, context: CausalContext, prefix: Tensor) -> Tensor:
-        """Logits of the code after each prefix; float ``(batch, beam, token)``."""
-        level = prefix.shape[2]
+        state = states[:, -1:]
         if self.config.input == "item":
-            hidden = context.state[:, None, None] + self._prefixes(prefix)[:, :, -1:]
-        elif level == 0:
-            hidden = context.state[:, None, None].expand(-1, prefix.shape[1], -1, -1)
-        else:
-            x = self._embed_codes(prefix) + self.level_embedding.weight[:level]
-            x = x + self.position_embedding.weight[0]
-            hidden = self.encoder.extend(x, context.mask, context.cache)[:, :, -1:]
-        return self._logits(hidden, range(level, level + 1)).squeeze(-2)
+            cache = []  # all that matters is in the state
+        return CausalPrefixes(self, Past(cache, mask), state, 0, Continuations())
+
+    def next_logits(self, hidden: Tensor, level: int, tokens: Tensor | None) -> Tensor:
+        """Logits of a level's codes after prefixes; float ``(batch, beam, token)``.
+
+        Args:
+            hidden: float ``(batch, beam, dim)``, states of the prefixes.
+            level: The level of the next code.
+            tokens: int64 ``(n,)``, codes that are asked for; all by default.
+        """
+        if self.config.input == "item":
+            hidden = hidden + self.level_embedding.weight[level]
+        if tokens is None:
+            return self._logits(hidden.unsqueeze(-2), range(level, level + 1)).squeeze(-2)
+        head: nn.Linear = self.heads[level]  # type: ignore[assignment]
+        return F.linear(self._head(hidden), head.weight[tokens], head.bias[tokens])
+
+    def read_code(
+        self, hidden: Tensor, level: int, token: Tensor, history: Past, own: Continuations
+    ) -> tuple[Tensor, Continuations]:
+        """States of prefixes that are one code longer; both ``(batch, beam, dim)``.
+
+        Args:
+            hidden: States of the prefixes before.
+            level: The level of the code.
+            token: int64 ``(batch, beam)``, the code.
+            history: What was read before the prefixes.
+            own: What the prefixes have read, where positions are codes.
+        """
+        if self.config.input == "item":
+            return hidden + self.prefix_embeddings[level](token), own
+        x = self._scaled(self.code_embeddings[level](token)) + self.level_embedding.weight[level]
+        return self.encoder.extend(x + self.position_embedding.weight[0], history, own)
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
         """Embeddings of codes ``(..., level)``, of the first levels; ``(..., level, dim)``."""
@@ -172,11 +187,50 @@ class CausalBackbone(Backbone):
         return parts.cumsum(dim=-2) + self.level_embedding.weight[: parts.shape[-2]]
 
     def _logits(self, hidden: Tensor, levels: range) -> Tensor:
-        """Head over ``hidden`` ``(..., level, dim)``: residual MLP, then each level's output."""
-        inner = self.head_out(self.dropout(F.relu(self.head_in(self.head_norm(hidden)))))
-        hidden = self.out_norm(hidden + self.dropout(inner))
+        """Logits from ``hidden`` ``(..., level, dim)``; ``-inf`` for codes that a level lacks."""
+        hidden = self._head(hidden)
         rows = []
         for index, level in enumerate(levels):
             row = self.heads[level](hidden[..., index, :])
             rows.append(F.pad(row, (0, self.vocab.num_tokens - row.shape[-1]), value=-torch.inf))
         return torch.stack(rows, dim=-2)
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        """Residual MLP before each level's output."""
+        inner = self.head_out(self.dropout(F.relu(self.head_in(self.head_norm(hidden)))))
+        normed: Tensor = self.out_norm(hidden + self.dropout(inner))
+        return normed
+
+
+@dataclass(frozen=True, eq=False)
+class CausalPrefixes:
+    """Prefixes that the causal backbone has read.
+
+    Attributes:
+        backbone: The model.
+        history: What was read before, once for all prefixes.
+        hidden: float ``(batch, beam, dim)``, the states of the prefixes.
+        level: Number of codes of the prefixes.
+        own: Keys and values of the prefixes; with one position an item it is all in ``hidden``.
+    """
+
+    backbone: CausalBackbone
+    history: Past
+    hidden: Tensor
+    level: int
+    own: Continuations
+
+    @property
+    def batch_size(self) -> int:
+        """Number of histories."""
+        return len(self.hidden)
+
+    def logits(self, tokens: Tensor | None = None) -> Tensor:
+        """Score the code that follows each prefix."""
+        return self.backbone.next_logits(self.hidden, self.level, tokens)
+
+    def extend(self, parent: Tensor, token: Tensor) -> CausalPrefixes:
+        """Read one code more."""
+        hidden, own = of_parents(self.hidden, parent), self.own.of_parents(parent)
+        hidden, own = self.backbone.read_code(hidden, self.level, token, self.history, own)
+        return CausalPrefixes(self.backbone, self.history, hidden, self.level + 1, own)

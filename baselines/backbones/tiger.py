@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from baselines.backbones.backbone import Backbone
+from baselines.backbones.t5 import Packing, Source, decode, encode, extend
+from baselines.continuations import Continuations
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.dropout import Dropout
 from semid.vocab import CodeVocab
-
-if TYPE_CHECKING:
-    from transformers.models.t5.modeling_t5 import T5Attention
 
 _PAD = 0  # also the decoder's start; codes begin at token 1
 
@@ -48,14 +46,6 @@ class TigerConfig:
     max_history: int = 20
     user_tokens: int = 0
     separator: bool = False
-
-
-@dataclass(frozen=True)
-class TigerContext:
-    """Cross-attention keys and values of each decoder layer, ``(batch, head, pos, head_dim)``."""
-
-    keys_values: list[tuple[Tensor, Tensor]]
-    bias: Tensor  # (batch, 1, 1, pos), -inf at padding
 
 
 class TigerBackbone(Backbone):
@@ -91,6 +81,7 @@ class TigerBackbone(Backbone):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.t5: Any = T5ForConditionalGeneration(t5)
+        self.weights_dropout = Dropout(config.dropout)
         for module in list(self.t5.modules()):
             if hasattr(module, "dropout") and isinstance(module.dropout, nn.Dropout):
                 module.dropout = Dropout(module.dropout.p)
@@ -108,58 +99,26 @@ class TigerBackbone(Backbone):
 
     def forward(self, batch: TrainBatch) -> Tensor:
         """Teacher-forced logits; float ``(target, level, token)``."""
-        past = batch.windows.without_last()
-        tokens, mask = self.encoder_input(past)
-        encoded = self.t5.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
+        tokens, mask = self.encoder_input(batch.windows.without_last())
+        source = self._read(tokens, mask)
         written = self.item_tokens[batch.target_items]
         start = torch.full_like(written[:, :1], _PAD)
-        states = self.t5.decoder(
-            input_ids=torch.cat([start, written[:, :-1]], dim=1),
-            encoder_hidden_states=encoded,
-            encoder_attention_mask=mask,
-            use_cache=False,
-        ).last_hidden_state
-        return self._logits(states)
+        written = torch.cat([start, written[:, :-1]], dim=1)[source.packing.order]
+        states = decode(self.t5.decoder, written, source, self.weights_dropout)
+        return self.token_logits(states)[source.packing.place]
 
-    def context(self, histories: Histories) -> TigerContext:
-        """Encode each history once."""
+    def start(self, histories: Histories) -> TigerPrefixes:
+        """Encode each history once, and read the decoder's start token."""
         tokens, mask = self.encoder_input(histories.last(self.config.max_history))
-        encoded = self.t5.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
-        bias = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)
-        attentions = [block.layer[1].EncDecAttention for block in self.t5.decoder.block]
-        return TigerContext(
-            keys_values=[
-                (self._heads(layer.k(encoded)), self._heads(layer.v(encoded)))
-                for layer in attentions
-            ],
-            bias=bias[:, None, None, :],
-        )
+        source = self._read(tokens, mask)
+        start = torch.full_like(tokens[:, :1], _PAD)
+        states, past = extend(self.t5.decoder, start, source, Continuations())
+        return TigerPrefixes(self, source, states, past)
 
-    def next_logits(self, context: TigerContext, prefix: Tensor) -> Tensor:
-        """Logits of the token after each prefix; float ``(batch, beam, token)``.
-
-        Walks the decoder's own layers with all beams of a history side by side, so that its
-        cross-attention keys exist once, not once a beam.
-        """
-        start = prefix.new_full((*prefix.shape[:2], 1), _PAD)
-        x = self.t5.shared(torch.cat([start, prefix], dim=2))  # (batch, beam, pos, dim)
-        batch, beam, pos, _ = x.shape
-        first = self.t5.decoder.block[0].layer[0].SelfAttention
-        self_bias = first.compute_bias(pos, pos)
-        self_bias = self_bias + torch.full((pos, pos), -torch.inf, device=x.device).triu(1)
-        for block, (keys, values) in zip(self.t5.decoder.block, context.keys_values, strict=True):
-            own, cross, feed_forward = block.layer
-            flat = rearrange(own.layer_norm(x), "batch beam pos dim -> (batch beam) pos dim")
-            layer: T5Attention = own.SelfAttention
-            query, key, value = (self._heads(f(flat)) for f in (layer.q, layer.k, layer.v))
-            mixed = layer.o(_attend(query, key, value, self_bias))
-            x = x + rearrange(mixed, "(batch beam) pos dim -> batch beam pos dim", batch=batch)
-            layer = cross.EncDecAttention
-            flat = rearrange(cross.layer_norm(x), "batch beam pos dim -> batch (beam pos) dim")
-            mixed = layer.o(_attend(self._heads(layer.q(flat)), keys, values, context.bias))
-            x = x + rearrange(mixed, "batch (beam pos) dim -> batch beam pos dim", beam=beam)
-            x = feed_forward(x)
-        return self._logits(self.t5.decoder.final_layer_norm(x[:, :, -1]))
+    def _read(self, tokens: Tensor, mask: Tensor) -> Source:
+        packing = Packing(mask)
+        encoded = encode(self.t5.encoder, tokens, packing, self.weights_dropout)
+        return Source(self.t5.decoder, encoded, packing, self.weights_dropout)
 
     def encoder_input(self, histories: Histories) -> tuple[Tensor, Tensor]:
         """Tokens that the encoder reads, int64, and their mask, bool; both ``(batch, pos)``."""
@@ -178,15 +137,42 @@ class TigerBackbone(Backbone):
             mask = F.pad(mask, (1, 0)).scatter(1, place, True)
         return tokens, mask
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return rearrange(x, "batch pos (head dim) -> batch head pos dim", dim=self.config.head_dim)
-
-    def _logits(self, states: Tensor) -> Tensor:
+    def token_logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Logits of tokens, of all by default, from the decoder's states; ``(..., token)``."""
         table = self.t5.shared.weight[: self.vocab.num_tokens]
+        table = table if tokens is None else table[tokens]
         logits: Tensor = states * self.config.dim**-0.5 @ table.to(states.dtype).T
         return logits
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    weights = (query @ key.transpose(-1, -2) + bias).softmax(dim=-1)  # T5 does not scale
-    return rearrange(weights @ value, "batch head pos dim -> batch pos (head dim)")
+@dataclass(frozen=True, eq=False)
+class TigerPrefixes:
+    """Prefixes that TIGER's decoder has read.
+
+    Attributes:
+        backbone: The model.
+        source: The histories, once for all prefixes; decides in which order the rows stand here.
+        states: float ``(batch, beam, dim)``, the decoder's states at the last tokens.
+        past: Keys and values of the prefixes.
+    """
+
+    backbone: TigerBackbone
+    source: Source
+    states: Tensor
+    past: Continuations
+
+    @property
+    def batch_size(self) -> int:
+        """Number of histories."""
+        return len(self.states)
+
+    def logits(self, tokens: Tensor | None = None) -> Tensor:
+        """Score the token that follows each prefix."""
+        return self.backbone.token_logits(self.states[self.source.packing.place], tokens)
+
+    def extend(self, parent: Tensor, token: Tensor) -> TigerPrefixes:
+        """Read one token more."""
+        order = self.source.packing.order
+        past = self.past.of_parents(parent[order])
+        states, past = extend(self.backbone.t5.decoder, token[order], self.source, past)
+        return TigerPrefixes(self.backbone, self.source, states, past)

@@ -12,9 +12,11 @@ from worlds import random_sequences
 
 from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.certificate import Certificate, certify
+from baselines.data.batches import Histories
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
 from semid.decoding import BeamResult
+from semid.prefixes import Prefixes, ReadAnew
 from semid.trie import CodeTrie
 
 
@@ -31,9 +33,12 @@ def backbone(tiny_codes: Tensor) -> CausalBackbone:
 class Garden(CausalBackbone):
     """The first code is right with .6, but what follows it is a coin; the other path is sure."""
 
-    def next_logits(self, context: object, prefix: Tensor) -> Tensor:
-        p = torch.tensor([0.6, 0.4]) if prefix.shape[2] == 0 else torch.tensor([0.5, 0.5])
-        return p.log().expand(*prefix.shape[:2], 2)
+    def start(self, histories: Histories) -> Prefixes:  # type: ignore[override]
+        def logits(prefix: Tensor) -> Tensor:
+            p = torch.tensor([0.6, 0.4]) if prefix.shape[2] == 0 else torch.tensor([0.5, 0.5])
+            return p.log().expand(*prefix.shape[:2], 2)
+
+        return ReadAnew(logits, len(histories.items))
 
 
 def test_a_beam_of_all_leaves_has_nothing_to_hide(backbone: CausalBackbone) -> None:
@@ -57,7 +62,8 @@ def test_what_the_beam_misses_is_counted() -> None:
 def test_a_path_that_no_item_has_is_illegal(
     backbone: CausalBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(step: object, trie: CodeTrie, batch: int, **_: object) -> BeamResult:
+    def broken(start: Prefixes, trie: CodeTrie, **_: object) -> BeamResult:
+        batch = start.batch_size
         leaf = int(trie.node_of_item[0])
         leaves = torch.tensor([[leaf, 0, 1, -1]]).expand(batch, -1)  # the root, an inner node, none
         return BeamResult(leaves=leaves, scores=torch.zeros(batch, 4))

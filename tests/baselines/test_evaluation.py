@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,9 @@ from baselines.data.sequences import SequenceSet
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import POLICIES, Ranks, rank_by_beam, rank_by_scores
 from baselines.metrics import MISS
-from semid.decoding import Renormalize, score_all
+from semid.prefixes import Prefixes, ReadAnew
+from semid.scoring import score_all
+from semid.successors import Renormalize
 from semid.vocab import CodeVocab
 
 NUM_ITEMS = 7
@@ -105,13 +106,14 @@ class LoopBackbone(Backbone):
     def forward(self, batch: TrainBatch) -> Tensor:
         raise NotImplementedError
 
-    def context(self, histories: Histories) -> list[Past]:
-        return pasts_of(histories)
+    def start(self, histories: Histories) -> Prefixes:
+        pasts, codes = pasts_of(histories), range(self.vocab.num_tokens)
 
-    def next_logits(self, context: list[Past], prefix: Tensor) -> Tensor:
-        assert prefix.shape == (len(context), 1, 0)
-        codes = range(self.vocab.num_tokens)
-        return torch.tensor([[[slow_score(past, code) for code in codes]] for past in context])
+        def logits(prefix: Tensor) -> Tensor:
+            assert prefix.shape == (len(pasts), 1, 0)
+            return torch.tensor([[[slow_score(past, code) for code in codes]] for past in pasts])
+
+        return ReadAnew(logits, len(pasts))
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 512])
@@ -155,9 +157,8 @@ class ScoreAll:
 
     @torch.no_grad()
     def score(self, histories: Histories) -> Tensor:
-        step = partial(self.backbone.next_logits, self.backbone.context(histories))
-        size = len(histories.items)
-        return score_all(step, self.backbone.trie, size, renormalize=self.renormalize)
+        start = self.backbone.start(histories)
+        return score_all(start, self.backbone.trie, renormalize=self.renormalize)
 
 
 @pytest.mark.parametrize("renormalize", ["children", "none"])

@@ -9,9 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from tries import random_model, tries
 
-from semid.decoding import beam_search, rank_items, score_all
+from semid.decoding import beam_search, rank_items
 from semid.filters import ItemFilter
+from semid.prefixes import ReadAnew
+from semid.scoring import score_all
 from semid.trie import CodeTrie
 
 BATCH = 3
@@ -19,21 +22,13 @@ Lists = list[list[int]]
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[CodeTrie, Tensor, Lists | None, Lists | None]:
-    """A trie with twins and ended paths, logits of every node, and one or both lists."""
-    stem = st.lists(st.integers(1, 4), max_size=3)
-    paths = draw(st.lists(stem.map(lambda tokens: [*tokens, 0]), min_size=1, max_size=20))
-    depth = max(map(len, paths))
-    trie = CodeTrie.from_paths(
-        torch.tensor([path + [-1] * (depth - len(path)) for path in paths]), num_tokens=5
-    )
-    seed = draw(st.integers(0, 1000))
-    gen = torch.Generator().manual_seed(seed)
-    logits = torch.randn(BATCH, trie.num_nodes, 5, generator=gen)
-    items = st.lists(st.integers(0, len(paths) - 1), max_size=12)
+def worlds(draw: st.DrawFn) -> tuple[CodeTrie, ReadAnew, Lists | None, Lists | None]:
+    """A trie, a model of its prefixes, and one or both lists."""
+    trie = draw(tries())
+    items = st.lists(st.integers(0, trie.num_items - 1), max_size=12)
     lists = st.lists(items, min_size=BATCH, max_size=BATCH)
     deny, allow = draw(st.tuples(lists, lists | st.none()) | st.tuples(st.none(), lists))
-    return trie, logits, deny, allow
+    return trie, random_model(trie, BATCH, draw(st.integers(0, 1000))), deny, allow
 
 
 def padded(lists: Lists | None) -> Tensor | None:
@@ -46,21 +41,14 @@ def padded(lists: Lists | None) -> Tensor | None:
 @given(world=worlds(), k=st.integers(1, 25))
 @settings(deadline=None, max_examples=60)
 def test_k_items_come_back_wherever_k_exist(
-    world: tuple[CodeTrie, Tensor, Lists | None, Lists | None], k: int
+    world: tuple[CodeTrie, ReadAnew, Lists | None, Lists | None], k: int
 ) -> None:
-    trie, logits, deny, allow = world
-    rows = torch.arange(BATCH).unsqueeze(1)
-
-    def step(prefix: Tensor, /) -> Tensor:
-        return logits[rows, trie.walk(prefix)]
-
+    trie, start, deny, allow = world
     within = ItemFilter(trie, deny=padded(deny), allow=padded(allow))
-    exact = score_all(step, trie, BATCH)
-    narrow = rank_items(
-        beam_search(step, trie, BATCH, beam=k, within=within), trie, k=k, within=within
-    )
+    exact = score_all(start, trie)
+    narrow = rank_items(beam_search(start, trie, beam=k, within=within), trie, k=k, within=within)
     wide = rank_items(
-        beam_search(step, trie, BATCH, beam=trie.num_items, within=within),
+        beam_search(start, trie, beam=trie.num_items, within=within),
         trie,
         k=trie.num_items,
         within=within,
@@ -69,7 +57,7 @@ def test_k_items_come_back_wherever_k_exist(
         open_items = set(range(trie.num_items)) if allow is None else set(allow[row])
         open_items -= set() if deny is None else set(deny[row])
         scores = exact[row].tolist()
-        best = sorted(open_items, key=lambda item: (-scores[item], int(trie.node_of_item[item])))
+        best = sorted(open_items, key=lambda item: (-scores[item], int(trie.place_of_item[item])))
         found = [item for item in narrow.items[row].tolist() if item >= 0]
         assert len(set(found)) == len(found) == min(k, len(best))
         assert set(found) <= open_items
@@ -92,10 +80,10 @@ def test_a_row_without_anything_to_return_does_not_hinder_the_others() -> None:
     def step(prefix: Tensor, /) -> Tensor:
         return torch.zeros(*prefix.shape[:2], 4)
 
-    result = beam_search(step, trie, 2, beam=3, within=within)
+    result = beam_search(ReadAnew(step, 2), trie, beam=3, within=within)
     assert rank_items(result, trie, k=2, within=within).items.tolist() == [[-1, -1], [2, -1]]
     nothing = ItemFilter(trie, deny=torch.arange(4).expand(2, -1))
-    assert (beam_search(step, trie, 2, beam=3, within=nothing).leaves == -1).all()
+    assert (beam_search(ReadAnew(step, 2), trie, beam=3, within=nothing).leaves == -1).all()
 
 
 def test_an_empty_deny_list_permits_everything() -> None:
@@ -130,6 +118,6 @@ def test_a_filter_of_another_batch_is_refused() -> None:
         return torch.zeros(*prefix.shape[:2], 4)
 
     with pytest.raises(ValueError, match="each of the 2 rows, got 1"):
-        beam_search(step, trie, 2, beam=2, within=within)
+        beam_search(ReadAnew(step, 2), trie, beam=2, within=within)
     with pytest.raises(ValueError, match="each of the 2 rows, got 1"):
-        rank_items(beam_search(step, trie, 2, beam=2), trie, k=1, within=within)
+        rank_items(beam_search(ReadAnew(step, 2), trie, beam=2), trie, k=1, within=within)

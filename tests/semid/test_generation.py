@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForCondition
 
 from semid.decoding import beam_search
 from semid.generation import TrieLogitsProcessor
+from semid.prefixes import ReadAnew
 from semid.trie import CodeTrie
 
 PAD, END, MARK = 0, 1, 2
@@ -87,7 +88,7 @@ def test_beams_are_those_of_our_own_search(t5: T5ForConditionalGeneration) -> No
             .view(2, beams, -1)
         )
 
-    ours = beam_search(step, trie, 2, beam=6, renormalize="none")
+    ours = beam_search(ReadAnew(step, 2), trie, beam=6, renormalize="none")
     expected = trie.item_order[trie.first_item[ours.leaves]]
     assert processor.items(found.sequences).view(2, 6).tolist() == expected.tolist()
     torch.testing.assert_close(found.sequences_scores.view(2, 6), ours.scores, atol=1e-4, rtol=1e-4)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from worlds import histories, random_sequences
+from worlds import histories, next_logits, random_sequences
 
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.data.batches import TrainBatch, Windows
 from baselines.encoder import EncoderConfig
-from semid.decoding import Renormalize, beam_search, rank_items, score_all
+from semid.decoding import beam_search, rank_items
+from semid.scoring import score_all
+from semid.successors import Renormalize
 
 SIZES = (3, 3, 2)
 NUM_ITEMS = 13
@@ -83,8 +84,8 @@ def batch_of(windows: Windows) -> TrainBatch:
 def slow_logits(backbone: Backbone, past: list[int], user: int, item: int) -> Tensor:
     """Next-token logits along an item's path, one history and one prefix at a time."""
     tokens = backbone.vocab.tokens(backbone.codes[item])
-    context = backbone.context(histories(past, users=[user]))
-    rows = [backbone.next_logits(context, tokens[None, None, :level]) for level in range(3)]
+    history = histories(past, users=[user])
+    rows = [next_logits(backbone, history, tokens[None, None, :level]) for level in range(3)]
     return torch.stack([row[0, 0] for row in rows])
 
 
@@ -105,17 +106,17 @@ def test_decoding_the_true_path_gives_the_teacher_forced_logits(backbone: Backbo
 @torch.no_grad()
 def test_padding_and_batch_mates_change_no_logits(backbone: Backbone) -> None:
     prefix = backbone.vocab.tokens(backbone.codes[:, :2])[None]
-    together = backbone.context(histories(*PASTS))
-    padded = backbone.context(histories(*PASTS, padding=3))
+    together = histories(*PASTS)
+    padded = histories(*PASTS, padding=3)
     for depth in range(3):
         steps = prefix[:, :, :depth].expand(len(PASTS), -1, -1)
-        logits = backbone.next_logits(together, steps)
+        logits = next_logits(backbone, together, steps)
         torch.testing.assert_close(
-            backbone.next_logits(padded, steps), logits, atol=1e-5, rtol=1e-4
+            next_logits(backbone, padded, steps), logits, atol=1e-5, rtol=1e-4
         )
         for row, past in enumerate(PASTS):
-            alone = backbone.context(histories(past, users=[row]))
-            expected = backbone.next_logits(alone, prefix[:, :, :depth])[0]
+            alone = histories(past, users=[row])
+            expected = next_logits(backbone, alone, prefix[:, :, :depth])[0]
             torch.testing.assert_close(logits[row], expected, atol=1e-5, rtol=1e-4)
 
 
@@ -130,11 +131,11 @@ def test_padding_changes_no_teacher_forced_logits(backbone: Backbone) -> None:
 
 @torch.no_grad()
 def test_beams_side_by_side_do_not_see_each_other(backbone: Backbone) -> None:
-    context = backbone.context(histories(*PASTS))
+    context = histories(*PASTS)
     prefixes = backbone.vocab.tokens(backbone.codes[:, :2])
-    together = backbone.next_logits(context, prefixes.expand(len(PASTS), -1, -1))
+    together = next_logits(backbone, context, prefixes.expand(len(PASTS), -1, -1))
     for beam, prefix in enumerate(prefixes):
-        alone = backbone.next_logits(context, prefix.expand(len(PASTS), 1, -1))[:, 0]
+        alone = next_logits(backbone, context, prefix.expand(len(PASTS), 1, -1))[:, 0]
         torch.testing.assert_close(together[:, beam], alone, atol=1e-5, rtol=1e-4)
 
 
@@ -142,7 +143,7 @@ def test_beams_side_by_side_do_not_see_each_other(backbone: Backbone) -> None:
 def test_items_before_the_longest_history_change_nothing(backbone: Backbone) -> None:
     root = torch.zeros(1, 1, 0, dtype=torch.int64)
     long, short = ([5, 6, 8, *PASTS[0]], PASTS[0])
-    logits = [backbone.next_logits(backbone.context(histories(p)), root) for p in (long, short)]
+    logits = [next_logits(backbone, histories(p), root) for p in (long, short)]
     assert torch.equal(logits[0], logits[1])
 
 
@@ -151,7 +152,7 @@ def test_every_item_of_a_history_and_its_place_matter(backbone: Backbone) -> Non
     root = torch.zeros(1, 1, 0, dtype=torch.int64)
 
     def first(past: list[int]) -> Tensor:
-        logits = backbone.next_logits(backbone.context(histories(past)), root)[0, 0]
+        logits = next_logits(backbone, histories(past), root)[0, 0]
         return logits[logits.isfinite()]
 
     base = first([3, 1, 4, 5])
@@ -165,9 +166,9 @@ def test_a_beam_over_all_leaves_ranks_like_the_scores_of_all_items(
     backbone: Backbone, renormalize: Renormalize
 ) -> None:
     trie = backbone.trie
-    step = partial(backbone.next_logits, backbone.context(histories(*PASTS)))
-    scores = score_all(step, trie, len(PASTS), renormalize=renormalize)
-    found = beam_search(step, trie, len(PASTS), beam=trie.num_nodes, renormalize=renormalize)
+    start = backbone.start(histories(*PASTS))
+    scores = score_all(start, trie, renormalize=renormalize)
+    found = beam_search(start, trie, beam=trie.num_nodes, renormalize=renormalize)
     ranked = rank_items(found, trie, k=NUM_ITEMS)
     assert torch.equal(ranked.items.sort(dim=1).values, torch.arange(NUM_ITEMS).expand(4, -1))
     torch.testing.assert_close(ranked.scores, scores.gather(1, ranked.items), atol=1e-5, rtol=1e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from worlds import histories, random_sequences
+from worlds import histories, next_logits, random_sequences
 
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.data.batches import Histories, TrainBatch, Windows
@@ -82,7 +82,6 @@ def test_decoding_is_t5_with_every_history_repeated_for_every_beam(
     made = tiger(tiny_codes, separator=separator, user_tokens=user_tokens)
     pasts = histories([3, 1, 4, 1], [7], [2, 9], users=[0, 4, 5])
     tokens, mask = slow_encoder_input(made, pasts)
-    context = made.context(pasts)
     paths = made.vocab.tokens(tiny_codes)
     for depth in range(3):
         start = torch.full((len(paths), 1), PAD)
@@ -92,7 +91,7 @@ def test_decoding_is_t5_with_every_history_repeated_for_every_beam(
             attention_mask=mask.long().repeat_interleave(len(paths), dim=0),
             decoder_input_ids=written.repeat(3, 1),
         ).logits[:, -1, : 1 + sum(SIZES)]
-        logits = made.next_logits(context, paths[:, :depth].expand(3, -1, -1))
+        logits = next_logits(made, pasts, paths[:, :depth].expand(3, -1, -1))
         torch.testing.assert_close(logits.flatten(0, 1), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -118,9 +117,9 @@ def test_users_matter_only_where_they_have_tokens(tiny_codes: Tensor) -> None:
     root = torch.zeros(3, 1, 0, dtype=torch.int64)
     past = histories([3, 1], [3, 1], [3, 1], users=[0, 1, 3])
     plain, with_users = tiger(tiny_codes), tiger(tiny_codes, user_tokens=3)
-    logits = plain.next_logits(plain.context(past), root)
+    logits = next_logits(plain, past, root)
     torch.testing.assert_close(logits[0], logits[1])
-    logits = with_users.next_logits(with_users.context(past), root)
+    logits = next_logits(with_users, past, root)
     assert not torch.allclose(logits[0], logits[1], atol=1e-5)
     torch.testing.assert_close(logits[0], logits[2])  # users 0 and 3 share a token of three
 

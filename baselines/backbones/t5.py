@@ -1,0 +1,206 @@
+"""T5's own layers, walked without any padding, and one position at a time for many beams.
+
+The parameters stay those of ``transformers``; only the order of the work differs from its forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from baselines.continuations import Continuations, KeysAndValues, mix_own, scores_of_own
+from baselines.dropout import Dropout
+
+
+class Packing:
+    """Rows of different lengths laid side by side, shortest first.
+
+    Layers that look at one position at a time run on ``(real, dim)``. Rows of one length are a
+    block ``(row, pos, dim)`` of it, which is all that attention needs.
+
+    Args:
+        mask: bool ``(batch, pos)``, True at real positions.
+
+    Attributes:
+        order: int64 ``(batch,)``, the rows in packed order.
+        place: int64 ``(batch,)``, where each row stands in that order.
+        longest: Length of the longest row.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        lengths = mask.sum(dim=1)
+        self.order = lengths.argsort(stable=True)
+        self.place = self.order.argsort()
+        row, pos = mask[self.order].nonzero().unbind(1)
+        self._real = self.order[row] * mask.shape[1] + pos
+        length, rows = torch.unique_consecutive(lengths[self.order], return_counts=True)
+        self._shapes = list(zip(rows.tolist(), length.tolist(), strict=True))
+        self.longest = self._shapes[-1][1]
+
+    def pack(self, x: Tensor) -> Tensor:
+        """Real positions of ``(batch, pos)``; ``(real,)``."""
+        return x.flatten().index_select(0, self._real)
+
+    def blocks(self, x: Tensor) -> list[Tensor]:
+        """From ``(real, dim)`` to a block ``(row, pos, dim)`` for each length."""
+        ends = list(accumulate(rows * length for rows, length in self._shapes))
+        parts = zip(x.tensor_split(ends[:-1]), self._shapes, strict=True)
+        return [part.view(*shape, x.shape[-1]) for part, shape in parts]
+
+    def rows(self, x: Tensor) -> Sequence[Tensor]:
+        """From ``(batch, ...)`` in packed order to the rows of each block."""
+        ends = list(accumulate(rows for rows, _ in self._shapes))
+        return x.tensor_split(ends[:-1])
+
+
+def encode(stack: Any, tokens: Tensor, packing: Packing, weights_dropout: Dropout) -> Tensor:
+    """States of the encoder; float ``(real, dim)``.
+
+    Args:
+        stack: ``T5Stack``, an encoder.
+        tokens: int64 ``(batch, pos)``.
+        packing: Of the real positions.
+        weights_dropout: Dropout of the attention weights.
+    """
+    longest = packing.longest
+    bias = stack.block[0].layer[0].SelfAttention.compute_bias(longest, longest)
+    x = stack.dropout(stack.embed_tokens(packing.pack(tokens)))
+    for block in stack.block:
+        attention, feed_forward = block.layer
+        layer = attention.SelfAttention
+        normed = attention.layer_norm(x)
+        parts = [packing.blocks(f(normed)) for f in (layer.q, layer.k, layer.v)]
+        mixed = []
+        for query, key, value in zip(*parts, strict=True):
+            near = bias[..., : query.shape[1], : query.shape[1]]
+            mixed.append(_attend(layer, query, key, value, near, weights_dropout).flatten(0, 1))
+        x = x + attention.dropout(layer.o(torch.cat(mixed)))
+        x = _feed_forward(feed_forward, x)
+    states: Tensor = stack.dropout(stack.final_layer_norm(x))
+    return states
+
+
+class Source:
+    """What the decoder reads of the histories: by layer, keys and values, without padding.
+
+    Args:
+        stack: ``T5Stack``, a decoder.
+        encoded: float ``(real, dim)``, from ``encode``.
+        packing: Of the real positions.
+        weights_dropout: Dropout of the attention weights.
+    """
+
+    def __init__(
+        self, stack: Any, encoded: Tensor, packing: Packing, weights_dropout: Dropout
+    ) -> None:
+        self.packing = packing
+        self._dropout = weights_dropout
+        layers = [block.layer[1].EncDecAttention for block in stack.block]
+        self._blocks = [
+            (packing.blocks(layer.k(encoded)), packing.blocks(layer.v(encoded))) for layer in layers
+        ]
+
+    def attend(self, number: int, cross: Any, x: Tensor) -> Tensor:
+        """Cross-attention of layer ``number``; float ``(batch, pos, dim)`` in packed order."""
+        layer = cross.EncDecAttention
+        queries = self.packing.rows(layer.q(cross.layer_norm(x)))
+        mixed = [
+            _attend(layer, query, key, value, None, self._dropout)
+            for query, key, value in zip(queries, *self._blocks[number], strict=True)
+        ]
+        out: Tensor = x + cross.dropout(layer.o(torch.cat(mixed)))
+        return out
+
+
+def decode(stack: Any, tokens: Tensor, source: Source, weights_dropout: Dropout) -> Tensor:
+    """States of the decoder, teacher-forced; float ``(batch, pos, dim)``.
+
+    Args:
+        stack: ``T5Stack``, a decoder.
+        tokens: int64 ``(batch, pos)``, rows in packed order, no padding.
+        source: The histories.
+        weights_dropout: Dropout of the attention weights.
+    """
+    pos = tokens.shape[1]
+    bias = stack.block[0].layer[0].SelfAttention.compute_bias(pos, pos)
+    later = torch.ones(pos, pos, dtype=torch.bool, device=tokens.device).triu(1)
+    bias = bias.masked_fill(later, torch.finfo(bias.dtype).min)
+    x = stack.dropout(stack.embed_tokens(tokens))
+    for number, block in enumerate(stack.block):
+        attention, cross, feed_forward = block.layer
+        layer = attention.SelfAttention
+        normed = attention.layer_norm(x)
+        query, key, value = (f(normed) for f in (layer.q, layer.k, layer.v))
+        mixed = _attend(layer, query, key, value, bias, weights_dropout)
+        x = x + attention.dropout(layer.o(mixed))
+        x = source.attend(number, cross, x)
+        x = _feed_forward(feed_forward, x)
+    states: Tensor = stack.dropout(stack.final_layer_norm(x))
+    return states
+
+
+def extend(
+    stack: Any, tokens: Tensor, source: Source, past: Continuations
+) -> tuple[Tensor, Continuations]:
+    """States of the decoder after one token more, of many continuations of each history.
+
+    Args:
+        stack: ``T5Stack``, a decoder in eval mode.
+        tokens: int64 ``(batch, beam)``, rows in packed order.
+        source: The histories.
+        past: What the continuations have read.
+
+    Returns:
+        float ``(batch, beam, dim)``, and what the continuations have read now.
+    """
+    x = stack.embed_tokens(tokens)
+    pos = past.depth + 1
+    bias = stack.block[0].layer[0].SelfAttention.compute_bias(pos, pos)[0, :, -1]
+    token: list[KeysAndValues] = []
+    for number, block in enumerate(stack.block):
+        attention, cross, feed_forward = block.layer
+        layer = attention.SelfAttention
+        normed = attention.layer_norm(x)
+        query, key, value = (
+            rearrange(f(normed), "batch beam (head dim) -> batch beam head dim", head=layer.n_heads)
+            for f in (layer.q, layer.k, layer.v)
+        )
+        own = [*past.back(number), (key, value)]
+        weights = (scores_of_own(query, own) + bias).softmax(dim=-1)  # T5 does not scale
+        x = x + layer.o(mix_own(weights.to(value.dtype), own).flatten(2))
+        token.append((key, value))
+        x = source.attend(number, cross, x)
+        x = _feed_forward(feed_forward, x)
+    return stack.final_layer_norm(x), past.and_token(token)
+
+
+def _attend(
+    layer: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: Dropout
+) -> Tensor:
+    """Attention between ``(row, pos, head dim)``; T5 does not scale."""
+    query, key, value = (
+        rearrange(x, "row pos (head dim) -> row head pos dim", head=layer.n_heads)
+        for x in (query, key, value)
+    )
+    if dropout.training:  # on CPU the fused kernel's backward in bfloat16 is many times slower
+        scores = query @ key.transpose(-1, -2)
+        weights = dropout((scores if bias is None else scores + bias).softmax(dim=-1))
+        mixed = weights.to(value.dtype) @ value
+    else:
+        bias = None if bias is None else bias.to(query.dtype)
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, scale=1.0)
+    out: Tensor = rearrange(mixed, "row head pos dim -> row pos (head dim)")
+    return out
+
+
+def _feed_forward(layer: Any, x: Tensor) -> Tensor:
+    inner = layer.DenseReluDense
+    hidden = inner.dropout(inner.wi(layer.layer_norm(x)).relu_())
+    out: Tensor = x + layer.dropout(inner.wo(hidden))
+    return out

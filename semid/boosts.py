@@ -1,0 +1,70 @@
+"""What a request adds to the scores of items: a promotion, a price, a margin."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semid.trie import CodeTrie
+
+
+class ItemBoosts:
+    """A number to add to each item's log-probability before items are ranked.
+
+    Inside ``beam_search`` a prefix counts with the highest boost of an item below it, which no item
+    there exceeds; so a beam over all leaves gives exactly the boosted order, and a narrow one does
+    not lose a strongly boosted item behind an unlikely prefix.
+
+    Args:
+        trie: The paths of the catalogue.
+        boosts: Float ``(item,)`` for all requests, or ``(batch, item)``; 0 changes nothing.
+
+    Raises:
+        ValueError: If the shape does not fit the catalogue, or a boost is not finite.
+    """
+
+    def __init__(self, trie: CodeTrie, boosts: Tensor) -> None:
+        if boosts.dim() not in (1, 2) or boosts.shape[-1] != trie.num_items:
+            raise ValueError(
+                f"boosts must be (item,) or (batch, item) over the {trie.num_items} items of the "
+                f"trie, got {tuple(boosts.shape)}"
+            )
+        if not boosts.isfinite().all():
+            raise ValueError("boosts must be finite. To leave an item out, deny it in a filter.")
+        self._boosts = boosts.float().reshape(-1, trie.num_items)
+        node = trie.node_of_item.long()
+        best = self._boosts.new_full((len(self._boosts), trie.num_nodes), -torch.inf)
+        for _ in range(trie.depth + 1):
+            best.scatter_reduce_(1, node.expand_as(self._boosts), self._boosts, "amax")
+            node = trie.parent_of_node[node].clamp_min(0).long()
+        self._best_below = best
+
+    def below(self, nodes: Tensor) -> Tensor:
+        """Highest boost below each node.
+
+        Args:
+            nodes: int64 ``(batch, n)``.
+
+        Returns:
+            float32 ``(batch, n)``.
+
+        Raises:
+            ValueError: If the boosts are of another batch.
+        """
+        if len(self._best_below) not in (1, len(nodes)):
+            raise ValueError(
+                f"the boosts are those of {len(self._best_below)} requests, got {len(nodes)} rows"
+            )
+        return self._best_below.expand(len(nodes), -1).gather(1, nodes)
+
+    def of_items(self, items: Tensor) -> Tensor:
+        """Boost of each item; 0 for -1.
+
+        Args:
+            items: int64 ``(batch, n)``, catalogue rows or -1.
+
+        Returns:
+            float32 ``(batch, n)``.
+        """
+        boosts = self._boosts.expand(len(items), -1).gather(1, items.clamp_min(0))
+        return boosts.masked_fill(items < 0, 0.0)

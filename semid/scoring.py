@@ -1,0 +1,73 @@
+"""Exact scores of the whole catalogue: the oracle of every search."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semid.prefixes import Prefixes
+from semid.successors import (
+    Renormalize,
+    check_renormalize,
+    is_decided,
+    refuse_broken,
+    successors,
+)
+from semid.trie import CodeTrie
+
+
+@torch.no_grad()
+def score_all(
+    start: Prefixes,
+    trie: CodeTrie,
+    *,
+    renormalize: Renormalize = "children",
+    chunk: int = 512,
+) -> Tensor:
+    """Log-probability of every catalogue row, by one walk of the trie.
+
+    Every prefix is read once for each row, as one token more than its parent, which all its
+    children share; with ``renormalize="children"`` only prefixes that can still branch are read.
+
+    Args:
+        start: The empty prefix after each history, on the device of the trie.
+        trie: Paths of the catalogue.
+        renormalize: See ``Renormalize``.
+        chunk: Most prefixes read at a time. Memory is what the model keeps of ``chunk`` prefixes
+            for each row at each depth, whatever the size of the catalogue, and the result.
+
+    Returns:
+        float32 ``(batch, item)``; twins share the score of their path.
+
+    Raises:
+        ValueError: If ``chunk`` is not positive, or the logits have another shape or hold NaN or
+            +inf.
+    """
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    check_renormalize(renormalize)
+    result = torch.empty(start.batch_size, trie.num_items, device=trie.device)
+    broken = torch.zeros((), dtype=torch.bool, device=trie.device)
+
+    def walk(prefixes: Prefixes, nodes: Tensor, scores: Tensor, depth: int) -> None:
+        """Go on from ``nodes`` ``(n,)``, read as ``prefixes`` and scored ``(batch, n)``."""
+        nonlocal broken
+        found = successors(prefixes, trie, nodes.expand(start.batch_size, -1), depth, renormalize)
+        broken |= found.broken
+        parent, slot = found.valid[0].nonzero().unbind(1)
+        child = found.nodes[0, parent, slot]
+        reached = scores[:, parent] + found.log_probs[:, parent, slot]
+        ends = is_decided(trie, child, renormalize)
+        path, items = trie.items_below_each(child[ends])
+        result[:, items] = reached[:, ends][:, path]
+        branching = (~ends).nonzero().squeeze(1)
+        for begin in range(0, len(branching), chunk):
+            part = branching[begin : begin + chunk]
+            parents = parent[part].expand(start.batch_size, -1)
+            tokens = trie.token_of_node[child[part]].long().expand(start.batch_size, -1)
+            walk(prefixes.extend(parents, tokens), child[part], reached[:, part], depth + 1)
+
+    root = torch.zeros(1, dtype=torch.int64, device=trie.device)
+    walk(start, root, torch.zeros(start.batch_size, 1, device=trie.device), 0)
+    refuse_broken(broken)
+    return result
