@@ -189,8 +189,9 @@ class CodeTrie:
             nodes: int64, any shape.
             tokens: int64, the same shape.
         """
-        child = self.seek(nodes, tokens)
-        within = (nodes >= 0) & (child < self.first_child[nodes + 1])
+        parent = nodes.clamp_min(0)
+        child = self.seek(parent, tokens)
+        within = (nodes >= 0) & (child < self.first_child[parent + 1])
         known = within & (self.token_of_node[child.clamp_max(self.num_nodes - 1)] == tokens)
         return torch.where(known, child, -1)
 
@@ -198,20 +199,22 @@ class CodeTrie:
         """The first child whose token is not below ``tokens``, or else the end of the children.
 
         Args:
-            nodes: int64, any shape; what is below 0 gives no meaningful result.
+            nodes: int64, any shape.
             tokens: int64, the same shape; any integers.
 
         Returns:
             int64, the same shape.
         """
-        low, high = self.first_child[nodes].long(), self.first_child[nodes + 1].long()
+        parent, wanted = nodes.flatten(), tokens.flatten()
+        low = self.first_child.index_select(0, parent).long()
+        high = self.first_child.index_select(0, parent + 1).long()
         for _ in range(self.max_children.bit_length()):
             middle = (low + high) >> 1
-            token = self.token_of_node[middle.clamp_max(self.num_nodes - 1)]
-            beyond = (token < tokens) & (middle < high)
+            token = self.token_of_node.index_select(0, middle.clamp_max(self.num_nodes - 1))
+            beyond = (token < wanted) & (middle < high)
             low = torch.where(beyond, middle + 1, low)
             high = torch.where(beyond, high, middle)
-        return low
+        return low.view(nodes.shape)
 
     def walk(self, tokens: Tensor) -> Tensor:
         """The node that each prefix leads to.

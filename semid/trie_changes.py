@@ -93,6 +93,7 @@ def remove_items(trie: CodeTrie, items: Tensor) -> CodeTrie:
     if not stays.any():
         raise ValueError("removing these items leaves an empty catalogue; keep at least one.")
     in_order = stays.index_select(0, trie.item_order)
+    item_order = trie.item_order.index_select(0, _positions(in_order))
     place = _before(in_order)
     first_item = place.index_select(0, trie.first_item)
     last_item = place.index_select(0, trie.last_item)
@@ -100,11 +101,10 @@ def remove_items(trie: CodeTrie, items: Tensor) -> CodeTrie:
     new_id = _before(kept)
     level_start = new_id[trie.level_start].long()
     depth = int((level_start.diff() > 0).sum()) - 1
-    nodes = kept.nonzero().squeeze(1)
-    first_child = new_id.index_select(0, trie.first_child.index_select(0, nodes))
-    item_order = trie.item_order.masked_select(in_order)
+    ends = _positions(torch.nn.functional.pad(kept, (0, 1), value=True))
+    nodes = ends[:-1]
     return CodeTrie(
-        first_child=torch.cat([first_child, new_id[-1:]]),
+        first_child=new_id.index_select(0, trie.first_child.index_select(0, ends)),
         token_of_node=trie.token_of_node.index_select(0, nodes),
         item_order=_before(stays).index_select(0, item_order),
         first_item=first_item.index_select(0, nodes),
@@ -171,6 +171,16 @@ def _before(flags: Tensor) -> Tensor:
     count = torch.zeros(len(flags) + 1, dtype=torch.int32, device=flags.device)
     torch.cumsum(flags, 0, dtype=torch.int32, out=count[1:])
     return count
+
+
+def _positions(flags: Tensor) -> Tensor:
+    """Where flags are set, int32; in less memory than ``nonzero``, as most of them are."""
+    gaps = (~flags).nonzero().squeeze(1)
+    steps = torch.ones(len(flags) - len(gaps) + 1, dtype=torch.int32, device=flags.device)
+    steps[0] = 0
+    after = gaps - torch.arange(len(gaps), device=flags.device)  # the set flag after each gap
+    steps.index_add_(0, after, torch.ones_like(after, dtype=torch.int32))
+    return steps.cumsum_(0)[:-1]
 
 
 def _all_but(positions: Tensor, length: int) -> Tensor:
