@@ -19,6 +19,7 @@ from baselines.data.dataset import Split, load_catalog, load_dataset
 from baselines.evaluation import POLICIES, rank_by_scores
 from baselines.experiment import CompareConfig, run_comparison
 from baselines.machine import keep_freed_memory
+from baselines.parallel import processes
 from baselines.progress import track_epochs
 from baselines.teachers.fit import fit_sasrec, teacher_training
 from baselines.teachers.sasrec import SASRecConfig
@@ -92,7 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = _COMMANDS[settings.subcommand]
         values = vars(settings[settings.subcommand])
         values.pop("config", None)
-        command.run(command.config(**values), Console())
+        here = processes()
+        if command.trains or here.is_main_process:
+            command.run(command.config(**values), Console(quiet=not here.is_main_process))
+        here.wait_for_everyone()
+        here.destroy_process_group()
     except (ArgumentError, ValueError, OSError, SafetensorError) as error:
         print(f"semid: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -159,13 +164,14 @@ def compare(config: CompareConfig, console: Console) -> None:
 class _Command:
     config: type[Any]
     run: Callable[[Any, Console], None]
+    trains: bool  # together with other processes; the main one does the rest alone
 
 
 _COMMANDS = {
-    "build": _Command(BuildConfig, build),
-    "inspect": _Command(InspectConfig, inspect),
-    "teacher": _Command(TeacherConfig, teacher),
-    "compare": _Command(CompareConfig, compare),
+    "build": _Command(BuildConfig, build, trains=False),
+    "inspect": _Command(InspectConfig, inspect, trains=False),
+    "teacher": _Command(TeacherConfig, teacher, trains=True),
+    "compare": _Command(CompareConfig, compare, trains=True),
 }
 
 
@@ -204,3 +210,7 @@ def _print_quality(quality: dict[str, Any], console: Console) -> None:
             str(level["max_children"]),
         )
     console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

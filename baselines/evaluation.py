@@ -18,6 +18,7 @@ from baselines.backbones.backbone import Backbone
 from baselines.data.batches import Histories, histories_of_targets
 from baselines.data.sequences import IntArray, SequenceSet
 from baselines.metrics import MISS, TieRule, metric_values, ranks_from_scores
+from baselines.parallel import add_up, is_my_turn
 from baselines.progress import track
 from baselines.teachers.scorer import ItemScorer
 from semid.decoding import beam_search, rank_items
@@ -26,6 +27,7 @@ from semid.successors import Renormalize
 
 SeenPolicy = Literal["removed", "kept"]
 POLICIES: tuple[SeenPolicy, ...] = ("removed", "kept")
+_COLUMNS = ("top", *(f"{kind}/{policy}" for kind in ("better", "tied") for policy in POLICIES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,15 +202,17 @@ def _rank_all(
     started = time.perf_counter()
     target_items = data.items[data.targets()[1]]
     wanted = np.arange(len(target_items)) if subset is None else subset
-    results: dict[str, IntArray] = {}
+    longest = int(data.lengths.max())
+    batches = histories_of_targets(data, longest, batch_size, subset=wanted)
+    found = torch.zeros(len(_COLUMNS), len(wanted), dtype=torch.int64)
     with track(title, len(wanted)) as progress:
-        longest = int(data.lengths.max())
-        for position, histories in histories_of_targets(data, longest, batch_size, subset=wanted):
-            targets = torch.from_numpy(target_items[wanted[position]])
-            for name, values in rank(histories, targets).items():
-                column = results.setdefault(name, np.zeros(len(wanted), dtype=np.int64))
-                column[position] = values.cpu().numpy()
+        for turn, (position, histories) in enumerate(batches):
+            if is_my_turn(turn):
+                values = rank(histories, torch.from_numpy(target_items[wanted[position]]))
+                rows = [values[name] for name in _COLUMNS]
+                found[:, torch.from_numpy(position)] = torch.stack(rows).cpu()
             progress.advance(len(position))
+    results = dict(zip(_COLUMNS, add_up(found).numpy(), strict=True))
     return Ranks(
         better={policy: results[f"better/{policy}"] for policy in POLICIES},
         tied={policy: results[f"tied/{policy}"] for policy in POLICIES},

@@ -20,6 +20,7 @@ from baselines.comparison import Comparison, Role, RunRecord, compare, write_per
 from baselines.data.dataset import Dataset, Split, load_dataset
 from baselines.data.interactions import Ties
 from baselines.evaluation import POLICIES, EvaluationConfig, Ranks, rank_by_beam, rank_by_scores
+from baselines.parallel import processes
 from baselines.progress import track_epochs
 from baselines.teachers.fit import fit_sasrec, teacher_training
 from baselines.teachers.mass import teacher_mass
@@ -96,7 +97,8 @@ def run_comparison(config: CompareConfig) -> Comparison:
     """Run every stage that is not done yet, and write the comparison.
 
     Below ``config.out``: ``config.json``, ``data.json``, ``ids/``, one folder a trained model,
-    ``comparison.json``, ``comparison.md`` and ``per_user.parquet``.
+    ``comparison.json``, ``comparison.md`` and ``per_user.parquet``. Several processes
+    (``baselines.parallel``) share training and ranking; the main one does the rest and writes.
 
     Raises:
         ValueError: If a setting does not fit the data, or ``out`` holds another comparison or one
@@ -106,8 +108,12 @@ def run_comparison(config: CompareConfig) -> Comparison:
     out = Path(config.out)
     _require_free(out, config)
     dataset = load_dataset(config.data, split=config.split, ties=config.ties)
-    ids = _ids(config, dataset, out)
-    _begin(out, config, dataset, ids)
+    here = processes()
+    here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
+    with here.main_process_first():  # the others find its ids
+        ids = _ids(config, dataset, out)
+        if here.is_main_process:
+            _begin(out, config, dataset, ids)
     records = [_popularity(config, dataset)]
     for seed in config.seeds:
         records += _records_of_seed(config, arms, dataset, ids, seed, out)
@@ -117,9 +123,10 @@ def run_comparison(config: CompareConfig) -> Comparison:
         settings=_settings(config, dataset, ids),
         resamples=config.resamples,
     )
-    write_per_user(records, out / "per_user.parquet", users=_user_ids(dataset))
-    comparison.to_json(out / "comparison.json")
-    atomic_write(out / "comparison.md", comparison.to_markdown())
+    if here.is_main_process:
+        write_per_user(records, out / "per_user.parquet", users=_user_ids(dataset))
+        comparison.to_json(out / "comparison.json")
+        atomic_write(out / "comparison.md", comparison.to_markdown())
     return comparison
 
 
@@ -288,7 +295,9 @@ def _test_ranks(
             batch_size=evaluation.batch_size,
             title=f"{title}, test",
         )
-        ranks.save(path)
+        if processes().is_main_process:
+            ranks.save(path)
+        processes().wait_for_everyone()
     return Ranks.load(path)
 
 
@@ -296,8 +305,9 @@ def _certificate(
     config: CompareConfig, backbone: Backbone, dataset: Dataset, folder: Path
 ) -> Certificate:
     path = folder / "certificate.json"
-    if not path.exists():
-        certify(backbone, dataset.splits.test, config.evaluation).save(path)
+    with processes().main_process_first():
+        if not path.exists():
+            certify(backbone, dataset.splits.test, config.evaluation).save(path)
     return Certificate.load(path)
 
 
@@ -350,6 +360,7 @@ def _settings(config: CompareConfig, dataset: Dataset, ids: SemanticIds) -> dict
         "ties": evaluation.ties,
         "checkpoint chosen by": f"validation N@10, beam {evaluation.validation_beam}, "
         f"{min(evaluation.validation_targets, dataset.splits.valid.num_targets)} targets",
+        "processes": processes().num_processes,
         "threads": torch.get_num_threads(),
     }
 

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from baselines.parallel import processes
+
 _running: list[Progress] = []  # one display for all bars: work inside work adds a line to it
 
 
@@ -55,7 +57,7 @@ def track(title: str, total: int) -> Iterator[Tracker]:
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=not (sys.stderr.isatty() and processes().is_main_process),
     ) as progress:
         _running.append(progress)
         try:

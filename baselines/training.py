@@ -19,8 +19,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from baselines.data.batches import TrainBatch, Windows
+from baselines.parallel import average, processes
 from baselines.progress import track
 from semid.provenance import Provenance, atomic_write, hash_arrays, hash_json, require_same
+from tca.objective import ObjectiveOutput
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ def train(
     config: TrainingConfig,
     seed: int,
     windows: Windows,
-    loss: Callable[[TrainBatch], tuple[Tensor, dict[str, Tensor]]],
+    loss: Callable[[TrainBatch], ObjectiveOutput],
     validate: Callable[[], float],
     folder: Path,
     lineage: Provenance,
@@ -111,13 +113,18 @@ def train(
     weights are read. The folder is then an artefact whose provenance is ``lineage`` with the hash
     of the weights for content.
 
+    Several processes (``baselines.parallel``) share the windows of every batch, and make the steps
+    that one process would make. Each draws dropout masks of its own.
+
     Args:
         model: Trained in place.
         config: Settings.
         seed: Of data order and dropout.
         windows: What to learn from; every epoch takes each window once.
-        loss: Scalar float32 loss of a batch, and parts of it for the log.
-        validate: Validation value, larger is better; called with the model in eval mode.
+        loss: Loss of a batch. Of several processes, all leave the same parameters without a
+            gradient.
+        validate: Validation value, larger is better; called with the model in eval mode. The same
+            on all processes.
         folder: Where checkpoints live and the trained model ends up.
         lineage: What the model is made from; its content is filled in at the end.
         title: Name shown beside the progress bar.
@@ -128,15 +135,13 @@ def train(
     """
     if is_trained(folder):
         _require_lineage(folder, Provenance.read(folder), lineage)
-        _put_weights(model, load_file(folder / _BEST))
-        return TrainingState(**json.loads((folder / _STATE).read_text()))
-    from accelerate import Accelerator
-
-    accelerator = Accelerator()
+        return _read(folder, model)
+    here = processes()
     bf16 = config.precision == "bf16"
-    model.to(accelerator.device)
+    model.to(here.device)
     optimizer = _optimizer(model, config)
     state = _load_checkpoint(folder, model, optimizer, lineage)
+    here.wait_for_everyone()  # before the main process changes what the others have to read
     batches_per_epoch = windows.num_batches(config.batch_events)
     with track(title, config.epochs * batches_per_epoch) as progress:
         progress.advance(state.epoch * batches_per_epoch)
@@ -146,17 +151,25 @@ def train(
             sums: dict[str, Tensor] = {}
             model.train()
             with torch.random.fork_rng():
-                torch.manual_seed(_epoch_seed(seed, epoch))
-                rng = np.random.default_rng([seed, epoch])
-                for step, batch in enumerate(windows.epoch(config.batch_events, rng)):
+                torch.manual_seed(_epoch_seed(seed, epoch, here.process_index))
+                batches = windows.epoch(
+                    config.batch_events,
+                    np.random.default_rng([seed, epoch]),
+                    process=here.process_index,
+                    num_processes=here.num_processes,
+                )
+                for step, batch in enumerate(batches):
                     _set_lr(optimizer, config, epoch * batches_per_epoch + step, batches_per_epoch)
-                    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-                        value, parts = loss(batch.to(accelerator.device))
-                    accelerator.backward(value)
-                    accelerator.clip_grad_norm_(model.parameters(), config.clip)
+                    with torch.autocast(here.device.type, torch.bfloat16, enabled=bf16):
+                        output = loss(batch.to(here.device))
+                    output.loss.backward()  # type: ignore[no-untyped-call]
+                    parts = {"loss": output.loss.detach(), **output.parts}
+                    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+                    average([*parts.values(), *gradients], output.count)
+                    nn.utils.clip_grad_norm_(model.parameters(), config.clip)
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
-                    for name, part in {"loss": value.detach(), **parts}.items():
+                    for name, part in parts.items():
                         sums[name] = sums.get(name, torch.zeros(())) + part.cpu()
                     progress.advance(1)
             state.epoch += 1
@@ -183,19 +196,30 @@ def train(
             better = entry.get("validation", -math.inf) > state.best
             if better:
                 state.best, state.best_epoch = entry["validation"], state.epoch
-            _save_checkpoint(folder, model, optimizer, state, lineage, better=better)
-    weights = load_file(folder / _BEST)
-    _put_weights(model, weights)
-    content = hash_arrays(*(weights[name].numpy() for name in sorted(weights)))
-    dataclasses.replace(lineage, content=content).write(folder)
-    atomic_write(folder / _STATE, json.dumps(dataclasses.asdict(state), indent=2))
-    (folder / _CHECKPOINT).unlink(missing_ok=True)
-    return state
+            if here.is_main_process:
+                _save_checkpoint(folder, model, optimizer, state, lineage, better=better)
+    if here.is_main_process:
+        _finish(folder, state, lineage)
+    here.wait_for_everyone()
+    return _read(folder, model)
 
 
 def is_trained(folder: Path) -> bool:
     """Whether ``train`` has finished in this folder."""
     return (folder / _STATE).exists()
+
+
+def _finish(folder: Path, state: TrainingState, lineage: Provenance) -> None:
+    weights = load_file(folder / _BEST)
+    content = hash_arrays(*(weights[name].numpy() for name in sorted(weights)))
+    dataclasses.replace(lineage, content=content).write(folder)
+    atomic_write(folder / _STATE, json.dumps(dataclasses.asdict(state), indent=2))
+    (folder / _CHECKPOINT).unlink(missing_ok=True)
+
+
+def _read(folder: Path, model: nn.Module) -> TrainingState:
+    _put_weights(model, load_file(folder / _BEST))
+    return TrainingState(**json.loads((folder / _STATE).read_text()))
 
 
 def _require_lineage(folder: Path, found: Provenance, expected: Provenance) -> None:
@@ -225,8 +249,8 @@ def _finished(state: TrainingState, config: TrainingConfig) -> bool:
     return state.epoch >= config.epochs or (state.best_epoch > 0 and waited >= config.patience)
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return (seed * 1_000_003 + epoch) % 2**31
+def _epoch_seed(seed: int, epoch: int, process: int) -> int:
+    return (seed * 1_000_003 + epoch + process * 982_451_653) % 2**31
 
 
 def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:

@@ -112,10 +112,12 @@ class ObjectiveOutput:
         loss: Scalar float32, to be differentiated.
         parts: Detached scalars: ``ntp``, the loss of the target tokens alone under the same
             softmax, comparable between objectives.
+        count: Scalar int64, the counted positions that ``loss`` and ``parts`` are means of.
     """
 
     loss: Tensor
     parts: dict[str, Tensor]
+    count: Tensor
 
 
 class Objective(nn.Module):
@@ -152,11 +154,12 @@ class Objective(nn.Module):
         slot, counted = candidates.target_slot, candidates.counted
         if not self.needs_teacher:
             loss = ntp_loss(log_p, slot, counted)
-            return ObjectiveOutput(loss=loss, parts={"ntp": loss.detach()})
+            return ObjectiveOutput(loss=loss, parts={"ntp": loss.detach()}, count=counted.sum())
         labels = soft_labels(slot, _checked_teacher(teacher, candidates), config.alpha)
         soft_loss = soft_ntp_loss if config.name == "soft_ntp" else soft_ce_loss
         loss = soft_loss(log_p, labels, counted)
-        return ObjectiveOutput(loss=loss, parts={"ntp": ntp_loss(log_p.detach(), slot, counted)})
+        parts = {"ntp": ntp_loss(log_p.detach(), slot, counted)}
+        return ObjectiveOutput(loss=loss, parts=parts, count=counted.sum())
 
 
 def _check_shapes(logits: Tensor, candidates: Candidates) -> None:

@@ -13,7 +13,7 @@ from baselines.data.splits import Splits
 from baselines.evaluation import EvaluationConfig, rank_by_beam
 from baselines.training import TrainingConfig, TrainingState, train
 from semid.provenance import Provenance
-from tca.objective import Objective, ObjectiveConfig, candidates
+from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput, candidates
 
 
 def fit_backbone(
@@ -48,13 +48,13 @@ def fit_backbone(
     loss_of = Objective(objective)
     windows = backbone.windows(splits.train)
 
-    def loss(batch: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(batch: TrainBatch) -> ObjectiveOutput:
         choices = candidates(backbone.trie, batch.target_items)
         teacher = None
         if mass is not None and loss_of.needs_teacher:
             teacher = mass[batch.target_id.cpu()].to(batch.target_id.device)
-        output = loss_of(backbone(batch), choices, teacher)
-        return output.loss, output.parts
+        output: ObjectiveOutput = loss_of(backbone(batch), choices, teacher)
+        return output
 
     num_valid = splits.valid.num_targets
     chosen = np.random.default_rng(0).permutation(num_valid)[: evaluation.validation_targets]

@@ -153,17 +153,29 @@ class Windows:
             target_id=torch.from_numpy(target_id),
         )
 
-    def epoch(self, batch_events: int, rng: np.random.Generator) -> Iterator[TrainBatch]:
+    def epoch(
+        self,
+        batch_events: int,
+        rng: np.random.Generator,
+        *,
+        process: int = 0,
+        num_processes: int = 1,
+    ) -> Iterator[TrainBatch]:
         """All windows once, in shuffled batches of like length.
 
         Windows are shuffled, then sorted by length (stable), cut into batches of about
         ``batch_events`` events, and the batches shuffled: next to nothing is computed on padding.
+
+        Of several processes, each gets its windows of every batch. A batch with fewer windows than
+        processes goes whole to each of them, by which its mean stays what it is.
         """
         order = rng.permutation(len(self))
         order = order[np.argsort(self.lengths[order], kind="stable")]
         cuts = _cuts(self.lengths[order], batch_events)
         for index in rng.permutation(len(cuts) - 1):
-            yield self.batch(order[cuts[index] : cuts[index + 1]])
+            chosen = order[cuts[index] : cuts[index + 1]]
+            shared = len(chosen) >= num_processes
+            yield self.batch(chosen[process::num_processes] if shared else chosen)
 
     def num_batches(self, batch_events: int) -> int:
         """Number of batches of every ``epoch``."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from baselines.data.batches import Windows
+import torch
+
+from baselines.data.batches import TrainBatch, Windows
 from baselines.data.dataset import Dataset
 from baselines.evaluation import rank_by_scores
 from baselines.teachers.sasrec import SASRec, SASRecConfig
 from baselines.training import TrainingConfig, TrainingState, train
 from semid.provenance import Provenance, hash_json
+from tca.objective import ObjectiveOutput
 
 
 def teacher_training() -> TrainingConfig:
@@ -58,6 +61,10 @@ def fit_sasrec(
     model = SASRec(config, len(dataset.catalog), seed)
     windows = Windows.per_sequence(splits.train, config.max_history)
 
+    def loss(batch: TrainBatch) -> ObjectiveOutput:
+        count = torch.tensor(len(batch.target_id))
+        return ObjectiveOutput(loss=model.loss(batch), parts={}, count=count)
+
     def validate() -> float:
         ranks = rank_by_scores(model, splits.valid, title="validation")
         return float(ranks.metrics("removed", "expected")["N@10"].mean())
@@ -67,7 +74,7 @@ def fit_sasrec(
         config=training,
         seed=seed,
         windows=windows,
-        loss=lambda batch: (model.loss(batch), {}),
+        loss=loss,
         validate=validate,
         folder=folder,
         lineage=lineage,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from baselines.data.batches import histories_of_targets
 from baselines.data.sequences import SequenceSet
+from baselines.parallel import add_up, is_my_turn
 from baselines.progress import track
 from baselines.teachers.scorer import ItemScorer
 from tca.collaborative import CollaborativeTokenizer
@@ -33,11 +34,13 @@ def teacher_mass(
     """
     items = torch.from_numpy(data.items[data.targets()[1]])
     trie = tokenizer.trie
-    mass = torch.empty(len(items), trie.depth, tokenizer.num_slots, dtype=torch.float16)
+    mass = torch.zeros(len(items), trie.depth, tokenizer.num_slots, dtype=torch.float16)
+    batches = histories_of_targets(data, scorer.max_history, batch_size)
     with track("teacher mass", len(items)) as progress:
-        for ids, histories in histories_of_targets(data, scorer.max_history, batch_size):
-            rows = torch.from_numpy(ids)
-            scores = scorer.score(histories).to(trie.device)
-            mass[rows] = tokenizer(scores, items[rows].to(trie.device)).half().cpu()
+        for turn, (ids, histories) in enumerate(batches):
+            if is_my_turn(turn):
+                rows = torch.from_numpy(ids)
+                scores = scorer.score(histories).to(trie.device)
+                mass[rows] = tokenizer(scores, items[rows].to(trie.device)).half().cpu()
             progress.advance(len(ids))
-    return mass
+    return add_up(mass)

@@ -204,6 +204,16 @@ def test_a_script_is_the_command_of_its_name(
     assert says in capsys.readouterr().out
 
 
+def test_the_module_is_the_command_for_launchers_that_take_a_module(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cli.py", "compare", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS.parent / "baselines" / "cli.py"), run_name="__main__")
+    assert ended.value.code == 0
+    assert "Train and rank every arm" in capsys.readouterr().out
+
+
 def test_a_script_hands_on_its_arguments_and_the_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

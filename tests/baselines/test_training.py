@@ -19,6 +19,7 @@ from baselines.encoder import EncoderConfig
 from baselines.teachers.sasrec import SASRec, SASRecConfig
 from baselines.training import TrainingConfig, TrainingState, is_trained, train
 from semid.provenance import Provenance, ProvenanceError
+from tca.objective import ObjectiveOutput
 
 NUM_ITEMS = 12
 WINDOWS = Windows.per_sequence(random_sequences(NUM_ITEMS, 30), 6)
@@ -41,6 +42,10 @@ def rising() -> Callable[[], float]:
     return lambda: float(next(values))
 
 
+def output(loss: Tensor, **parts: Tensor) -> ObjectiveOutput:
+    return ObjectiveOutput(loss=loss, parts=parts, count=torch.tensor(1))
+
+
 def run(
     made: SASRec,
     folder: Path,
@@ -48,7 +53,7 @@ def run(
     config: TrainingConfig = CONFIG,
     seed: int = 0,
     validate: Callable[[], float] | None = None,
-    loss: Callable[[TrainBatch], tuple[Tensor, dict[str, Tensor]]] | None = None,
+    loss: Callable[[TrainBatch], ObjectiveOutput] | None = None,
     kill_after: int | None = None,
     lineage: Provenance = LINEAGE,
 ) -> TrainingState:
@@ -56,10 +61,10 @@ def run(
     steps = iter(range(config.epochs * NUM_BATCHES))
     fixed_batch = next(WINDOWS.epoch(config.batch_events, np.random.default_rng(0)))
 
-    def loss_or_kill(batch: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_or_kill(batch: TrainBatch) -> ObjectiveOutput:
         if next(steps) == kill_after:
             raise Killed
-        return loss(batch) if loss is not None else (made.loss(batch), {})
+        return loss(batch) if loss is not None else output(made.loss(batch))
 
     return train(
         made,
@@ -230,10 +235,10 @@ def test_the_parts_of_a_loss_are_averaged_over_the_epoch(tmp_path: Path) -> None
     made = model()
     seen: list[float] = []
 
-    def loss(batch: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(batch: TrainBatch) -> ObjectiveOutput:
         value = made.loss(batch)
         seen.append(float(value.detach()))
-        return value, {"twice": 2 * value.detach()}
+        return output(value, twice=2 * value.detach())
 
     state = run(made, tmp_path, config=dataclasses.replace(CONFIG, epochs=1), loss=loss)
     mean = sum(seen) / NUM_BATCHES
@@ -249,9 +254,9 @@ def test_a_loss_that_is_no_number_ends_training_with_a_word_and_is_never_kept(
     made = model()
     calls = iter(range(1000))
 
-    def loss(batch: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(batch: TrainBatch) -> ObjectiveOutput:
         factor = bad if next(calls) == NUM_BATCHES + 2 else 1.0
-        return made.loss(batch) * factor, {}
+        return output(made.loss(batch) * factor)
 
     with pytest.raises(ValueError, match=r"training loss of test became .* in epoch 2"):
         run(made, tmp_path, loss=loss)
@@ -297,8 +302,8 @@ def test_only_matrices_decay(tmp_path: Path) -> None:
     made = model()
     before = weights(made)
 
-    def no_gradient(_: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        return sum((value.sum() * 0 for value in made.parameters()), torch.zeros(())), {}
+    def no_gradient(_: TrainBatch) -> ObjectiveOutput:
+        return output(sum((value.sum() * 0 for value in made.parameters()), torch.zeros(())))
 
     config = dataclasses.replace(CONFIG, epochs=1, weight_decay=0.5)
     run(made, tmp_path, config=config, loss=no_gradient)

@@ -129,7 +129,8 @@ def test_each_target_meets_the_teacher_of_its_own_past(
         items = item_of_target[numbers]
         assert torch.equal(choices.target_slot, candidates(backbone.trie, items).target_slot)
         met.extend(numbers.tolist())
-        return ObjectiveOutput(loss=logits[logits.isfinite()].square().mean(), parts={})
+        loss = logits[logits.isfinite()].square().mean()
+        return ObjectiveOutput(loss=loss, parts={}, count=choices.counted.sum())
 
     monkeypatch.setattr(Objective, "forward", spy)
     fit_backbone(

@@ -96,6 +96,30 @@ def test_an_epoch_is_all_windows_once(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@given(batch_events=st.integers(1, 60), num_processes=st.integers(1, 5))
+def test_processes_share_each_batch_or_learn_it_together(
+    kind: str, batch_events: int, num_processes: int
+) -> None:
+    windows = KINDS[kind](sequence_set(WORLD * 3), 4)
+    whole = windows.epoch(batch_events, np.random.default_rng(0))
+    shares = [
+        windows.epoch(
+            batch_events, np.random.default_rng(0), process=process, num_processes=num_processes
+        )
+        for process in range(num_processes)
+    ]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        expected, found = read(batch), [read(part) for part in parts]
+        if len(batch.windows.items) < num_processes:
+            assert all(part == expected for part in found)
+        else:
+            rows = [len(part.windows.items) for part in parts]
+            assert max(rows) - min(rows) <= 1
+            assert sum(map(len, found)) == len(expected)
+            assert {number: target for part in found for number, target in part.items()} == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_another_seed_is_another_order_of_batches_and_of_windows(kind: str) -> None:
     windows = KINDS[kind](sequence_set(WORLD * 5), 4)
     epochs = [list(windows.epoch(12, np.random.default_rng(seed))) for seed in (0, 1)]
