@@ -17,6 +17,7 @@ from semid.decoding import beam_search, rank_items
 from semid.provenance import atomic_write
 from semid.scoring import score_all
 
+_BEAMS = (10, 20, 50, 100)
 _ROUNDING = 1e-5  # of log-probabilities from batches of other shapes
 
 
@@ -27,14 +28,17 @@ class Certificate:
     Attributes:
         histories: Number of histories.
         k: Length of the lists.
-        recall: Share of the exact ``k`` best items, seen ones included, that are the beam's first
-            ``k``; an item that ties with the last of them counts.
-        illegal: Share of the returned paths that no item has.
+        beam: The beam of the evaluation.
+        recall: For this and other beams, by their size: share of the exact ``k`` best items, seen
+            ones included, that are the beam's first ``k``; an item that ties with the last of them
+            counts.
+        illegal: Share of the returned paths, of all these beams, that no item has.
     """
 
     histories: int
     k: int
-    recall: float
+    beam: int
+    recall: dict[str, float]
     illegal: float
 
     def save(self, path: Path) -> None:
@@ -62,24 +66,27 @@ def certify(
         evaluation: How the targets are ranked.
         k: Length of the lists; a smaller catalogue is listed whole.
     """
-    trie = backbone.trie
+    trie, how = backbone.trie, evaluation.renormalize
     k = min(k, trie.num_items)
     chosen = np.random.default_rng(0).permutation(data.num_targets)[: evaluation.certified]
-    longest, found, illegal, paths = int(data.lengths.max()), 0, 0, 0
+    found = dict.fromkeys(sorted({*_BEAMS, evaluation.beam}), 0)
+    longest, illegal, paths = int(data.lengths.max()), 0, 0
     for _, histories in histories_of_targets(data, longest, 16, subset=np.sort(chosen)):
-        start, how = backbone.start(histories.to(trie.device)), evaluation.renormalize
-        result = beam_search(start, trie, beam=evaluation.beam, renormalize=how)
+        start = backbone.start(histories.to(trie.device))
         exact = score_all(start, trie, renormalize=how)
-        items = rank_items(result, trie, k=k).items
         last = exact.topk(k, dim=1).values[:, -1:]
-        good = exact.gather(1, items.clamp_min(0)) >= last - _ROUNDING
-        found += int((good & (items >= 0)).sum())
-        leaves = result.leaves[result.leaves >= 0]
-        illegal += int((~torch.isin(leaves, trie.node_of_item)).sum())
-        paths += len(leaves)
+        for beam in found:
+            result = beam_search(start, trie, beam=beam, renormalize=how)
+            items = rank_items(result, trie, k=k).items
+            good = exact.gather(1, items.clamp_min(0)) >= last - _ROUNDING
+            found[beam] += int((good & (items >= 0)).sum())
+            leaves = result.leaves[result.leaves >= 0]
+            illegal += int((~torch.isin(leaves, trie.node_of_item)).sum())
+            paths += len(leaves)
     return Certificate(
         histories=len(chosen),
         k=k,
-        recall=found / (k * len(chosen)),
+        beam=evaluation.beam,
+        recall={str(beam): count / (k * len(chosen)) for beam, count in found.items()},
         illegal=illegal / paths,
     )

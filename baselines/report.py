@@ -116,7 +116,8 @@ def _certificate(row: ArmRow) -> str:
     proofs = [found["certificate"] for found in row.evaluations if "certificate" in found]
     if not proofs:
         return NOTHING
-    recall, illegal = (fmean(proof[name] for proof in proofs) for name in ("recall", "illegal"))
+    recall = fmean(proof["recall"][str(proof["beam"])] for proof in proofs)
+    illegal = fmean(proof["illegal"] for proof in proofs)
     return f"{recall:.3f}, {illegal:.3f} illegal"
 
 

@@ -11,33 +11,33 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
-from measuring import add_catalogue, paths_of, prepare, write_figures
+from measuring import (
+    add_catalogue,
+    arithmetic,
+    fastest_rate,
+    interleaved,
+    paths_of,
+    prepare,
+    random_histories,
+    ratios,
+    write_figures,
+)
 from torch import Tensor
 
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.data.batches import Histories
+from semid.boosts import ItemBoosts
 from semid.decoding import beam_search
 from semid.filters import ItemFilter
 from semid.generation import TrieLogitsProcessor
 from semid.prefixes import Prefixes
 
 Found = tuple[Tensor, Tensor]  # items and scores, (batch, beam)
-
-
-def random_histories(batch: int, items: int, longest: int, gen: torch.Generator) -> Histories:
-    """Left-padded histories of 1 to ``longest`` random items."""
-    length = torch.randint(1, longest + 1, (batch, 1), generator=gen)
-    length[0] = longest
-    return Histories(
-        items=torch.randint(items, (batch, longest), generator=gen),
-        mask=torch.arange(longest) >= longest - length,
-        users=torch.arange(batch),
-    )
 
 
 def unconstrained(prefixes: Prefixes, depth: int, beam: int) -> None:
@@ -66,16 +66,15 @@ def allowed_tokens(paths: list[list[int]]) -> Callable[[int, Tensor], list[int]]
 
 
 def ways_to_decode(
-    backbone: TigerBackbone, histories: Histories, denied: Tensor, beam: int
+    backbone: TigerBackbone, histories: Histories, denied: Tensor, boosts: Tensor, beam: int
 ) -> dict[str, Callable[[], Found | None]]:
     """Every way to decode, by name; what it finds, where that is comparable."""
     trie, batch = backbone.trie, len(histories.items)
     processor = TrieLogitsProcessor(trie, start=0, end=0)
 
-    def search(deny: Tensor | None = None) -> Found:
-        within = None if deny is None else ItemFilter(trie, deny=deny)
+    def search(**options: Any) -> Found:
         start = backbone.start(histories)
-        found = beam_search(start, trie, beam=beam, renormalize="none", within=within)
+        found = beam_search(start, trie, beam=beam, **{"renormalize": "none", **options})
         first = trie.item_order[trie.first_item[found.leaves]]  # of twins
         return first.masked_fill(found.leaves < 0, -1), found.scores
 
@@ -102,7 +101,9 @@ def ways_to_decode(
 
     return {
         "beam search": search,
-        "beam search, a list denied": lambda: search(denied),
+        "beam search, a list denied": lambda: search(within=ItemFilter(trie, deny=denied)),
+        "beam search, items boosted": lambda: search(boosts=ItemBoosts(trie, boosts)),
+        "beam search, relative to children": lambda: search(renormalize="children"),
         "beam search without a trie": free,
         "generate, prefix_allowed_tokens_fn": lambda: generate(
             prefix_allowed_tokens_fn=prefix_allowed
@@ -118,21 +119,6 @@ def disagreement(ours: Found, theirs: Found) -> tuple[int, float]:
     near = torch.nn.functional.pad(tied, (1, 0)) | torch.nn.functional.pad(tied, (0, 1))
     moved = (items != theirs[0]) & ~near
     return int(moved.sum()), float((scores - theirs[1]).abs().max())
-
-
-def measure(
-    ways: dict[str, Callable[[], Found | None]], rounds: int
-) -> tuple[dict[str, list[float]], dict[str, Found | None]]:
-    """Milliseconds of every way in every round, after one round to warm up, and what each found."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    found: dict[str, Found | None] = {}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            found[name] = way()
-            if turn:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times, found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -155,20 +141,17 @@ def main(argv: list[str] | None = None) -> int:
     backbone = TigerBackbone(config, codes, sizes, seed=args.seed).eval()
     histories = random_histories(args.batch, len(codes), config.max_history, gen)
     denied = torch.randint(len(codes), (args.batch, args.denied), generator=gen)
+    boosts = torch.randn(len(codes), generator=gen)
 
-    figures = {
-        "items": len(codes),
-        "batch": args.batch,
-        "beams": {},
-    }
+    figures: dict[str, Any] = {"items": len(codes), "batch": args.batch, "beams": {}}
     print(f"TIGER, {len(codes)} items, {args.batch} histories, {args.threads} threads")
     for beam in args.beams:
+        ways = ways_to_decode(backbone, histories, denied, boosts, beam)
         with torch.inference_mode():
-            times, found = measure(ways_to_decode(backbone, histories, denied, beam), args.rounds)
-        ratios = {
-            name: median(a / b for a, b in zip(values, times["beam search"], strict=True))
-            for name, values in times.items()
-        }
+            times, found = interleaved(ways, args.rounds)
+            limit = 1e3 * arithmetic(ways["beam search"]) / fastest_rate()
+        over = ratios(times, "beam search")
+        share = limit / min(times["beam search"])
         checks = {
             name: disagreement(found["beam search"], found[name])
             for name in found
@@ -176,12 +159,13 @@ def main(argv: list[str] | None = None) -> int:
         }
         figures["beams"][beam] = {
             "milliseconds": {name: median(values) for name, values in times.items()},
-            "over_beam_search": ratios,
+            "over_beam_search": over,
+            "share_of_arithmetic_limit": share,
             "moved_items_and_largest_score_difference": checks,
         }
-        print(f"beam {beam}")
+        print(f"beam {beam}: {share:.0%} of the arithmetic limit")
         for name, values in times.items():
-            print(f"  {name:<36}{median(values):>12.1f} ms{ratios[name]:>10.2f} x")
+            print(f"  {name:<36}{median(values):>12.1f} ms{over[name]:>10.2f} x")
         for name, (moved, difference) in checks.items():
             print(f"  {name}: {moved} items moved, scores differ by {difference:.1e} at most")
     write_figures(args, figures)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a catalogue of codes, threads and seed, and the file of figures."""
+"""What the benchmarks share: codes, histories, threads and seed, timing, arithmetic, figures."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import argparse
 import json
 import platform
 import re
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from baselines.data.batches import Histories
+from baselines.data.sequences import SequenceSet
 from baselines.machine import keep_freed_memory
 from semid.provenance import atomic_write
 
@@ -45,6 +52,78 @@ def paths_of(args: argparse.Namespace, gen: torch.Generator) -> Tensor:
     else:
         codes = torch.randint(args.codebook, (args.items, args.levels), generator=gen)
     return codes + args.codebook * torch.arange(codes.shape[1])
+
+
+def random_histories(batch: int, items: int, longest: int, gen: torch.Generator) -> Histories:
+    """Left-padded histories of 1 to ``longest`` random items."""
+    length = torch.randint(1, longest + 1, (batch, 1), generator=gen)
+    length[0] = longest
+    return Histories(
+        items=torch.randint(items, (batch, longest), generator=gen),
+        mask=torch.arange(longest) >= longest - length,
+        users=torch.arange(batch),
+    )
+
+
+def random_sequences(items: int, gen: torch.Generator) -> SequenceSet:
+    """Sequences of random items, about as long as those of Amazon Beauty."""
+    lengths = torch.empty(4_000).exponential_(1 / 5, generator=gen).long() + 3
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    return SequenceSet(
+        items=torch.randint(items, (int(offsets[-1]),), generator=gen).numpy(),
+        offsets=offsets.numpy(),
+        first_target=np.ones(len(lengths), dtype=np.int64),
+        users=np.arange(len(lengths)),
+    )
+
+
+def interleaved(
+    ways: Mapping[str, Callable[[], Any]], rounds: int
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Milliseconds of every way in every round, after one to warm up, and what each returned.
+
+    Ways take turns, so they share what the machine does at that moment.
+    """
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, Any] = {}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            found[name] = way()
+            if turn:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times, found
+
+
+def ratios(times: Mapping[str, list[float]], base: str) -> dict[str, float]:
+    """Median over the rounds of each way's time over that of ``base`` in the same round."""
+    return {
+        name: median(a / b for a, b in zip(values, times[base], strict=True))
+        for name, values in times.items()
+    }
+
+
+def arithmetic(work: Callable[[], object]) -> float:
+    """Floating-point operations of the matrix products and the attention in ``work``."""
+
+    def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    with FlopCounterMode(display=False, custom_mapping={kernel: attention}) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def fastest_rate(rows: int = 4096, inner: int = 128, columns: int = 1024) -> float:
+    """Operations a second of a matrix product of the models' size, the fastest of many calls."""
+    x, weight = torch.randn(rows, inner), torch.randn(columns, inner)
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        torch.nn.functional.linear(x, weight)
+        times.append(time.perf_counter() - start)
+    return 2 * rows * inner * columns / min(times)
 
 
 def write_figures(args: argparse.Namespace, figures: dict[str, Any]) -> None:

@@ -6,7 +6,14 @@ The equations stand in ``tca.functional``, as functions of plain tensors.
 from tca import functional
 from tca.collaborative import CollaborativeTokenizer
 from tca.consistency import collaborative_consistency
-from tca.objective import Candidates, Objective, ObjectiveConfig, ObjectiveOutput, candidates
+from tca.objective import (
+    Candidates,
+    Objective,
+    ObjectiveConfig,
+    ObjectiveOutput,
+    Positions,
+    candidates,
+)
 
 __all__ = [
     "Candidates",
@@ -14,6 +21,7 @@ __all__ = [
     "Objective",
     "ObjectiveConfig",
     "ObjectiveOutput",
+    "Positions",
     "candidates",
     "collaborative_consistency",
     "functional",

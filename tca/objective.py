@@ -19,8 +19,26 @@ from tca.functional import (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Positions:
+    """Some positions of the paths of a batch of targets, those of one depth together.
+
+    Attributes:
+        target: int64 ``(position,)``, index into the batch.
+        pos: int64 ``(position,)``, rising: number of tokens before.
+        count: int64 ``()``, the positions that a loss is the mean of: all of the paths. Those that
+            are left out add nothing to it.
+    """
+
+    target: Tensor
+    pos: Tensor
+    count: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Candidates:
-    """What the trie says about a batch of target items.
+    """What the trie says about a batch of target items, at all positions or at some.
+
+    The first axes are ``(target, pos)``, or ``(position,)`` in the order of ``Positions``.
 
     Attributes:
         tokens: int64 ``(target, pos, child)``, the tokens that may follow each prefix of the
@@ -28,20 +46,23 @@ class Candidates:
         valid: bool ``(target, pos, child)``.
         target_slot: int64 ``(target, pos)``, the slot of the path's own next token.
         counted: bool ``(target, pos)``; false beyond the end of a shorter path.
+        count: int64 ``()``, the positions that a loss is the mean of.
     """
 
     tokens: Tensor
     valid: Tensor
     target_slot: Tensor
     counted: Tensor
+    count: Tensor
 
 
-def candidates(trie: CodeTrie, target_items: Tensor) -> Candidates:
+def candidates(trie: CodeTrie, target_items: Tensor, at: Positions | None = None) -> Candidates:
     """Look up the candidates along the path of each target.
 
     Args:
         trie: The paths of the catalogue.
         target_items: int64 ``(target,)``, catalogue rows, on the trie's device.
+        at: Positions to look at, all by default.
 
     Returns:
         The candidates, ``child`` up to ``trie.max_children``: the slots of
@@ -49,6 +70,9 @@ def candidates(trie: CodeTrie, target_items: Tensor) -> Candidates:
     """
     nodes = trie.path(target_items)
     prefix, following = nodes[:, :-1], nodes[:, 1:]
+    count = (prefix != following).sum()
+    if at is not None:
+        prefix, following = prefix[at.target, at.pos], following[at.target, at.pos]
     child, valid = trie.children(prefix, trie.max_children)
     counted = prefix != following
     return Candidates(
@@ -56,6 +80,7 @@ def candidates(trie: CodeTrie, target_items: Tensor) -> Candidates:
         valid=valid,
         target_slot=(following - trie.first_child[prefix]).masked_fill_(~counted, 0),
         counted=counted,
+        count=count,
     )
 
 
@@ -132,6 +157,21 @@ class Objective(nn.Module):
         """Whether ``forward`` needs the teacher's token distributions; not at ``alpha = 0``."""
         return self.config.alpha > 0
 
+    def positions(self, trie: CodeTrie, target_items: Tensor) -> Positions:
+        """Where the loss of these targets depends on the logits.
+
+        Where a single token may follow and only such tokens compete, its probability is one
+        whatever the model says: the loss is zero there and so is its gradient.
+
+        Args:
+            trie: The paths of the catalogue.
+            target_items: int64 ``(target,)``, catalogue rows, on the trie's device.
+        """
+        num_children = trie.num_children(trie.path(target_items)[:, :-1])
+        rivals = num_children > (1 if self.config.masked else 0)
+        pos, target = rivals.T.nonzero().unbind(1)
+        return Positions(target=target, pos=pos, count=(num_children > 0).sum())
+
     def forward(
         self, logits: Tensor, candidates: Candidates, teacher: Tensor | None = None
     ) -> ObjectiveOutput:
@@ -139,10 +179,10 @@ class Objective(nn.Module):
 
         Args:
             logits: Float ``(target, pos, token)``; position ``j`` has seen the target's first
-                ``j`` tokens.
-            candidates: Of the same targets.
-            teacher: Float ``(target, pos, child)`` from ``CollaborativeTokenizer``; ignored
-                where ``needs_teacher`` is false.
+                ``j`` tokens. Or ``(position, token)``, at the positions of the candidates.
+            candidates: Of the same targets and positions.
+            teacher: Float ``(target, pos, child)`` or ``(position, child)`` from
+                ``CollaborativeTokenizer``; ignored where ``needs_teacher`` is false.
 
         Raises:
             ValueError: If a teacher is needed and missing, or a shape does not fit.
@@ -151,22 +191,23 @@ class Objective(nn.Module):
         _check_shapes(logits, candidates)
         log_probs = log_probs_over_candidates if config.masked else log_probs_over_vocabulary
         log_p = log_probs(logits, candidates.tokens, candidates.valid, tau=config.tau)
-        slot, counted = candidates.target_slot, candidates.counted
+        slot, counted, count = candidates.target_slot, candidates.counted, candidates.count
+        share = counted.sum() / count.clamp_min(1)  # a mean over all positions, not over these
         if not self.needs_teacher:
-            loss = ntp_loss(log_p, slot, counted)
-            return ObjectiveOutput(loss=loss, parts={"ntp": loss.detach()}, count=counted.sum())
+            loss = share * ntp_loss(log_p, slot, counted)
+            return ObjectiveOutput(loss=loss, parts={"ntp": loss.detach()}, count=count)
         labels = soft_labels(slot, _checked_teacher(teacher, candidates), config.alpha)
         soft_loss = soft_ntp_loss if config.name == "soft_ntp" else soft_ce_loss
-        loss = soft_loss(log_p, labels, counted)
-        parts = {"ntp": ntp_loss(log_p.detach(), slot, counted)}
-        return ObjectiveOutput(loss=loss, parts=parts, count=counted.sum())
+        loss = share * soft_loss(log_p, labels, counted)
+        parts = {"ntp": share * ntp_loss(log_p.detach(), slot, counted)}
+        return ObjectiveOutput(loss=loss, parts=parts, count=count)
 
 
 def _check_shapes(logits: Tensor, candidates: Candidates) -> None:
-    if logits.dim() != 3 or logits.shape[:2] != candidates.counted.shape:
+    if logits.shape[:-1] != candidates.counted.shape:
         raise ValueError(
-            f"logits must be (target, pos, token) with {tuple(candidates.counted.shape)} targets "
-            f"and positions as in the candidates, got {tuple(logits.shape)}"
+            f"logits must be of the candidates' targets and positions, "
+            f"{(*candidates.counted.shape, 'token')}, got {tuple(logits.shape)}"
         )
 
 
@@ -178,7 +219,7 @@ def _checked_teacher(teacher: Tensor | None, candidates: Candidates) -> Tensor:
         )
     if teacher.shape != candidates.valid.shape:
         raise ValueError(
-            f"teacher must be (target, pos, child) {tuple(candidates.valid.shape)}, got "
+            f"teacher must be of the candidates' shape {tuple(candidates.valid.shape)}, got "
             f"{tuple(teacher.shape)}. Do both come from the same trie and targets?"
         )
     return teacher

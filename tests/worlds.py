@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from baselines.backbones.backbone import Backbone
-from baselines.data.batches import Histories
+from baselines.data.batches import Histories, TrainBatch
 from baselines.data.sequences import SequenceSet
+from tca.objective import Positions
 
 
 def sequence_set(sequences: list[tuple[list[int], int]]) -> SequenceSet:
@@ -55,3 +56,15 @@ def next_logits(backbone: Backbone, past: Histories, prefix: Tensor) -> Tensor:
     for token in prefix.unbind(-1)[1:]:
         read = read.extend(beams, token)
     return read.logits().expand(-1, prefix.shape[1], -1)
+
+
+def all_logits(backbone: Backbone, batch: TrainBatch) -> Tensor:
+    """Teacher-forced logits at every position; float ``(target, level, token)``."""
+    targets, levels = len(batch.target_row), backbone.codes.shape[1]
+    at = Positions(
+        target=torch.arange(targets).repeat(levels),
+        pos=torch.arange(levels).repeat_interleave(targets),
+        count=torch.tensor(targets * levels),
+    )
+    logits: Tensor = backbone(batch, at)
+    return logits.view(levels, targets, -1).transpose(0, 1)

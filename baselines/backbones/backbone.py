@@ -14,6 +14,7 @@ from baselines.data.sequences import SequenceSet
 from semid.prefixes import Prefixes
 from semid.trie import CodeTrie
 from semid.vocab import CodeVocab
+from tca.objective import Positions
 
 
 class Backbone(nn.Module, ABC):
@@ -51,11 +52,16 @@ class Backbone(nn.Module, ABC):
         """The windows that the backbone learns from."""
 
     @abstractmethod
-    def forward(self, batch: TrainBatch) -> Tensor:
-        """Teacher-forced logits; float ``(target, level, token)``.
+    def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
+        """Teacher-forced logits at some positions of the targets' paths.
 
-        The row of a level is over the tokens after the true codes of the levels before. A token
-        that cannot stand at a level may hold ``-inf``.
+        Args:
+            batch: What to learn from.
+            at: Where logits are asked for: nothing is projected on the vocabulary elsewhere.
+
+        Returns:
+            Float ``(position, token)``, over the tokens after the true codes of the levels before.
+            A token that cannot stand at a level may hold ``-inf``.
         """
 
     @abstractmethod

@@ -21,6 +21,7 @@ from baselines.dropout import Dropout
 from baselines.encoder import CausalEncoder, EncoderConfig, Past
 from semid.prefixes import of_parents
 from semid.vocab import CodeVocab
+from tca.objective import Positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,22 +96,24 @@ class CausalBackbone(Backbone):
         """All targets of a sequence together."""
         return Windows.per_sequence(data, self.config.max_history)
 
-    def forward(self, batch: TrainBatch) -> Tensor:
-        """Teacher-forced logits; float ``(target, level, token)``."""
+    def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
+        """Teacher-forced logits; float ``(position, token)``."""
         window = batch.windows
-        levels = self.codes.shape[1]
+        row, pos = batch.target_row[at.target], batch.target_pos[at.target]
         if self.config.input == "item":
             past = window.without_last()
             states, _ = self.encoder(self._embed_items(past.items), past.mask)
-            state = states[batch.target_row, batch.target_pos - 1]
-            hidden = state[:, None] + self._prefixes(self.codes[batch.target_items][:, :-1])
+            prefixes = self._prefixes(self.codes[batch.target_items][:, :-1])
+            hidden = states[row, pos - 1] + prefixes[at.target, at.pos]
         else:
+            levels = self.codes.shape[1]
             mask = window.mask.repeat_interleave(levels, dim=1)
             states, _ = self.encoder(self._embed_items(window.items, distance=0), mask)
-            first = batch.target_pos * levels - 1  # the position before a target's first code
-            level = torch.arange(levels, device=first.device)
-            hidden = states[batch.target_row[:, None], first[:, None] + level]
-        return self._logits(hidden, range(levels))
+            hidden = states[row, pos * levels - 1 + at.pos]  # the position before the code
+        hidden = self._head(hidden)
+        sizes = at.pos.bincount(minlength=self.codes.shape[1]).tolist()
+        parts = enumerate(torch.split(hidden, sizes))
+        return torch.cat([self._logits(part, level) for level, part in parts])
 
     def start(self, histories: Histories) -> CausalPrefixes:
         """Run the transformer over each history once."""
@@ -134,7 +137,7 @@ class CausalBackbone(Backbone):
         if self.config.input == "item":
             hidden = hidden + self.level_embedding.weight[level]
         if tokens is None:
-            return self._logits(hidden.unsqueeze(-2), range(level, level + 1)).squeeze(-2)
+            return self._logits(self._head(hidden), level)
         head: nn.Linear = self.heads[level]  # type: ignore[assignment]
         return F.linear(self._head(hidden), head.weight[tokens], head.bias[tokens])
 
@@ -186,14 +189,10 @@ class CausalBackbone(Backbone):
         parts = torch.stack([empty, *(table(code) for code, table in levels)], dim=-2)
         return parts.cumsum(dim=-2) + self.level_embedding.weight[: parts.shape[-2]]
 
-    def _logits(self, hidden: Tensor, levels: range) -> Tensor:
-        """Logits from ``hidden`` ``(..., level, dim)``; ``-inf`` for codes that a level lacks."""
-        hidden = self._head(hidden)
-        rows = []
-        for index, level in enumerate(levels):
-            row = self.heads[level](hidden[..., index, :])
-            rows.append(F.pad(row, (0, self.vocab.num_tokens - row.shape[-1]), value=-torch.inf))
-        return torch.stack(rows, dim=-2)
+    def _logits(self, hidden: Tensor, level: int) -> Tensor:
+        """Logits of a level, from what ``_head`` gives; ``-inf`` for codes that it lacks."""
+        logits: Tensor = self.heads[level](hidden)
+        return F.pad(logits, (0, self.vocab.num_tokens - logits.shape[-1]), value=-torch.inf)
 
     def _head(self, hidden: Tensor) -> Tensor:
         """Residual MLP before each level's output."""

@@ -49,11 +49,13 @@ def fit_backbone(
     windows = backbone.windows(splits.train)
 
     def loss(batch: TrainBatch) -> ObjectiveOutput:
-        choices = candidates(backbone.trie, batch.target_items)
+        at = loss_of.positions(backbone.trie, batch.target_items)
+        choices = candidates(backbone.trie, batch.target_items, at)
         teacher = None
         if mass is not None and loss_of.needs_teacher:
-            teacher = mass[batch.target_id.cpu()].to(batch.target_id.device)
-        output: ObjectiveOutput = loss_of(backbone(batch), choices, teacher)
+            row = batch.target_id[at.target].to(mass.device)
+            teacher = mass[row, at.pos.to(mass.device)].to(at.pos.device)
+        output: ObjectiveOutput = loss_of(backbone(batch, at), choices, teacher)
         return output
 
     num_valid = splits.valid.num_targets

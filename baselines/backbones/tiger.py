@@ -16,6 +16,7 @@ from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.dropout import Dropout
 from semid.vocab import CodeVocab
+from tca.objective import Positions
 
 _PAD = 0  # also the decoder's start; codes begin at token 1
 
@@ -97,15 +98,15 @@ class TigerBackbone(Backbone):
         """One target a window."""
         return Windows.per_target(data, self.config.max_history)
 
-    def forward(self, batch: TrainBatch) -> Tensor:
-        """Teacher-forced logits; float ``(target, level, token)``."""
+    def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
+        """Teacher-forced logits; float ``(position, token)``."""
         tokens, mask = self.encoder_input(batch.windows.without_last())
         source = self._read(tokens, mask)
         written = self.item_tokens[batch.target_items]
         start = torch.full_like(written[:, :1], _PAD)
         written = torch.cat([start, written[:, :-1]], dim=1)[source.packing.order]
         states = decode(self.t5.decoder, written, source, self.weights_dropout)
-        return self.token_logits(states)[source.packing.place]
+        return self.token_logits(states[source.packing.place[at.target], at.pos])
 
     def start(self, histories: Histories) -> TigerPrefixes:
         """Encode each history once, and read the decoder's start token."""

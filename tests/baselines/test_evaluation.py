@@ -24,6 +24,7 @@ from semid.prefixes import Prefixes, ReadAnew
 from semid.scoring import score_all
 from semid.successors import Renormalize
 from semid.vocab import CodeVocab
+from tca.objective import Positions
 
 NUM_ITEMS = 7
 Past = list[int]
@@ -103,7 +104,7 @@ class LoopBackbone(Backbone):
     def windows(self, data: SequenceSet) -> Windows:
         raise NotImplementedError
 
-    def forward(self, batch: TrainBatch) -> Tensor:
+    def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
         raise NotImplementedError
 
     def start(self, histories: Histories) -> Prefixes:

@@ -115,7 +115,9 @@ def test_every_arm_has_a_certificate_of_its_search(done: CompareConfig) -> None:
     for arm in ("Causal ntp", "Causal+TCA soft_ce alpha=0.5"):
         for evaluation in rows[arm]:
             assert evaluation["certificate"]["illegal"] == 0
-            assert 0 < evaluation["certificate"]["recall"] <= 1
+            recall = evaluation["certificate"]["recall"]
+            assert recall[str(evaluation["certificate"]["beam"])] > 0
+            assert list(recall.values()) == sorted(recall.values()), "a wider beam finds more"
     assert "certificate" not in rows["Popularity"][0]
     page = (Path(done.out) / "comparison.md").read_text()
     assert page.count(", 0.000 illegal |") == 4

@@ -152,3 +152,27 @@ def test_logits_of_other_positions_are_refused(batch: tuple[Tensor, Candidates, 
     logits, found, _ = batch
     with pytest.raises(ValueError, match="logits must be"):
         make()(logits[:, 1:], found)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("name", ["ntp", "soft_ntp", "soft_ce"])
+def test_positions_left_out_change_neither_loss_nor_gradient(
+    trie: CodeTrie, batch: tuple[Tensor, Candidates, Tensor], name: str, masked: bool
+) -> None:
+    logits, whole, teacher = batch
+    objective = make(name=name, alpha=0.0 if name == "ntp" else 0.3, masked=masked)
+    logits.requires_grad_()
+    expected = objective(logits, whole, teacher)
+    (gradient,) = torch.autograd.grad(expected.loss, logits)
+
+    at = objective.positions(trie, TARGETS)
+    # every position but those of the path that is over, and, masked, those with one child only
+    assert len(at.pos) == (7 if masked else 9)
+    assert at.pos.tolist() == sorted(at.pos.tolist())
+    some = candidates(trie, TARGETS, at)
+    found = objective(logits[at.target, at.pos], some, teacher[at.target, at.pos])
+    torch.testing.assert_close(found.loss, expected.loss)
+    torch.testing.assert_close(found.parts, expected.parts)
+    assert torch.equal(found.count, expected.count)
+    (sparse,) = torch.autograd.grad(found.loss, logits)
+    torch.testing.assert_close(sparse, gradient)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from worlds import histories, next_logits, random_sequences
+from worlds import all_logits, histories, next_logits, random_sequences
 
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
@@ -18,6 +18,7 @@ from baselines.encoder import EncoderConfig
 from semid.decoding import beam_search, rank_items
 from semid.scoring import score_all
 from semid.successors import Renormalize
+from tca.objective import Objective, ObjectiveConfig
 
 SIZES = (3, 3, 2)
 NUM_ITEMS = 13
@@ -93,7 +94,7 @@ def slow_logits(backbone: Backbone, past: list[int], user: int, item: int) -> Te
 def test_decoding_the_true_path_gives_the_teacher_forced_logits(backbone: Backbone) -> None:
     data = random_sequences(NUM_ITEMS, 6, longest=7)
     batch = batch_of(Windows.per_target(data, MAX_HISTORY))
-    logits = backbone(batch)
+    logits = all_logits(backbone, batch)
     assert logits.shape == (len(batch.target_row), 3, backbone.vocab.num_tokens)
     for target, item in enumerate(batch.target_items.tolist()):
         window = batch.windows.items[target][batch.windows.mask[target]].tolist()
@@ -101,6 +102,15 @@ def test_decoding_the_true_path_gives_the_teacher_forced_logits(backbone: Backbo
         torch.testing.assert_close(logits[target], expected, atol=1e-5, rtol=1e-4)
     allowed = logits.isfinite()
     assert float(logits[:, 0][allowed[:, 0]].std()) > 0.1
+
+
+@torch.no_grad()
+def test_logits_at_some_positions_are_those_of_all(backbone: Backbone) -> None:
+    batch = batch_of(Windows.per_target(random_sequences(NUM_ITEMS, 6, longest=7), MAX_HISTORY))
+    at = Objective(ObjectiveConfig()).positions(backbone.trie, batch.target_items)
+    assert 0 < len(at.pos) < 3 * len(batch.target_row), "some tokens are certain"
+    expected = all_logits(backbone, batch)[at.target, at.pos]
+    torch.testing.assert_close(backbone(batch, at), expected, atol=1e-6, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -123,9 +133,9 @@ def test_padding_and_batch_mates_change_no_logits(backbone: Backbone) -> None:
 @torch.no_grad()
 def test_padding_changes_no_teacher_forced_logits(backbone: Backbone) -> None:
     windows = Windows.per_target(random_sequences(NUM_ITEMS, 6, longest=7), MAX_HISTORY)
-    together = backbone(batch_of(windows))
+    together = all_logits(backbone, batch_of(windows))
     for number in range(len(windows)):
-        alone = backbone(windows.batch(np.array([number])))[0]
+        alone = all_logits(backbone, windows.batch(np.array([number])))[0]
         torch.testing.assert_close(together[number], alone, atol=1e-5, rtol=1e-4)
 
 
@@ -191,7 +201,7 @@ def test_the_seed_decides_the_weights_and_leaves_other_random_numbers_alone(
 
 def test_every_weight_is_learned(backbone: Backbone) -> None:
     batch = batch_of(backbone.windows(random_sequences(NUM_ITEMS, 20, longest=5)))
-    logits = backbone(batch)
+    logits = all_logits(backbone, batch)
     logits[logits.isfinite()].square().mean().backward()
     assert not [name for name, value in backbone.named_parameters() if value.grad is None]
 

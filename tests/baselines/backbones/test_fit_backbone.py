@@ -125,9 +125,10 @@ def test_each_target_meets_the_teacher_of_its_own_past(
     def spy(
         self: Objective, logits: Tensor, choices: Candidates, teacher: Tensor
     ) -> ObjectiveOutput:
-        numbers = teacher[:, 0, 0].long()
+        numbers = teacher[:, 0].long()
         items = item_of_target[numbers]
-        assert torch.equal(choices.target_slot, candidates(backbone.trie, items).target_slot)
+        at_both = candidates(backbone.trie, items).target_slot
+        assert (choices.target_slot.unsqueeze(1) == at_both).any(dim=1).all()
         met.extend(numbers.tolist())
         loss = logits[logits.isfinite()].square().mean()
         return ObjectiveOutput(loss=loss, parts={}, count=choices.counted.sum())
@@ -145,4 +146,4 @@ def test_each_target_meets_the_teacher_of_its_own_past(
         lineage=LINEAGE,
         title="test",
     )
-    assert sorted(met) == list(range(train.num_targets))
+    assert sorted(set(met)) == list(range(train.num_targets))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from worlds import histories, next_logits, random_sequences
+from worlds import all_logits, histories, next_logits, random_sequences
 
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.data.batches import Histories, TrainBatch, Windows
@@ -68,7 +68,7 @@ def test_logits_are_those_of_t5_on_the_same_tokens(
     tokens, mask = slow_encoder_input(made, batch.windows.without_last())
     targets = made.vocab.tokens(tiny_codes[batch.target_items])
     expected = made.t5(input_ids=tokens, attention_mask=mask.long(), labels=targets).logits
-    logits = made(batch)
+    logits = all_logits(made, batch)
     assert logits.shape[-1] == 1 + sum(SIZES), "specials of the input are no tokens of the output"
     torch.testing.assert_close(logits, expected[..., : 1 + sum(SIZES)], atol=1e-5, rtol=1e-4)
 
