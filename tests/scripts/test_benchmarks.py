@@ -31,10 +31,19 @@ def test_decoding_finds_what_generate_finds(tmp_path: Path) -> None:
             assert difference < 1e-3
 
 
-def test_alignment_is_the_loop_over_dictionaries(tmp_path: Path) -> None:
-    sizes = ["--items", "120", "--levels", "3", "--codebook", "8", "--batch", "16"]
-    figures = figures_of(
-        "bench_tca.py", tmp_path / "tca.json", *sizes, "--repeats", "1", "--steps", "2"
-    )
-    assert figures["largest_error"] < 1e-5
-    assert set(figures["training_step_over_ntp"]) > {"ntp", "soft_ntp", "soft_ce"}
+def test_the_collaborative_tokenizer_is_the_loop_over_dictionaries(tmp_path: Path) -> None:
+    sizes = ["--items", "120", "--larger", "300", "--levels", "3", "--codebook", "8"]
+    figures = figures_of("bench_tca.py", tmp_path / "tca.json", *sizes, "--repeats", "1")
+    assert [row["items"] for row in figures["catalogues"]] == [120, 300]
+    assert all(row["largest_error"] < 1e-6 for row in figures["catalogues"])
+
+
+def test_what_the_mass_takes_is_a_part_of_the_step(tmp_path: Path) -> None:
+    sizes = ["--items", "120", "--levels", "3", "--codebook", "8", "--layers", "1"]
+    figures = figures_of("bench_step.py", tmp_path / "step.json", *sizes, "--steps", "2")
+    assert set(figures["backbones"]) == {"TIGER", "Causal"}
+    for found in figures["backbones"].values():
+        assert set(found["step_over_ntp"]) == set(found["step_milliseconds"])
+        assert found["step_over_ntp"]["ntp"] == 1
+        assert all(0 < share < 1 for share in found["share_of_the_step"].values())
+        assert found["cache_bytes_of_a_target"] == 3 * 8 * 2
