@@ -10,7 +10,7 @@ from torch import Tensor
 from semid.trie import CodeTrie
 from tca.functional import ragged_token_distribution, token_distribution
 
-_SCORES_AT_ONCE = 2**18  # of one thread at the root: 1 MB, which stays in its cache
+_SCORES_AT_ONCE = 2**20  # of one thread at the root: 4 MB beside the scores, about its cache
 _SUMMED_ALONE = 4096  # items of a part; in one sum over millions, a light item is lost in rounding
 
 
@@ -94,13 +94,14 @@ class CollaborativeTokenizer:
     def _below(self, item_scores: Tensor, rows: Tensor, nodes: Tensor) -> Tensor:
         trie = self.trie
         prefix, place = _ranges(trie.first_item[nodes], trie.last_item[nodes])
-        item = trie.item_order.index_select(0, place)
+        row_start = rows * trie.num_items
+        entry = trie.item_order.index_select(0, place) + row_start.index_select(0, prefix)
         first_child = trie.first_child[nodes]
         parent, child = _ranges(first_child, trie.first_child[nodes + 1])
         slot = child - first_child.index_select(0, parent)
         items_below = trie.last_item.index_select(0, child) - trie.first_item.index_select(0, child)
         return ragged_token_distribution(
-            item_scores.take(item + (rows * trie.num_items).index_select(0, prefix)),
+            item_scores.flatten().index_select(0, entry),
             prefix,
             slot.repeat_interleave(items_below),  # in path order, child after child
             (len(nodes), self.num_slots),
@@ -138,7 +139,7 @@ class CollaborativeTokenizer:
 
 def _ranges(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     """The integers of several ranges one after another: which range each is from, and itself."""
-    length = end - start
-    which = torch.arange(len(start), device=start.device).repeat_interleave(length)
+    length = (end - start).long()
+    which = torch.repeat_interleave(length)
     offset = start - length.cumsum(0) + length
     return which, torch.arange(len(which), device=start.device) + offset.index_select(0, which)
