@@ -10,7 +10,7 @@ from torch import Tensor
 from semid.trie import CodeTrie
 from tca.functional import ragged_token_distribution, token_distribution
 
-_SCORES_AT_ONCE = 2**20  # of one thread at the root: 4 MB beside the scores, about its cache
+_SCORES_AT_ONCE = 2**19  # of one thread at the root: 2 MB beside the scores
 _SUMMED_ALONE = 4096  # items of a part; in one sum over millions, a light item is lost in rounding
 
 
