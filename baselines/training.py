@@ -170,7 +170,7 @@ def train(
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                     for name, part in parts.items():
-                        sums[name] = sums.get(name, torch.zeros(())) + part.cpu()
+                        sums[name] = sums.get(name, torch.zeros_like(part)) + part
                     progress.advance(1)
             state.epoch += 1
             state.seconds += time.perf_counter() - started

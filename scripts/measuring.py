@@ -82,14 +82,17 @@ def interleaved(
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Milliseconds of every way in every round, after one to warm up, and what each returned.
 
-    Ways take turns, so they share what the machine does at that moment.
+    Ways take turns, so they share what the machine does at that moment, and each round begins with
+    another, since what ran before leaves the memory in some state.
     """
     times: dict[str, list[float]] = {name: [] for name in ways}
     found: dict[str, Any] = {}
+    names = list(ways)
     for turn in range(rounds + 1):
-        for name, way in ways.items():
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
             start = time.perf_counter()
-            found[name] = way()
+            found[name] = ways[name]()
             if turn:
                 times[name].append(1e3 * (time.perf_counter() - start))
     return times, found

@@ -262,11 +262,8 @@ class CodeTrie:
             both int64 ``(slot,)``.
         """
         nodes = nodes.flatten()
-        start = self.first_item[nodes].long()
-        count = (self.last_item[nodes] - start) * (nodes >= 0)
-        owner = torch.repeat_interleave(count)
-        slot = torch.arange(len(owner), device=self.device)
-        place = slot + (start - count.cumsum(0) + count).index_select(0, owner)
+        start = self.first_item[nodes]
+        owner, place = ranges(start, torch.where(nodes < 0, start, self.last_item[nodes]))
         return owner, self.item_order[place].long()
 
     def first_leaf(self, nodes: Tensor) -> Tensor:
@@ -311,3 +308,19 @@ class CodeTrie:
     def _tensors(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def ranges(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """The integers of several ranges, one range after another.
+
+    Args:
+        start: Integers ``(range,)``.
+        end: Integers ``(range,)``, exclusive, not below ``start``.
+
+    Returns:
+        Which range each is from, and itself; both int64 ``(slot,)``.
+    """
+    length = (end - start).long()
+    which = torch.repeat_interleave(length)
+    offset = start - length.cumsum(0) + length
+    return which, torch.arange(len(which), device=start.device) + offset.index_select(0, which)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from semid.trie import CodeTrie
+from semid.trie import CodeTrie, ranges
 from tca.functional import ragged_token_distribution, token_distribution
 
-_SCORES_AT_ONCE = 2**18  # the root's softmax goes by blocks of 1 MB, which stay in the cache
+_SCORES_AT_ONCE = 2**19  # of one thread at the root: 2 MB beside the scores
+_SUMMED_ALONE = 4096  # items of a part; in one sum over millions, a light item is lost in rounding
 
 
 class CollaborativeTokenizer:
@@ -20,9 +23,10 @@ class CollaborativeTokenizer:
     their own mass. It is exact: every candidate counts, with the maximum of its own prefix taken
     out, so prefixes far below the catalogue's best item lose nothing.
 
-    The root is one pass over the scores; below it only the items under the prefixes are read, all
-    positions together, and nothing at all where the prefix has a single child, which holds
-    all mass whatever the scores.
+    The root is one pass over the scores, a few rows at a time; its items are summed in parts, so
+    that a catalogue of millions keeps the precision of a small one. Below it only the items under
+    the prefixes are read, all positions together, and nothing at all where the prefix has a
+    single child, which holds all mass whatever the scores.
 
     Args:
         trie: The paths of the catalogue; it stays on its device, where the inputs must be too.
@@ -39,10 +43,11 @@ class CollaborativeTokenizer:
         self.trie = trie
         self.temperature = temperature
         self.num_slots = trie.max_children
-        path = trie.path(torch.arange(trie.num_items, device=trie.device))
-        self._root_slot = path[:, 1] - trie.first_child[0]
-        path = path[trie.item_order].T
-        self._slot_in_order = (path[1:] - trie.first_child[path[:-1]]).flatten()  # (pos, item)
+        child = slice(*trie.first_child[:2].tolist())
+        slot_in_order, _ = ranges(trie.first_item[child], trie.last_item[child])
+        part = torch.arange(trie.num_items, device=trie.device) // _SUMMED_ALONE
+        self._num_parts = int(part[-1]) + 1
+        self._root_bag = slot_in_order[trie.place_of_item] + part * self.num_slots
 
     @torch.no_grad()
     def __call__(self, item_scores: Tensor, target_items: Tensor) -> Tensor:
@@ -71,29 +76,34 @@ class CollaborativeTokenizer:
         p[:, 0] = self._at_root(item_scores)
         num_children[:, 0] = 0  # the root is done
         rows, pos = (num_children > 1).nonzero().unbind(1)
-        p[rows, pos] = self._below(item_scores, rows, pos, prefix[rows, pos])
+        p[rows, pos] = self._below(item_scores, rows, prefix[rows, pos])
         self._check_masses(p, target_items)
         return p
 
     def _at_root(self, item_scores: Tensor) -> Tensor:
-        blocks = item_scores.chunk(1 + item_scores.numel() // _SCORES_AT_ONCE)
-        settings = (self._root_slot, self.num_slots)
-        return torch.cat(
-            [token_distribution(b, *settings, temperature=self.temperature) for b in blocks]
-        )
+        rows = max(1, _SCORES_AT_ONCE // self.trie.num_items) * torch.get_num_threads()
+        parts = (self._num_parts, self.num_slots)
+        blocks = [
+            token_distribution(
+                scores, self._root_bag, math.prod(parts), temperature=self.temperature
+            )
+            for scores in torch.split(item_scores, rows)
+        ]
+        return torch.cat([p.view(len(p), *parts).sum(dim=1) for p in blocks])
 
-    def _below(self, item_scores: Tensor, rows: Tensor, pos: Tensor, nodes: Tensor) -> Tensor:
+    def _below(self, item_scores: Tensor, rows: Tensor, nodes: Tensor) -> Tensor:
         trie = self.trie
-        first = trie.first_item[nodes]
-        length = trie.last_item[nodes] - first
-        prefix = torch.arange(len(nodes), device=nodes.device).repeat_interleave(length)
-        entry = torch.arange(len(prefix), device=nodes.device)
-        place = entry + (first - length.cumsum(0) + length).take(prefix)
-        item = trie.item_order.take(place)
+        prefix, place = ranges(trie.first_item[nodes], trie.last_item[nodes])
+        row_start = rows * trie.num_items
+        entry = trie.item_order.index_select(0, place) + row_start.index_select(0, prefix)
+        first_child = trie.first_child[nodes]
+        parent, child = ranges(first_child, trie.first_child[nodes + 1])
+        slot = child - first_child.index_select(0, parent)
+        items_below = trie.last_item.index_select(0, child) - trie.first_item.index_select(0, child)
         return ragged_token_distribution(
-            item_scores.take(item + (rows * trie.num_items).take(prefix)),
+            item_scores.flatten().index_select(0, entry),
             prefix,
-            self._slot_in_order.take(place + (pos * trie.num_items).take(prefix)),
+            slot.repeat_interleave(items_below),  # in path order, child after child
             (len(nodes), self.num_slots),
             temperature=self.temperature,
         )

@@ -41,7 +41,8 @@ def token_distribution(
     """
     item_p = _tempered(item_scores, temperature).softmax(dim=-1)
     mass = item_p.new_zeros(len(item_p), num_slots)
-    return mass.scatter_add_(1, slot_of_item.expand_as(item_p), item_p)
+    mass.scatter_add_(1, slot_of_item.expand_as(item_p), item_p)
+    return mass / mass.sum(dim=-1, keepdim=True)  # softmax's own sum rounds over millions of items
 
 
 def ragged_token_distribution(
@@ -71,7 +72,7 @@ def ragged_token_distribution(
     scores = _tempered(item_scores, temperature)
     highest = scores.new_full((num_rows,), -torch.inf)
     highest.scatter_reduce_(0, row_of_entry, scores, "amax")
-    weight = (scores - highest.take(row_of_entry)).exp_()
+    weight = (scores - highest.index_select(0, row_of_entry)).exp_()
     mass = scores.new_zeros(num_rows * num_slots)
     mass = mass.scatter_add_(0, row_of_entry * num_slots + slot_of_entry, weight).view(shape)
     return mass / mass.sum(dim=-1, keepdim=True)

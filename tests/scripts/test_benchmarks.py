@@ -31,13 +31,22 @@ def test_decoding_finds_what_generate_finds(tmp_path: Path) -> None:
             assert difference < 1e-3
 
 
-def test_alignment_is_the_loop_over_dictionaries(tmp_path: Path) -> None:
-    sizes = ["--items", "120", "--levels", "3", "--codebook", "8", "--batch", "16"]
-    figures = figures_of(
-        "bench_tca.py", tmp_path / "tca.json", *sizes, "--repeats", "1", "--steps", "2"
-    )
-    assert figures["largest_error"] < 1e-5
-    assert set(figures["training_step_over_ntp"]) > {"ntp", "soft_ntp", "soft_ce"}
+def test_the_collaborative_tokenizer_is_the_loop_over_dictionaries(tmp_path: Path) -> None:
+    sizes = ["--items", "120", "--larger", "300", "--levels", "3", "--codebook", "8"]
+    figures = figures_of("bench_tca.py", tmp_path / "tca.json", *sizes, "--repeats", "1")
+    assert [row["items"] for row in figures["catalogues"]] == [120, 300]
+    assert all(row["largest_error"] < 1e-6 for row in figures["catalogues"])
+
+
+def test_what_the_mass_takes_is_a_part_of_the_step(tmp_path: Path) -> None:
+    sizes = ["--items", "120", "--levels", "3", "--codebook", "8", "--layers", "1"]
+    figures = figures_of("bench_step.py", tmp_path / "step.json", *sizes, "--steps", "2")
+    assert set(figures["backbones"]) == {"TIGER", "Causal"}
+    for found in figures["backbones"].values():
+        assert set(found["step_over_ntp"]) == set(found["step_milliseconds"])
+        assert found["step_over_ntp"]["ntp"] == 1
+        assert all(0 < share < 1 for share in found["share_of_the_step"].values())
+        assert found["cache_bytes_of_a_target"] == 3 * 8 * 2
 
 
 def test_changed_tries_are_those_built_anew(tmp_path: Path) -> None:
@@ -45,3 +54,30 @@ def test_changed_tries_are_those_built_anew(tmp_path: Path) -> None:
     figures = figures_of("bench_trie.py", tmp_path / "trie.json", *sizes, "--rounds", "1")
     assert figures["as_built_anew"] == {"add": True, "remove": True}
     assert list(figures["costs"]) == ["build", "save", "load", "add", "remove"]
+
+
+TIGER = ["--layers", "1", "--dim", "16", "--codebook", "8", "--levels", "3"]
+
+
+def test_exact_scoring_is_held_against_the_arithmetic_of_the_nodes(tmp_path: Path) -> None:
+    sizes = [*TIGER, "--items", "60", "--batch", "3", "--chunks", "8"]
+    figures = figures_of("bench_exact.py", tmp_path / "exact.json", *sizes)
+    assert figures["limit_seconds"] > 0
+    for name in ("all tokens", "the children"):
+        assert figures[f"relative to {name}, chunk 8"]["seconds"] > 0
+
+
+def test_catalogues_are_held_against_the_smallest(tmp_path: Path) -> None:
+    sizes = [*TIGER, "--sizes", "50", "200", "--batch", "3", "--beam", "4", "--rounds", "1"]
+    figures = figures_of("bench_scale.py", tmp_path / "scale.json", *sizes)
+    assert list(figures["over_the_smallest"]) == ["50 items", "200 items"]
+    assert figures["over_the_smallest"]["50 items"] == 1
+
+
+def test_training_is_held_against_a_plain_loop(tmp_path: Path) -> None:
+    sizes = [*TIGER, "--items", "60", "--events", "64", "--targets", "8"]
+    figures = figures_of(
+        "bench_train.py", tmp_path / "train.json", *sizes, "--seconds", "0.1", "--rounds", "1"
+    )
+    assert all(rate > 0 for rate in figures["targets_a_second"].values())
+    assert figures["over_plain_float32"]["plain T5, float32"] == 1

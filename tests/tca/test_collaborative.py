@@ -97,15 +97,28 @@ def test_a_larger_catalogue_with_skewed_codes_gives_the_definition() -> None:
     assert_is_the_definition(codes.tolist(), scores, targets)
 
 
-def test_the_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("at_once", "alone"), [(1, 4096), (20, 4), (1000, 1)])
+def test_how_rows_and_items_are_cut_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch, at_once: int, alone: int
+) -> None:
     gen = torch.Generator().manual_seed(6)
     scores = torch.randn(7, len(PATHS), generator=gen)
     targets = torch.randint(len(PATHS), (7,), generator=gen)
-    tokenizer = CollaborativeTokenizer(make_trie(PATHS))
-    whole = tokenizer(scores, targets)
-    for size in (1, 20):
-        monkeypatch.setattr("tca.collaborative._SCORES_AT_ONCE", size)
-        torch.testing.assert_close(tokenizer(scores, targets), whole)
+    whole = CollaborativeTokenizer(make_trie(PATHS))(scores, targets)
+    monkeypatch.setattr("tca.collaborative._SCORES_AT_ONCE", at_once)
+    monkeypatch.setattr("tca.collaborative._SUMMED_ALONE", alone)
+    torch.testing.assert_close(CollaborativeTokenizer(make_trie(PATHS))(scores, targets), whole)
+
+
+def test_many_items_lose_no_precision() -> None:
+    gen = torch.Generator().manual_seed(7)
+    codes = torch.randint(16, (300_000, 1), generator=gen)
+    scores = 3 * torch.randn(2, len(codes), generator=gen)
+    p = CollaborativeTokenizer(CodeTrie.from_paths(codes, 16))(scores, torch.tensor([0, 1]))
+    item_p = scores.double().softmax(dim=-1)
+    expected = torch.zeros(2, 16, dtype=torch.float64)
+    expected.scatter_add_(1, codes.T.expand_as(item_p), item_p)
+    torch.testing.assert_close(p[:, 0].double(), expected, rtol=0, atol=5e-7)
 
 
 @pytest.mark.parametrize("gap", [80.0, 160.0, 1e4])
