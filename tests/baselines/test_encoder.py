@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.encoder import CausalEncoder, EncoderConfig
+from baselines.continuations import Continuations
+from baselines.encoder import CausalEncoder, EncoderConfig, Past
 
 SHAPES = [
     EncoderConfig(dim=8, num_layers=2, num_heads=2, ff_dim=12),
@@ -90,18 +91,27 @@ def test_a_state_does_not_see_what_comes_later() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("config", SHAPES)
-@pytest.mark.parametrize("new", [1, 3])
-def test_extending_a_cached_history_is_encoding_it_whole(config: EncoderConfig, new: int) -> None:
+def test_extending_a_history_in_several_ways_is_encoding_each_of_them_whole(
+    config: EncoderConfig,
+) -> None:
     made = encoder(config)
-    past, following = inputs(2, 4, config.dim), inputs(2, 3, new, config.dim, seed=2)
     mask = torch.tensor([[True] * 4, [False, False, True, True]])
-    extended = made.extend(following, mask, made(past, mask)[1])
-    assert extended.shape == following.shape
-    for row in range(2):
-        for beam in range(3):
-            whole = torch.cat([past[row][mask[row]], following[row, beam]])
-            expected = slow_encode(made, whole)[-new:]
-            torch.testing.assert_close(extended[row, beam], expected, atol=1e-5, rtol=1e-4)
+    history = inputs(2, 4, config.dim)
+    past = Past(made(history, mask)[1], mask)
+    own = Continuations()
+    read = [[history[row][mask[row]]] for row in range(2)]  # of each continuation
+    for turn, parents in enumerate(([[0, 0, 0]] * 2, [[2, 0, 0], [1, 1, 2]], [[0, 1], [2, 0]])):
+        parent = torch.tensor(parents)
+        following = inputs(*parent.shape, config.dim, seed=2 + turn)
+        states, own = made.extend(following, past, own.of_parents(parent))
+        read = [
+            [torch.cat([read[row][of], new[None]]) for of, new in zip(*pair, strict=True)]
+            for row, pair in enumerate(zip(parents, following, strict=True))
+        ]
+        for row in range(2):
+            for beam, whole in enumerate(read[row]):
+                expected = slow_encode(made, whole)[-1]
+                torch.testing.assert_close(states[row, beam], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_padding_passes_no_gradient_and_no_nan() -> None:

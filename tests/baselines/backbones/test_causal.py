@@ -42,7 +42,7 @@ def test_the_logits_of_a_target_do_not_depend_on_later_items(
     made = causal(tiny_codes, form)
     first = batch_of(made.windows(sequence_set([([3, 1, 4, 1, 5, 9], 1)])))
     other = batch_of(made.windows(sequence_set([([3, 1, 4, 1, 11, 2], 1)])))
-    before, after = made(first), made(other)
+    before, after = all_logits(made, first), all_logits(made, other)
     assert first.target_pos.tolist() == [1, 2, 3, 4, 5]
     assert torch.equal(before[:3], after[:3]), "targets 1, 4 and 1 stand before the change"
     # the item at position 4 is new: its own path differs after the root, the next target all over
@@ -57,7 +57,7 @@ def test_a_level_sees_the_true_codes_before_it_and_not_its_own(
 ) -> None:
     made = causal(tiny_codes, form)
     by_item = {
-        item: made(batch_of(made.windows(sequence_set([([3, 1, item], 2)]))))[0]
+        item: all_logits(made, batch_of(made.windows(sequence_set([([3, 1, item], 2)]))))[0]
         for item in (0, 1, 2, 6)  # codes 000, 001, 010 and 100
     }
     torch.testing.assert_close(by_item[0], by_item[1])
@@ -76,7 +76,7 @@ def test_the_last_target_of_a_window_has_the_logits_of_a_window_of_its_own(
     data = random_sequences(12, 8, longest=7)  # all fit into one window
     together = batch_of(made.windows(data))
     alone = batch_of(Windows.per_target(data, 6))
-    logits, expected = made(together), made(alone)
+    logits, expected = all_logits(made, together), all_logits(made, alone)
     last = together.target_pos == together.windows.items.shape[1] - 1
     assert int(last.sum()) == len(data)
     for row in last.nonzero().squeeze(1).tolist():
@@ -100,7 +100,7 @@ def test_an_item_in_no_history_is_read_from_its_codes_alone(tiny_codes: Tensor) 
 @pytest.mark.parametrize("form", INPUTS)
 def test_only_the_codes_of_a_level_are_possible(tiny_codes: Tensor, form: Input) -> None:
     made = causal(tiny_codes, form)
-    logits = made(batch_of(made.windows(random_sequences(12, 4))))
+    logits = all_logits(made, batch_of(made.windows(random_sequences(12, 4))))
     for level, size in enumerate(SIZES):
         assert logits[:, level, :size].isfinite().all()
         assert (logits[:, level, size:] == -torch.inf).all()
