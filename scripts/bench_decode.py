@@ -4,7 +4,7 @@ TIGER with random weights, the same for every row of the table, writes the next 
 histories: by our beam search, with and without a filter; by the same search without a trie, which
 may write anything; and by ``transformers.generate``, constrained by ``prefix_allowed_tokens_fn`` or
 by ``TrieLogitsProcessor``. Ours and ``generate`` must find the same items with the same scores. All
-figures come from one run; each round times every way once, and the ratios are what travels.
+figures come from one run in which all ways take turns; the ratios are what travels.
 """
 
 from __future__ import annotations

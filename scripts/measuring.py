@@ -80,21 +80,19 @@ def random_sequences(items: int, gen: torch.Generator) -> SequenceSet:
 def interleaved(
     ways: Mapping[str, Callable[[], Any]], rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Milliseconds of every way in every round, after one to warm up, and what each returned.
+    """Milliseconds of every way in every round, and what each returned.
 
-    Ways take turns, so they share what the machine does at that moment, and each round begins with
-    another, since what ran before leaves the memory in some state.
+    Ways take turns, so they share what the machine does at that moment. Each is called twice in its
+    turn and the second call counts, since the way before leaves caches and memory to itself.
     """
     times: dict[str, list[float]] = {name: [] for name in ways}
     found: dict[str, Any] = {}
-    names = list(ways)
-    for turn in range(rounds + 1):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+    for _ in range(rounds):
+        for name, way in ways.items():
+            way()
             start = time.perf_counter()
-            found[name] = ways[name]()
-            if turn:
-                times[name].append(1e3 * (time.perf_counter() - start))
+            found[name] = way()
+            times[name].append(1e3 * (time.perf_counter() - start))
     return times, found
 
 

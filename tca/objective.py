@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semid.trie import CodeTrie
@@ -17,6 +19,8 @@ from tca.functional import (
     soft_ntp_loss,
 )
 
+_TOGETHER = 64
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Positions:
@@ -25,12 +29,16 @@ class Positions:
     Attributes:
         target: int64 ``(position,)``, index into the batch.
         pos: int64 ``(position,)``, rising: number of tokens before.
+        real: bool ``(position,)``; false where a position only fills up its depth to a multiple of
+            64. Every batch has another number of positions, and on CPU a matrix product of a shape
+            that is new costs as much again as its work.
         count: int64 ``()``, the positions that a loss is the mean of: all of the paths. Those that
             are left out add nothing to it.
     """
 
     target: Tensor
     pos: Tensor
+    real: Tensor
     count: Tensor
 
 
@@ -70,11 +78,12 @@ def candidates(trie: CodeTrie, target_items: Tensor, at: Positions | None = None
     """
     nodes = trie.path(target_items)
     prefix, following = nodes[:, :-1], nodes[:, 1:]
-    count = (prefix != following).sum()
+    counted = prefix != following
+    count = counted.sum()
     if at is not None:
         prefix, following = prefix[at.target, at.pos], following[at.target, at.pos]
+        counted = at.real
     child, valid = trie.children(prefix, trie.max_children)
-    counted = prefix != following
     return Candidates(
         tokens=trie.token_of_node[child].long().masked_fill_(~valid, 0),
         valid=valid,
@@ -169,8 +178,20 @@ class Objective(nn.Module):
         """
         num_children = trie.num_children(trie.path(target_items)[:, :-1])
         rivals = num_children > (1 if self.config.masked else 0)
-        pos, target = rivals.T.nonzero().unbind(1)
-        return Positions(target=target, pos=pos, count=(num_children > 0).sum())
+        targets, sizes, real = [], [], []
+        for of_depth in rivals.T:
+            target = of_depth.nonzero().squeeze(1)
+            filling = (0, -len(target) % _TOGETHER)
+            targets.append(F.pad(target, filling))
+            real.append(F.pad(torch.ones_like(target, dtype=torch.bool), filling))
+            sizes.append(len(targets[-1]))
+        depth = torch.arange(trie.depth, device=trie.device)
+        return Positions(
+            target=torch.cat(targets),
+            pos=depth.repeat_interleave(torch.tensor(sizes, device=trie.device)),
+            real=torch.cat(real),
+            count=(num_children > 0).sum(),
+        )
 
     def forward(
         self, logits: Tensor, candidates: Candidates, teacher: Tensor | None = None

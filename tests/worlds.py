@@ -64,6 +64,7 @@ def all_logits(backbone: Backbone, batch: TrainBatch) -> Tensor:
     at = Positions(
         target=torch.arange(targets).repeat(levels),
         pos=torch.arange(levels).repeat_interleave(targets),
+        real=torch.ones(targets * levels, dtype=torch.bool),
         count=torch.tensor(targets * levels),
     )
     logits: Tensor = backbone(batch, at)

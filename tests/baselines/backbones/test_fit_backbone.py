@@ -125,10 +125,11 @@ def test_each_target_meets_the_teacher_of_its_own_past(
     def spy(
         self: Objective, logits: Tensor, choices: Candidates, teacher: Tensor
     ) -> ObjectiveOutput:
-        numbers = teacher[:, 0].long()
+        numbers = teacher[choices.counted][:, 0].long()
         items = item_of_target[numbers]
         at_both = candidates(backbone.trie, items).target_slot
-        assert (choices.target_slot.unsqueeze(1) == at_both).any(dim=1).all()
+        slots = choices.target_slot[choices.counted]
+        assert (slots.unsqueeze(1) == at_both).any(dim=1).all()
         met.extend(numbers.tolist())
         loss = logits[logits.isfinite()].square().mean()
         return ObjectiveOutput(loss=loss, parts={}, count=choices.counted.sum())
