@@ -5,13 +5,10 @@ The parameters stay those of ``transformers``; only the order of the work differ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from baselines.continuations import Continuations, KeysAndValues, mix_own, scores_of_own
@@ -48,15 +45,15 @@ class Packing:
         return x.flatten().index_select(0, self._real)
 
     def blocks(self, x: Tensor) -> list[Tensor]:
-        """From ``(real, dim)`` to a block ``(row, pos, dim)`` for each length."""
-        ends = list(accumulate(rows * length for rows, length in self._shapes))
-        parts = zip(x.tensor_split(ends[:-1]), self._shapes, strict=True)
-        return [part.view(*shape, x.shape[-1]) for part, shape in parts]
+        """From ``(real, head, dim)`` to a block ``(row, head, pos, dim)`` for each length."""
+        parts = torch.split(x, [rows * length for rows, length in self._shapes])
+        shapes = zip(parts, self._shapes, strict=True)
+        return [part.view(*shape, *x.shape[1:]).transpose(1, 2) for part, shape in shapes]
 
-    def rows(self, x: Tensor) -> Sequence[Tensor]:
-        """From ``(batch, ...)`` in packed order to the rows of each block."""
-        ends = list(accumulate(rows for rows, _ in self._shapes))
-        return x.tensor_split(ends[:-1])
+    def rows(self, x: Tensor) -> list[Tensor]:
+        """From ``(batch, pos, head, dim)`` in packed order to those rows of each block."""
+        parts = torch.split(x, [rows for rows, _ in self._shapes])
+        return [part.transpose(1, 2) for part in parts]
 
 
 def encode(stack: Any, tokens: Tensor, packing: Packing, weights_dropout: Dropout) -> Tensor:
@@ -74,12 +71,11 @@ def encode(stack: Any, tokens: Tensor, packing: Packing, weights_dropout: Dropou
     for block in stack.block:
         attention, feed_forward = block.layer
         layer = attention.SelfAttention
-        normed = attention.layer_norm(x)
-        parts = [packing.blocks(f(normed)) for f in (layer.q, layer.k, layer.v)]
+        parts = [packing.blocks(part) for part in _queries_keys_values(attention, x)]
         mixed = []
         for query, key, value in zip(*parts, strict=True):
-            near = bias[..., : query.shape[1], : query.shape[1]]
-            mixed.append(_attend(layer, query, key, value, near, weights_dropout).flatten(0, 1))
+            near = bias[..., : query.shape[2], : query.shape[2]]
+            mixed.append(_attend(query, key, value, near, weights_dropout).flatten(0, 1))
         x = x + attention.dropout(layer.o(torch.cat(mixed)))
         x = _feed_forward(feed_forward, x)
     states: Tensor = stack.dropout(stack.final_layer_norm(x))
@@ -103,15 +99,16 @@ class Source:
         self._dropout = weights_dropout
         layers = [block.layer[1].EncDecAttention for block in stack.block]
         self._blocks = [
-            (packing.blocks(layer.k(encoded)), packing.blocks(layer.v(encoded))) for layer in layers
+            [packing.blocks(_heads(layer, f(encoded))) for f in (layer.k, layer.v)]
+            for layer in layers
         ]
 
     def attend(self, number: int, cross: Any, x: Tensor) -> Tensor:
         """Cross-attention of layer ``number``; float ``(batch, pos, dim)`` in packed order."""
         layer = cross.EncDecAttention
-        queries = self.packing.rows(layer.q(cross.layer_norm(x)))
+        queries = self.packing.rows(_heads(layer, layer.q(cross.layer_norm(x))))
         mixed = [
-            _attend(layer, query, key, value, None, self._dropout)
+            _attend(query, key, value, None, self._dropout)
             for query, key, value in zip(queries, *self._blocks[number], strict=True)
         ]
         out: Tensor = x + cross.dropout(layer.o(torch.cat(mixed)))
@@ -134,11 +131,9 @@ def decode(stack: Any, tokens: Tensor, source: Source, weights_dropout: Dropout)
     x = stack.dropout(stack.embed_tokens(tokens))
     for number, block in enumerate(stack.block):
         attention, cross, feed_forward = block.layer
-        layer = attention.SelfAttention
-        normed = attention.layer_norm(x)
-        query, key, value = (f(normed) for f in (layer.q, layer.k, layer.v))
-        mixed = _attend(layer, query, key, value, bias, weights_dropout)
-        x = x + attention.dropout(layer.o(mixed))
+        query, key, value = (part.transpose(1, 2) for part in _queries_keys_values(attention, x))
+        mixed = _attend(query, key, value, bias, weights_dropout)
+        x = x + attention.dropout(attention.SelfAttention.o(mixed))
         x = source.attend(number, cross, x)
         x = _feed_forward(feed_forward, x)
     states: Tensor = stack.dropout(stack.final_layer_norm(x))
@@ -165,29 +160,31 @@ def extend(
     token: list[KeysAndValues] = []
     for number, block in enumerate(stack.block):
         attention, cross, feed_forward = block.layer
-        layer = attention.SelfAttention
-        normed = attention.layer_norm(x)
-        query, key, value = (
-            rearrange(f(normed), "batch beam (head dim) -> batch beam head dim", head=layer.n_heads)
-            for f in (layer.q, layer.k, layer.v)
-        )
+        query, key, value = _queries_keys_values(attention, x)
         own = [*past.back(number), (key, value)]
         weights = (scores_of_own(query, own) + bias).softmax(dim=-1)  # T5 does not scale
-        x = x + layer.o(mix_own(weights.to(value.dtype), own).flatten(2))
+        x = x + attention.SelfAttention.o(mix_own(weights.to(value.dtype), own).flatten(2))
         token.append((key, value))
         x = source.attend(number, cross, x)
         x = _feed_forward(feed_forward, x)
     return stack.final_layer_norm(x), past.and_token(token)
 
 
+def _queries_keys_values(attention: Any, x: Tensor) -> list[Tensor]:
+    """Of self-attention; each ``(..., head, dim)``."""
+    layer, normed = attention.SelfAttention, attention.layer_norm(x)
+    return [_heads(layer, f(normed)) for f in (layer.q, layer.k, layer.v)]
+
+
+def _heads(layer: Any, x: Tensor) -> Tensor:
+    heads: Tensor = x.view(*x.shape[:-1], layer.n_heads, layer.key_value_proj_dim)
+    return heads
+
+
 def _attend(
-    layer: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: Dropout
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: Dropout
 ) -> Tensor:
-    """Attention between ``(row, pos, head dim)``; T5 does not scale."""
-    query, key, value = (
-        rearrange(x, "row pos (head dim) -> row head pos dim", head=layer.n_heads)
-        for x in (query, key, value)
-    )
+    """Attention between ``(row, head, pos, dim)``; ``(row, pos, head dim)``. T5 does not scale."""
     if dropout.training:  # on CPU the fused kernel's backward in bfloat16 is many times slower
         scores = query @ key.transpose(-1, -2)
         weights = dropout((scores if bias is None else scores + bias).softmax(dim=-1))
@@ -195,8 +192,7 @@ def _attend(
     else:
         bias = None if bias is None else bias.to(query.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value, bias, scale=1.0)
-    out: Tensor = rearrange(mixed, "row head pos dim -> row pos (head dim)")
-    return out
+    return mixed.transpose(1, 2).flatten(2)
 
 
 def _feed_forward(layer: Any, x: Tensor) -> Tensor:
