@@ -18,18 +18,20 @@ from typing import Any
 import torch
 from measuring import (
     add_catalogue,
+    add_tiger,
     arithmetic,
+    codes_of,
     fastest_rate,
     interleaved,
-    paths_of,
     prepare,
     random_histories,
     ratios,
+    tiger_of,
     write_figures,
 )
 from torch import Tensor
 
-from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from baselines.backbones.tiger import TigerBackbone
 from baselines.data.batches import Histories
 from semid.boosts import ItemBoosts
 from semid.decoding import beam_search
@@ -125,8 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_catalogue(parser)
-    parser.add_argument("--layers", type=int, default=TigerConfig.num_layers)
-    parser.add_argument("--dim", type=int, default=TigerConfig.dim)
+    add_tiger(parser)
     parser.add_argument("--batch", type=int, default=64, help="histories decoded together")
     parser.add_argument("--beams", type=int, nargs="+", default=[10, 20, 50])
     parser.add_argument("--denied", type=int, default=100, help="items that the filter denies")
@@ -134,12 +135,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     gen = prepare(args)
-    paths = paths_of(args, gen)
-    codes = paths - args.codebook * torch.arange(paths.shape[1])
-    config = TigerConfig(num_layers=args.layers, dim=args.dim)
-    sizes = (args.codebook,) * codes.shape[1]
-    backbone = TigerBackbone(config, codes, sizes, seed=args.seed).eval()
-    histories = random_histories(args.batch, len(codes), config.max_history, gen)
+    codes = codes_of(args, gen)
+    backbone = tiger_of(args, codes)
+    histories = random_histories(args.batch, len(codes), backbone.max_history, gen)
     denied = torch.randint(len(codes), (args.batch, args.denied), generator=gen)
     boosts = torch.randn(len(codes), generator=gen)
 

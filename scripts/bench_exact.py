@@ -17,15 +17,16 @@ from typing import Any
 import torch
 from measuring import (
     add_catalogue,
+    add_tiger,
     arithmetic,
+    codes_of,
     fastest_rate,
-    paths_of,
     prepare,
     random_histories,
+    tiger_of,
     write_figures,
 )
 
-from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from semid.prefixes import Prefixes
 from semid.scoring import score_all
 from semid.successors import Renormalize
@@ -46,8 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_catalogue(parser)
-    parser.add_argument("--layers", type=int, default=TigerConfig.num_layers)
-    parser.add_argument("--dim", type=int, default=TigerConfig.dim)
+    add_tiger(parser)
     parser.add_argument("--batch", type=int, default=64, help="histories scored together")
     parser.add_argument(
         "--chunks", type=int, nargs="+", default=[64, 512], help="prefixes at a time"
@@ -55,12 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     gen = prepare(args)
-    paths = paths_of(args, gen)
-    codes = paths - args.codebook * torch.arange(paths.shape[1])
-    config = TigerConfig(num_layers=args.layers, dim=args.dim)
-    sizes = (args.codebook,) * codes.shape[1]
-    backbone = TigerBackbone(config, codes, sizes, seed=args.seed).eval()
-    histories = random_histories(args.batch, len(codes), config.max_history, gen)
+    codes = codes_of(args, gen)
+    backbone = tiger_of(args, codes)
+    histories = random_histories(args.batch, len(codes), backbone.max_history, gen)
     trie = backbone.trie
     inner = int((trie.num_children(torch.arange(trie.num_nodes)) > 0).sum())
 

@@ -15,10 +15,12 @@ from statistics import median
 import torch
 from measuring import (
     add_catalogue,
+    add_tiger,
     interleaved,
     prepare,
     random_histories,
     ratios,
+    tiger_of,
     write_figures,
 )
 
@@ -31,16 +33,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_catalogue(parser)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
-    parser.add_argument("--layers", type=int, default=TigerConfig.num_layers)
-    parser.add_argument("--dim", type=int, default=TigerConfig.dim)
+    add_tiger(parser)
     parser.add_argument("--batch", type=int, default=64, help="histories decoded together")
     parser.add_argument("--beam", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=7, help="timed searches in each catalogue")
     args = parser.parse_args(argv)
 
     gen = prepare(args)
-    config = TigerConfig(num_layers=args.layers, dim=args.dim)
-    histories = random_histories(args.batch, min(args.sizes), config.max_history, gen)
+    histories = random_histories(args.batch, min(args.sizes), TigerConfig.max_history, gen)
 
     def search(backbone: TigerBackbone) -> BeamResult:
         start = backbone.start(histories)
@@ -49,8 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     ways = {}
     for size in args.sizes:
         codes = torch.randint(args.codebook, (size, args.levels), generator=gen)
-        backbone = TigerBackbone(config, codes, (args.codebook,) * args.levels, seed=args.seed)
-        ways[f"{size:,} items"] = partial(search, backbone.eval())
+        ways[f"{size:,} items"] = partial(search, tiger_of(args, codes))
     with torch.inference_mode():
         times, _ = interleaved(ways, args.rounds)
     over = ratios(times, next(iter(ways)))

@@ -19,12 +19,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import add_catalogue, paths_of, prepare, random_sequences, write_figures
+from measuring import (
+    add_catalogue,
+    add_tiger,
+    codes_of,
+    prepare,
+    random_sequences,
+    tiger_of,
+    write_figures,
+)
 from torch import Tensor
 
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
-from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.data.batches import TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.mass import teacher_mass
@@ -145,19 +152,18 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_catalogue(parser)
-    parser.add_argument("--layers", type=int, default=TigerConfig.num_layers, help="of TIGER")
+    add_tiger(parser)
     parser.add_argument("--events", type=int, default=640, help="events of a batch")
     parser.add_argument("--steps", type=int, default=20, help="training steps of each kind")
     args = parser.parse_args(argv)
 
     gen = prepare(args)
-    paths = paths_of(args, gen)
-    codes = paths - args.codebook * torch.arange(paths.shape[1])
+    codes = codes_of(args, gen)
     sizes = (args.codebook,) * codes.shape[1]
     data = random_sequences(len(codes), gen)
     teacher = SASRec(SASRecConfig(), len(codes), seed=args.seed).eval()
     backbones: list[Backbone] = [
-        TigerBackbone(TigerConfig(num_layers=args.layers), codes, sizes, seed=args.seed),
+        tiger_of(args, codes),
         CausalBackbone(CausalConfig(), codes, sizes, seed=args.seed),
     ]
     figures = {}

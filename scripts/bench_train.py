@@ -18,13 +18,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import add_catalogue, paths_of, prepare, random_sequences, write_figures
+from measuring import (
+    add_catalogue,
+    add_tiger,
+    codes_of,
+    prepare,
+    random_sequences,
+    tiger_of,
+    write_figures,
+)
 from torch import nn
 from transformers import T5Config, T5ForConditionalGeneration
 
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
-from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from baselines.backbones.tiger import TigerBackbone
 from baselines.data.batches import TrainBatch, Windows
 from baselines.data.dataset import load_dataset
 from tca.objective import Objective, ObjectiveConfig, candidates
@@ -127,8 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_catalogue(parser)
     parser.add_argument("--data", help="data set to train on instead of random sequences")
-    parser.add_argument("--layers", type=int, default=TigerConfig.num_layers, help="of TIGER")
-    parser.add_argument("--dim", type=int, default=TigerConfig.dim, help="of TIGER")
+    add_tiger(parser)
     parser.add_argument("--events", type=int, default=2048, help="events of our batches")
     parser.add_argument("--targets", type=int, default=256, help="targets of a plain batch")
     parser.add_argument("--seconds", type=float, default=8.0, help="of every way in a round")
@@ -136,15 +143,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     gen = prepare(args)
-    paths = paths_of(args, gen)
-    codes = paths - args.codebook * torch.arange(paths.shape[1])
-    sizes = (args.codebook,) * codes.shape[1]
+    codes = codes_of(args, gen)
     data = load_dataset(args.data).splits.train if args.data else random_sequences(len(codes), gen)
-    config = TigerConfig(num_layers=args.layers, dim=args.dim)
 
     def tiger() -> TigerBackbone:
-        return TigerBackbone(config, codes, sizes, seed=args.seed).train()
+        return tiger_of(args, codes).train()
 
+    sizes = (args.codebook,) * codes.shape[1]
     causal = CausalBackbone(CausalConfig(), codes, sizes, seed=args.seed).train()
     windows = tiger().windows(data)
     ways = {
@@ -160,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         name: median(a / b for a, b in zip(values, base, strict=True))
         for name, values in rates.items()
     }
-    history = float(np.minimum(windows.lengths - 1, config.max_history).mean())
+    history = float((windows.lengths - 1).mean())
     print(f"{len(windows)} targets, {history:.1f} items before each, {args.threads} threads")
     for name, values in rates.items():
         print(f"  {name:<22}{median(values):>10.0f} targets/s{over[name]:>8.2f} x plain float32")

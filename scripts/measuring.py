@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.data.batches import Histories
 from baselines.data.sequences import SequenceSet
 from baselines.machine import keep_freed_memory
@@ -41,17 +42,34 @@ def prepare(args: argparse.Namespace) -> torch.Generator:
     return torch.Generator().manual_seed(args.seed)
 
 
-def paths_of(args: argparse.Namespace, gen: torch.Generator) -> Tensor:
-    """Token paths int64 ``(item, level)``, each level with tokens of its own.
+def codes_of(args: argparse.Namespace, gen: torch.Generator) -> Tensor:
+    """Codes int64 ``(item, level)`` in ``[0, args.codebook)``.
 
     Read from a JSON file ``{"item": ["<a_12>", "<b_7>", ...]}``, or uniform.
     """
     if args.codes:
         listed = json.loads(args.codes.read_text()).values()
-        codes = torch.tensor([[int(re.findall(r"\d+", c)[-1]) for c in row] for row in listed])
-    else:
-        codes = torch.randint(args.codebook, (args.items, args.levels), generator=gen)
+        return torch.tensor([[int(re.findall(r"\d+", c)[-1]) for c in row] for row in listed])
+    return torch.randint(args.codebook, (args.items, args.levels), generator=gen)
+
+
+def paths_of(args: argparse.Namespace, gen: torch.Generator) -> Tensor:
+    """Token paths int64 ``(item, level)`` of ``codes_of``, each level with tokens of its own."""
+    codes = codes_of(args, gen)
     return codes + args.codebook * torch.arange(codes.shape[1])
+
+
+def add_tiger(parser: argparse.ArgumentParser) -> None:
+    """Add the options for TIGER's shape."""
+    parser.add_argument("--layers", type=int, default=TigerConfig.num_layers, help="of TIGER")
+    parser.add_argument("--dim", type=int, default=TigerConfig.dim, help="of TIGER")
+
+
+def tiger_of(args: argparse.Namespace, codes: Tensor) -> TigerBackbone:
+    """TIGER with random weights, in eval mode."""
+    config = TigerConfig(num_layers=args.layers, dim=args.dim)
+    sizes = (args.codebook,) * codes.shape[1]
+    return TigerBackbone(config, codes, sizes, seed=args.seed).eval()
 
 
 def random_histories(batch: int, items: int, longest: int, gen: torch.Generator) -> Histories:

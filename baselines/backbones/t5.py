@@ -192,7 +192,8 @@ def _attend(
     else:
         bias = None if bias is None else bias.to(query.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value, bias, scale=1.0)
-    return mixed.transpose(1, 2).flatten(2)
+    out: Tensor = mixed.transpose(1, 2).flatten(2)
+    return out
 
 
 def _feed_forward(layer: Any, x: Tensor) -> Tensor:
