@@ -103,10 +103,10 @@ def ways_to_decode(
 
     return {
         "beam search": search,
+        "beam search without a trie": free,
         "beam search, a list denied": lambda: search(within=ItemFilter(trie, deny=denied)),
         "beam search, items boosted": lambda: search(boosts=ItemBoosts(trie, boosts)),
         "beam search, relative to children": lambda: search(renormalize="children"),
-        "beam search without a trie": free,
         "generate, prefix_allowed_tokens_fn": lambda: generate(
             prefix_allowed_tokens_fn=prefix_allowed
         ),

@@ -203,11 +203,11 @@ def _search(
     for depth in range(trie.depth):
         found = successors(prefixes, trie, branching.nodes, depth, renormalize)
         broken = broken | found.broken
-        slots = found.valid.shape[-1]
-        valid = found.valid
+        valid, slots = found.valid, found.valid.shape[-1]
+        scores = branching.scores.unsqueeze(-1) + found.log_probs
         if within is not None:
             valid = valid & within.open_children(branching.nodes, depth, slots)
-        scores = branching.scores.unsqueeze(-1) + found.log_probs.masked_fill(~valid, -torch.inf)
+            scores = scores.masked_fill(~valid, -torch.inf)
         ranks = scores
         if sample is not None:
             ranks = perturbed(scores, branching.ranks, sample)
