@@ -45,8 +45,10 @@ class CollaborativeTokenizer:
         self.num_slots = trie.max_children
         child = slice(*trie.first_child[:2].tolist())
         slot_in_order, _ = ranges(trie.first_item[child], trie.last_item[child])
-        part = torch.arange(trie.num_items, device=trie.device) // _SUMMED_ALONE
-        self._num_parts = int(part[-1]) + 1
+        most = max(1, trie.num_items // self.num_slots)  # no more sums than there are items
+        self._num_parts = min(-(-trie.num_items // _SUMMED_ALONE), most)
+        item = torch.arange(trie.num_items, device=trie.device)
+        part = item * self._num_parts // trie.num_items
         self._root_bag = slot_in_order[trie.place_of_item] + part * self.num_slots
 
     @torch.no_grad()
