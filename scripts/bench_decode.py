@@ -137,6 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     gen = prepare(args)
     codes = codes_of(args, gen)
     backbone = tiger_of(args, codes)
+    backbone.t5.set_attn_implementation("eager")  # on CPU ``generate`` is faster so than by default
     histories = random_histories(args.batch, len(codes), backbone.max_history, gen)
     denied = torch.randint(len(codes), (args.batch, args.denied), generator=gen)
     boosts = torch.randn(len(codes), generator=gen)

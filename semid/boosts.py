@@ -51,11 +51,7 @@ class ItemBoosts:
         Raises:
             ValueError: If the boosts are of another batch.
         """
-        if len(self._best_below) not in (1, len(nodes)):
-            raise ValueError(
-                f"the boosts are those of {len(self._best_below)} requests, got {len(nodes)} rows"
-            )
-        return self._best_below.expand(len(nodes), -1).gather(1, nodes)
+        return _of_rows(self._best_below, nodes)
 
     def of_items(self, items: Tensor) -> Tensor:
         """Boost of each item; 0 for -1.
@@ -65,6 +61,14 @@ class ItemBoosts:
 
         Returns:
             float32 ``(batch, n)``.
+
+        Raises:
+            ValueError: If the boosts are of another batch.
         """
-        boosts = self._boosts.expand(len(items), -1).gather(1, items.clamp_min(0))
-        return boosts.masked_fill(items < 0, 0.0)
+        return _of_rows(self._boosts, items.clamp_min(0)).masked_fill(items < 0, 0.0)
+
+
+def _of_rows(values: Tensor, index: Tensor) -> Tensor:
+    if len(values) not in (1, len(index)):
+        raise ValueError(f"the boosts are those of {len(values)} requests, got {len(index)} rows")
+    return values.expand(len(index), -1).gather(1, index)

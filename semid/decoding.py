@@ -85,9 +85,10 @@ def beam_search(
             of them is not followed; the others keep their scores, relative to the whole catalogue.
         boosts: What to add to the score of each item. A prefix is kept for its own score and the
             highest boost below it; the scores that are returned are without boost.
-        sample: Draw ``beam`` different paths at random instead, each with its probability, none
-            twice, in the order drawn (stochastic beam search, arXiv:1903.06059, algorithm 1). What
-            is filtered out is not drawn.
+        sample: Draw ``beam`` different paths at random instead, none twice, in the order drawn
+            (stochastic beam search, arXiv:1903.06059, algorithm 1): token by token among what may
+            follow, with the probabilities relative to the children. What is filtered out is not
+            drawn; its share goes to what else is below the same prefix.
         static_shapes: Let no tensor's shape depend on a value, and wait for the device once, at the
             end, so that the search can be compiled or captured as a CUDA graph. Otherwise the model
             is only asked about prefixes that can still branch.

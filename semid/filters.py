@@ -15,7 +15,8 @@ class ItemFilter:
 
     Inside ``beam_search`` a prefix stays open as long as an item that may be returned is below it,
     so ``k`` items come back wherever ``k`` exist. The nodes that a list decides about are those
-    above its items, so a filter costs what its lists are long, whatever the size of the catalogue.
+    above its items: a filter costs what its lists are long, whatever the size of the catalogue, but
+    for the trie's tables of parents and leaves, which the first filter makes.
 
     Args:
         trie: The paths of the catalogue; lists must be on its device.

@@ -9,9 +9,10 @@ from torch import Tensor
 def perturbed(scores: Tensor, parent: Tensor, generator: torch.Generator) -> Tensor:
     """Scores of children with Gumbel noise whose highest is their parent's.
 
-    Each leaf's perturbed score is then its log-probability plus independent Gumbel noise, and an
-    inner node's the highest below it, so the ``k`` best leaves are ``k`` draws without replacement
-    (stochastic beam search, arXiv:1903.06059, section 4.1, computed as in its appendix B.3).
+    Where the children share all of their parent's probability, each leaf's perturbed score is its
+    log-probability plus independent Gumbel noise, and an inner node's the highest below it, so the
+    ``k`` best leaves are ``k`` draws without replacement (stochastic beam search, arXiv:1903.06059,
+    section 4.1, computed as in its appendix B.3). Otherwise they are as if it was shared out.
 
     Args:
         scores: float32 ``(batch, beam, slot)``, log-probabilities of the children's prefixes;

@@ -76,8 +76,7 @@ class TigerBackbone(Backbone):
             dropout_rate=config.dropout,
             pad_token_id=_PAD,
             eos_token_id=_PAD,
-            # the fused kernel's bfloat16 backward is slow on CPU
-            **{"decoder_start_token_id": _PAD, "attn_implementation": "eager"},  # type: ignore[arg-type]
+            **{"decoder_start_token_id": _PAD},  # type: ignore[arg-type]
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)

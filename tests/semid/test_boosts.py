@@ -71,3 +71,7 @@ def test_bad_boosts_are_refused() -> None:
         beam_search(start, trie, beam=1, boosts=boosts, sample=torch.Generator())
     with pytest.raises(ValueError, match="of 3 requests, got 2 rows"):
         beam_search(start, trie, beam=1, boosts=ItemBoosts(trie, torch.zeros(3, 2)))
+    with pytest.raises(ValueError, match="of 3 requests, got 2 rows"):
+        rank_items(
+            beam_search(start, trie, beam=1), trie, k=1, boosts=ItemBoosts(trie, torch.zeros(3, 2))
+        )

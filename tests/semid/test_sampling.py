@@ -50,6 +50,28 @@ def test_a_draw_is_of_different_paths_with_their_own_scores_and_repeatable() -> 
     assert any(first.scores[row, 0] < exact.scores[row, 0] for row in range(50))
 
 
+def test_the_share_of_what_is_denied_goes_to_its_siblings() -> None:
+    trie = CodeTrie.from_paths(PATHS, 4)
+    one = torch.randn(1, trie.num_nodes, 4, generator=torch.Generator().manual_seed(1))
+    draws = 20_000
+    within = ItemFilter(trie, deny=torch.zeros(draws, 1, dtype=torch.int64))
+    p = score_all(table_model(trie, one), trie)[0].exp()[:4].tolist()
+    for how in ("children", "none"):
+        gen = torch.Generator().manual_seed(0)
+        start = table_model(trie, one.expand(draws, -1, -1))
+        found = beam_search(
+            start,
+            trie,
+            beam=1,
+            sample=gen,
+            within=within,
+            renormalize=how,  # type: ignore[arg-type]
+        )
+        for item, expected in {1: p[0] + p[1], 2: p[2], 3: p[3]}.items():
+            observed = float((found.leaves == trie.node_of_item[item]).double().mean())
+            assert abs(observed - expected) < 4 * (expected * (1 - expected) / draws) ** 0.5
+
+
 def test_what_is_denied_is_not_drawn() -> None:
     trie = CodeTrie.from_paths(PATHS, 4)
     within = ItemFilter(trie, deny=torch.tensor([[0, 2]]).expand(30, -1))
