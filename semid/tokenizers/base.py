@@ -87,6 +87,10 @@ class SemanticIdTokenizer(ABC):
             learned: What `_fit` returned, on the device of ``embeddings``.
         """
 
+    def _costs(self, embeddings: Tensor, prefix: Tensor, learned: dict[str, Tensor]) -> Tensor:
+        """What `costs` returns; all codes equally far unless a scheme knows better."""
+        return embeddings.new_zeros(len(embeddings), self.codebook_sizes[prefix.shape[1]])
+
     @property
     def scheme(self) -> str:
         """The name that `load_tokenizer_class` finds this class by."""
@@ -185,6 +189,53 @@ class SemanticIdTokenizer(ABC):
             ValueError: If ``embeddings`` has another width or is not finite, or if the scheme's
                 ``_encode`` breaks its contract.
         """
+        vectors, learned = self._ready(embeddings)
+        with torch.no_grad():
+            codes = self._encode(vectors, learned)
+        check_codes(codes, self.codebook_sizes, num_items=len(vectors), made_by=type(self).__name__)
+        return codes
+
+    def costs(self, embeddings: Tensor, prefix: Tensor) -> Tensor:
+        """How far from each item its path would be with each next code.
+
+        What `semid.collisions` chooses other codes by: the squared distance, in the space that the
+        scheme quantises, between the item and what prefix and code together say about it. Zero
+        throughout where a scheme knows no distances.
+
+        Args:
+            embeddings: Float ``(item, dim)``, of the width that was fitted.
+            prefix: int64 ``(item, level)``, the codes of each item's first levels; fewer than all.
+
+        Returns:
+            float32 ``(item, code)``, over the codes of the level after ``prefix``.
+
+        Raises:
+            NotFittedError: Before `fit` or `from_pretrained`.
+            ValueError: If ``embeddings`` has another width or is not finite, ``prefix`` is whole
+                or no prefix, or the scheme's ``_costs`` has another shape.
+        """
+        vectors, learned = self._ready(embeddings)
+        level, name = prefix.shape[1], type(self).__name__
+        if level >= len(self.codebook_sizes):
+            raise ValueError(
+                f"expected a prefix of fewer than {len(self.codebook_sizes)} codes, got {level}. "
+                "A whole path has no next code."
+            )
+        if level:
+            sizes = self.codebook_sizes[:level]
+            check_codes(prefix, sizes, num_items=len(vectors), made_by="the prefix")
+        with torch.no_grad():
+            costs = self._costs(vectors, prefix, learned)
+        expected = (len(vectors), self.codebook_sizes[level])
+        if tuple(costs.shape) != expected:
+            raise ValueError(
+                f"expected costs from {name}: float (item, code) = {expected}, got "
+                f"{tuple(costs.shape)}. Return one for each code of the level after the prefix."
+            )
+        return costs.float()
+
+    def _ready(self, embeddings: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Checked embeddings, and what was learned on their device."""
         learned = {name: value.to(embeddings.device) for name, value in self.learned.items()}
         vectors = _checked("embeddings", embeddings)
         if vectors.shape[1] != self._input_dim:
@@ -192,10 +243,7 @@ class SemanticIdTokenizer(ABC):
                 f"expected embeddings (item, {self._input_dim}), as this tokenizer was fitted on, "
                 f"got (item, {vectors.shape[1]}). Use the encoder it was fitted with, or fit again."
             )
-        with torch.no_grad():
-            codes = self._encode(vectors, learned)
-        check_codes(codes, self.codebook_sizes, num_items=len(vectors), made_by=type(self).__name__)
-        return codes
+        return vectors, learned
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write settings and learned tensors as an artefact folder, atomically.

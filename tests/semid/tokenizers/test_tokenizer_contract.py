@@ -201,3 +201,21 @@ def test_a_changed_artefact_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(config))
     with pytest.raises(ProvenanceError, match="fit it again"):
         SemanticIdTokenizer.from_pretrained(tmp_path / "tokenizer")
+
+
+def test_a_scheme_without_distances_finds_all_codes_equally_far() -> None:
+    tokenizer = RandomTokenizer(codebook_sizes=(4, 3)).fit(vectors())
+    first = tokenizer.encode(vectors())[:, :1]
+    costs = tokenizer.costs(vectors(), first)
+    assert costs.shape == (len(vectors()), 3)
+    assert costs.unique().tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "message"),
+    [([0, 0], "fewer than 2 codes, got 2"), ([4], r"must lie in \[0, 4\)")],
+)
+def test_costs_of_no_prefix_are_refused(prefix: list[int], message: str) -> None:
+    tokenizer = RandomTokenizer(codebook_sizes=(4, 3)).fit(vectors())
+    with pytest.raises(ValueError, match=message):
+        tokenizer.costs(vectors(), torch.tensor([prefix] * len(vectors())))
