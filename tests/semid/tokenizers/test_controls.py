@@ -1,6 +1,6 @@
 import torch
 
-from semid.collisions import collision_report, resolve_extra_level
+from semid.collisions import collision_report, resolve_collisions
 from semid.tokenizers import RandomTokenizer
 
 
@@ -27,4 +27,4 @@ def test_an_extra_level_separates_what_chance_put_together() -> None:
     items = torch.zeros(50, 1)
     codes = RandomTokenizer(codebook_sizes=(3, 3)).fit(items).encode(items)
     assert collision_report(codes).distinct < 50
-    assert collision_report(resolve_extra_level(codes, (3, 3)).codes).distinct == 50
+    assert collision_report(resolve_collisions(codes, (3, 3), "extra_level").codes).distinct == 50
