@@ -116,6 +116,7 @@ def build(config: BuildConfig, console: Console) -> None:
         ids = make_semantic_ids(config.ids, catalog, cache_dir=cache, on_epoch=show)
     ids.save(out)
     _print_quality(id_quality(ids), console)
+    console.print(_told_apart(ids.provenance.config["collisions"]))
     console.print(f"semantic ids: {out}")
 
 
@@ -191,6 +192,16 @@ def _parser() -> ArgumentParser:
         sub.add_class_arguments(command.config)
         subcommands.add_subcommand(name, sub, help=command.run.__doc__)
     return parser
+
+
+def _told_apart(record: dict[str, Any]) -> str:
+    lost = record["reconstruction_lost"]
+    price = "not known" if lost is None else f"{lost:.2%}"
+    return (
+        f"collisions: {record['colliding_items']} items before {record['strategy']}, "
+        f"{record['left']} after; {record['moved']} moved, {record['numbered']} numbered; "
+        f"reconstruction lost: {price}"
+    )
 
 
 def _print_quality(quality: dict[str, Any], console: Console) -> None:

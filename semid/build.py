@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from semid.extension import costs_of
 from semid.ids import SemanticIds, read_codes_file
 from semid.provenance import require_same
 from semid.tokenizers.base import load_tokenizer_class
@@ -36,7 +37,7 @@ class IdsConfig:
             with one row an item.
         template: Text of an item, such as ``"{title}, {brand}"``; None for all its text fields.
         collisions: How items of equal codes are told apart: a key of
-            `semid.collisions.STRATEGIES`.
+            `semid.collisions.STRATEGIES`, or several joined by ``+``.
     """
 
     scheme: str = "rqkmeans"
@@ -60,11 +61,12 @@ def build_semantic_ids(
         tokenizer: Fitted on ``embeddings`` here if it is not fitted yet.
         embeddings: Of the catalogue's items.
         catalog: The items.
-        collisions: A key of `semid.collisions.STRATEGIES`.
+        collisions: Keys of `semid.collisions.STRATEGIES`, joined by ``+``.
 
     Raises:
         ProvenanceError: If the embeddings are of another catalogue or order.
-        ValueError: If the tokenizer refuses the embeddings, or there is no such strategy.
+        ValueError: If the tokenizer refuses the embeddings, there is no such strategy, or there
+            are not enough codes for it.
     """
     require_same(
         "item order of the embeddings",
@@ -84,8 +86,9 @@ def build_semantic_ids(
         scheme=tokenizer.scheme,
         inputs={"embeddings": embeddings.provenance.content, "tokenizer": lineage.content},
         config=lineage.config,
+        tokenizer=tokenizer,
     )
-    return ids.resolve(collisions)
+    return ids.resolve(collisions, costs=costs_of(tokenizer, vectors))
 
 
 def make_semantic_ids(

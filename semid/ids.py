@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from semid.collisions import resolve_collisions
+from semid.collisions import Costs, Resolution, resolve_collisions
 from semid.provenance import (
     Provenance,
     ProvenanceError,
@@ -30,6 +30,7 @@ from semid.tokenizers.base import check_codes
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
+    from semid.tokenizers.base import SemanticIdTokenizer
 
 __all__ = ["SemanticIds", "read_codes_file"]
 
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 _TABLE = "semantic_ids.parquet"
 _CONFIG = "config.json"
+TOKENIZER_FOLDER = "tokenizer"
 _LAST_NUMBER = re.compile(r"(?:^|_)(\d+)\W*$")
 
 
@@ -52,6 +54,8 @@ class SemanticIds:
         sizes: Number of codes of each level.
         scheme: What made the codes, such as ``"rqkmeans"`` or ``"file:codes.json"``.
         provenance: Its lineage; ``provenance.items`` is the hash of ``item_ids``.
+        tokenizer: What encoded the items, where it is at hand; `save` writes it beside the table,
+            and `semid.extension.load_tokenizer` reads it.
     """
 
     item_ids: list[str] | list[int]
@@ -59,6 +63,7 @@ class SemanticIds:
     sizes: tuple[int, ...]
     scheme: str
     provenance: Provenance
+    tokenizer: SemanticIdTokenizer | None = None
 
     def __post_init__(self) -> None:
         if not self.item_ids or len(set(self.item_ids)) != len(self.item_ids):
@@ -78,6 +83,7 @@ class SemanticIds:
         scheme: str,
         inputs: dict[str, str] | None = None,
         config: dict[str, Any] | None = None,
+        tokenizer: SemanticIdTokenizer | None = None,
     ) -> SemanticIds:
         """Make the table from codes, hashing its content.
 
@@ -88,6 +94,7 @@ class SemanticIds:
             scheme: What made the codes.
             inputs: Content hashes of what they were made from.
             config: Settings that made them, as JSON values.
+            tokenizer: What made them, to be saved beside them.
 
         Raises:
             ValueError: If ids repeat, or codes have another shape or lie outside their level.
@@ -105,6 +112,7 @@ class SemanticIds:
                 inputs=inputs or {},
                 config=config or {},
             ),
+            tokenizer=tokenizer,
         )
 
     def __len__(self) -> int:
@@ -153,16 +161,21 @@ class SemanticIds:
             )
         return [self.item_ids[row] for row in self._rows_of_path.get(path, [])]
 
-    def resolve(self, strategy: str) -> SemanticIds:
-        """These ids after a collision strategy (`semid.collisions.STRATEGIES`).
+    def resolve(self, strategy: str, *, costs: Costs | None = None) -> SemanticIds:
+        """These ids after a collision strategy, see `semid.collisions.resolve_collisions`.
 
-        The strategy, and the collisions there were before it, are recorded in the provenance.
+        The strategy, the collisions before and after it, the items it touched and the
+        reconstruction lost are recorded in the provenance.
+
+        Args:
+            strategy: Keys of `semid.collisions.STRATEGIES`, joined by ``+``.
+            costs: How far each item is from each code; None where nobody knows.
 
         Raises:
-            ValueError: If there is no such strategy.
+            ValueError: If there is no such strategy, or not enough codes for it.
         """
-        resolution = resolve_collisions(self.codes, self.sizes, strategy)
-        record = {"strategy": strategy, **asdict(resolution.before)}
+        resolution = resolve_collisions(self.codes, self.sizes, strategy, costs=costs)
+        record = resolution_record(strategy, resolution)
         return SemanticIds.of(
             self.item_ids,
             resolution.codes,
@@ -170,6 +183,7 @@ class SemanticIds:
             scheme=self.scheme,
             inputs=self.provenance.inputs,
             config={**self.provenance.config, "collisions": record},
+            tokenizer=self.tokenizer,
         )
 
     def for_catalog(self, catalog: Catalog) -> SemanticIds:
@@ -196,10 +210,11 @@ class SemanticIds:
             scheme=self.scheme,
             inputs={**self.provenance.inputs, "semantic_ids": self.provenance.content},
             config=self.provenance.config,
+            tokenizer=self.tokenizer,
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the table, its scheme and sizes, and its provenance, atomically."""
+        """Write table, scheme, sizes and provenance, and the tokenizer if at hand, atomically."""
         import polars as pl
 
         levels = pl.List(pl.Int64)
@@ -210,6 +225,8 @@ class SemanticIds:
         with atomic_dir(folder) as filling:
             table.write_parquet(filling / _TABLE)
             (filling / _CONFIG).write_text(config + "\n", encoding="utf-8")
+            if self.tokenizer is not None:
+                self.tokenizer.save_pretrained(filling / TOKENIZER_FOLDER)
             self.provenance.write(filling)
 
     @classmethod
@@ -233,6 +250,18 @@ class SemanticIds:
         return cls(
             item_ids=item_ids, codes=codes, sizes=sizes, scheme=scheme, provenance=provenance
         )
+
+
+def resolution_record(strategy: str, resolution: Resolution) -> dict[str, Any]:
+    """What the provenance says about a collision strategy, as JSON values."""
+    return {
+        "strategy": strategy,
+        **asdict(resolution.before),
+        "moved": resolution.moved,
+        "numbered": resolution.numbered,
+        "left": resolution.after.colliding_items,
+        "reconstruction_lost": resolution.reconstruction_lost,
+    }
 
 
 def read_codes_file(path: str | os.PathLike[str], catalog: Catalog) -> SemanticIds:

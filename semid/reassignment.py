@@ -57,7 +57,8 @@ def num_holders(codes: Tensor, taken: Tensor) -> Tensor:
     _, group, sizes = torch.unique(
         torch.cat([codes, taken]), dim=0, return_inverse=True, return_counts=True
     )
-    return sizes[group[: len(codes)]]
+    holders: Tensor = sizes[group[: len(codes)]]
+    return holders
 
 
 def costs_of_paths(rows: Tensor, codes: Tensor, costs: Costs) -> Tensor:
@@ -189,7 +190,7 @@ def _share_evenly(codes: Tensor, rows: Tensor, size: int, costs: Costs, held: Te
             among = distances[:, choices]
             plan = sinkhorn(among) if len(group) > 1 else -among
             shared = choices[plan.argmax(dim=1)]
-            if len(group) == 1 or len(shared.unique()) > 1:
+            if len(group) == 1 or bool((shared != shared[0]).any()):
                 codes[group, -1] = shared
 
 

@@ -70,6 +70,7 @@ def test_build_writes_ids_and_prints_their_quality(
     assert main(["build", "--data", "shop", "--out", "ids", "--ids.codebook_sizes", "[4,4]"]) == 0
     printed = capsys.readouterr().out
     assert "perplexity" in printed
+    assert "after; 0 moved" in printed
     assert "semantic ids: ids" in printed
     ids = SemanticIds.load("ids")
     assert (len(ids), ids.sizes[:2], ids.scheme) == (32, (4, 4), "rqkmeans")

@@ -95,6 +95,10 @@ def test_resolving_separates_twins_and_records_them() -> None:
             "distinct": 3,
             "colliding_items": 2,
             "largest_group": 2,
+            "moved": 0,
+            "numbered": 1,
+            "left": 0,
+            "reconstruction_lost": 0.0,
         },
     }
     assert ids.provenance.inputs == {"embeddings": "e"}
