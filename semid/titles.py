@@ -1,0 +1,113 @@
+"""Titles as paths: an item is the tokens of its title, closed by an end token."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from semid.collisions import CollisionReport, collision_report
+
+__all__ = ["TitlePaths", "TitleTokenizer", "title_paths"]
+
+logger = logging.getLogger(__name__)
+
+
+class TitleTokenizer(Protocol):
+    """What a tokenizer of Hugging Face can do, and all that is asked of one."""
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """The token that ends a text; None for none."""
+
+    def __call__(self, texts: list[str], *, add_special_tokens: bool) -> Mapping[str, Any]:
+        """Tokens of each text, lists of ids under ``input_ids``."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TitlePaths:
+    """The token paths of a catalogue's titles, as `semid.CodeTrie.from_paths` takes them.
+
+    Attributes:
+        paths: int64 ``(item, longest)``; the tokens of a title and the end token, filled with -1.
+        end_token: The token that ends every path.
+        twins: How many items share a path, as their titles are equal, or equal to the tokenizer.
+            They stand at one leaf and share its score.
+    """
+
+    paths: Tensor
+    end_token: int
+    twins: CollisionReport
+
+
+def title_paths(
+    titles: Sequence[str],
+    tokenizer: TitleTokenizer,
+    *,
+    end_token: int | None = None,
+    item_ids: Sequence[str | int] | None = None,
+) -> TitlePaths:
+    """Turn titles into paths of tokens.
+
+    A title is tokenised alone and without special tokens: a tokenizer may merge its first letters
+    with what stands before it in a prompt, and such a path would not be in the trie. Do the same
+    where a model is trained on titles. The end token makes a title that starts another one a leaf
+    of its own (TCA4Rec, arXiv:2601.18457, and its released code).
+
+    Args:
+        titles: One for each item.
+        tokenizer: Of the model that writes the titles, such as one of
+            ``transformers.AutoTokenizer``.
+        end_token: Token that ends a path; None for the tokenizer's ``eos_token_id``.
+        item_ids: Names of the items for error messages; None for their rows.
+
+    Raises:
+        ValueError: If there is no title or no end token, or a title has no token or holds the end
+            token.
+    """
+    end_token = tokenizer.eos_token_id if end_token is None else end_token
+    if end_token is None:
+        raise ValueError(
+            "expected an end token, got a tokenizer without eos_token_id. Pass end_token, an id "
+            "that no title holds."
+        )
+    if not len(titles):
+        raise ValueError("expected at least one title, got none. Pass one for each item.")
+    names = range(len(titles)) if item_ids is None else item_ids
+    distinct = list(dict.fromkeys(titles))
+    tokens = tokenizer(distinct, add_special_tokens=False)["input_ids"]
+    tokens_of = dict(zip(distinct, tokens, strict=True))
+    _refuse(
+        [name for name, title in zip(names, titles, strict=True) if not len(tokens_of[title])],
+        "titles with at least one token",
+        "Fill those titles, or leave the items out.",
+    )
+    _refuse(
+        [name for name, title in zip(names, titles, strict=True) if end_token in tokens_of[title]],
+        f"titles without the end token {end_token}",
+        "Remove it from those titles, or pass another end_token.",
+    )
+    rows = [torch.tensor([*tokens_of[title], end_token]) for title in titles]
+    paths = pad_sequence(rows, batch_first=True, padding_value=-1)
+    twins = collision_report(paths)
+    if twins.colliding_items:
+        logger.info(
+            "%d of %d items share the tokens of their title with another, %d at most one",
+            twins.colliding_items,
+            twins.items,
+            twins.largest_group,
+        )
+    return TitlePaths(paths=paths, end_token=end_token, twins=twins)
+
+
+def _refuse(items: Sequence[str | int], expected: str, what_to_do: str) -> None:
+    if items:
+        raise ValueError(
+            f"expected {expected}, got {len(items)} items whose title is not one, first item "
+            f"{items[0]!r}. {what_to_do}"
+        )
