@@ -25,7 +25,8 @@ from baselines.teachers.fit import fit_sasrec, teacher_training
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.training import TrainingConfig
 from semid.build import IdsConfig, make_semantic_ids
-from semid.ids import SemanticIds, read_codes_file
+from semid.ids import SemanticIds
+from semid.interop import read_codes_file
 from semid.quality import id_quality
 
 

@@ -11,12 +11,15 @@ from semid.embed import (
     TextEncoder,
     embed_catalog,
 )
+from semid.extension import extend_semantic_ids, load_tokenizer
 from semid.filters import ItemFilter
-from semid.ids import SemanticIds, read_codes_file
+from semid.ids import SemanticIds
+from semid.interop import read_codes_file, write_codes_index, write_codes_tensor
 from semid.prefixes import NextLogits, Prefixes, ReadAnew
 from semid.provenance import Provenance, ProvenanceError
 from semid.quality import id_quality
 from semid.scoring import score_all
+from semid.titles import TitlePaths, title_paths
 from semid.tokenizers import (
     RQVAE,
     NotFittedError,
@@ -52,14 +55,20 @@ __all__ = [
     "SemanticIds",
     "SentenceTransformerEncoder",
     "TextEncoder",
+    "TitlePaths",
     "add_items",
     "beam_search",
     "build_semantic_ids",
     "embed_catalog",
+    "extend_semantic_ids",
     "id_quality",
+    "load_tokenizer",
     "make_semantic_ids",
     "rank_items",
     "read_codes_file",
     "remove_items",
     "score_all",
+    "title_paths",
+    "write_codes_index",
+    "write_codes_tensor",
 ]

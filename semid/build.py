@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from semid.extension import costs_of
-from semid.ids import SemanticIds, read_codes_file
+from semid.ids import SemanticIds
+from semid.interop import read_codes_file
 from semid.provenance import require_same
 from semid.tokenizers.base import load_tokenizer_class
 
@@ -110,9 +111,14 @@ def make_semantic_ids(
         ValueError: If the config does not fit the catalogue; see what it names.
     """
     if config.scheme.startswith("file:"):
-        return read_codes_file(config.scheme.removeprefix("file:"), catalog).resolve(
-            config.collisions
-        )
+        path = config.scheme.removeprefix("file:")
+        try:
+            ids = read_codes_file(path, catalog, **config.settings)
+        except TypeError as error:
+            raise ValueError(
+                f"expected settings of a file of codes, got {config.settings} ({error})."
+            ) from error
+        return ids.resolve(config.collisions)
     tokenizer_class: Any = load_tokenizer_class(config.scheme)
     sizes = config.codebook_sizes or (_codes_for(len(catalog)),) * 3
     if min(sizes) < 1:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,7 +19,6 @@ from semid.provenance import (
     ProvenanceError,
     atomic_dir,
     hash_arrays,
-    hash_file,
     hash_ids,
     hash_json,
     require_same,
@@ -32,21 +29,19 @@ if TYPE_CHECKING:
     from semid.catalog import Catalog
     from semid.tokenizers.base import SemanticIdTokenizer
 
-__all__ = ["SemanticIds", "read_codes_file"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["SemanticIds"]
 
 _TABLE = "semantic_ids.parquet"
 _CONFIG = "config.json"
 TOKENIZER_FOLDER = "tokenizer"
-_LAST_NUMBER = re.compile(r"(?:^|_)(\d+)\W*$")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SemanticIds:
     """The codes of every item of a catalogue.
 
-    Make one with `SemanticIds.of`, `read_codes_file` or `semid.build.build_semantic_ids`.
+    Make one with `SemanticIds.of`, `semid.interop.read_codes_file` or
+    `semid.build.build_semantic_ids`.
 
     Attributes:
         item_ids: The items' own ids, one for each row; unique, all strings or all integers.
@@ -198,9 +193,9 @@ class SemanticIds:
         if wanted != held:
             raise ProvenanceError(
                 f"semantic ids do not match the catalogue: {len(wanted - held)} of its "
-                f"{len(wanted)} items have none{_example(wanted - held)}, and {len(held - wanted)} "
-                f"of {len(held)} ids are of other items{_example(held - wanted)}. "
-                "Build the ids for this catalogue."
+                f"{len(wanted)} items have none{example_of(wanted - held)}, and "
+                f"{len(held - wanted)} of {len(held)} ids are of other "
+                f"items{example_of(held - wanted)}. Build the ids for this catalogue."
             )
         rows = [self._row_of_item[item] for item in catalog.item_ids]
         return SemanticIds.of(
@@ -238,7 +233,7 @@ class SemanticIds:
             ProvenanceError: If its content is not what was saved.
         """
         provenance = Provenance.read(folder)
-        item_ids, paths = _read_parquet(Path(folder) / _TABLE)
+        item_ids, paths = read_codes_table(Path(folder) / _TABLE)
         config = json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
         codes = torch.tensor(paths, dtype=torch.int64)
         sizes, scheme = tuple(config["sizes"]), config["scheme"]
@@ -264,82 +259,12 @@ def resolution_record(strategy: str, resolution: Resolution) -> dict[str, Any]:
     }
 
 
-def read_codes_file(path: str | os.PathLike[str], catalog: Catalog) -> SemanticIds:
-    """Codes that exist already, from a file, for the items of a catalogue.
-
-    JSON ``{"<item_id>": ["<a_128>", "<b_241>", ...]}``, where a code is the last number of its
-    token (or a plain number), or parquet with columns ``item_id`` and ``codes`` (lists of numbers).
-    The size of a level is its largest code plus one. Equal codes stay equal until `resolve`.
-
-    Items of the file that the catalogue does not hold are left out, with a warning in the log.
+def read_codes_table(path: Path) -> tuple[list[Any], list[list[int]]]:
+    """Items and codes of a parquet file with columns ``item_id`` and ``codes``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it has another form, if items have codes of different lengths, or if an
-            item of the catalogue has none.
+        ValueError: If it has another form.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"expected a file of codes, got {path}, which does not exist.")
-    if path.suffix == ".json":
-        item_ids, paths = _read_json(path)
-    elif path.suffix == ".parquet":
-        item_ids, paths = _read_parquet(path)
-    else:
-        raise ValueError(f"expected a .json or .parquet file of codes, got {path}. Convert it.")
-    codes_of = {str(item): levels for item, levels in zip(item_ids, paths, strict=True)}
-    if len(codes_of) != len(paths):
-        raise ValueError(
-            f"expected each item once in {path}, got {len(paths) - len(codes_of)} rows of items "
-            "that were there before. Keep one of each."
-        )
-    wanted = [str(item) for item in catalog.item_ids]
-    if missing := [item for item in wanted if item not in codes_of]:
-        raise ValueError(
-            f"expected codes of all {len(wanted)} items of the catalogue in {path}, got none for "
-            f"{len(missing)}{_example(missing)}. Is it the file of another catalogue, or are its "
-            "items numbered from another start?"
-        )
-    if other := len(codes_of) - len(wanted):
-        logger.warning("%s has codes of %d items that the catalogue does not hold", path, other)
-    levels = {len(codes_of[item]) for item in wanted}
-    if len(levels) != 1 or 0 in levels:
-        raise ValueError(
-            f"expected equally many codes for each item in {path}, at least one, got lengths "
-            f"{sorted(levels)}. Fill the shorter ones, or leave those items out of the catalogue."
-        )
-    codes = torch.tensor([codes_of[item] for item in wanted], dtype=torch.int64)
-    return SemanticIds.of(
-        catalog.item_ids,
-        codes,
-        tuple((codes.amax(dim=0) + 1).tolist()),
-        scheme=f"file:{path.name}",
-        inputs={"codes_file": hash_file(path)},
-    )
-
-
-def _read_json(path: Path) -> tuple[list[str], list[list[int]]]:
-    form = f'expected {path} to hold {{"<item_id>": ["<a_128>", "<b_241>", ...], ...}}'
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{form}, got no JSON ({error}). Convert it.") from error
-    if not isinstance(table, dict):
-        raise ValueError(f"{form}, got a JSON {type(table).__name__}. Convert it.")
-    paths = []
-    for item, tokens in table.items():
-        if not isinstance(tokens, list):
-            raise ValueError(f"{form}, got {tokens!r} for item {item}. Write a list of tokens.")
-        numbers = [_LAST_NUMBER.search(str(token)) for token in tokens]
-        if not all(numbers):
-            raise ValueError(
-                f"{form}, got {tokens!r} for item {item}. End each token in its number."
-            )
-        paths.append([int(number[1]) for number in numbers if number])
-    return list(table), paths
-
-
-def _read_parquet(path: Path) -> tuple[list[Any], list[list[int]]]:
     import polars as pl
 
     try:
@@ -363,5 +288,6 @@ def _content_hash(codes: Tensor, sizes: tuple[int, ...], scheme: str) -> str:
     return hash_json({"codes": hash_arrays(codes.numpy()), "sizes": sizes, "scheme": scheme})
 
 
-def _example(items: Sequence[Any] | set[Any]) -> str:
+def example_of(items: Sequence[Any] | set[Any]) -> str:
+    """The first of some items for an error message; nothing where there is none."""
     return f" (such as {min(items, key=str)!r})" if items else ""

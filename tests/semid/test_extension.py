@@ -10,7 +10,8 @@ from semid.build import build_semantic_ids
 from semid.catalog import Catalog
 from semid.embed import Embeddings
 from semid.extension import extend_semantic_ids, load_tokenizer
-from semid.ids import SemanticIds, read_codes_file
+from semid.ids import SemanticIds
+from semid.interop import read_codes_file
 from semid.provenance import ProvenanceError
 from semid.tokenizers import RandomTokenizer, RQKMeans
 from semid.trie import CodeTrie

@@ -1,5 +1,3 @@
-import json
-import logging
 from pathlib import Path
 
 import polars as pl
@@ -10,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from semid.catalog import Catalog
-from semid.ids import SemanticIds, read_codes_file
-from semid.provenance import ProvenanceError, hash_file, hash_ids
+from semid.ids import SemanticIds
+from semid.provenance import ProvenanceError, hash_ids
 
 CODES = torch.tensor([[0, 1], [2, 0], [0, 1], [1, 1]])
 
@@ -157,108 +155,3 @@ def test_changed_items_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ProvenanceError, match="item order of"):
         SemanticIds.load(tmp_path / "ids")
-
-
-@pytest.mark.parametrize("spelling", ["<a_{}>", "<L0_{}>", "c{{}}_{}", "{}", "item_7_{}"])
-@pytest.mark.parametrize("items", [("1", "2"), (1, 2)])
-def test_a_codes_file_is_read_whatever_its_spelling(
-    tmp_path: Path, spelling: str, items: tuple[str | int, ...]
-) -> None:
-    path = tmp_path / "codes.json"
-    tokens = {"2": [3, 0], "1": [12, 5]}
-    path.write_text(json.dumps({i: [spelling.format(c) for c in t] for i, t in tokens.items()}))
-    ids = read_codes_file(path, catalog_of(*items))
-    assert ids.codes.tolist() == [[12, 5], [3, 0]]
-    assert ids.sizes == (13, 6)
-    assert ids.scheme == "file:codes.json"
-    assert ids.provenance.inputs == {"codes_file": hash_file(path)}
-    assert ids.provenance.items == hash_ids(list(items))
-
-
-def test_plain_numbers_are_codes(tmp_path: Path) -> None:
-    (tmp_path / "codes.json").write_text('{"1": [12, 5]}')
-    assert read_codes_file(tmp_path / "codes.json", catalog_of(1)).codes.tolist() == [[12, 5]]
-
-
-def test_saved_ids_are_a_codes_file(tmp_path: Path) -> None:
-    ids_of("a", "b", "c", "d").save(tmp_path / "ids")
-    path = tmp_path / "ids" / "semantic_ids.parquet"
-    assert read_codes_file(path, catalog_of("a", "b", "c", "d")).codes.equal(CODES)
-
-
-def test_items_beyond_the_catalogue_are_left_out_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "codes.json").write_text('{"1": [1], "2": [0]}')
-    with caplog.at_level(logging.WARNING):
-        ids = read_codes_file(tmp_path / "codes.json", catalog_of(2))
-    assert ids.codes.tolist() == [[0]]
-    assert "1 items" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[1]", "a JSON list"),
-        ("{", "no JSON"),
-        ('{"1": "<a_1>"}', "list of tokens"),
-        ('{"1": ["<a_x>"]}', "End each token in its number"),
-        ('{"2": ["<a_1>"]}', "numbered from another start"),
-        ('{"1": [1], "2": [1, 2]}', r"lengths \[1, 2\]"),
-        ('{"1": [], "2": []}', r"lengths \[0\]"),
-        ('{"1": ["<a_-1>"], "2": [0]}', "End each token in its number"),
-    ],
-)
-def test_a_codes_file_of_another_form_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "codes.json").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_codes_file(tmp_path / "codes.json", catalog_of(1, 2))
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"item": [1], "codes": [[1]]}, "columns item_id and codes"),
-        ({"item_id": [1], "codes": [1]}, "lists of numbers"),
-        ({"item_id": [1], "codes": [[None, 1]]}, "missing"),
-        ({"item_id": [1, 1], "codes": [[1], [2]]}, "each item once"),
-        ({"item_id": [1], "codes": [[-1]]}, "lie in"),
-    ],
-)
-def test_a_table_of_another_form_is_refused(
-    tmp_path: Path, columns: dict[str, list[object]], message: str
-) -> None:
-    pl.DataFrame(columns).write_parquet(tmp_path / "codes.parquet")
-    with pytest.raises(ValueError, match=message):
-        read_codes_file(tmp_path / "codes.parquet", catalog_of(1))
-
-
-def test_a_codes_file_must_exist_and_be_of_a_known_kind(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        read_codes_file(tmp_path / "codes.json", catalog_of(1))
-    (tmp_path / "codes.pkl").write_text("")
-    with pytest.raises(ValueError, match=r"\.json or \.parquet"):
-        read_codes_file(tmp_path / "codes.pkl", catalog_of(1))
-
-
-@pytest.mark.shared_data
-@pytest.mark.parametrize(
-    ("file", "levels", "distinct"),
-    [
-        ("beauty/semantic_ids.letter.json", 4, 12_088),
-        ("beauty/semantic_ids.unigenrec-text-rqkmeans.json", 5, 12_101),
-        ("beauty/semantic_ids.unigenrec-text-rqvae_faiss.json", 4, 12_101),
-        ("yelp/semantic_ids.letter.json", 4, 19_201),
-        ("instruments/semantic_ids.letter.json", 4, 9_897),
-        ("office_minionerec/semantic_ids.minionerec.json", 3, 3_444),
-    ],
-)
-def test_published_codes_have_their_published_collisions(
-    shared_data: Path, file: str, levels: int, distinct: int
-) -> None:
-    path = shared_data / file
-    catalog = Catalog.read(path.parent / "items.parquet")
-    ids = read_codes_file(path, catalog)
-    assert ids.num_levels == levels
-    assert ids.resolve("keep").provenance.config["collisions"]["distinct"] == distinct
-    assert len(set(map(tuple, ids.resolve("extra_level").codes.tolist()))) == len(catalog)
