@@ -6,6 +6,7 @@ from semid.catalog import Catalog
 from semid.decoding import BeamResult, RankedItems, beam_search, rank_items
 from semid.embed import (
     Embeddings,
+    FittedLsa,
     LsaEncoder,
     SentenceTransformerEncoder,
     TextEncoder,
@@ -38,6 +39,7 @@ __all__ = [
     "CodeTrie",
     "CodeVocab",
     "Embeddings",
+    "FittedLsa",
     "IdsConfig",
     "ItemBoosts",
     "ItemFilter",

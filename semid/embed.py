@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.lsa import FittedLsa, fit_lsa
 from semid.provenance import (
     Provenance,
     atomic_dir,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Embeddings",
+    "FittedLsa",
     "LsaEncoder",
     "SentenceTransformerEncoder",
     "TextEncoder",
@@ -57,7 +59,8 @@ class LsaEncoder:
     """Latent semantic analysis: TF-IDF of words and letters, truncated SVD, rows of length 1.
 
     Needs no download and no GPU. The texts it encodes are also what it learns from, so a vector
-    means something only beside the others of the same call.
+    means something only beside the others of the same call; `fit` keeps what was learned, for
+    items that come later.
 
     Attributes:
         dim: Width of the vectors; fewer where there are fewer texts or terms.
@@ -81,25 +84,15 @@ class LsaEncoder:
         Raises:
             ValueError: If no text holds a word.
         """
-        from scipy.sparse import hstack
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.preprocessing import normalize
-        from sklearn.utils.extmath import randomized_svd
+        return fit_lsa(texts, dim=self.dim, seed=self.seed)[0]
 
-        words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\b\w+\b", sublinear_tf=True)
-        letters = TfidfVectorizer(ngram_range=(3, 5), analyzer="char_wb", sublinear_tf=True)
-        try:
-            terms = hstack([words.fit_transform(texts), letters.fit_transform(texts)], "csr")
-        except ValueError as error:
-            raise ValueError(
-                f"expected texts with words, got {len(texts)} texts without any. "
-                "Choose a template whose fields are filled."
-            ) from error
-        width = min(self.dim, *terms.shape)
-        left, strengths, right = randomized_svd(terms, width, random_state=self.seed)
-        strongest = np.abs(right).argmax(axis=1)
-        signs = np.sign(right[np.arange(width), strongest])
-        return np.asarray(normalize(left * strengths * signs), dtype=np.float32)
+    def fit(self, texts: Sequence[str]) -> FittedLsa:
+        """The encoder that texts make, for texts to come; `encode` gives their own vectors.
+
+        Raises:
+            ValueError: If no text holds a word.
+        """
+        return fit_lsa(texts, dim=self.dim, seed=self.seed)[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,9 @@ Strategy: TypeAlias = Callable[
 ROUNDS = 20
 """Of `assign_sinkhorn`; as many as LETTER's released code makes."""
 
+_EQUAL_SHARES = 1e-6
+"""Logarithms of shares that differ by no more are those of equal ones."""
+
 _MOST_COSTS = 1 << 24
 """Distances held at once; bounds memory."""
 
@@ -140,8 +143,8 @@ def assign_sinkhorn(
     does not tell apart move together; here they stay. A single item at codes that are taken, which
     has nobody to share with, gets the nearest code.
 
-    The plan fills every code, so that an item's largest share may lie far from it; compare
-    `Resolution.reconstruction_lost` with that of `assign_next_nearest`.
+    The plan fills every code alike, so that many codes may be an item's alone: its shares of them
+    are equal, but for rounding. There, rounding decides; here the nearest of them is taken.
 
     Args:
         codes: int64 ``(item, level)``.
@@ -188,8 +191,11 @@ def _share_evenly(codes: Tensor, rows: Tensor, size: int, costs: Costs, held: Te
             if len(choices) == 0:
                 continue
             among = distances[:, choices]
-            plan = sinkhorn(among) if len(group) > 1 else -among
-            shared = choices[plan.argmax(dim=1)]
+            if len(group) > 1:
+                shares = sinkhorn(among)
+                largest = shares >= shares.amax(dim=1, keepdim=True) - _EQUAL_SHARES
+                among = among.masked_fill(~largest, torch.inf)
+            shared = choices[torch.from_numpy(among.cpu().numpy().argmin(axis=1)).to(codes.device)]
             if len(group) == 1 or bool((shared != shared[0]).any()):
                 codes[group, -1] = shared
 

@@ -182,8 +182,9 @@ def test_sinkhorn_is_the_plan_of_each_group_round_by_round() -> None:
                 continue
             choices = [c for c in range(8) if (path[0], c) not in alone]
             table = costs(torch.tensor(rows), torch.tensor([[path[0]]] * len(rows)))[:, choices]
-            for row, choice in zip(rows, sinkhorn(table).argmax(dim=1).tolist(), strict=True):
-                new[row] = (path[0], choices[choice])
+            for row, shares, far in zip(rows, sinkhorn(table), table, strict=True):
+                largest = [c for c in range(len(choices)) if shares[c] >= shares.max() - 1e-6]
+                new[row] = (path[0], choices[min(largest, key=lambda c: float(far[c]))])
         expected = new
     resolved = resolve_collisions(codes, sizes, "sinkhorn", costs=costs)
     assert list(map(tuple, resolved.codes.tolist())) == expected

@@ -1,0 +1,156 @@
+"""Latent semantic analysis that stays as it was fitted, so that later texts can be encoded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_ids, hash_json, require_same
+
+__all__ = ["FittedLsa", "fit_lsa"]
+
+_VOCABULARY = "vocabulary.json"
+_ARRAYS = "lsa.safetensors"
+_CONFIG = "config.json"
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FittedLsa:
+    """TF-IDF of known terms, projected onto the directions of the texts it was fitted on.
+
+    Another `semid.embed.TextEncoder`: a text's vector depends on nothing but the text. Terms that
+    no fitted text holds are left out. The rows that `fit_lsa` gives for the fitted texts themselves
+    come from the same truncated, randomised SVD, and are equal to these up to its error.
+
+    Attributes:
+        words: Words and pairs of words, by column.
+        letters: 3 to 5 letters within a word, by column; these columns follow those of the words.
+        idf: float64 ``(term,)``, inverse document frequency of each column.
+        right: float32 ``(dim, term)``, right singular vectors, strongest first, signs fixed.
+        settings: Of the fit: ``dim`` and ``seed``.
+    """
+
+    words: list[str]
+    letters: list[str]
+    idf: NDArray[np.float64]
+    right: FloatArray
+    settings: dict[str, int]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Encoder name, settings of the fit, and a hash of what it learned."""
+        return {"encoder": "lsa", **self.settings, "fitted": self._content}
+
+    @cached_property
+    def _content(self) -> str:
+        arrays = hash_arrays(self.idf, self.right)
+        return hash_json([hash_ids(self.words), hash_ids(self.letters), arrays, self.settings])
+
+    @cached_property
+    def _vectorizers(self) -> tuple[Any, Any]:
+        words, letters = _vectorizers(self.words, self.letters)
+        words.idf_ = self.idf[: len(self.words)]
+        letters.idf_ = self.idf[len(self.words) :]
+        return words, letters
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """Encode texts, ``(item, dim)``; those without a known term become rows of zeros."""
+        from scipy.sparse import hstack
+        from sklearn.preprocessing import normalize
+
+        terms = hstack([part.transform(texts) for part in self._vectorizers], "csr")
+        return np.asarray(normalize(terms @ self.right.T.astype(np.float64)), dtype=np.float32)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write vocabularies as JSON, numbers as safetensors, and the provenance, atomically."""
+        from safetensors.numpy import save_file
+
+        provenance = Provenance(kind="text_encoder", content=self._content, config=self.config)
+        with atomic_dir(folder) as filling:
+            vocabulary = json.dumps({"words": self.words, "letters": self.letters})
+            (filling / _VOCABULARY).write_text(vocabulary, encoding="utf-8")
+            (filling / _CONFIG).write_text(json.dumps(self.settings) + "\n", encoding="utf-8")
+            save_file({"idf": self.idf, "right": self.right}, filling / _ARRAYS)
+            provenance.write(filling)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> FittedLsa:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder is not a whole artefact.
+            ProvenanceError: If its content is not what was saved.
+        """
+        from safetensors.numpy import load_file
+
+        recorded = Provenance.read(folder)
+        folder = Path(folder)
+        vocabulary = json.loads((folder / _VOCABULARY).read_text(encoding="utf-8"))
+        settings = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        arrays = load_file(folder / _ARRAYS)
+        encoder = cls(**vocabulary, idf=arrays["idf"], right=arrays["right"], settings=settings)
+        require_same(
+            f"content of the encoder in {folder}",
+            recorded.content,
+            encoder._content,
+            what_to_do="Its files were changed after it was saved; fit it again.",
+        )
+        return encoder
+
+
+def fit_lsa(texts: Sequence[str], *, dim: int, seed: int) -> tuple[FloatArray, FittedLsa]:
+    """Vectors of texts, and the encoder for later ones; see `semid.embed.LsaEncoder`.
+
+    Raises:
+        ValueError: If no text holds a word.
+    """
+    from scipy.sparse import hstack
+    from sklearn.preprocessing import normalize
+    from sklearn.utils.extmath import randomized_svd
+
+    words, letters = _vectorizers()
+    try:
+        terms = hstack([words.fit_transform(texts), letters.fit_transform(texts)], "csr")
+    except ValueError as error:
+        raise ValueError(
+            f"expected texts with words, got {len(texts)} texts without any. "
+            "Choose a template whose fields are filled."
+        ) from error
+    width = min(dim, *terms.shape)
+    left, strengths, right = randomized_svd(terms, width, random_state=seed)
+    strongest = np.abs(right).argmax(axis=1)
+    signs = np.sign(right[np.arange(width), strongest])
+    fitted = FittedLsa(
+        words=words.get_feature_names_out().tolist(),
+        letters=letters.get_feature_names_out().tolist(),
+        idf=np.concatenate([words.idf_, letters.idf_]),
+        right=np.ascontiguousarray(right * signs[:, None], dtype=np.float32),
+        settings={"dim": dim, "seed": seed},
+    )
+    return np.asarray(normalize(left * strengths * signs), dtype=np.float32), fitted
+
+
+def _vectorizers(
+    words: list[str] | None = None, letters: list[str] | None = None
+) -> tuple[Any, Any]:
+    """Of words and pairs of them, and of letters; over given terms, or those of texts to come."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return (
+        TfidfVectorizer(
+            ngram_range=(1, 2), token_pattern=r"\b\w+\b", sublinear_tf=True, vocabulary=words
+        ),
+        TfidfVectorizer(
+            ngram_range=(3, 5), analyzer="char_wb", sublinear_tf=True, vocabulary=letters
+        ),
+    )
