@@ -24,7 +24,7 @@ from baselines.progress import track_epochs
 from baselines.teachers.fit import fit_sasrec, teacher_training
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.training import TrainingConfig
-from semid.build import IdsConfig, make_semantic_ids
+from semid.build import IdsConfig, extend_made_ids, make_semantic_ids
 from semid.ids import SemanticIds
 from semid.interop import read_codes_file
 from semid.quality import id_quality
@@ -38,11 +38,14 @@ class BuildConfig:
         data: A folder in the plain layout, or ``synthetic``.
         out: Folder to write the semantic ids to.
         ids: Where they come from.
+        extends: Folder of ids that ``semid build`` wrote earlier: its items keep theirs, and only
+            items that have none get new ones.
     """
 
     data: str
     out: str
     ids: IdsConfig = field(default_factory=IdsConfig)
+    extends: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +116,15 @@ def build(config: BuildConfig, console: Console) -> None:
     catalog = load_catalog(config.data)
     out = Path(config.out)
     cache = out.with_name(f"{out.name}.cache")
-    with track_epochs("semantic ids") as show:
-        ids = make_semantic_ids(config.ids, catalog, cache_dir=cache, on_epoch=show)
+    if config.extends is None:
+        with track_epochs("semantic ids") as show:
+            ids = make_semantic_ids(config.ids, catalog, cache_dir=cache, on_epoch=show)
+    else:
+        ids = extend_made_ids(config.extends, config.ids, catalog, cache_dir=cache)
     ids.save(out)
     _print_quality(id_quality(ids), console)
-    console.print(_told_apart(ids.provenance.config["collisions"]))
+    made = ids.provenance.config
+    console.print(_told_apart(made["extended"][-1] if "extended" in made else made["collisions"]))
     console.print(f"semantic ids: {out}")
 
 

@@ -1,7 +1,7 @@
 """Semantic IDs: from item text to codes, one trie over them, and decoding within it."""
 
 from semid.boosts import ItemBoosts
-from semid.build import IdsConfig, build_semantic_ids, make_semantic_ids
+from semid.build import IdsConfig, build_semantic_ids, extend_made_ids, make_semantic_ids
 from semid.catalog import Catalog
 from semid.decoding import BeamResult, RankedItems, beam_search, rank_items
 from semid.embed import (
@@ -62,6 +62,7 @@ __all__ = [
     "beam_search",
     "build_semantic_ids",
     "embed_catalog",
+    "extend_made_ids",
     "extend_semantic_ids",
     "id_quality",
     "load_tokenizer",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from semid.extension import costs_of
+from semid.extension import costs_of, extend_semantic_ids, load_tokenizer
 from semid.ids import SemanticIds
 from semid.interop import read_codes_file
-from semid.provenance import require_same
+from semid.provenance import hash_arrays, require_same
 from semid.tokenizers.base import load_tokenizer_class
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from semid.embed import Embeddings
     from semid.tokenizers.base import SemanticIdTokenizer
 
-__all__ = ["IdsConfig", "build_semantic_ids", "make_semantic_ids"]
+__all__ = ["IdsConfig", "build_semantic_ids", "extend_made_ids", "make_semantic_ids"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +134,63 @@ def make_semantic_ids(
     return build_semantic_ids(
         tokenizer, _embed(config, catalog, cache_dir), catalog, collisions=config.collisions
     )
+
+
+def extend_made_ids(
+    folder: str | os.PathLike[str],
+    config: IdsConfig,
+    catalog: Catalog,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> SemanticIds:
+    """Saved ids, and ids for the items of a catalogue that have none yet.
+
+    LSA vectors depend on the texts that were fitted, so it is fitted again on those of the items
+    of the time, which must not have changed; another encoder gives any text its vector anyway.
+
+    Args:
+        folder: Where `SemanticIds.save` wrote ids and tokenizer.
+        config: ``embeddings`` and ``template`` of the time, and ``collisions`` for the new items;
+            the scheme is the one that was saved.
+        catalog: Old and new items.
+        cache_dir: Where embeddings are kept, see `semid.embed.embed_catalog`.
+
+    Raises:
+        ValueError: If the config asks for another scheme or its settings, the texts of old items
+            are not those that were fitted, or as `semid.extension.extend_semantic_ids`.
+    """
+    given = {name: getattr(config, name) for name in ("embeddings", "template", "collisions")}
+    if config != replace(IdsConfig(), **given):
+        raise ValueError(
+            f"expected only {', '.join(given)} beside ids that are extended, got other settings "
+            f"too. Leave them out: the scheme is the one that was saved in {folder}."
+        )
+    ids = SemanticIds.load(folder)
+    tokenizer = load_tokenizer(folder)
+    if config.embeddings == "lsa":
+        embeddings = _embed_as_before(ids, config.template, catalog)
+    else:
+        embeddings = _embed(config, catalog, cache_dir)
+    return extend_semantic_ids(ids, tokenizer, embeddings, catalog, collisions=config.collisions)
+
+
+def _embed_as_before(ids: SemanticIds, template: str | None, catalog: Catalog) -> Embeddings:
+    """The catalogue by the LSA encoder of the ids, fitted again on the items of the time."""
+    from semid.embed import LsaEncoder, embed_catalog
+    from semid.lsa import fit_lsa
+
+    later = sum(record["items"] for record in ids.provenance.config.get("extended", []))
+    texts = catalog.texts(template)
+    fitted_texts = [texts[row] for row in catalog.rows(ids.item_ids[: len(ids) - later])]
+    vectors, encoder = fit_lsa(fitted_texts, dim=LsaEncoder.dim, seed=LsaEncoder.seed)
+    require_same(
+        "LSA embeddings of the items that have ids",
+        ids.provenance.inputs.get("embeddings"),
+        hash_arrays(vectors),
+        what_to_do="Were they made from other texts or another template, or have the items' texts "
+        "changed since? Call extend_semantic_ids with embeddings of the encoder of the time.",
+    )
+    return embed_catalog(catalog, encoder, template=template)
 
 
 def _codes_for(num_items: int) -> int:

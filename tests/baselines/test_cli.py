@@ -76,6 +76,34 @@ def test_build_writes_ids_and_prints_their_quality(
     assert (len(ids), ids.sizes[:2], ids.scheme) == (32, (4, 4), "rqkmeans")
 
 
+def test_a_shop_that_grew_keeps_the_ids_it_has(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "shop", folder / "young")
+    items = pl.read_parquet(folder / "shop" / "items.parquet")
+    young, youth = items.head(26), items.head(29)
+    young.write_parquet(folder / "young" / "items.parquet")
+    sizes = ["--ids.codebook_sizes", "[8,8]"]
+    assert main(["build", "--data", "young", "--out", "ids", *sizes]) == 0
+    youth.write_parquet(folder / "young" / "items.parquet")
+    extend = ["build", "--extends", "ids", "--ids.collisions", "next_nearest"]
+    assert main([*extend, "--data", "young", "--out", "more"]) == 0
+    assert "before next_nearest, 0 after" in capsys.readouterr().out
+    assert main([*extend, "--data", "shop", "--out", "all", "--extends", "more"]) == 0
+    old, grown = SemanticIds.load("ids"), SemanticIds.load("all")
+    assert grown.item_ids[:26] == old.item_ids
+    assert set(grown.item_ids) == set(items["item_id"].to_list())
+    assert grown.codes[:26].equal(old.codes)
+    assert grown.sizes == old.sizes
+    assert [made["items"] for made in grown.provenance.config["extended"]] == [3, 3]
+    assert len(set(map(tuple, grown.codes.tolist()))) == 32
+
+    assert main([*extend, "--data", "shop", "--out", "x", "--ids.scheme", "random"]) == 2
+    assert "the scheme is the one that was saved in ids" in capsys.readouterr().err
+    assert main([*extend, "--data", "shop", "--out", "x", "--ids.template", "x {title}"]) == 2
+    assert "or another template" in capsys.readouterr().err
+
+
 def test_inspect_tells_the_same_of_a_folder_as_build_and_reads_files_of_codes(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
