@@ -178,7 +178,7 @@ def test_a_class_from_outside_loads_by_its_path(
         ("no_such_module:Scheme", "PYTHONPATH"),
         ("semid.ids:NoSuchClass", "NoSuchClass"),
         ("semid.ids:SemanticIds", "not one. Subclass it"),
-        ("semid.ids:read_codes_file", "not one. Subclass it"),
+        ("semid.interop:read_codes_file", "not one. Subclass it"),
         (f"{__name__}:UnfinishedTokenizer", "without _encode"),
     ],
 )
