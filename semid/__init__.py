@@ -19,6 +19,7 @@ from semid.quality import id_quality
 from semid.scoring import score_all
 from semid.tokenizers import (
     RQVAE,
+    ContractError,
     NotFittedError,
     RandomTokenizer,
     RQKMeans,
@@ -34,6 +35,7 @@ __all__ = [
     "Catalog",
     "CodeTrie",
     "CodeVocab",
+    "ContractError",
     "Embeddings",
     "IdsConfig",
     "ItemBoosts",
