@@ -1,15 +1,22 @@
-"""The command line: every sub-command is a function of the library with typed options."""
+"""The command line: every sub-command is a function of the library with typed options.
+
+Schemes may stand in a file of the folder where the command is run: it is searched for modules
+after all that is installed.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
@@ -25,9 +32,12 @@ from baselines.teachers.fit import fit_sasrec, teacher_training
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.training import TrainingConfig
 from semid.build import IdsConfig, extend_made_ids, make_semantic_ids
+from semid.catalog import Catalog
+from semid.embed import read_embeddings
 from semid.ids import SemanticIds
 from semid.interop import read_codes_file
 from semid.quality import id_quality
+from semid.tokenizers import load_tokenizer_class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +64,32 @@ class InspectConfig:
 
     Attributes:
         ids: A folder that ``semid build`` wrote, or a file of codes.
-        data: The folder of the catalogue; needed for a file of codes.
+        tokenizer: In place of ids, a scheme that is fitted here and not kept: a short name or
+            ``package.module:Class``. Its collisions are left as they are.
+        data: The folder of the catalogue; needed for a file of codes and for a scheme.
+        codebook_sizes: Codes of each level of the scheme; None as in ``semid build``.
+        settings: Further settings of the scheme, by name.
+        embeddings: A ``.npy`` file or artefact folder of item vectors; nearest neighbours there are
+            asked for common codes, and a scheme is fitted on them. Without, a scheme is fitted on
+            ``lsa``.
+        cf_embeddings: The same with collaborative vectors, which a scheme may learn from.
         json: Print JSON instead of tables.
     """
 
-    ids: str
+    ids: str | None = None
+    tokenizer: str | None = None
     data: str | None = None
+    codebook_sizes: tuple[int, ...] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    embeddings: str | None = None
+    cf_embeddings: str | None = None
     json: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.ids is None) == (self.tokenizer is None):
+            raise ValueError("expected either --ids or --tokenizer, to say what is inspected")
+        if self.tokenizer is None and (self.codebook_sizes or self.settings):
+            raise ValueError("codebook_sizes and settings are of a scheme: name it by --tokenizer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         values.pop("config", None)
         here = processes()
         if command.trains or here.is_main_process:
-            command.run(command.config(**values), Console(quiet=not here.is_main_process))
+            with _modules_of_this_folder():
+                command.run(command.config(**values), Console(quiet=not here.is_main_process))
         here.wait_for_everyone()
         here.destroy_process_group()
     except (ArgumentError, ValueError, OSError, SafetensorError) as error:
@@ -109,6 +139,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("semid: stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _modules_of_this_folder() -> Iterator[None]:
+    """The console command finds a scheme beside the user as ``python -m`` does."""
+    sys.path.append(os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path.pop()
 
 
 def build(config: BuildConfig, console: Console) -> None:
@@ -129,19 +169,43 @@ def build(config: BuildConfig, console: Console) -> None:
 
 
 def inspect(config: InspectConfig, console: Console) -> None:
-    """Print collisions, and the use and perplexity of each level of semantic ids."""
-    if not Path(config.ids).exists():
-        raise FileNotFoundError(f"no folder or file of semantic ids {config.ids}")
-    if Path(config.ids).is_dir():
-        ids = SemanticIds.load(config.ids)
-    elif config.data is None:
-        raise ValueError(f"a file of codes needs its catalogue: add --data FOLDER to {config.ids}")
-    else:
-        ids = read_codes_file(config.ids, load_catalog(config.data))
+    """Print the quality card of semantic ids, or of those that a scheme would make."""
+    ids = _fitted_here(config) if config.ids is None else _read_ids(config.ids, config.data)
+    spaces = {"embeddings": config.embeddings, "cf_embeddings": config.cf_embeddings}
+    catalog = Catalog(item_ids=ids.item_ids, fields=pl.DataFrame())
+    vectors = {name: read_embeddings(path, catalog) for name, path in spaces.items() if path}
+    card = id_quality(ids, **vectors)
     if config.json:
-        console.print_json(json.dumps(id_quality(ids)))
+        console.print_json(json.dumps(card))
     else:
-        _print_quality(id_quality(ids), console)
+        _print_quality(card, console)
+
+
+def _read_ids(source: str, data: str | None) -> SemanticIds:
+    if not Path(source).exists():
+        raise FileNotFoundError(f"no folder or file of semantic ids {source}")
+    if Path(source).is_dir():
+        return SemanticIds.load(source)
+    if data is None:
+        raise ValueError(f"a file of codes needs its catalogue: add --data FOLDER to {source}")
+    return read_codes_file(source, load_catalog(data))
+
+
+def _fitted_here(config: InspectConfig) -> SemanticIds:
+    scheme = config.tokenizer or ""
+    if config.data is None:
+        raise ValueError(f"a scheme needs the items it is for: add --data FOLDER to {scheme}")
+    learns_from_cf = load_tokenizer_class(scheme).uses_cf
+    fitted = IdsConfig(
+        scheme=scheme,
+        codebook_sizes=config.codebook_sizes,
+        settings=config.settings,
+        embeddings=config.embeddings or "lsa",
+        cf_embeddings=config.cf_embeddings if learns_from_cf else None,
+        collisions="keep",
+    )
+    with track_epochs("semantic ids") as show:
+        return make_semantic_ids(fitted, load_catalog(config.data), on_epoch=show)
 
 
 def teacher(config: TeacherConfig, console: Console) -> None:
@@ -198,6 +262,7 @@ def _parser() -> ArgumentParser:
         )
         sub.add_argument("--config", action="config", help="a YAML file of options; options win")
         sub.add_class_arguments(command.config)
+        _also_spelled(sub, "ids.scheme", "--tokenizer")
         subcommands.add_subcommand(name, sub, help=command.run.__doc__)
     return parser
 
@@ -210,6 +275,14 @@ def _told_apart(record: dict[str, Any]) -> str:
         f"{record['left']} after; {record['moved']} moved, {record['numbered']} numbered; "
         f"reconstruction lost: {price}"
     )
+
+
+def _also_spelled(parser: ArgumentParser, name: str, option: str) -> None:
+    """Give the option of that name, where there is one, a second spelling."""
+    for action in parser._actions:
+        if action.dest == name:
+            action.option_strings = [*action.option_strings, option]
+            parser._option_string_actions[option] = action
 
 
 def _print_quality(quality: dict[str, Any], console: Console) -> None:
@@ -229,6 +302,14 @@ def _print_quality(quality: dict[str, Any], console: Console) -> None:
             str(level["max_children"]),
         )
     console.print(table)
+    for space, found in quality.get("neighbours", {}).items():
+        console.print(
+            f"{space}: codes in common with the {found['k']} nearest items, AUC {found['auc']:.3f}"
+        )
+        table = Table("down to level", "nearest items", "all other items")
+        for number, shares in enumerate(zip(found["share"], found["random"], strict=True), start=1):
+            table.add_row(str(number), *(f"{share:.2%}" for share in shares))
+        console.print(table)
 
 
 if __name__ == "__main__":

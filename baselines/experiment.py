@@ -29,7 +29,7 @@ from baselines.teachers.simple import Popularity
 from baselines.training import TrainingConfig, TrainingState, is_trained
 from semid.build import IdsConfig, make_semantic_ids
 from semid.ids import SemanticIds
-from semid.provenance import Provenance, atomic_write
+from semid.provenance import Provenance, atomic_write, require_same
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.consistency import collaborative_consistency
@@ -195,7 +195,15 @@ def _ids(config: CompareConfig, dataset: Dataset, out: Path) -> SemanticIds:
         return SemanticIds.load(out / "ids").for_catalog(dataset.catalog)
     cache = out / _EMBEDDINGS
     with track_epochs("semantic ids") as show:
-        return make_semantic_ids(config.ids, dataset.catalog, cache_dir=cache, on_epoch=show)
+        ids = make_semantic_ids(config.ids, dataset.catalog, cache_dir=cache, on_epoch=show)
+    if ids.provenance.seen is not None:
+        require_same(
+            "interactions that the semantic ids have seen",
+            dataset.splits.train_hash,
+            ids.provenance.seen,
+            what_to_do="Make ids.cf_embeddings from the training part of this data and split.",
+        )
+    return ids
 
 
 def _popularity(config: CompareConfig, dataset: Dataset) -> RunRecord:

@@ -1,4 +1,4 @@
-"""Build semantic IDs: build_semids.py --data FOLDER --ids.scheme rqkmeans --out ids/."""
+"""Build semantic IDs: build_semids.py --data FOLDER --tokenizer rqkmeans --out ids/."""
 
 import sys
 

@@ -23,6 +23,7 @@ from semid.scoring import score_all
 from semid.titles import TitlePaths, title_paths
 from semid.tokenizers import (
     RQVAE,
+    ContractError,
     NotFittedError,
     RandomTokenizer,
     RQKMeans,
@@ -38,6 +39,7 @@ __all__ = [
     "Catalog",
     "CodeTrie",
     "CodeVocab",
+    "ContractError",
     "Embeddings",
     "FittedLsa",
     "IdsConfig",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +15,9 @@ import torch
 from semid.extension import costs_of, extend_semantic_ids, load_tokenizer
 from semid.ids import SemanticIds
 from semid.interop import read_codes_file
-from semid.provenance import hash_arrays, require_same
-from semid.tokenizers.base import load_tokenizer_class
+from semid.provenance import FILE_NAME, hash_arrays, require_same
+from semid.testing import check_encoding, check_settings
+from semid.tokenizers.base import BUILT_IN, load_tokenizer_class
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -23,19 +26,27 @@ if TYPE_CHECKING:
 
 __all__ = ["IdsConfig", "build_semantic_ids", "extend_made_ids", "make_semantic_ids"]
 
+_MOST_CODES = torch.iinfo(torch.int32).max  # of a level; tokens of a trie are int32
+_TRIED = 256  # items on which a scheme from outside is tried before it encodes all
+_MOVED = 0.05  # share of them that may lie halfway between two codes
+
 
 @dataclass(frozen=True, kw_only=True)
 class IdsConfig:
     """Where the semantic ids of a catalogue come from.
 
     Attributes:
-        scheme: ``rqkmeans``, ``rqvae``, ``random``, your own ``package.module:Class``, or codes
-            that exist already: ``file:PATH``.
-        codebook_sizes: Codes of each level of a scheme that is fitted here. None takes three
-            levels of the largest power of two up to 256 that leaves eight items a code.
+        scheme: A short name (`semid.tokenizers.BUILT_IN`) such as ``rqkmeans``, ``rqvae`` or
+            ``random``; your own ``package.module:Class``; or codes that exist already:
+            ``file:PATH``. On the command line ``--tokenizer`` is short for it.
+        codebook_sizes: Codes of each level of a scheme that is fitted here and takes them. None
+            takes three levels of the largest power of two up to 256 that leaves eight items a code.
         settings: Further settings of the scheme, by name.
-        embeddings: ``lsa``, a sentence-transformers model (name or local path), or a ``.npy`` file
+        embeddings: ``lsa``, a sentence-transformers model (name or local path), or vectors that
+            exist already: an artefact folder (`semid.embed.Embeddings.save`), or a ``.npy`` file
             with one row an item.
+        cf_embeddings: Collaborative item vectors for a scheme that learns from them (``letter``):
+            an artefact folder, or a ``.npy`` file with one row an item.
         template: Text of an item, such as ``"{title}, {brand}"``; None for all its text fields.
         collisions: How items of equal codes are told apart: a key of
             `semid.collisions.STRATEGIES`, or several joined by ``+``.
@@ -45,6 +56,7 @@ class IdsConfig:
     codebook_sizes: tuple[int, ...] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     embeddings: str = "lsa"
+    cf_embeddings: str | None = None
     template: str | None = None
     collisions: str = "extra_level"
 
@@ -54,39 +66,62 @@ def build_semantic_ids(
     embeddings: Embeddings,
     catalog: Catalog,
     *,
+    cf_embeddings: Embeddings | None = None,
     collisions: str = "extra_level",
 ) -> SemanticIds:
     """Give every item of a catalogue its semantic id.
+
+    A scheme from outside the package first encodes a few items in other orders and company
+    (`semid.testing.check_encoding`), as a code that depends on those would be no id.
 
     Args:
         tokenizer: Fitted on ``embeddings`` here if it is not fitted yet.
         embeddings: Of the catalogue's items.
         catalog: The items.
+        cf_embeddings: Collaborative vectors of the same items, for a scheme that learns from them.
+            The interactions that they have seen are recorded as seen by the ids.
         collisions: Keys of `semid.collisions.STRATEGIES`, joined by ``+``.
 
     Raises:
-        ProvenanceError: If the embeddings are of another catalogue or order.
+        ProvenanceError: If embeddings are of another catalogue or order, or the tokenizer was
+            fitted on other ``cf_embeddings``.
+        ContractError: If the scheme breaks its contract.
         ValueError: If the tokenizer refuses the embeddings, there is no such strategy, or there
             are not enough codes for it.
     """
-    require_same(
-        "item order of the embeddings",
-        catalog.order_hash,
-        embeddings.items,
-        what_to_do="Embed this catalogue, or load its own embeddings.",
-    )
+    for name, given in (("embeddings", embeddings), ("cf_embeddings", cf_embeddings)):
+        if given is not None:
+            require_same(
+                f"item order of the {name}",
+                catalog.order_hash,
+                given.items,
+                what_to_do="Embed this catalogue, or load its own embeddings.",
+            )
     vectors = torch.from_numpy(embeddings.vectors)
+    collaborative = None if cf_embeddings is None else torch.from_numpy(cf_embeddings.vectors)
     if not tokenizer.is_fitted:
-        tokenizer.fit(vectors)
+        tokenizer.fit(vectors, cf_embeddings=collaborative)
+    if tokenizer.scheme not in BUILT_IN:
+        check_encoding(tokenizer, vectors[:_TRIED], moved=_MOVED)
     codes = tokenizer.encode(vectors)
     lineage = tokenizer.provenance
+    inputs = {"embeddings": embeddings.provenance.content, "tokenizer": lineage.content}
+    if cf_embeddings is not None:
+        inputs["cf_embeddings"] = cf_embeddings.provenance.content
+        require_same(
+            "cf_embeddings of the tokenizer",
+            cf_embeddings.provenance.content,
+            lineage.inputs.get("cf_embeddings"),
+            what_to_do="Pass those that it was fitted on.",
+        )
     ids = SemanticIds.of(
         catalog.item_ids,
         codes,
         tokenizer.codebook_sizes,
         scheme=tokenizer.scheme,
-        inputs={"embeddings": embeddings.provenance.content, "tokenizer": lineage.content},
+        inputs=inputs,
         config=lineage.config,
+        seen=None if cf_embeddings is None else cf_embeddings.provenance.seen,
         tokenizer=tokenizer,
     )
     return ids.resolve(collisions, costs=costs_of(tokenizer, vectors))
@@ -119,21 +154,64 @@ def make_semantic_ids(
                 f"expected settings of a file of codes, got {config.settings} ({error})."
             ) from error
         return ids.resolve(config.collisions)
-    tokenizer_class: Any = load_tokenizer_class(config.scheme)
-    sizes = config.codebook_sizes or (_codes_for(len(catalog)),) * 3
-    if min(sizes) < 1:
-        raise ValueError(f"expected at least one code at each level, got codebook_sizes {sizes}.")
+    tokenizer = _tokenizer(config, len(catalog))
+    if hasattr(tokenizer, "on_epoch"):
+        tokenizer.on_epoch = on_epoch
+    cf_embeddings = _cf_embeddings(config, tokenizer, catalog)
+    return build_semantic_ids(
+        tokenizer,
+        _embed(config, catalog, cache_dir),
+        catalog,
+        cf_embeddings=cf_embeddings,
+        collisions=config.collisions,
+    )
+
+
+def _tokenizer(config: IdsConfig, num_items: int) -> SemanticIdTokenizer:
+    """The scheme with its settings; one from outside must keep the clauses seen before a fit."""
+    made_by: Any = load_tokenizer_class(config.scheme)
+    sized, sizes = {}, config.codebook_sizes
+    if "codebook_sizes" in inspect.signature(made_by).parameters:
+        sized["codebook_sizes"] = sizes or (_codes_for(num_items),) * 3
+    elif sizes is not None:
+        raise ValueError(
+            f"expected no codebook_sizes for {config.scheme}, which takes none, got {sizes}. "
+            "Leave them out."
+        )
+    if sizes and not 1 <= min(sizes) <= max(sizes) <= _MOST_CODES:
+        raise ValueError(
+            f"expected at least one code at each level and at most {_MOST_CODES}, got "
+            f"codebook_sizes {sizes}."
+        )
     try:
-        tokenizer = tokenizer_class(codebook_sizes=sizes, **config.settings)
+        tokenizer: SemanticIdTokenizer = made_by(**sized, **config.settings)
     except TypeError as error:
         raise ValueError(
             f"expected settings of {config.scheme}, got {config.settings} ({error})."
         ) from error
-    if hasattr(tokenizer, "on_epoch"):
-        tokenizer.on_epoch = on_epoch
-    return build_semantic_ids(
-        tokenizer, _embed(config, catalog, cache_dir), catalog, collisions=config.collisions
-    )
+    if tokenizer.scheme not in BUILT_IN:
+        check_settings(tokenizer)
+    return tokenizer
+
+
+def _cf_embeddings(
+    config: IdsConfig, tokenizer: SemanticIdTokenizer, catalog: Catalog
+) -> Embeddings | None:
+    from semid.embed import read_embeddings
+
+    if tokenizer.uses_cf and config.cf_embeddings is None:
+        raise ValueError(
+            f"expected cf_embeddings for {config.scheme}, which learns from collaborative vectors, "
+            "got none. Name a folder of them, or a .npy file with one row an item."
+        )
+    if config.cf_embeddings is None:
+        return None
+    if not tokenizer.uses_cf:
+        raise ValueError(
+            f"expected no cf_embeddings for {config.scheme}, which learns from embeddings alone, "
+            f"got {config.cf_embeddings}. Leave them out, or choose a scheme that uses them."
+        )
+    return read_embeddings(config.cf_embeddings, catalog)
 
 
 def extend_made_ids(
@@ -200,10 +278,11 @@ def _codes_for(num_items: int) -> int:
 def _embed(
     config: IdsConfig, catalog: Catalog, cache_dir: str | os.PathLike[str] | None
 ) -> Embeddings:
-    from semid.embed import Embeddings, LsaEncoder, SentenceTransformerEncoder, embed_catalog
+    from semid.embed import LsaEncoder, SentenceTransformerEncoder, embed_catalog, read_embeddings
 
-    if config.embeddings.endswith(".npy"):
-        return Embeddings.from_array(config.embeddings, catalog)
+    source = Path(config.embeddings)
+    if source.suffix == ".npy" or (source / FILE_NAME).is_file():
+        return read_embeddings(source, catalog)
     if config.embeddings == "lsa":
         return embed_catalog(catalog, LsaEncoder(), template=config.template, cache_dir=cache_dir)
     encoder = SentenceTransformerEncoder(name_or_path=config.embeddings)

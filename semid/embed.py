@@ -34,6 +34,7 @@ __all__ = [
     "SentenceTransformerEncoder",
     "TextEncoder",
     "embed_catalog",
+    "read_embeddings",
 ]
 
 logger = logging.getLogger(__name__)
@@ -244,6 +245,32 @@ class Embeddings:
             what_to_do="The file was changed after it was saved; embed the catalogue again.",
         )
         return cls(vectors=vectors, items=provenance.items or "", provenance=provenance)
+
+
+def read_embeddings(source: str | os.PathLike[str], catalog: Catalog) -> Embeddings:
+    """Vectors of a catalogue's items: an artefact folder, or a ``.npy`` file in its row order.
+
+    Args:
+        source: What `Embeddings.save` wrote, which says which items it is of and which
+            interactions it has seen; or ``.npy``, ``(item, dim)``, where only the number of rows
+            can be checked.
+        catalog: The items.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or the folder is not a whole artefact.
+        ProvenanceError: If the folder is of other items or another order, or was changed.
+        ValueError: If the file holds no finite matrix with a row for each item.
+    """
+    if not Path(source).is_dir():
+        return Embeddings.from_array(source, catalog)
+    embeddings = Embeddings.load(source)
+    require_same(
+        f"item order of the embeddings in {source}",
+        catalog.order_hash,
+        embeddings.items,
+        what_to_do="Make them for this catalogue.",
+    )
+    return embeddings
 
 
 def embed_catalog(

@@ -123,6 +123,7 @@ def extend_semantic_ids(
             **ids.provenance.config,
             "extended": [*earlier, resolution_record(collisions, resolution)],
         },
+        seen=ids.provenance.seen,
         tokenizer=tokenizer,
     )
 

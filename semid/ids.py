@@ -78,6 +78,7 @@ class SemanticIds:
         scheme: str,
         inputs: dict[str, str] | None = None,
         config: dict[str, Any] | None = None,
+        seen: str | None = None,
         tokenizer: SemanticIdTokenizer | None = None,
     ) -> SemanticIds:
         """Make the table from codes, hashing its content.
@@ -89,6 +90,7 @@ class SemanticIds:
             scheme: What made the codes.
             inputs: Content hashes of what they were made from.
             config: Settings that made them, as JSON values.
+            seen: Hash of the interactions that they have learned from; None for none.
             tokenizer: What made them, to be saved beside them.
 
         Raises:
@@ -106,6 +108,7 @@ class SemanticIds:
                 items=hash_ids(item_ids),
                 inputs=inputs or {},
                 config=config or {},
+                seen=seen,
             ),
             tokenizer=tokenizer,
         )
@@ -178,6 +181,7 @@ class SemanticIds:
             scheme=self.scheme,
             inputs=self.provenance.inputs,
             config={**self.provenance.config, "collisions": record},
+            seen=self.provenance.seen,
             tokenizer=self.tokenizer,
         )
 
@@ -205,6 +209,7 @@ class SemanticIds:
             scheme=self.scheme,
             inputs={**self.provenance.inputs, "semantic_ids": self.provenance.content},
             config=self.provenance.config,
+            seen=self.provenance.seen,
             tokenizer=self.tokenizer,
         )
 

@@ -11,8 +11,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -88,8 +90,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def names() -> dict[str, Any]:
-    return {"__name__": "__main__"}
+def names() -> Iterator[dict[str, Any]]:
+    """Those of a program that is run, so that its classes are found as ``__main__:Class``."""
+    program = ModuleType("__main__")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", program)
+        yield vars(program)
 
 
 BLOCKS = blocks_of(README.read_text(encoding="utf-8")) if README.exists() else []

@@ -2,6 +2,7 @@
 
 from semid.tokenizers.base import (
     BUILT_IN,
+    ContractError,
     NotFittedError,
     SemanticIdTokenizer,
     load_tokenizer_class,
@@ -13,6 +14,7 @@ from semid.tokenizers.rqvae import RQVAE
 __all__ = [
     "BUILT_IN",
     "RQVAE",
+    "ContractError",
     "NotFittedError",
     "RQKMeans",
     "RandomTokenizer",

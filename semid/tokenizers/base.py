@@ -13,6 +13,8 @@ A new scheme subclasses `SemanticIdTokenizer`, takes its settings as keyword arg
         def _encode(self, embeddings, learned):
             width = len(self.codebook_sizes)
             return (embeddings > learned["center"])[:, :width].long()
+
+`semid.testing.check_tokenizer` runs every clause of the contract on it.
 """
 
 from __future__ import annotations
@@ -33,7 +35,13 @@ from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, req
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BUILT_IN", "NotFittedError", "SemanticIdTokenizer", "load_tokenizer_class"]
+__all__ = [
+    "BUILT_IN",
+    "ContractError",
+    "NotFittedError",
+    "SemanticIdTokenizer",
+    "load_tokenizer_class",
+]
 
 BUILT_IN = {
     "rqkmeans": "semid.tokenizers.rqkmeans:RQKMeans",
@@ -48,6 +56,19 @@ _LEARNED = "learned.safetensors"
 
 class NotFittedError(ValueError):
     """A tokenizer was asked for codes before it learned how to make them."""
+
+
+class ContractError(ValueError):
+    """A scheme breaks a clause of the contract that `semid.testing.check_tokenizer` lists.
+
+    Attributes:
+        clause: Name of the clause.
+    """
+
+    def __init__(self, scheme: str, clause: str, message: str) -> None:
+        said = " ".join(message.split())  # one line, whatever another library's error was
+        super().__init__(f"{scheme} breaks the contract of id schemes, clause {clause!r}: {said}")
+        self.clause = clause
 
 
 class SemanticIdTokenizer(ABC):
@@ -99,8 +120,20 @@ class SemanticIdTokenizer(ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments this tokenizer was made with."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        """The arguments this tokenizer was made with.
+
+        Raises:
+            ContractError: If ``__init__`` did not store one under its name.
+        """
+        names = list(inspect.signature(type(self)).parameters)
+        if lost := [name for name in names if not hasattr(self, name)]:
+            raise ContractError(
+                type(self).__name__,
+                "settings",
+                f"expected each argument stored under its name, got no attribute {lost[0]!r}. "
+                "Store it in __init__; a dataclass does.",
+            )
+        return {name: getattr(self, name) for name in names}
 
     @property
     def is_fitted(self) -> bool:
@@ -150,6 +183,7 @@ class SemanticIdTokenizer(ABC):
         Raises:
             ValueError: If an input is not a finite float matrix, if their row counts differ, or if
                 the scheme does not use ``cf_embeddings`` and they are given.
+            ContractError: If the scheme's ``_fit`` returns anything but tensors by name.
         """
         vectors = _checked("embeddings", embeddings)
         inputs = {"embeddings": hash_arrays(vectors.cpu().numpy())}
@@ -167,6 +201,7 @@ class SemanticIdTokenizer(ABC):
                 )
             inputs["cf_embeddings"] = hash_arrays(cf_embeddings.cpu().numpy())
         learned = self._fit(vectors, cf_embeddings)
+        _require_tensors(learned, made_by=type(self).__name__)
         self._learned = {name: value.detach().contiguous() for name, value in learned.items()}
         self._inputs = inputs
         self._input_dim = vectors.shape[1]
@@ -186,13 +221,14 @@ class SemanticIdTokenizer(ABC):
 
         Raises:
             NotFittedError: Before `fit` or `from_pretrained`.
-            ValueError: If ``embeddings`` has another width or is not finite, or if the scheme's
-                ``_encode`` breaks its contract.
+            ValueError: If ``embeddings`` has another width or is not finite.
+            ContractError: If the scheme's ``_encode`` returns anything else.
         """
         vectors, learned = self._ready(embeddings)
         with torch.no_grad():
             codes = self._encode(vectors, learned)
-        check_codes(codes, self.codebook_sizes, num_items=len(vectors), made_by=type(self).__name__)
+        if flaw := _flaw(codes, self.codebook_sizes, len(vectors), vectors.device):
+            raise ContractError(type(self).__name__, *flaw)
         return codes
 
     def costs(self, embeddings: Tensor, prefix: Tensor) -> Tensor:
@@ -211,11 +247,12 @@ class SemanticIdTokenizer(ABC):
 
         Raises:
             NotFittedError: Before `fit` or `from_pretrained`.
-            ValueError: If ``embeddings`` has another width or is not finite, ``prefix`` is whole
-                or no prefix, or the scheme's ``_costs`` has another shape.
+            ValueError: If ``embeddings`` has another width or is not finite, or ``prefix`` is
+                whole or no prefix.
+            ContractError: If the scheme's ``_costs`` has another shape.
         """
         vectors, learned = self._ready(embeddings)
-        level, name = prefix.shape[1], type(self).__name__
+        level = prefix.shape[1]
         if level >= len(self.codebook_sizes):
             raise ValueError(
                 f"expected a prefix of fewer than {len(self.codebook_sizes)} codes, got {level}. "
@@ -228,9 +265,11 @@ class SemanticIdTokenizer(ABC):
             costs = self._costs(vectors, prefix, learned)
         expected = (len(vectors), self.codebook_sizes[level])
         if tuple(costs.shape) != expected:
-            raise ValueError(
-                f"expected costs from {name}: float (item, code) = {expected}, got "
-                f"{tuple(costs.shape)}. Return one for each code of the level after the prefix."
+            raise ContractError(
+                type(self).__name__,
+                "costs",
+                f"expected float (item, code) = {expected}, got {tuple(costs.shape)}. Return one "
+                "for each code of the level after the prefix.",
             )
         return costs.float()
 
@@ -314,9 +353,10 @@ def load_tokenizer_class(name: str) -> type[SemanticIdTokenizer]:
         found: Any = importlib.import_module(module_name)
         for part in class_name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever the module's own code raises
         raise ValueError(
-            f"expected an importable class package.module:Class, got {name!r} ({error}). "
+            f"expected an importable class package.module:Class, got {name!r} "
+            f"({type(error).__name__}: {error}). "
             "Is its package installed, or its folder on PYTHONPATH?"
         ) from error
     if not (inspect.isclass(found) and issubclass(found, SemanticIdTokenizer)):
@@ -338,19 +378,52 @@ def check_codes(codes: Tensor, sizes: tuple[int, ...], *, num_items: int, made_b
     Raises:
         ValueError: Naming ``made_by``, and the first level and item that are out of range.
     """
+    if flaw := _flaw(codes, sizes, num_items, codes.device):
+        raise ValueError(f"{made_by}: {flaw[1]}")
+
+
+def _flaw(
+    codes: Any, sizes: tuple[int, ...], num_items: int, device: torch.device
+) -> tuple[str, str] | None:
+    """The first thing that is wrong with codes: the clause, and what to say; None if nothing is."""
+    if not isinstance(codes, Tensor) or codes.dtype != torch.int64:
+        found = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
+        return "dtype", f"expected an int64 tensor of codes, got {found}. Return indices as int64."
+    if not sizes or not all(isinstance(size, int) for size in sizes):
+        return "sizes", f"expected codebook_sizes, a whole number a level, got {sizes}. Set them."
     expected = (num_items, len(sizes))
-    if codes.dtype != torch.int64 or tuple(codes.shape) != expected:
-        raise ValueError(
-            f"expected codes from {made_by}: int64 (item, level) = {expected}, got {codes.dtype} "
-            f"{tuple(codes.shape)}. Return one code for each level of sizes {sizes}."
+    if tuple(codes.shape) != expected:
+        return "shape", (
+            f"expected (item, level) = {expected}, got {tuple(codes.shape)}. "
+            f"Return one code for each level of sizes {sizes}."
         )
-    outside = (codes < 0) | (codes >= torch.tensor(sizes, device=codes.device))
+    if codes.device != device:
+        return "device", f"expected them on {device}, got {codes.device}. Follow the embeddings."
+    most = torch.iinfo(torch.int64).max
+    limits = torch.tensor([min(size, most) for size in sizes], device=codes.device)
+    outside = (codes < 0) | (codes >= limits)
     if outside.any():
         item, level = outside.nonzero()[0].tolist()
-        raise ValueError(
-            f"codes from {made_by} at level {level} must lie in [0, {sizes[level]}), got "
+        return "range", (
+            f"codes at level {level} must lie in [0, {sizes[level]}), got "
             f"{int(codes[item, level])} for item row {item}. Were they made with other sizes?"
         )
+    return None
+
+
+def _require_tensors(learned: Any, *, made_by: str) -> None:
+    found = type(learned).__name__
+    if isinstance(learned, dict):
+        kinds = {name: type(v).__name__ for name, v in learned.items() if not torch.is_tensor(v)}
+        if not kinds:
+            return
+        found = str(kinds)
+    raise ContractError(
+        made_by,
+        "learned",
+        f"expected from _fit a dict of tensors by name, got {found}. "
+        "Return every tensor that _encode needs; keep settings on self.",
+    )
 
 
 def _checked(name: str, values: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -31,6 +33,27 @@ evaluation: {beam: 10, validation_beam: 5, validation_targets: 20}
 resamples: 20
 """
 
+SCHEMES = """
+from dataclasses import dataclass
+
+from semid import SemanticIdTokenizer
+
+
+@dataclass(kw_only=True, eq=False)
+class Float(SemanticIdTokenizer):
+    codebook_sizes: tuple[int, ...] = (2,)
+
+    def _fit(self, embeddings, cf_embeddings):
+        return {}
+
+    def _encode(self, embeddings, learned):
+        return embeddings[:, :1]
+
+
+class Cf(Float):
+    uses_cf = True
+"""
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,6 +73,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file = Path(shutil.copytree(folder / "shop", folder / f"unnamed_{name}"))
         file /= f"{name}.parquet"
         pl.read_parquet(file).drop("item_id").write_parquet(file)
+    vectors = np.random.default_rng(0).normal(size=(33, 4))
+    np.save(folder / "padded.npy", vectors)
+    np.save(folder / "same.npy", np.ones((32, 4)))
+    vectors[3, 0] = np.nan
+    np.save(folder / "nan.npy", vectors[:32])
+    (folder / "schemes.py").write_text(SCHEMES)
+    (folder / "unreadable.py").write_text("class Scheme:")
+    shutil.copytree(folder / "shop", folder / "one")
+    items = pl.read_parquet(folder / "shop" / "items.parquet")
+    items[:1].write_parquet(folder / "one" / "items.parquet")
     (folder / "broken.yaml").write_text("data: [")
     (folder / "codes.parquet").write_bytes(b"PAR1 no table PAR1")
     return folder
@@ -115,6 +148,57 @@ def test_inspect_tells_the_same_of_a_folder_as_build_and_reads_files_of_codes(
     card = json.loads(capsys.readouterr().out)
     assert (card["items"], card["distinct"]) == (32, 32)
     assert card["levels"][0]["used"] == 32
+
+
+def test_inspect_fits_a_scheme_and_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(folder.iterdir())
+    command = ["inspect", "--tokenizer", "rqkmeans", "--data", "shop", "--json", "true"]
+    assert main([*command, "--codebook_sizes", "[4,3]", "--settings", "{iterations: 2}"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert [level["size"] for level in card["levels"]] == [4, 3], "collisions are left in"
+    assert set(folder.iterdir()) == before
+
+
+def test_inspect_asks_neighbours_in_any_space(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("text.npy", "cf.npy"):
+        np.save(name, rng.normal(size=(32, 4)))
+    spaces = ["--embeddings", "text.npy", "--cf_embeddings", "cf.npy"]
+    fitted = ["inspect", "--tokenizer", "rqkmeans", "--data", "shop", *spaces]
+    assert main([*fitted, "--json", "true"]) == 0
+    found = json.loads(capsys.readouterr().out)["neighbours"]
+    assert found["embeddings"]["auc"] > 0.6, "they are what the scheme was fitted on"
+    assert 0.4 < found["cf_embeddings"]["auc"] < 0.6
+    assert main(["inspect", "--ids", "codes.json", "--data", "shop", *spaces]) == 0
+    printed = capsys.readouterr().out
+    assert "embeddings: codes in common with the 10 nearest items, AUC 0.500" in printed
+    assert "nearest items" in printed
+
+
+@pytest.mark.parametrize("scheme", [["--tokenizer", "random"], ["--ids.scheme", "random"]])
+def test_tokenizer_is_short_for_the_scheme_of_the_ids(
+    scheme: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", "--data", "shop", "--out", "ids", *scheme]) == 0
+    assert SemanticIds.load("ids").scheme == "random"
+    options = ["--ids.codebook_sizes", "[4,4]", "--print_config"]
+    for command in ("build", "compare"):
+        with pytest.raises(SystemExit):
+            main([command, "--data", "shop", "--out", "ids", *scheme, *options])
+        assert "scheme: random" in capsys.readouterr().out
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "--ids.scheme SCHEME, --tokenizer SCHEME" in capsys.readouterr().out
+
+
+def test_the_path_for_modules_is_put_back(folder: Path) -> None:
+    before = list(sys.path)
+    assert main(["inspect", "--tokenizer", "random", "--data", "shop"]) == 0
+    assert sys.path == before
 
 
 def test_a_trained_teacher_serves_a_comparison(
@@ -184,6 +268,27 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         ([*BUILD, "--ids.template", "{colour}"], "must name columns in braces"),
         ([*BUILD, "--ids.embeddings", "none.npy"], "which is not there"),
         (["build", "--data", "shop", "--out", "shop"], "holds other files"),
+        ([*BUILD, "--tokenizer", "no_such_file:Scheme"], "No module named 'no_such_file'"),
+        ([*BUILD, "--tokenizer", "unreadable:Scheme"], "unreadable.py, line 1"),
+        ([*BUILD, "--tokenizer", "rqkmeans", "--ids.codebook_sizes", "[64]"], "at most 32"),
+        ([*BUILD, "--tokenizer", "rqkmeans", "--ids.embeddings", "same.npy"], "1 distinct"),
+        ([*BUILD, "--tokenizer", "rqvae", "--ids.embeddings", "same.npy"], "1 distinct"),
+        ([*BUILD, "--ids.embeddings", "nan.npy"], "NaN or infinity in 1 rows, first in row 3"),
+        ([*BUILD, "--ids.embeddings", "padded.npy"], "got 33 rows"),
+        ([*BUILD, "--ids.codebook_sizes", "[99999999999999999999]"], "at most 2147483647"),
+        ([*BUILD, "--ids.cf_embeddings", "same.npy"], "expected no cf_embeddings for rqkmeans"),
+        ([*BUILD, "--tokenizer", "schemes:Cf"], "expected cf_embeddings for schemes:Cf"),
+        ([*BUILD, "--tokenizer", "schemes:Cf", "--ids.cf_embeddings", "padded.npy"], "33 rows"),
+        ([*BUILD, "--tokenizer", "schemes:Float"], "clause 'dtype'"),
+        (["build", "--data", "one", "--out", "out"], "1 distinct embeddings of 1 items"),
+        (["inspect"], "either --ids or --tokenizer"),
+        (["inspect", "--tokenizer", "random"], "add --data FOLDER to random"),
+        (["inspect", "--ids", "ids", "--settings", "{seed: 1}"], "name it by --tokenizer"),
+        (["inspect", "--tokenizer", "schemes:Float", "--data", "shop"], "clause 'dtype'"),
+        (
+            ["inspect", "--tokenizer", "random", "--data", "shop", "--cf_embeddings", "padded.npy"],
+            "got 33 rows",
+        ),
         (["inspect", "--ids", "none"], "no folder or file of semantic ids none"),
         (["inspect", "--ids", "codes.json"], "add --data FOLDER"),
         (["inspect", "--ids", "shop"], "expected an artefact folder"),

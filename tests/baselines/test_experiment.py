@@ -13,15 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch import Tensor
 
 from baselines.arms import BackboneConfigs
 from baselines.backbones.causal import CausalConfig
 from baselines.backbones.tiger import TigerConfig
 from baselines.cli import main
-from baselines.data.dataset import write_plain_layout
+from baselines.data.dataset import load_dataset, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
@@ -29,7 +31,10 @@ from baselines.experiment import CompareConfig, run_comparison
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.training import TrainingConfig
 from semid.build import IdsConfig
+from semid.embed import Embeddings
+from semid.ids import SemanticIds
 from semid.provenance import ProvenanceError
+from semid.tokenizers import SemanticIdTokenizer
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_tca.py"
 ENCODER = EncoderConfig(dim=8, num_layers=1, num_heads=1, ff_dim=8)
@@ -232,6 +237,44 @@ def test_a_folder_is_free_again_after_ids_that_could_not_be_made(
         run_comparison(dataclasses.replace(config, ids=IdsConfig(codebook_sizes=(4096,))))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["embeddings"]
     run_comparison(config)
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class CollaborativeSigns(SemanticIdTokenizer):
+    codebook_sizes: tuple[int, ...] = (2,)
+    uses_cf = True
+
+    def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
+        assert cf_embeddings is not None
+        return {"map": embeddings.T @ cf_embeddings}
+
+    def _encode(self, embeddings: Tensor, learned: dict[str, Tensor]) -> Tensor:
+        return (embeddings @ learned["map"][:, : len(self.codebook_sizes)] > 0).long()
+
+
+def test_ids_that_have_seen_more_than_the_training_part_are_refused(
+    shop: Path, tmp_path: Path
+) -> None:
+    dataset = load_dataset(str(shop))
+    vectors = np.random.default_rng(0).normal(size=(len(dataset.catalog), 3))
+    cf = Embeddings.of(vectors, dataset.catalog)
+    ids = IdsConfig(
+        scheme=f"{__name__}:CollaborativeSigns",
+        codebook_sizes=(2, 2),
+        cf_embeddings=str(tmp_path / "cf"),
+    )
+    config = dataclasses.replace(
+        TINY, data=str(shop), out=str(tmp_path / "out"), ids=ids, arms=("causal:ntp",), seeds=(0,)
+    )
+    for seen in ("all interactions", dataset.splits.train_hash):
+        provenance = dataclasses.replace(cf.provenance, seen=seen)
+        dataclasses.replace(cf, provenance=provenance).save(tmp_path / "cf")
+        if seen == "all interactions":
+            with pytest.raises(ProvenanceError, match="semantic ids have seen"):
+                run_comparison(config)
+        else:
+            run_comparison(config)
+            assert SemanticIds.load(tmp_path / "out" / "ids").provenance.seen == seen
 
 
 @pytest.mark.parametrize("values", [{"temperature": 0.0}, {"resamples": 0}])

@@ -1,16 +1,19 @@
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch import Tensor
 
 from semid.build import IdsConfig, build_semantic_ids, make_semantic_ids
 from semid.catalog import Catalog
 from semid.embed import Embeddings, LsaEncoder, embed_catalog
+from semid.ids import SemanticIds
 from semid.provenance import ProvenanceError
-from semid.tokenizers import RandomTokenizer, RQKMeans
+from semid.tokenizers import RandomTokenizer, RQKMeans, SemanticIdTokenizer
 
 
 def embeddings_of(catalog: Catalog, seed: int = 0) -> Embeddings:
@@ -115,7 +118,7 @@ def test_codes_of_a_file_are_told_apart_like_others(tiny_catalog: Catalog, tmp_p
 def test_a_scheme_from_outside_is_named_by_module_and_class(
     tiny_catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "parity_of_rows.py").write_text(
+    (tmp_path / "signs_of_items.py").write_text(
         """
 from dataclasses import dataclass
 
@@ -125,21 +128,120 @@ from semid import SemanticIdTokenizer
 
 
 @dataclass(kw_only=True, eq=False)
-class ParityTokenizer(SemanticIdTokenizer):
+class SignTokenizer(SemanticIdTokenizer):
     codebook_sizes: tuple[int, ...] = (2,)
 
     def _fit(self, embeddings, cf_embeddings):
         return {}
 
     def _encode(self, embeddings, learned):
-        return torch.arange(len(embeddings))[:, None] % 2
+        return (embeddings[:, :1] > 0).long()
 """
     )
     monkeypatch.syspath_prepend(tmp_path)
-    config = IdsConfig(scheme="parity_of_rows:ParityTokenizer", codebook_sizes=(2,))
+    vectors = embeddings_of(tiny_catalog).vectors
+    np.save(tmp_path / "items.npy", vectors)
+    config = IdsConfig(
+        scheme="signs_of_items:SignTokenizer",
+        codebook_sizes=(2,),
+        embeddings=str(tmp_path / "items.npy"),
+    )
     ids = make_semantic_ids(config, tiny_catalog)
-    assert ids.codes[:, 0].tolist() == [0, 1] * 6
-    assert ids.scheme == "parity_of_rows:ParityTokenizer"
+    assert ids.codes[:, 0].tolist() == (vectors[:, 0] > 0).astype(int).tolist()
+    assert ids.scheme == "signs_of_items:SignTokenizer"
+
+
+@dataclass(kw_only=True, eq=False)
+class Collaborative(SemanticIdTokenizer):
+    """As many codes as it is told, of the sign of what CF vectors and embeddings have in common."""
+
+    codebook_sizes: tuple[int, ...] = (2,)
+    uses_cf = True
+
+    def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
+        assert cf_embeddings is not None
+        return {"map": embeddings.T @ cf_embeddings}
+
+    def _encode(self, embeddings: Tensor, learned: dict[str, Tensor]) -> Tensor:
+        return (embeddings @ learned["map"][:, :1] > 0).long()
+
+
+class SignsOfNothing(SemanticIdTokenizer):
+    """Takes no sizes, and is not told any."""
+
+    codebook_sizes = (2, 2)
+
+    def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
+        return {}
+
+    def _encode(self, embeddings: Tensor, learned: dict[str, Tensor]) -> Tensor:
+        return (embeddings[:, :2] > 0).long()
+
+
+class NumbersRows(SignsOfNothing):
+    def _encode(self, embeddings: Tensor, learned: dict[str, Tensor]) -> Tensor:
+        return torch.arange(len(embeddings))[:, None].expand(-1, 2) % 2
+
+
+class LosesASetting(SignsOfNothing):
+    def __init__(self, depth: int = 1) -> None: ...
+
+
+def test_a_scheme_learns_from_collaborative_vectors_and_says_what_they_have_seen(
+    tiny_catalog: Catalog, tmp_path: Path
+) -> None:
+    plain = embeddings_of(tiny_catalog, seed=1)
+    cf = replace(plain, provenance=replace(plain.provenance, seen="interactions"))
+    cf.save(tmp_path / "cf")
+    np.save(tmp_path / "cf.npy", cf.vectors)
+    config = IdsConfig(scheme=f"{__name__}:Collaborative", codebook_sizes=(2,))
+    made = [
+        make_semantic_ids(replace(config, cf_embeddings=str(tmp_path / source)), tiny_catalog)
+        for source in ("cf", "cf.npy")
+    ]
+    assert [ids.provenance.seen for ids in made] == ["interactions", None]
+    for ids in made:
+        assert ids.provenance.inputs["cf_embeddings"] == cf.provenance.content
+        ids.save(tmp_path / "ids")
+        assert SemanticIds.load(tmp_path / "ids").provenance.seen == ids.provenance.seen
+    fitted = Collaborative().fit(
+        torch.from_numpy(plain.vectors), cf_embeddings=torch.from_numpy(plain.vectors)
+    )
+    other = embeddings_of(tiny_catalog, seed=2)
+    with pytest.raises(ProvenanceError, match="cf_embeddings of the tokenizer"):
+        build_semantic_ids(fitted, plain, tiny_catalog, cf_embeddings=other)
+
+
+def test_collaborative_vectors_of_other_items_are_refused(
+    tiny_catalog: Catalog, tmp_path: Path
+) -> None:
+    others = Catalog(item_ids=list(range(12)), fields=pl.DataFrame())
+    embeddings_of(others).save(tmp_path / "others")
+    np.save(tmp_path / "padded.npy", np.zeros((13, 4)))
+    for source, message in (("others", "item order of the embeddings"), ("padded.npy", "13 rows")):
+        config = IdsConfig(scheme=f"{__name__}:Collaborative", cf_embeddings=str(tmp_path / source))
+        with pytest.raises(ValueError, match=message):
+            make_semantic_ids(config, tiny_catalog)
+    with pytest.raises(ProvenanceError, match="item order of the cf_embeddings"):
+        build_semantic_ids(
+            Collaborative(),
+            embeddings_of(tiny_catalog),
+            tiny_catalog,
+            cf_embeddings=embeddings_of(others),
+        )
+
+
+def test_embeddings_that_were_saved_serve_again(tiny_catalog: Catalog, tmp_path: Path) -> None:
+    embeddings = embeddings_of(tiny_catalog)
+    embeddings.save(tmp_path / "embeddings")
+    config = IdsConfig(codebook_sizes=(3, 2), embeddings=str(tmp_path / "embeddings"))
+    expected = build_semantic_ids(RQKMeans(codebook_sizes=(3, 2)), embeddings, tiny_catalog)
+    assert make_semantic_ids(config, tiny_catalog).provenance == expected.provenance
+
+
+def test_a_scheme_that_takes_no_sizes_is_given_none(tiny_catalog: Catalog) -> None:
+    config = IdsConfig(scheme=f"{__name__}:SignsOfNothing", collisions="keep")
+    assert make_semantic_ids(config, tiny_catalog).sizes == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +251,20 @@ class ParityTokenizer(SemanticIdTokenizer):
         (IdsConfig(scheme="file:none.json"), "does not exist"),
         (IdsConfig(settings={"depth": 3}), "expected settings of rqkmeans, got {'depth': 3}"),
         (IdsConfig(codebook_sizes=(3, 0)), r"at least one code at each level.*\(3, 0\)"),
+        (IdsConfig(codebook_sizes=(2**40,)), r"at most 2147483647, got codebook_sizes"),
+        (IdsConfig(settings={"codebook_sizes": [4]}), "multiple values"),
+        (
+            IdsConfig(scheme=f"{__name__}:SignsOfNothing", codebook_sizes=(2, 2)),
+            r"expected no codebook_sizes.*got \(2, 2\)",
+        ),
+        (IdsConfig(scheme=f"{__name__}:NumbersRows"), "NumbersRows breaks .* clause 'row order'"),
+        (IdsConfig(scheme=f"{__name__}:LosesASetting"), "LosesASetting breaks .* 'settings'"),
+        (IdsConfig(scheme=f"{__name__}:Collaborative"), "expected cf_embeddings for"),
+        (IdsConfig(cf_embeddings="cf.npy"), "expected no cf_embeddings for rqkmeans"),
+        (
+            IdsConfig(scheme=f"{__name__}:Collaborative", cf_embeddings="none.npy"),
+            "none.npy, which is not there",
+        ),
         (IdsConfig(codebook_sizes=(13,)), "at least as many distinct items"),
         (IdsConfig(template="{colour}"), "must name columns in braces, got colour"),
         (IdsConfig(embeddings="none.npy"), "none.npy, which is not there"),

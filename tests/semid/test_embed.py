@@ -15,6 +15,7 @@ from semid.embed import (
     LsaEncoder,
     SentenceTransformerEncoder,
     embed_catalog,
+    read_embeddings,
 )
 from semid.provenance import ProvenanceError, hash_arrays, hash_ids
 
@@ -279,3 +280,20 @@ def test_the_stored_vectors_fit_their_catalogue(shared_data: Path) -> None:
     catalog = Catalog.read(folder / "items.parquet")
     embeddings = Embeddings.from_array(folder / "item_embeddings.lsa128.npy", catalog)
     assert embeddings.vectors.shape == (12_101, 128)
+
+
+def test_vectors_are_read_from_a_file_or_a_folder(tmp_path: Path) -> None:
+    embeddings = embed_catalog(catalog_of(), LsaEncoder(dim=3))
+    np.save(tmp_path / "items.npy", embeddings.vectors)
+    embeddings.save(tmp_path / "folder")
+    read = read_embeddings(tmp_path / "items.npy", catalog_of())
+    np.testing.assert_array_equal(read.vectors, embeddings.vectors)
+    assert read_embeddings(tmp_path / "folder", catalog_of()).provenance == embeddings.provenance
+
+
+def test_a_folder_of_vectors_of_other_items_is_refused(tmp_path: Path) -> None:
+    embed_catalog(catalog_of(), LsaEncoder(dim=3)).save(tmp_path / "folder")
+    with pytest.raises(ProvenanceError, match="item order of the embeddings in"):
+        read_embeddings(tmp_path / "folder", catalog_of(first=2))
+    with pytest.raises(FileNotFoundError, match="which is not there"):
+        read_embeddings(tmp_path / "nowhere", catalog_of())

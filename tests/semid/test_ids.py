@@ -155,3 +155,11 @@ def test_changed_items_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ProvenanceError, match="item order of"):
         SemanticIds.load(tmp_path / "ids")
+
+
+def test_what_was_seen_stays_known(tmp_path: Path) -> None:
+    codes, items = CODES, ["a", "b", "c", "d"]
+    ids = SemanticIds.of(items, codes, (3, 2), scheme="test", seen="interactions")
+    for later in (ids.resolve("extra_level"), ids.for_catalog(catalog_of(*reversed(items)))):
+        later.save(tmp_path / "ids")
+        assert SemanticIds.load(tmp_path / "ids").provenance.seen == "interactions"

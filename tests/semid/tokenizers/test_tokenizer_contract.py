@@ -10,6 +10,7 @@ from semid.provenance import ProvenanceError, hash_arrays
 from semid.tokenizers import (
     BUILT_IN,
     RQVAE,
+    ContractError,
     NotFittedError,
     RandomTokenizer,
     RQKMeans,
@@ -147,7 +148,7 @@ def test_collaborative_vectors_of_other_items_are_refused() -> None:
 
 def test_a_scheme_that_breaks_the_contract_is_named() -> None:
     with pytest.raises(
-        ValueError, match=r"BrokenTokenizer at level \d must lie in \[0, 2\), got 2"
+        ContractError, match=r"BrokenTokenizer .* clause 'range': .* level \d .* \[0, 2\), got 2"
     ):
         BrokenTokenizer().fit(vectors()).encode(vectors())
 

@@ -1,0 +1,428 @@
+"""The contract of id schemes in executable form, for schemes from outside the package.
+
+A test of your own scheme is one line, and a failure names the clause that is broken::
+
+    from semid.testing import check_tokenizer
+
+    def test_my_scheme_keeps_the_contract():
+        check_tokenizer(MyScheme)
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semid.provenance import hash_json
+from semid.tokenizers.base import ContractError, NotFittedError, SemanticIdTokenizer
+
+__all__ = ["ContractError", "check_encoding", "check_settings", "check_tokenizer"]
+
+T = TypeVar("T")
+
+
+def check_tokenizer(
+    tokenizer: SemanticIdTokenizer | type[SemanticIdTokenizer],
+    *,
+    embeddings: Tensor | None = None,
+    cf_embeddings: Tensor | None = None,
+) -> None:
+    """Run a scheme through every clause of the contract. It is fitted twice.
+
+    ======================  =====================================================================
+    clause                  what holds
+    ======================  =====================================================================
+    ``settings``            each argument is stored under its name, and they survive JSON
+    ``unknown settings``    an argument that the scheme does not know is refused
+    ``fit``                 finite embeddings are learned from
+    ``learned``             ``_fit`` returns tensors by name
+    ``encode``              embeddings of the fitted width are encoded
+    ``dtype``               codes are int64
+    ``sizes``               ``codebook_sizes`` are whole numbers, known once fitted
+    ``shape``               there is one code for each item and level
+    ``device``              codes stand where the embeddings do (a GPU is tried where there is one)
+    ``range``               level ``l`` lies in ``[0, codebook_sizes[l])``
+    ``determinism``         two fits learn the same, two encodings agree, and change nothing learned
+    ``global randomness``   global generators of torch, NumPy and Python stay as they are
+    ``inputs untouched``    embeddings are not written to
+    ``row order``           a code depends on its item's embedding, not on the row it stands in
+    ``subset``              or on which other items are encoded with it
+    ``unseen items``        items that were not fitted get valid codes, or a ``ValueError``
+    ``save and load``       what is loaded has the same settings, content and codes
+    ``bad input``           NaN, integers, another width, no items or CF vectors of other items
+                            are refused with a ``ValueError``
+    ``costs``               finite, not negative, and of an item alone, for each code of a level
+    ======================  =====================================================================
+
+    Args:
+        tokenizer: A class, to be made with its defaults, or a tokenizer whose settings are taken;
+            it is left as it is.
+        embeddings: What to try it on, float ``(item, dim)``. By default random vectors of width
+            24, twice as many as the largest level has codes, and at least 120.
+        cf_embeddings: For a scheme with ``uses_cf``; by default random vectors of width 12.
+
+    Raises:
+        ContractError: At the first clause that is broken: its name, what was expected, what came,
+            and how to mend it.
+        ValueError: If a class cannot be made without arguments.
+    """
+    template = _made(tokenizer)
+    check_settings(template)
+    if embeddings is None:
+        embeddings = _random_vectors(_num_items(template), 24, seed=0)
+    if cf_embeddings is None and template.uses_cf:
+        cf_embeddings = _random_vectors(len(embeddings), 12, seed=1)
+    fitted = _fitted(template, embeddings, cf_embeddings)
+    check_encoding(fitted, embeddings)
+    _check_second_fit(fitted, embeddings, cf_embeddings)
+    _check_unseen_items(fitted, embeddings)
+    _check_save_and_load(fitted, embeddings)
+    _check_costs(fitted, embeddings)
+    _check_bad_input(fitted, embeddings, cf_embeddings)
+    if torch.cuda.is_available():
+        check_encoding(_fitted(template, embeddings.cuda(), cf_embeddings), embeddings.cuda())
+
+
+def check_settings(tokenizer: SemanticIdTokenizer) -> None:
+    """The clauses that need no embeddings: ``settings`` and ``unknown settings``.
+
+    Raises:
+        ContractError: As `check_tokenizer`.
+    """
+    name, made_by = type(tokenizer).__name__, type(tokenizer)
+    kinds = {parameter.kind for parameter in inspect.signature(made_by).parameters.values()}
+    if kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}:
+        raise ContractError(
+            name,
+            "unknown settings",
+            "expected an __init__ that refuses arguments it does not know, got one with * or **. "
+            "Name each setting.",
+        )
+    settings = tokenizer.settings
+    stored = "Store them unchanged, as numbers, text, lists or tuples of these, or None."
+    with _holding(name, "settings", "settings that are JSON values", stored):
+        written = json.loads(json.dumps(settings, allow_nan=False))
+        read = {key: tuple(v) if isinstance(v, list) else v for key, v in written.items()}
+    with _holding(name, "settings", f"that {name}(**settings) makes it again", stored):
+        again = made_by(**read)
+    if hash_json(again.settings) != hash_json(settings):
+        raise ContractError(
+            name, "settings", f"expected {settings} to come back, got {again.settings}. {stored}"
+        )
+
+
+def check_encoding(
+    tokenizer: SemanticIdTokenizer, embeddings: Tensor, *, moved: float = 0.0
+) -> None:
+    """The clauses of a fitted tokenizer that two or three encodings show.
+
+    ``encode`` and what it checks, ``determinism``, ``global randomness``, ``inputs untouched``,
+    ``row order`` and ``subset``.
+
+    Args:
+        tokenizer: Fitted.
+        embeddings: Float ``(item, dim)``, of the width it was fitted on.
+        moved: Share of the items whose codes may change with their row or company: in real data
+            some lie halfway between two codes, where rounding decides.
+
+    Raises:
+        ContractError: As `check_tokenizer`.
+    """
+    name = type(tokenizer).__name__
+    content = tokenizer.provenance.content
+    codes = _encoded(tokenizer, embeddings)
+    own = "Draw from a torch.Generator with a seed of the settings, if at all."
+    _require_equal(
+        name, "determinism", "two encodings", codes, _encoded(tokenizer, embeddings), own
+    )
+    if tokenizer.provenance.content != content:
+        raise ContractError(
+            name, "determinism", "expected encode to change nothing, got other learned tensors or "
+            "settings after it. Do not write to them in _encode.",
+        )  # fmt: skip
+    alone = "Compute each code from the item's own embedding and from what was learned."
+    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))
+    order = order.to(embeddings.device)
+    for clause, doing, rows in (
+        ("row order", "an encoding in another order", order),
+        ("subset", "an encoding of every third item", torch.arange(0, len(codes), 3)),
+        ("subset", "an encoding of one item", order[:1]),
+    ):
+        found = _encoded(tokenizer, embeddings[rows])
+        _require_equal(name, clause, doing, codes[rows], found, alone, moved=moved)
+
+
+def _made(tokenizer: SemanticIdTokenizer | type[SemanticIdTokenizer]) -> SemanticIdTokenizer:
+    if isinstance(tokenizer, SemanticIdTokenizer):
+        return tokenizer
+    try:
+        return tokenizer()
+    except TypeError as error:
+        raise ValueError(
+            f"expected a class that can be made without arguments, got {tokenizer.__name__} "
+            f"({error}). Pass a tokenizer made with the settings to be checked."
+        ) from error
+
+
+def _again(tokenizer: SemanticIdTokenizer) -> SemanticIdTokenizer:
+    """One that has learned nothing, with the same settings."""
+    return type(tokenizer)(**tokenizer.settings)
+
+
+def _num_items(tokenizer: SemanticIdTokenizer) -> int:
+    return max(120, 2 * max(tokenizer.settings.get("codebook_sizes") or (1,)))
+
+
+def _random_vectors(num_items: int, dim: int, *, seed: int) -> Tensor:
+    return torch.randn(num_items, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def _fitted(
+    template: SemanticIdTokenizer, embeddings: Tensor, cf_embeddings: Tensor | None
+) -> SemanticIdTokenizer:
+    tokenizer = _again(template)
+    inputs = [embeddings] if cf_embeddings is None else [embeddings, cf_embeddings]
+    shapes = " and ".join(str(tuple(values.shape)) for values in inputs)
+    cure = "Mend _fit, or pass embeddings= that the scheme can learn from."
+    with _holding(type(tokenizer).__name__, "fit", f"to learn from finite vectors {shapes}", cure):
+        return _watched(
+            tokenizer, "fit", inputs, lambda: tokenizer.fit(embeddings, cf_embeddings=cf_embeddings)
+        )
+
+
+def _encoded(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> Tensor:
+    name, expected = type(tokenizer).__name__, f"codes of {tuple(embeddings.shape)} embeddings"
+    cure = "Mend _encode; it may use only what _fit returned, and settings."
+    with _holding(name, "encode", expected, cure):
+        return _watched(tokenizer, "encode", [embeddings], lambda: tokenizer.encode(embeddings))
+
+
+def _check_second_fit(
+    first: SemanticIdTokenizer, embeddings: Tensor, cf_embeddings: Tensor | None
+) -> None:
+    """A second fit, in another state of the global generators, learns the same."""
+    name = type(first).__name__
+    own = "Draw from a torch.Generator with a seed of the settings, if at all."
+    before = _random_state()
+    try:
+        torch.rand(7), np.random.rand(7), [random.random() for _ in range(7)]
+        second = _fitted(first, embeddings, cf_embeddings)
+        codes = _encoded(first, embeddings), _encoded(second, embeddings)
+    finally:
+        _set_random_state(before)
+    _require_equal(name, "determinism", "two fits on the same vectors", *codes, own)
+    if first.provenance.content != second.provenance.content:
+        raise ContractError(
+            name, "determinism", f"expected two fits to learn the same, got other tensors. {own}"
+        )
+
+
+def _check_unseen_items(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> None:
+    unseen = 3 * _random_vectors(9, embeddings.shape[1], seed=2).to(embeddings)
+    cure = "Encode any finite vector, or refuse it with a ValueError."
+    expected = "codes or a ValueError for items that were not fitted"
+    with _holding(type(tokenizer).__name__, "unseen items", expected, cure):
+        try:
+            tokenizer.encode(unseen)
+        except ContractError as error:
+            raise ContractError(
+                type(tokenizer).__name__, "unseen items", f"{expected}, got: {error}"
+            ) from error
+        except ValueError:
+            return
+
+
+def _check_save_and_load(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> None:
+    name = type(tokenizer).__name__
+    codes, provenance = tokenizer.encode(embeddings), tokenizer.provenance
+    cure = "Return from _fit all that _encode needs, each tensor with memory of its own."
+    with tempfile.TemporaryDirectory() as folder:
+        for loader in (type(tokenizer), SemanticIdTokenizer):
+            expected = f"{loader.__name__}.from_pretrained to give it back"
+            with _holding(name, "save and load", expected, cure):
+                tokenizer.save_pretrained(Path(folder) / "tokenizer")
+                loaded = loader.from_pretrained(Path(folder) / "tokenizer")
+                found = loaded.encode(embeddings)
+            _require_equal(name, "save and load", "codes before and after", codes, found, cure)
+            known = (provenance.content, provenance.inputs, tuple(tokenizer.codebook_sizes))
+            record = loaded.provenance
+            if (record.content, record.inputs, tuple(loaded.codebook_sizes)) != known:
+                raise ContractError(
+                    name,
+                    "save and load",
+                    f"expected the same provenance and sizes, got others. {cure}",
+                )
+
+
+def _check_costs(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> None:
+    name = type(tokenizer).__name__
+    codes = tokenizer.encode(embeddings)
+    cure = "Return squared distances, or leave _costs out."
+    for level in range(codes.shape[1]):
+        prefix = codes[:, :level]
+        with _holding(name, "costs", f"a distance to each code of level {level}", cure):
+            costs = _watched(
+                tokenizer,
+                "costs",
+                [embeddings, prefix],
+                partial(tokenizer.costs, embeddings, prefix),
+            )
+            part = tokenizer.costs(embeddings[::3], prefix[::3])
+        found = None
+        if not costs.isfinite().all() or costs.min() < 0:
+            found = f"{costs.min().item()} to {costs.max().item()}"
+        elif not torch.allclose(part, costs[::3], rtol=1e-3, atol=1e-3 * float(costs.max())):
+            found = "others where fewer items are asked for"
+        if found:
+            raise ContractError(
+                name,
+                "costs",
+                f"expected finite numbers from 0 for each item alone at level {level}, "
+                f"got {found}. {cure}",
+            )
+
+
+def _check_bad_input(
+    tokenizer: SemanticIdTokenizer, embeddings: Tensor, cf_embeddings: Tensor | None
+) -> None:
+    holed = embeddings.clone()
+    holed[-1, -1] = torch.nan
+    bad = {
+        "NaN": holed,
+        "integers": embeddings.long(),
+        "no items": embeddings[:0],
+        "a single vector": embeddings[0],
+    }
+    for what, values in bad.items():
+        _require_refused(tokenizer, f"fit with {what}", values, cf_embeddings)
+        _require_refused(tokenizer, f"encode with {what}", values)
+    wider = torch.cat([embeddings, embeddings[:, :1]], dim=1)
+    _require_refused(tokenizer, "encode with another width than was fitted", wider)
+    if cf_embeddings is None:
+        _require_refused(
+            tokenizer, "fit with cf_embeddings, without uses_cf", embeddings, embeddings
+        )
+    else:
+        fewer = cf_embeddings[1:]
+        _require_refused(tokenizer, "fit with cf_embeddings of other items", embeddings, fewer)
+    try:
+        _again(tokenizer).encode(embeddings)
+    except NotFittedError:
+        return
+    _refuse(tokenizer, "encode before fit", "codes")
+
+
+def _require_refused(
+    tokenizer: SemanticIdTokenizer, doing: str, values: Tensor, cf: Tensor | None = None
+) -> None:
+    fresh = _again(tokenizer)
+    try:
+        if doing.startswith("fit"):
+            fresh.fit(values, cf_embeddings=cf)
+        else:
+            tokenizer.encode(values)
+    except ValueError:
+        return
+    except Exception as error:
+        _refuse(tokenizer, doing, f"{type(error).__name__}: {error}")
+    _refuse(tokenizer, doing, "no error")
+
+
+def _refuse(tokenizer: SemanticIdTokenizer, doing: str, found: str) -> None:
+    raise ContractError(
+        type(tokenizer).__name__,
+        "bad input",
+        f"expected a ValueError from {doing}, got {found}. "
+        "Override _fit and _encode only: the public methods check what goes in.",
+    )
+
+
+def _watched(
+    tokenizer: SemanticIdTokenizer, doing: str, inputs: list[Tensor], call: Callable[[], T]
+) -> T:
+    """What ``call`` returns; it must leave its inputs and the global generators alone."""
+    name = type(tokenizer).__name__
+    copies, before = [values.clone() for values in inputs], _random_state()
+    result = call()
+    if _differ(before, _random_state()):
+        _set_random_state(before)
+        raise ContractError(
+            name,
+            "global randomness",
+            f"expected {doing} to leave global generators alone, got another state after it. "
+            "Draw from a torch.Generator of your own.",
+        )
+    if not all(torch.equal(a, b) for a, b in zip(copies, inputs, strict=True)):
+        for original, values in zip(copies, inputs, strict=True):
+            values.copy_(original)
+        raise ContractError(
+            name,
+            "inputs untouched",
+            f"expected {doing} to leave its inputs as they are, got other values after it. "
+            "Work on a copy: in-place methods end in an underscore.",
+        )
+    return result
+
+
+def _random_state() -> tuple[Tensor, dict[str, Any], Any]:
+    state: Any = np.random.get_state(legacy=False)
+    return torch.get_rng_state(), state, random.getstate()
+
+
+def _set_random_state(state: tuple[Tensor, dict[str, Any], Any]) -> None:
+    torch.set_rng_state(state[0])
+    np.random.set_state(state[1])
+    random.setstate(state[2])
+
+
+def _differ(
+    before: tuple[Tensor, dict[str, Any], Any], after: tuple[Tensor, dict[str, Any], Any]
+) -> bool:
+    ours, theirs = before[1]["state"], after[1]["state"]
+    numpy_differs = ours["pos"] != theirs["pos"] or not np.array_equal(ours["key"], theirs["key"])
+    return numpy_differs or not torch.equal(before[0], after[0]) or before[2] != after[2]
+
+
+def _require_equal(
+    name: str,
+    clause: str,
+    doing: str,
+    codes: Tensor,
+    found: Tensor,
+    cure: str,
+    *,
+    moved: float = 0.0,
+) -> None:
+    same_shape = codes.shape == found.shape
+    differing = int((codes != found).any(dim=1).sum()) if same_shape else len(codes)
+    if differing > moved * len(codes):
+        raise ContractError(
+            name,
+            clause,
+            f"expected {doing} to give equal codes, got other codes for {differing} of "
+            f"{len(codes)} items. {cure}",
+        )
+
+
+@contextmanager
+def _holding(name: str, clause: str, expected: str, cure: str) -> Iterator[None]:
+    """Any error but a broken clause becomes one of this clause."""
+    try:
+        yield
+    except ContractError:
+        raise
+    except Exception as error:
+        raise ContractError(
+            name, clause, f"expected {expected}, got {type(error).__name__}: {error}. {cure}"
+        ) from error
