@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +35,8 @@ class IdsConfig:
         settings: Further settings of the scheme, by name.
         embeddings: ``lsa``, a sentence-transformers model (name or local path), or a ``.npy`` file
             with one row an item.
+        cf_embeddings: Collaborative item vectors, for schemes that learn from them: a ``.npy`` file
+            with one row an item, or a folder of saved embeddings (``semid teacher export``).
         template: Text of an item, such as ``"{title}, {brand}"``; None for all its text fields.
         collisions: How items of equal codes are told apart: a key of
             `semid.collisions.STRATEGIES`.
@@ -43,6 +46,7 @@ class IdsConfig:
     codebook_sizes: tuple[int, ...] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     embeddings: str = "lsa"
+    cf_embeddings: str | None = None
     template: str | None = None
     collisions: str = "extra_level"
 
@@ -52,6 +56,7 @@ def build_semantic_ids(
     embeddings: Embeddings,
     catalog: Catalog,
     *,
+    cf_embeddings: Embeddings | None = None,
     collisions: str = "extra_level",
 ) -> SemanticIds:
     """Give every item of a catalogue its semantic id.
@@ -60,6 +65,7 @@ def build_semantic_ids(
         tokenizer: Fitted on ``embeddings`` here if it is not fitted yet.
         embeddings: Of the catalogue's items.
         catalog: The items.
+        cf_embeddings: Collaborative vectors of the same items, for a scheme that learns from them.
         collisions: A key of `semid.collisions.STRATEGIES`.
 
     Raises:
@@ -73,8 +79,16 @@ def build_semantic_ids(
         what_to_do="Embed this catalogue, or load its own embeddings.",
     )
     vectors = torch.from_numpy(embeddings.vectors)
+    if cf_embeddings is not None:
+        require_same(
+            "item order of the collaborative embeddings",
+            catalog.order_hash,
+            cf_embeddings.items,
+            what_to_do="Export them for this catalogue.",
+        )
     if not tokenizer.is_fitted:
-        tokenizer.fit(vectors)
+        cf_vectors = None if cf_embeddings is None else torch.from_numpy(cf_embeddings.vectors)
+        tokenizer.fit(vectors, cf_embeddings=cf_vectors)
     codes = tokenizer.encode(vectors)
     lineage = tokenizer.provenance
     ids = SemanticIds.of(
@@ -123,7 +137,11 @@ def make_semantic_ids(
     if hasattr(tokenizer, "on_epoch"):
         tokenizer.on_epoch = on_epoch
     return build_semantic_ids(
-        tokenizer, _embed(config, catalog, cache_dir), catalog, collisions=config.collisions
+        tokenizer,
+        _embed(config, catalog, cache_dir),
+        catalog,
+        cf_embeddings=_collaborative(config, catalog),
+        collisions=config.collisions,
     )
 
 
@@ -142,3 +160,13 @@ def _embed(
         return embed_catalog(catalog, LsaEncoder(), template=config.template, cache_dir=cache_dir)
     encoder = SentenceTransformerEncoder(name_or_path=config.embeddings)
     return embed_catalog(catalog, encoder, template=config.template, cache_dir=cache_dir)
+
+
+def _collaborative(config: IdsConfig, catalog: Catalog) -> Embeddings | None:
+    from semid.embed import Embeddings
+
+    if config.cf_embeddings is None:
+        return None
+    if Path(config.cf_embeddings).is_dir():
+        return Embeddings.load(config.cf_embeddings)
+    return Embeddings.from_array(config.cf_embeddings, catalog)
