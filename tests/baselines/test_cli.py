@@ -142,7 +142,10 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         ([*COMPARE, "--data", "unnamed_items"], "items.parquet has no column item_id"),
         ([*COMPARE, "--data", "unnamed_interactions"], "has no column item_id"),
         ([*COMPARE, "--split", "windows"], "expected one file train"),
-        ([*COMPARE, "--arms", "[tigre:ntp]"], "expected an arm backbone:objective[:alpha]"),
+        (
+            [*COMPARE, "--arms", "[tigre:ntp]"],
+            "expected an arm backbone[@scheme]:obj",
+        ),
         ([*COMPARE, "--arms", "[tiger:soft_ce:1.5]"], "alpha must lie in [0, 1], got 1.5"),
         ([*COMPARE, "--seeds", "[0,0]"], "expected every seed once"),
         ([*COMPARE, "--temperature", "0"], "temperature must be above 0"),
