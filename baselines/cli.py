@@ -176,7 +176,7 @@ def teacher_export(config: TeacherExportConfig, console: Console) -> None:
     vectors = item_vectors(teacher, dataset, lineage)
     vectors.save(config.out)
     zero = vectors.provenance.config["unseen_items"]
-    console.print(f"{len(dataset.catalog)} item vectors, {zero} of unseen items zero: {config.out}")
+    console.print(f"{len(dataset.catalog)} item vectors, {zero} of them zero: {config.out}")
 
 
 def compare(config: CompareConfig, console: Console) -> None:

@@ -133,9 +133,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
     with here.main_process_first():  # the others find its ids
         ids = {
             scheme: scheme.ids(
-                dataset.catalog,
-                cache_dir=out / _EMBEDDINGS,
-                teacher_vectors=out / _TEACHER_VECTORS,
+                dataset, cache_dir=out / _EMBEDDINGS, teacher_vectors=out / _TEACHER_VECTORS
             )
             for scheme in schemes
         }

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baselines.arms import Arm
+from baselines.data.dataset import Dataset
 from baselines.progress import track_epochs
 from semid.build import IdsConfig, make_semantic_ids
-from semid.catalog import Catalog
 from semid.ids import SemanticIds
+from semid.provenance import require_same
 from semid.quality import id_quality
 
 FROM_TEACHER = "teacher"
@@ -37,25 +38,35 @@ class Scheme:
         """Whether its ids have still to be made, from the teacher's item vectors."""
         return self.config.cf_embeddings == FROM_TEACHER and not self.folder.exists()
 
-    def ids(self, catalog: Catalog, *, cache_dir: Path, teacher_vectors: Path) -> SemanticIds:
+    def ids(self, dataset: Dataset, *, cache_dir: Path, teacher_vectors: Path) -> SemanticIds:
         """Its semantic ids, from its folder if they are there, else made anew and not yet kept.
 
         Args:
-            catalog: The items.
+            dataset: Whose items they are of.
             cache_dir: Where embeddings are kept.
             teacher_vectors: Artefact that ``FROM_TEACHER`` stands for.
 
         Raises:
+            ProvenanceError: If they have seen other interactions than the training part of the
+                data, such as test targets.
             ValueError: If they do not fit the catalogue, or cannot be made as its config says.
         """
         if self.folder.exists():
-            return SemanticIds.load(self.folder).for_catalog(catalog)
+            return SemanticIds.load(self.folder).for_catalog(dataset.catalog)
         config = self.config
         if config.cf_embeddings == FROM_TEACHER:
             config = dataclasses.replace(config, cf_embeddings=str(teacher_vectors))
         title = "semantic ids" if self.name is None else f"semantic ids {self.name}"
         with track_epochs(title) as show:
-            return make_semantic_ids(config, catalog, cache_dir=cache_dir, on_epoch=show)
+            ids = make_semantic_ids(config, dataset.catalog, cache_dir=cache_dir, on_epoch=show)
+        if ids.provenance.seen is not None:
+            require_same(
+                f"interactions that the {title} have seen",
+                dataset.splits.train_hash,
+                ids.provenance.seen,
+                what_to_do="Take cf_embeddings of the training part of this data and split.",
+            )
+        return ids
 
 
 def schemes_of(

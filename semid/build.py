@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,7 @@ def build_semantic_ids(
         embeddings: Of the catalogue's items.
         catalog: The items.
         cf_embeddings: Collaborative vectors of the same items, for a scheme that learns from them.
+            The interactions that they have seen are recorded as seen by the ids.
         collisions: A key of `semid.collisions.STRATEGIES`.
 
     Raises:
@@ -99,7 +100,9 @@ def build_semantic_ids(
         inputs={"embeddings": embeddings.provenance.content, "tokenizer": lineage.content},
         config=lineage.config,
     )
-    return ids.resolve(collisions)
+    ids = ids.resolve(collisions)
+    seen = None if cf_embeddings is None else cf_embeddings.provenance.seen
+    return replace(ids, provenance=replace(ids.provenance, seen=seen))
 
 
 def make_semantic_ids(

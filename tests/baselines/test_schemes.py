@@ -33,7 +33,7 @@ from baselines.training import TrainingConfig
 from semid.build import IdsConfig
 from semid.embed import Embeddings
 from semid.ids import SemanticIds
-from semid.provenance import Provenance
+from semid.provenance import Provenance, ProvenanceError
 from semid.quality import id_quality
 from semid.tokenizers import SemanticIdTokenizer
 
@@ -325,3 +325,25 @@ def test_a_teacher_is_kept_where_ids_could_not_be_made_from_it(
     run_comparison(dataclasses.replace(config, ids=FRIENDS))
     assert trained.stat().st_mtime_ns == before
     torch.testing.assert_close(given[0], given[1])
+
+
+def test_ids_that_learned_from_test_targets_are_refused(
+    shop: Path, tmp_path: Path, given: list[Tensor]
+) -> None:
+    dataset = load_dataset(shop)
+    leaked = Embeddings.of(
+        np.eye(32, dtype=np.float32), dataset.catalog, seen=dataset.splits.test.content_hash()
+    )
+    leaked.save(tmp_path / "leaked")
+    config = dataclasses.replace(
+        TINY,
+        data=str(shop),
+        out=str(tmp_path / "out"),
+        schemes={"friends": dataclasses.replace(FRIENDS, cf_embeddings=str(tmp_path / "leaked"))},
+        arms=("causal@friends:ntp",),
+        seeds=(0,),
+    )
+    with pytest.raises(ProvenanceError, match="interactions that the semantic ids friends have"):
+        run_comparison(config)
+    assert len(given) == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["embeddings"]
