@@ -42,7 +42,7 @@ def comparison_table(comparison: Comparison, *, policy: str) -> Table:
     table.add_column("arm\nseeds", overflow="fold")
     gains = [f"{metrics[-1]} minus\n{escape(reference)}" for reference in comparison.references]
     for name in (*metrics, *gains, "top-1 =\nteacher", "size\ntime"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for row in comparison.rows:
         cells = [
             _gain(comparison, row.arm, to, policy, metrics[-1]) for to in comparison.references

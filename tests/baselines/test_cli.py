@@ -17,6 +17,7 @@ from semid.embed import Embeddings
 from semid.ids import SemanticIds
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+EXAMPLES = sorted((SCRIPTS.parent / "examples").glob("*.yaml"))
 TINY = """
 data: shop
 out: runs/tiny
@@ -219,6 +220,15 @@ def test_a_folder_of_another_comparison_is_refused(
     capsys.readouterr()
     assert main([*COMPARE, "--arms", "[tiger:ntp]", "--training.epochs", "2"]) == 2
     assert "holds a comparison with other settings (training)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_lacks_nothing_but_its_data(
+    example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", "nowhere", "--out", str(tmp_path / "out")]
+    assert main(["compare", "--config", str(example), *options]) == 2
+    assert capsys.readouterr().err.startswith("semid: no folder nowhere")
 
 
 @pytest.mark.parametrize(
