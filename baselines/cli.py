@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +28,9 @@ from baselines.experiment import CompareConfig, run_comparison
 from baselines.machine import keep_freed_memory
 from baselines.parallel import processes
 from baselines.progress import track_epochs
-from baselines.teachers.fit import fit_sasrec, teacher_training
+from baselines.teachers.fit import fit_sasrec, read_sasrec, teacher_training
 from baselines.teachers.sasrec import SASRecConfig
+from baselines.teachers.vectors import item_vectors
 from baselines.training import TrainingConfig
 from semid.build import IdsConfig, extend_made_ids, make_semantic_ids
 from semid.catalog import Catalog
@@ -93,8 +94,8 @@ class InspectConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherConfig:
-    """Settings of ``semid teacher``.
+class TeacherTrainConfig:
+    """Settings of ``semid teacher train``.
 
     Attributes:
         data: A folder in the plain layout, or ``synthetic``.
@@ -113,6 +114,25 @@ class TeacherConfig:
     training: TrainingConfig = field(default_factory=teacher_training)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TeacherExportConfig:
+    """Settings of ``semid teacher export``.
+
+    Attributes:
+        data: The folder that the teacher was trained on, or ``synthetic``.
+        teachers: Folder of trained teachers, or the folder of one of them.
+        out: Folder to write the item vectors to.
+        split: The protocol that the teacher was trained under.
+        seed: Of the teacher.
+    """
+
+    data: str
+    teachers: str
+    out: str
+    split: Split = "auto"
+    seed: int = 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -122,10 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     parser = _parser()
     try:
-        settings = parser.instantiate(parser.parse_args(argv))
-        command = _COMMANDS[settings.subcommand]
-        values = vars(settings[settings.subcommand])
-        values.pop("config", None)
+        command, values = _chosen(parser.instantiate(parser.parse_args(argv)))
         here = processes()
         if command.trains or here.is_main_process:
             with _modules_of_this_folder():
@@ -208,7 +225,7 @@ def _fitted_here(config: InspectConfig) -> SemanticIds:
         return make_semantic_ids(fitted, load_catalog(config.data), on_epoch=show)
 
 
-def teacher(config: TeacherConfig, console: Console) -> None:
+def teacher_train(config: TeacherTrainConfig, console: Console) -> None:
     """Train a collaborative-filtering teacher and print how it ranks the test targets."""
     dataset = load_dataset(config.data, split=config.split)
     table = Table("seed", "best epoch", "policy", "R@5", "N@5", "R@10", "N@10")
@@ -223,6 +240,16 @@ def teacher(config: TeacherConfig, console: Console) -> None:
             table.add_row(str(seed), str(state.best_epoch), f"seen items {policy}", *shown)
     console.print(table)
     console.print(f"teachers: {config.out}")
+
+
+def teacher_export(config: TeacherExportConfig, console: Console) -> None:
+    """Write the item vectors of a trained teacher, for schemes that learn from interactions."""
+    dataset = load_dataset(config.data, split=config.split)
+    teacher, lineage = read_sasrec(dataset, seed=config.seed, folder=Path(config.teachers))
+    vectors = item_vectors(teacher, dataset, lineage)
+    vectors.save(config.out)
+    zero = vectors.provenance.config["unseen_items"]
+    console.print(f"{len(dataset.catalog)} item vectors, {zero} of them zero: {config.out}")
 
 
 def compare(config: CompareConfig, console: Console) -> None:
@@ -240,31 +267,53 @@ class _Command:
     trains: bool  # together with other processes; the main one does the rest alone
 
 
-_COMMANDS = {
+_Commands = Mapping[str, "_Command | _Commands"]
+
+_COMMANDS: _Commands = {
     "build": _Command(BuildConfig, build, trains=False),
     "inspect": _Command(InspectConfig, inspect, trains=False),
-    "teacher": _Command(TeacherConfig, teacher, trains=True),
+    "teacher": {
+        "train": _Command(TeacherTrainConfig, teacher_train, trains=True),
+        "export": _Command(TeacherExportConfig, teacher_export, trains=False),
+    },
     "compare": _Command(CompareConfig, compare, trains=True),
 }
+_GROUPS = {"teacher": "Train a collaborative-filtering teacher, or export its item vectors."}
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="semid",
-        description="Semantic-ID generative recommendation.",
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-    subcommands = parser.add_subcommands(required=True, dest="subcommand")
-    for name, command in _COMMANDS.items():
-        sub = ArgumentParser(
-            description=command.run.__doc__, exit_on_error=False, allow_abbrev=False
-        )
-        sub.add_argument("--config", action="config", help="a YAML file of options; options win")
-        sub.add_class_arguments(command.config)
-        _also_spelled(sub, "ids.scheme", "--tokenizer")
-        subcommands.add_subcommand(name, sub, help=command.run.__doc__)
+    parser = _empty_parser("Semantic-ID generative recommendation.", prog="semid")
+    _add_commands(parser, _COMMANDS)
     return parser
+
+
+def _add_commands(parser: ArgumentParser, commands: _Commands) -> None:
+    subcommands = parser.add_subcommands(required=True, dest="subcommand")
+    for name, command in commands.items():
+        says = command.run.__doc__ if isinstance(command, _Command) else _GROUPS[name]
+        sub = _empty_parser(says)
+        if isinstance(command, _Command):
+            settings = "a YAML file of options; options win"
+            sub.add_argument("--config", action="config", help=settings)
+            sub.add_class_arguments(command.config)
+            _also_spelled(sub, "ids.scheme", "--tokenizer")
+        subcommands.add_subcommand(name, sub, help=says)
+        if not isinstance(command, _Command):
+            _add_commands(sub, command)  # a group has to be in its place before it is filled
+
+
+def _empty_parser(description: str | None, **settings: Any) -> ArgumentParser:
+    return ArgumentParser(
+        description=description, exit_on_error=False, allow_abbrev=False, **settings
+    )
+
+
+def _chosen(settings: Any) -> tuple[_Command, dict[str, Any]]:
+    """The command that was asked for, however deep it stands, and its options."""
+    command: _Command | _Commands = _COMMANDS
+    while not isinstance(command, _Command):
+        command, settings = command[settings.subcommand], settings[settings.subcommand]
+    return command, {name: value for name, value in vars(settings).items() if name != "config"}
 
 
 def _told_apart(record: dict[str, Any]) -> str:

@@ -114,6 +114,7 @@ class Comparison:
 
     Attributes:
         settings: What the numbers depend on: split, candidates, beam, ties, seeds, ….
+        schemes: Cards of the arms' semantic ids (``baselines.schemes.scheme_card``).
         statistics: How intervals and p-values were made, in words and numbers.
         baseline: Label of the row that gains are measured against.
         teachers: Labels of the teachers, which gains are measured against as well.
@@ -122,6 +123,7 @@ class Comparison:
     """
 
     settings: dict[str, Any]
+    schemes: tuple[dict[str, Any], ...]
     statistics: dict[str, Any]
     baseline: str
     teachers: tuple[str, ...]
@@ -177,6 +179,7 @@ def compare(
     *,
     baseline: str,
     settings: Mapping[str, Any] | None = None,
+    schemes: Sequence[Mapping[str, Any]] = (),
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -193,6 +196,7 @@ def compare(
         records: All runs in any order.
         baseline: Label of the arm that gains are measured against.
         settings: What else the numbers depend on, recorded as it is (JSON values).
+        schemes: Cards of the arms' semantic ids (``baselines.schemes.scheme_card``).
         resamples: Number of bootstrap draws.
         confidence: Coverage of the interval, in (0, 1).
         seed: Seed of the draws; equal input gives an equal result.
@@ -245,6 +249,7 @@ def compare(
         ]
     return Comparison(
         settings=dict(settings or {}),
+        schemes=tuple(dict(card) for card in schemes),
         statistics={
             "users": len(values[baseline]),
             "resamples": resamples,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,22 @@ from baselines.data.dataset import Dataset, Split, load_dataset
 from baselines.data.interactions import Ties
 from baselines.evaluation import POLICIES, EvaluationConfig, Ranks, rank_by_beam, rank_by_scores
 from baselines.parallel import processes
-from baselines.progress import track_epochs
+from baselines.schemes import Scheme, scheme_card, schemes_of
 from baselines.teachers.fit import fit_sasrec, teacher_training
 from baselines.teachers.mass import teacher_mass
-from baselines.teachers.sasrec import SASRecConfig
+from baselines.teachers.sasrec import SASRec, SASRecConfig
 from baselines.teachers.simple import Popularity
+from baselines.teachers.vectors import item_vectors
 from baselines.training import TrainingConfig, TrainingState, is_trained
-from semid.build import IdsConfig, make_semantic_ids
+from semid.build import IdsConfig
 from semid.ids import SemanticIds
-from semid.provenance import Provenance, atomic_write, require_same
+from semid.provenance import Provenance, atomic_write
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.consistency import collaborative_consistency
 
-_EMBEDDINGS = "embeddings"  # kept for the next try where ids could not be made from them
+_EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
+_KEPT = (_EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS)  # for the next try where ids cannot be made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +49,12 @@ class CompareConfig:
         out: Folder of the results. The same command goes on where it was stopped.
         split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
         ties: Order of one user's events at one time.
-        ids: Where the semantic ids come from.
-        arms: What is compared, ``backbone:objective[:alpha]``; the first is the baseline.
+        ids: Where the semantic ids come from of arms that name no scheme. Here and in ``schemes``,
+            ``cf_embeddings: teacher`` stands for the item vectors of this comparison's teacher of
+            the first seed.
+        schemes: Further ID schemes by name, to compare beside each other.
+        arms: What is compared, ``backbone[@scheme]:objective[:alpha][:tau=TAU]``; the first is the
+            baseline.
         seeds: Each arm, and the teacher, is trained once with each.
         masked: Whether softmaxes run over the tokens that may follow a prefix (MSL's mask) or over
             the vocabulary; the same for all arms.
@@ -63,7 +70,8 @@ class CompareConfig:
         resamples: Bootstrap resamples of the users.
 
     Raises:
-        ValueError: If the temperature is not above 0, or there are no resamples.
+        ValueError: If the temperature is not above 0, there are no resamples, or the name of a
+            scheme cannot be that of a folder.
     """
 
     data: str = "synthetic"
@@ -71,6 +79,7 @@ class CompareConfig:
     split: Split = "auto"
     ties: Ties = "file"
     ids: IdsConfig = field(default_factory=IdsConfig)
+    schemes: dict[str, IdsConfig] = field(default_factory=dict)
     arms: tuple[str, ...] = ("tiger:ntp", "tiger:soft_ntp:0.1", "tiger:soft_ce:0.5")
     seeds: tuple[int, ...] = (0, 1, 2)
     masked: bool = True
@@ -91,14 +100,20 @@ class CompareConfig:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
         if self.resamples < 1:
             raise ValueError(f"resamples must be at least 1, got {self.resamples}")
+        for name in self.schemes:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(
+                    f"schemes must have names of letters, digits, '_', '-' and '.', got {name!r}"
+                )
 
 
 def run_comparison(config: CompareConfig) -> Comparison:
     """Run every stage that is not done yet, and write the comparison.
 
-    Below ``config.out``: ``config.json``, ``data.json``, ``ids/``, one folder a trained model,
-    ``comparison.json``, ``comparison.md`` and ``per_user.parquet``. Several processes
-    (``baselines.parallel``) share training and ranking; the main one does the rest and writes.
+    Below ``config.out``: ``config.json``, ``data.json``, ``ids/`` and ``ids-<name>/``, a folder
+    for each trained model, ``comparison.json``, ``comparison.md`` and ``per_user.parquet``. Several
+    processes (``baselines.parallel``) share training and ranking; the main one does the rest and
+    writes.
 
     Raises:
         ValueError: If a setting does not fit the data, or ``out`` holds another comparison or one
@@ -106,12 +121,22 @@ def run_comparison(config: CompareConfig) -> Comparison:
     """
     arms = _parse_arms(config)
     out = Path(config.out)
+    schemes = schemes_of(arms, config.ids, config.schemes, out)
     _require_free(out, config)
     dataset = load_dataset(config.data, split=config.split, ties=config.ties)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
+    if any(scheme.waits_for_teacher for scheme in schemes):
+        teacher, _, lineage = _teacher(config, dataset, config.seeds[0], out)
+        if here.is_main_process:
+            item_vectors(teacher, dataset, lineage).save(out / _TEACHER_VECTORS)
     with here.main_process_first():  # the others find its ids
-        ids = _ids(config, dataset, out)
+        ids = {
+            scheme: scheme.ids(
+                dataset, cache_dir=out / _EMBEDDINGS, teacher_vectors=out / _TEACHER_VECTORS
+            )
+            for scheme in schemes
+        }
         if here.is_main_process:
             _begin(out, config, dataset, ids)
     records = [_popularity(config, dataset)]
@@ -121,6 +146,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
         records,
         baseline=arms[0].label,
         settings=_settings(config, dataset, ids),
+        schemes=[scheme_card(scheme, its) for scheme, its in ids.items()],
         resamples=config.resamples,
     )
     if here.is_main_process:
@@ -142,7 +168,7 @@ def _parse_arms(config: CompareConfig) -> list[Arm]:
 
 
 def _require_free(out: Path, config: CompareConfig) -> None:
-    """Refuse a folder that holds another comparison, or anything else but embeddings."""
+    """Refuse a folder that holds another comparison, or anything but what ids are made from."""
     path = out / "config.json"
     if path.exists():
         found, settings = json.loads(path.read_text()), _as_json(config)
@@ -154,11 +180,13 @@ def _require_free(out: Path, config: CompareConfig) -> None:
                 f"{out} holds a comparison with other settings ({', '.join(changed)}). "
                 "Name another folder with --out, or remove this one."
             )
-    elif out.exists() and any(file.name != _EMBEDDINGS for file in out.iterdir()):
+    elif out.exists() and any(file.name not in _KEPT for file in out.iterdir()):
         raise ValueError(f"{out} holds other files. Name a new folder with --out.")
 
 
-def _begin(out: Path, config: CompareConfig, dataset: Dataset, ids: SemanticIds) -> None:
+def _begin(
+    out: Path, config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
+) -> None:
     """Make ``out`` the folder of this comparison, now that settings and data fit each other."""
     data, path = _describe(dataset), out / "data.json"
     if path.exists() and json.loads(path.read_text()) != data:
@@ -168,8 +196,9 @@ def _begin(out: Path, config: CompareConfig, dataset: Dataset, ids: SemanticIds)
         )
     atomic_write(out / "config.json", json.dumps(_as_json(config), indent=2) + "\n")
     atomic_write(path, json.dumps(data, indent=2) + "\n")
-    if not (out / "ids").exists():
-        ids.save(out / "ids")
+    for scheme, made in ids.items():
+        if not scheme.folder.exists():
+            made.save(scheme.folder)
 
 
 def _as_json(config: CompareConfig) -> dict[str, Any]:
@@ -190,73 +219,63 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _ids(config: CompareConfig, dataset: Dataset, out: Path) -> SemanticIds:
-    if (out / "ids").exists():
-        return SemanticIds.load(out / "ids").for_catalog(dataset.catalog)
-    cache = out / _EMBEDDINGS
-    with track_epochs("semantic ids") as show:
-        ids = make_semantic_ids(config.ids, dataset.catalog, cache_dir=cache, on_epoch=show)
-    if ids.provenance.seen is not None:
-        require_same(
-            "interactions that the semantic ids have seen",
-            dataset.splits.train_hash,
-            ids.provenance.seen,
-            what_to_do="Make ids.cf_embeddings from the training part of this data and split.",
-        )
-    return ids
-
-
 def _popularity(config: CompareConfig, dataset: Dataset) -> RunRecord:
     scorer = Popularity(dataset.splits.train, len(dataset.catalog))
     ranks = rank_by_scores(scorer, dataset.splits.test, title="Popularity")
     return _record(config, "Popularity", "reference", None, ranks)
 
 
+def _teacher(
+    config: CompareConfig, dataset: Dataset, seed: int, out: Path
+) -> tuple[SASRec, TrainingState, Provenance]:
+    folder = Path(config.teachers) if config.teachers else out / _TEACHERS
+    return fit_sasrec(dataset, config.teacher, config.teacher_training, seed=seed, folder=folder)
+
+
 def _records_of_seed(
     config: CompareConfig,
     arms: list[Arm],
     dataset: Dataset,
-    ids: SemanticIds,
+    ids: Mapping[Scheme, SemanticIds],
     seed: int,
     out: Path,
 ) -> Iterator[RunRecord]:
-    teacher, state, lineage = fit_sasrec(
-        dataset,
-        config.teacher,
-        config.teacher_training,
-        seed=seed,
-        folder=Path(config.teachers) if config.teachers else out / "teachers",
-    )
+    teacher, state, lineage = _teacher(config, dataset, seed, out)
     teacher_ranks = rank_by_scores(teacher, dataset.splits.test, title=f"SASRec, seed {seed}, test")
     label = f"SASRec {config.teacher.loss} (teacher)"
     yield _record(config, label, "teacher", seed, teacher_ranks, teacher, state)
-    trie = CodeTrie.from_paths(ids.codes, max(ids.sizes))
-    tokenizer = CollaborativeTokenizer(trie, temperature=config.temperature)
-    mass: Tensor | None = None
-    for arm in arms:
-        backbone = arm.build(config.backbones, ids.codes, ids.sizes, seed)
-        folder = out / f"{arm.folder}-{seed}"
-        title = f"{arm.label}, seed {seed}"
-        if arm.objective.alpha > 0 and mass is None and not is_trained(folder):
-            mass = teacher_mass(teacher, tokenizer, dataset.splits.train)
-        state = fit_backbone(
-            backbone,
-            arm.objective,
-            mass,
-            dataset.splits,
-            config.training,
-            config.evaluation,
-            seed=seed,
-            folder=folder,
-            lineage=_lineage(config, arm, dataset, ids, lineage, seed),
-            title=title,
-        )
-        ranks = _test_ranks(config, backbone, dataset, folder, title)
-        agreement = collaborative_consistency(
-            torch.from_numpy(ranks.top), torch.from_numpy(teacher_ranks.top)
-        )
-        proof = _certificate(config, backbone, dataset, folder)
-        yield _record(config, arm.label, "arm", seed, ranks, backbone, state, agreement, proof)
+    records: dict[Arm, RunRecord] = {}
+    for scheme, its in ids.items():
+        mass: Tensor | None = None  # of one scheme at a time: it is the largest thing in memory
+        for arm in (arm for arm in arms if arm.scheme == scheme.name):
+            backbone = arm.build(config.backbones, its.codes, its.sizes, seed)
+            folder = out / f"{arm.folder}-{seed}"
+            title = f"{arm.label}, seed {seed}"
+            if arm.objective.alpha > 0 and mass is None and not is_trained(folder):
+                trie = CodeTrie.from_paths(its.codes, max(its.sizes))
+                tokenizer = CollaborativeTokenizer(trie, temperature=config.temperature)
+                mass = teacher_mass(teacher, tokenizer, dataset.splits.train)
+            state = fit_backbone(
+                backbone,
+                arm.objective,
+                mass,
+                dataset.splits,
+                config.training,
+                config.evaluation,
+                seed=seed,
+                folder=folder,
+                lineage=_lineage(config, arm, dataset, its, lineage, seed),
+                title=title,
+            )
+            ranks = _test_ranks(config, backbone, dataset, folder, title)
+            agreement = collaborative_consistency(
+                torch.from_numpy(ranks.top), torch.from_numpy(teacher_ranks.top)
+            )
+            proof = _certificate(config, backbone, dataset, folder)
+            records[arm] = _record(
+                config, arm.label, "arm", seed, ranks, backbone, state, agreement, proof
+            )
+    yield from (records[arm] for arm in arms)
 
 
 def _lineage(
@@ -352,13 +371,20 @@ def _record(
     )
 
 
-def _settings(config: CompareConfig, dataset: Dataset, ids: SemanticIds) -> dict[str, Any]:
+def _settings(
+    config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
+) -> dict[str, Any]:
     evaluation = config.evaluation
+    said = [
+        (f"{scheme.name}: " if scheme.name else "")
+        + f"{its.scheme}, sizes {'x'.join(map(str, its.sizes))}"
+        for scheme, its in ids.items()
+    ]
     return {
         "data": dataset.name,
         "split": dataset.splits.protocol,
         **dataset.statistics,
-        "ids": f"{ids.scheme}, sizes {'x'.join(map(str, ids.sizes))}",
+        "ids": "; ".join(said),
         "seeds": list(config.seeds),
         "epochs at most": config.training.epochs,
         "valid-token mask in training": config.masked,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -41,7 +42,7 @@ def comparison_table(comparison: Comparison, *, policy: str) -> Table:
     table.add_column("arm\nseeds", overflow="fold")
     gains = [f"{metrics[-1]} minus\n{escape(reference)}" for reference in comparison.references]
     for name in (*metrics, *gains, "top-1 =\nteacher", "size\ntime"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for row in comparison.rows:
         cells = [
             _gain(comparison, row.arm, to, policy, metrics[-1]) for to in comparison.references
@@ -60,12 +61,14 @@ def comparison_table(comparison: Comparison, *, policy: str) -> Table:
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """Markdown: settings, then results and gains under each seen-item policy."""
+    """Markdown: settings and ID schemes, then results and gains under each seen-item policy."""
     names = comparison.metric_names
     parts = ["# Comparison"]
     if comparison.settings:
         facts = [(key, _inline(value)) for key, value in comparison.settings.items()]
         parts.append(_markdown(("setting", "value"), facts))
+    if comparison.schemes:
+        parts += ["## Semantic ids", *_schemes(comparison.schemes)]
     for policy in comparison.policies:
         parts.append(f"## Seen items {policy}")
         header = ("arm", *names, "seeds", "top-1 = teacher", "parameters", "training", "beam")
@@ -87,6 +90,29 @@ def comparison_page(comparison: Comparison) -> str:
         f"items, and illegal paths, on a few histories. {_method(comparison)}"
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The table of ``baselines.schemes.scheme_card``, one line a scheme, and its legend."""
+    header = ("arms", "scheme", "sizes", "collisions", "before", "after", "codes used")
+    lines = []
+    for card in cards:
+        resolved = card["collisions"] or {}
+        line = (
+            NOTHING if card["name"] is None else f"@{card['name']}",
+            card["scheme"],
+            "x".join(map(str, card["sizes"])),
+            resolved.get("strategy", NOTHING),
+            str(resolved.get("colliding_items", NOTHING)),
+            str(card["colliding_items"]),
+            ", ".join(f"{level['utilisation']:.1%}" for level in card["levels"]),
+        )
+        lines.append(line)
+    legend = (
+        "collisions: how they were solved, and the items that shared all codes with another before "
+        "and after it; codes used: their share at each level."
+    )
+    return _markdown(header, lines), legend
 
 
 def _headlines(comparison: Comparison) -> tuple[str, ...]:

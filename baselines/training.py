@@ -135,7 +135,7 @@ def train(
     """
     if is_trained(folder):
         _require_lineage(folder, Provenance.read(folder), lineage)
-        return _read(folder, model)
+        return read_trained(folder, model)
     here = processes()
     bf16 = config.precision == "bf16"
     model.to(here.device)
@@ -201,12 +201,18 @@ def train(
     if here.is_main_process:
         _finish(folder, state, lineage)
     here.wait_for_everyone()
-    return _read(folder, model)
+    return read_trained(folder, model)
 
 
 def is_trained(folder: Path) -> bool:
     """Whether ``train`` has finished in this folder."""
     return (folder / _STATE).exists()
+
+
+def read_trained(folder: Path, model: nn.Module) -> TrainingState:
+    """Put the weights of a finished training into ``model``, in eval mode."""
+    _put_weights(model, load_file(folder / _BEST))
+    return TrainingState(**json.loads((folder / _STATE).read_text()))
 
 
 def _finish(folder: Path, state: TrainingState, lineage: Provenance) -> None:
@@ -215,11 +221,6 @@ def _finish(folder: Path, state: TrainingState, lineage: Provenance) -> None:
     dataclasses.replace(lineage, content=content).write(folder)
     atomic_write(folder / _STATE, json.dumps(dataclasses.asdict(state), indent=2))
     (folder / _CHECKPOINT).unlink(missing_ok=True)
-
-
-def _read(folder: Path, model: nn.Module) -> TrainingState:
-    _put_weights(model, load_file(folder / _BEST))
-    return TrainingState(**json.loads((folder / _STATE).read_text()))
 
 
 def _require_lineage(folder: Path, found: Provenance, expected: Provenance) -> None:

@@ -5,4 +5,4 @@ import sys
 from baselines.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["teacher", *sys.argv[1:]]))
+    sys.exit(main(["teacher", "train", *sys.argv[1:]]))

@@ -161,8 +161,16 @@ class Embeddings:
         *,
         inputs: dict[str, str] | None = None,
         config: dict[str, Any] | None = None,
+        seen: str | None = None,
     ) -> Embeddings:
         """Check vectors that stand in catalogue order, and hash them.
+
+        Args:
+            vectors: ``(item, dim)``, numbers.
+            catalog: The items.
+            inputs: Content hashes of what they were made from.
+            config: Settings that made them, as JSON values.
+            seen: Hash of the interactions that they have learned from; None for text alone.
 
         Raises:
             ValueError: If they are no finite matrix of numbers with a row for each item.
@@ -173,6 +181,7 @@ class Embeddings:
             content=hash_arrays(vectors),
             items=catalog.order_hash,
             inputs=inputs or {},
+            seen=seen,
             config=config or {},
         )
         return cls(vectors=vectors, items=catalog.order_hash, provenance=provenance)

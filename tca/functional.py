@@ -142,7 +142,9 @@ def ntp_loss(log_p: Tensor, target_slot: Tensor, counted: Tensor) -> Tensor:
     """Next-token prediction: mean of ``-log P(target)``.
 
     With ``log_probs_over_candidates`` this is MSL's loss (arXiv:2504.04178), not multiplied by
-    tau. Gradient of one position in its logits: ``(P - target) / tau``.
+    tau; with ``log_probs_over_vocabulary`` and ``tau`` below 1 it is LETTER's ranking-guided
+    generation loss (arXiv:2405.07314). Gradient of one position in its logits:
+    ``(P - target) / tau``.
 
     Args:
         log_p: float32 ``(target, pos, child)``.

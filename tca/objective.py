@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,11 @@ from tca.functional import (
     soft_labels,
     soft_ntp_loss,
 )
+
+ObjectiveName = Literal["ntp", "msl", "letter", "soft_ntp", "soft_ce"]
+
+LETTER_TAU = 0.7
+"""Temperature of LETTER's loss: the author's for Instruments, to be tuned in [0.7, 1]."""
 
 _TOGETHER = 64
 
@@ -99,12 +104,15 @@ class ObjectiveConfig:
 
     Attributes:
         name: ``ntp``, next-token prediction; ``msl``, the same over valid tokens only with a
-            temperature (arXiv:2504.04178); ``soft_ntp``, the paper's ``-log sum y P``
-            (arXiv:2601.18457); ``soft_ce``, the soft cross-entropy ``-sum y log P``.
+            temperature (arXiv:2504.04178); ``letter``, the same with or without the mask and a
+            temperature of its own, which below 1 presses on the strongest wrong tokens
+            (ranking-guided generation loss, arXiv:2405.07314); ``soft_ntp``, TCA4Rec's
+            ``-log sum y P`` (arXiv:2601.18457); ``soft_ce``, the soft cross-entropy
+            ``-sum y log P``.
         alpha: Weight of the teacher in the soft labels, in ``[0, 1]``. 0 is plain ``ntp``, and the
             default of the released code; its documented run takes .1.
-        tau: Temperature of the model's softmax, above 0. The released code takes 4.5 where masked
-            and 1 where not.
+        tau: Temperature of the model's softmax, above 0. TCA4Rec's released code takes 4.5 where
+            masked and 1 where not; LETTER's paper ``LETTER_TAU`` to 1, its released scripts 1.
         masked: Whether the softmax runs over the tokens that may follow, or over the vocabulary.
             ``msl`` is masked by definition.
 
@@ -112,14 +120,15 @@ class ObjectiveConfig:
         ValueError: If a value is out of its range or contradicts the name.
     """
 
-    name: Literal["ntp", "msl", "soft_ntp", "soft_ce"] = "ntp"
+    name: ObjectiveName = "ntp"
     alpha: float = 0.0
     tau: float = 1.0
     masked: bool = True
 
     def __post_init__(self) -> None:
-        if self.name not in ("ntp", "msl", "soft_ntp", "soft_ce"):
-            raise ValueError(f"objective must be ntp, msl, soft_ntp or soft_ce, got {self.name!r}")
+        if self.name not in get_args(ObjectiveName):
+            known = ", ".join(get_args(ObjectiveName))
+            raise ValueError(f"objective must be one of {known}, got {self.name!r}")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
         if self.alpha > 0 and not self.is_soft:

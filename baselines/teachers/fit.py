@@ -1,4 +1,4 @@
-"""Train a teacher on the training interactions of a split, or read it if it is there already."""
+"""Train a teacher on the training interactions of a split, or read one that is there already."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ import torch
 
 from baselines.data.batches import TrainBatch, Windows
 from baselines.data.dataset import Dataset
+from baselines.encoder import EncoderConfig
 from baselines.evaluation import rank_by_scores
 from baselines.teachers.sasrec import SASRec, SASRecConfig
-from baselines.training import TrainingConfig, TrainingState, train
-from semid.provenance import Provenance, hash_json
+from baselines.training import (
+    TrainingConfig,
+    TrainingState,
+    is_trained,
+    read_trained,
+    train,
+)
+from semid.provenance import Provenance, hash_json, require_same
 from tca.objective import ObjectiveOutput
 
 
@@ -81,3 +88,47 @@ def fit_sasrec(
         title=f"SASRec, seed {seed}",
     )
     return model, state, Provenance.read(folder)
+
+
+def read_sasrec(dataset: Dataset, *, seed: int, folder: Path) -> tuple[SASRec, Provenance]:
+    """Read a SASRec that ``fit_sasrec`` has trained on this data.
+
+    Args:
+        dataset: What it must have been trained on.
+        seed: It was trained with.
+        folder: The ``folder`` of ``fit_sasrec``, if it holds one teacher of this seed; else the
+            teacher's own folder in it.
+
+    Returns:
+        The model in eval mode, and its provenance.
+
+    Raises:
+        FileNotFoundError: If there is no trained teacher of this seed.
+        ValueError: If there are several.
+        ProvenanceError: If it was trained on other items or interactions.
+    """
+    prefix = f"sasrec-{seed}-"
+    below = sorted(path for path in folder.glob(f"{prefix}*") if is_trained(path))
+    found = [folder] if folder.name.startswith(prefix) and is_trained(folder) else below
+    if not found:
+        raise FileNotFoundError(
+            f"expected a trained teacher of seed {seed} in {folder}, got none. "
+            f"Train it with semid teacher train --out {folder} --seeds '[{seed}]'."
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"expected one teacher of seed {seed} in {folder}, got "
+            f"{', '.join(path.name for path in found)}. Name the folder of one of them."
+        )
+    lineage = Provenance.read(found[0])
+    splits, what_to_do = dataset.splits, "Train the teacher on this data and this split."
+    whose = f"of the teacher in {found[0]}"
+    require_same(
+        f"item order {whose}", dataset.catalog.order_hash, lineage.items, what_to_do=what_to_do
+    )
+    require_same(f"training part {whose}", splits.train_hash, lineage.seen, what_to_do=what_to_do)
+    shape = {field.name: lineage.config[field.name] for field in dataclasses.fields(SASRecConfig)}
+    shape["encoder"] = EncoderConfig(**shape["encoder"])
+    model = SASRec(SASRecConfig(**shape), len(dataset.catalog), seed)
+    read_trained(found[0], model)
+    return model, lineage

@@ -10,7 +10,7 @@ from baselines.arms import Arm, BackboneConfigs
 from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.encoder import EncoderConfig
-from tca.objective import ObjectiveConfig
+from tca.objective import LETTER_TAU, ObjectiveConfig
 
 
 def parse(text: str, *, masked: bool = True, tau: float = 1.0) -> Arm:
@@ -40,6 +40,7 @@ def parse(text: str, *, masked: bool = True, tau: float = 1.0) -> Arm:
             "causal-soft_ce-0",
         ),
         ("causal:msl", ObjectiveConfig(name="msl"), "Causal msl", "causal-msl"),
+        ("tiger:ntp:tau=1", ObjectiveConfig(), "TIGER ntp", "tiger-ntp"),
     ],
 )
 def test_an_arm_reads_as_it_is_written(
@@ -49,6 +50,47 @@ def test_an_arm_reads_as_it_is_written(
     assert arm == Arm(backbone=text.split(":")[0], objective=objective)
     assert arm.label == label
     assert arm.folder == folder
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "label", "folder"),
+    [
+        ("causal@random:ntp", "random", "Causal@random ntp", "causal@random-ntp"),
+        (
+            "tiger@letter:soft_ce:0.5",
+            "letter",
+            "TIGER@letter+TCA soft_ce alpha=0.5",
+            "tiger@letter-soft_ce-0.5",
+        ),
+        ("tiger@letter:letter", "letter", "LETTER-TIGER tau=0.7", "tiger@letter-letter-tau0.7"),
+        (
+            "tiger@letter:letter:tau=1",
+            "letter",
+            "LETTER-TIGER tau=1",
+            "tiger@letter-letter-tau1",
+        ),
+        ("tiger@rqvae:letter", "rqvae", "TIGER@rqvae letter tau=0.7", "tiger@rqvae-letter-tau0.7"),
+        ("tiger:letter", None, "TIGER letter tau=0.7", "tiger-letter-tau0.7"),
+        (
+            "tiger@my-ids:soft_ntp:0.1:tau=4.5",
+            "my-ids",
+            "TIGER@my-ids+TCA soft_ntp alpha=0.1 tau=4.5",
+            "tiger@my-ids-soft_ntp-0.1-tau4.5",
+        ),
+    ],
+)
+def test_label_and_folder_say_the_scheme_and_a_temperature_of_ones_own(
+    text: str, scheme: str | None, label: str, folder: str
+) -> None:
+    arm = parse(text)
+    assert (arm.scheme, arm.label, arm.folder) == (scheme, label, folder)
+
+
+def test_letters_temperature_is_its_own_unless_the_arm_says_otherwise() -> None:
+    for text, tau in (("tiger:letter", LETTER_TAU), ("tiger:letter:tau=0.9", 0.9)):
+        for masked in (True, False):
+            objective = parse(text, masked=masked, tau=4.5).objective
+            assert objective == ObjectiveConfig(name="letter", tau=tau, masked=masked)
 
 
 def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definition() -> None:
@@ -63,11 +105,11 @@ def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definit
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tiger", "expected an arm backbone:objective"),
-        ("", "expected an arm backbone:objective"),
+        ("tiger", r"expected an arm backbone\[@scheme\]:objective"),
+        ("", r"expected an arm backbone\[@scheme\]:objective"),
         ("tigre:ntp", "backbone out of tiger, causal, got 'tigre:ntp'"),
-        ("tiger:soft_ce:0.5:1", "expected an arm backbone:objective"),
-        ("tiger:soft", "objective must be ntp, msl, soft_ntp or soft_ce, got 'soft'"),
+        ("tiger:soft_ce:0.5:1", r"expected an arm backbone\[@scheme\]:objective"),
+        ("tiger:soft", "objective must be one of ntp, msl, letter, soft_ntp, soft_ce, got 'soft'"),
         ("tiger:soft_ce", "needs an alpha, for example tiger:soft_ce:0.5"),
         ("tiger:soft_ce:", "expected a number for alpha"),
         ("tiger:soft_ce:half", "expected a number for alpha in arm 'tiger:soft_ce:half'"),
@@ -75,6 +117,13 @@ def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definit
         ("tiger:soft_ce:nan", r"alpha must lie in \[0, 1\]"),
         ("tiger:ntp:0.5", "ntp has no teacher"),
         ("tiger:ntp:0", "ntp has no teacher"),
+        ("tiger:letter:0.5", "letter has no teacher"),
+        ("tiger@:ntp", r"expected an arm backbone\[@scheme\]:objective"),
+        ("@letter:ntp", "backbone out of tiger, causal, got '@letter:ntp'"),
+        ("tiger:tau=1", r"expected an arm backbone\[@scheme\]:objective"),
+        ("tiger:ntp:tau=", "expected a number for tau in arm 'tiger:ntp:tau='"),
+        ("tiger:ntp:tau=0", "tau must be above 0"),
+        ("tiger:soft_ce:tau=2", "needs an alpha, for example tiger:soft_ce:0.5"),
     ],
 )
 def test_what_is_no_arm_is_refused_with_the_way_out(text: str, message: str) -> None:

@@ -15,9 +15,11 @@ import pytest
 from baselines.cli import main
 from baselines.data.dataset import write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
+from semid.embed import Embeddings
 from semid.ids import SemanticIds
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+EXAMPLES = sorted((SCRIPTS.parent / "examples").glob("*.yaml"))
 TINY = """
 data: shop
 out: runs/tiny
@@ -208,7 +210,7 @@ def test_a_trained_teacher_serves_a_comparison(
     (folder / "teacher.yaml").write_text(
         f"data: shop\nout: teachers\nteacher: {shape}\ntraining: {{epochs: 1}}\n"
     )
-    assert main(["teacher", "--config", "teacher.yaml"]) == 0
+    assert main(["teacher", "train", "--config", "teacher.yaml"]) == 0
     printed = capsys.readouterr().out
     assert "seen items removed" in printed
     assert "seen items kept" in printed
@@ -216,6 +218,33 @@ def test_a_trained_teacher_serves_a_comparison(
     assert len(made) == 1
     assert main(["compare", "--config", "tiny.yaml", "--teachers", "teachers"]) == 0
     assert made == {p: p.stat().st_mtime_ns for p in Path("teachers").rglob("*.safetensors")}
+
+
+def test_a_teacher_is_exported_as_item_vectors(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["teacher", "train", "--data", "shop", "--out", "teachers", "--training.epochs", "1"]
+    assert main([*train, "--seeds", "[0,1]", "--teacher.encoder.dim", "8"]) == 0
+    export = ["teacher", "export", "--data", "shop", "--teachers", "teachers", "--out", "vectors"]
+    capsys.readouterr()
+    assert main([*export, "--seed", "1"]) == 0
+    vectors = Embeddings.load("vectors")
+    zero = int((vectors.vectors == 0).all(axis=1).sum())
+    assert f"32 item vectors, {zero} of them zero: vectors" in capsys.readouterr().out
+    assert vectors.vectors.shape == (32, 8)
+    assert vectors.provenance.config["seed"] == 1
+
+
+def test_schemes_stand_beside_each_other_in_the_table(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schemes = "{codes: {scheme: 'file:codes.json'}, random: {scheme: random}}"
+    arms = "[tiger@codes:ntp, tiger@random:ntp]"
+    assert main([*COMPARE, "--schemes", schemes, "--arms", arms]) == 0
+    printed = capsys.readouterr().out
+    assert "TIGER@codes" in printed
+    assert "TIGER@random" in printed
+    assert "| @codes | file:codes.json | 33 |" in Path("out/comparison.md").read_text()
 
 
 def test_compare_prints_both_tables_and_where_the_files_are(
@@ -236,6 +265,7 @@ def test_compare_prints_both_tables_and_where_the_files_are(
 
 
 COMPARE = ["compare", "--config", "tiny.yaml", "--out", "out"]
+EXPORT = ["teacher", "export", "--data", "shop", "--teachers", "none", "--out", "out"]
 BUILD = ["build", "--data", "shop", "--out", "out"]
 
 
@@ -255,7 +285,10 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         ([*COMPARE, "--data", "unnamed_items"], "items.parquet has no column item_id"),
         ([*COMPARE, "--data", "unnamed_interactions"], "has no column item_id"),
         ([*COMPARE, "--split", "windows"], "expected one file train"),
-        ([*COMPARE, "--arms", "[tigre:ntp]"], "expected an arm backbone:objective[:alpha]"),
+        (
+            [*COMPARE, "--arms", "[tigre:ntp]"],
+            "expected an arm backbone[@scheme]:obj",
+        ),
         ([*COMPARE, "--arms", "[tiger:soft_ce:1.5]"], "alpha must lie in [0, 1], got 1.5"),
         ([*COMPARE, "--seeds", "[0,0]"], "expected every seed once"),
         ([*COMPARE, "--temperature", "0"], "temperature must be above 0"),
@@ -292,7 +325,13 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         (["inspect", "--ids", "none"], "no folder or file of semantic ids none"),
         (["inspect", "--ids", "codes.json"], "add --data FOLDER"),
         (["inspect", "--ids", "shop"], "expected an artefact folder"),
-        (["teacher", "--data", "nowhere", "--out", "out"], "no folder nowhere"),
+        (["teacher"], "{train,export}"),
+        (["teacher", "--data", "shop"], "subcommand"),
+        (["teacher", "train", "--data", "nowhere", "--out", "out"], "no folder nowhere"),
+        ([*EXPORT, "--seed", "7"], "expected a trained teacher of seed 7 in none, got none"),
+        ([*COMPARE, "--arms", "[tiger@x:ntp]"], "those in schemes (none), got 'x'"),
+        ([*COMPARE, "--schemes", "{x: {scheme: kmean}}", "--arms", "[tiger@x:ntp]"], "a tokenizer"),
+        ([*COMPARE, "--schemes", "{x: {depth: 3}}"], "depth"),
     ],
     ids=lambda value: " ".join(value)[-50:] if isinstance(value, list) else "",
 )
@@ -315,6 +354,15 @@ def test_a_folder_of_another_comparison_is_refused(
     capsys.readouterr()
     assert main([*COMPARE, "--arms", "[tiger:ntp]", "--training.epochs", "2"]) == 2
     assert "holds a comparison with other settings (training)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_lacks_nothing_but_its_data(
+    example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", "nowhere", "--out", str(tmp_path / "out")]
+    assert main(["compare", "--config", str(example), *options]) == 2
+    assert capsys.readouterr().err.startswith("semid: no folder nowhere")
 
 
 @pytest.mark.parametrize(

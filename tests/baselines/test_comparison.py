@@ -186,6 +186,21 @@ def test_the_baseline_may_be_the_teacher_and_is_then_one_reference() -> None:
     assert {d.arm for d in found.differences} == {"TIGER", "TIGER again", "TIGER+TCA"}
 
 
+def test_the_page_has_a_line_for_each_id_scheme_and_none_without_any() -> None:
+    card: dict[str, Any] = {
+        "scheme": "rqvae",
+        "sizes": [4, 4, 2],
+        "collisions": {"strategy": "extra_level", "colliding_items": 7},
+        "colliding_items": 0,
+        "levels": [{"utilisation": share} for share in (1.0, 0.75, 0.5)],
+    }
+    cards = [{"name": None, **card}, {"name": "mine", **card, "collisions": None}]
+    page = compare([run("TIGER")], baseline="TIGER", schemes=cards).to_markdown()
+    assert "| — | rqvae | 4x4x2 | extra_level | 7 | 0 | 100.0%, 75.0%, 50.0% |" in page
+    assert "| @mine | rqvae | 4x4x2 | — | — | 0 | 100.0%, 75.0%, 50.0% |" in page
+    assert "Semantic ids" not in compare([run("TIGER")], baseline="TIGER").to_markdown()
+
+
 def test_a_single_arm_has_a_row_and_no_differences() -> None:
     found = compare([run("TIGER")], baseline="TIGER")
     assert found.differences == ()
@@ -276,6 +291,14 @@ def test_the_console_table_shows_every_row_and_fits_a_terminal(
     assert "…" not in shown
     assert "1 seed " in shown
     assert "12 min" in shown
+
+
+def test_a_long_label_is_folded_and_not_cut() -> None:
+    names = ("LETTER-TIGER tau=0.7", "Causal@letter+TCA soft_ce alpha=0.5")
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(compare([run(name) for name in names], baseline=names[0]).table())
+    assert "…" not in capture.get()
 
 
 def test_brackets_in_a_label_are_no_console_markup() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,13 @@ from torch import Tensor
 
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
-from tca.objective import Candidates, Objective, ObjectiveConfig, candidates
+from tca.objective import (
+    LETTER_TAU,
+    Candidates,
+    Objective,
+    ObjectiveConfig,
+    candidates,
+)
 
 PATHS = torch.tensor([[0, 3, 5], [0, 3, 6], [0, 4, -1], [1, 3, 5], [2, -1, -1], [1, 3, 5]])
 TARGETS = torch.tensor([0, 4, 5, 2])
@@ -64,6 +71,38 @@ def test_msl_is_masked_ntp_with_a_temperature(batch: tuple[Tensor, Candidates, T
     expected = F.cross_entropy(masked[found.counted], PATHS[TARGETS][found.counted])
     for name in ("msl", "ntp"):
         torch.testing.assert_close(make(name=name, tau=4.5)(logits, found).loss, expected)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_letters_gradient_is_what_is_probable_minus_the_target_over_tau(
+    batch: tuple[Tensor, Candidates, Tensor], masked: bool
+) -> None:
+    logits, found, _ = batch
+    tau = LETTER_TAU
+    expected = torch.zeros_like(logits)
+    losses = []
+    for row, pos in found.counted.nonzero().tolist():
+        children = found.tokens[row, pos][found.valid[row, pos]].tolist()
+        pool = children if masked else range(NUM_TOKENS)
+        weight = {v: math.exp(float(logits[row, pos, v]) / tau) for v in pool}
+        target = int(PATHS[TARGETS[row], pos])
+        losses.append(-math.log(weight[target] / sum(weight.values())))
+        for token, mass in weight.items():
+            p = mass / sum(weight.values())
+            expected[row, pos, token] = (p - (token == target)) / tau
+    output = make(name="letter", tau=tau, masked=masked)(logits.requires_grad_(), found)
+    torch.testing.assert_close(output.loss, torch.tensor(losses).mean())
+    (gradient,) = torch.autograd.grad(output.loss, logits)
+    torch.testing.assert_close(gradient, expected / len(losses))
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_letter_at_the_released_temperature_is_plain_ntp(
+    batch: tuple[Tensor, Candidates, Tensor], masked: bool
+) -> None:
+    logits, found, _ = batch
+    got = make(name="letter", tau=1.0, masked=masked)(logits, found)
+    assert torch.equal(got.loss, make(name="ntp", masked=masked)(logits, found).loss)
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -123,7 +162,8 @@ def test_the_loss_carries_gradients_and_the_parts_do_not(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"name": "kl"}, "objective must be ntp, msl, soft_ntp or soft_ce"),
+        ({"name": "kl"}, "objective must be one of ntp, msl, letter, soft_ntp, soft_ce, got 'kl'"),
+        ({"name": "letter", "alpha": 0.5}, "letter has no teacher"),
         ({"name": "soft_ce", "alpha": 1.5}, r"alpha must lie in \[0, 1\], got 1.5"),
         ({"name": "soft_ce", "alpha": float("nan")}, "alpha must lie in"),
         ({"name": "ntp", "alpha": 0.5}, "ntp has no teacher"),
