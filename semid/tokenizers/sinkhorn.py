@@ -1,0 +1,57 @@
+"""Entropic optimal transport: items shared evenly among codes at the least cost."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["sinkhorn"]
+
+
+@torch.no_grad()
+def sinkhorn(costs: Tensor, *, epsilon: float = 0.003, iterations: int = 50) -> Tensor:
+    """Log of the transport plan whose columns all hold the same mass, and whose rows nearly do.
+
+    ``P[i, c] = u[i] exp(-d[i, c] / epsilon) v[c]`` with every row to sum to ``1 / item`` and every
+    column to ``1 / code`` (Cuturi, arXiv:1306.0895, algorithm 1), where ``d`` is ``costs`` moved
+    and scaled to [-1, 1], so that ``epsilon`` means the same on every scale (LETTER,
+    arXiv:2405.07314, section 3.2.3 and its code, as LC-Rec, arXiv:2311.09049, section 3.1). Rows
+    and columns are normalised in turn, columns last, in log space: nothing overflows however
+    small ``epsilon`` is. ``plan.argmax(dim=1)`` is each item's code.
+
+    Args:
+        costs: Finite float ``(item, code)``, at least one of each; on any scale.
+        epsilon: Weight of the entropy, above 0; the smaller, the closer to one code an item.
+        iterations: Rounds of normalising rows, then columns.
+
+    Returns:
+        float64 ``(item, code)``, the logarithm of the plan. Deterministic.
+
+    Raises:
+        ValueError: If ``costs`` is no such matrix, or a setting is out of range.
+    """
+    if costs.ndim != 2 or 0 in costs.shape or not costs.isfinite().all():
+        raise ValueError(
+            f"expected costs: finite float (item, code) with at least one of each, got "
+            f"{costs.dtype} {tuple(costs.shape)}, or NaN or infinity in it. Pass squared distances."
+        )
+    if not epsilon > 0 or iterations < 1:
+        raise ValueError(
+            f"expected epsilon above 0 and at least one iteration, got {epsilon} and {iterations}. "
+            "The paper's are 0.003 and 50."
+        )
+    num_items, num_codes = costs.shape
+    log_plan = _centred(costs.double()) / -epsilon
+    for _ in range(iterations):
+        log_plan = log_plan - log_plan.logsumexp(dim=1, keepdim=True) - math.log(num_items)
+        log_plan = log_plan - log_plan.logsumexp(dim=0, keepdim=True) - math.log(num_codes)
+    return log_plan
+
+
+def _centred(costs: Tensor) -> Tensor:
+    """Costs moved and scaled to [-1, 1]; zero where all are equal."""
+    low, high = costs.aminmax()
+    half = (high - low) / 2
+    return (costs - (low + high) / 2) / torch.where(half > 0, half, 1.0)
