@@ -9,6 +9,9 @@ from torch import Tensor
 
 __all__ = ["sinkhorn"]
 
+_LARGEST_FACTOR = 1e100
+"""Up to it, what underflowed in ``exp(log_plan)`` is nothing beside what did not."""
+
 
 @torch.no_grad()
 def sinkhorn(costs: Tensor, *, epsilon: float = 0.003, iterations: int = 50) -> Tensor:
@@ -18,8 +21,9 @@ def sinkhorn(costs: Tensor, *, epsilon: float = 0.003, iterations: int = 50) -> 
     column to ``1 / code`` (Cuturi, arXiv:1306.0895, algorithm 1), where ``d`` is ``costs`` moved
     and scaled to [-1, 1], so that ``epsilon`` means the same on every scale (LETTER,
     arXiv:2405.07314, section 3.2.3 and its code, as LC-Rec, arXiv:2311.09049, section 3.1). Rows
-    and columns are normalised in turn, columns last, in log space: nothing overflows however
-    small ``epsilon`` is. ``plan.argmax(dim=1)`` is each item's code.
+    and columns are normalised in turn, columns last, by factors that are moved into the logarithm
+    before they could overflow, however small ``epsilon`` is. ``plan.argmax(dim=1)`` is each item's
+    code.
 
     Args:
         costs: Finite float ``(item, code)``, at least one of each; on any scale.
@@ -42,12 +46,25 @@ def sinkhorn(costs: Tensor, *, epsilon: float = 0.003, iterations: int = 50) -> 
             f"expected epsilon above 0 and at least one iteration, got {epsilon} and {iterations}. "
             "The paper's are 0.003 and 50."
         )
-    num_items, num_codes = costs.shape
-    log_plan = _centred(costs.double()) / -epsilon
-    for _ in range(iterations):
-        log_plan = log_plan - log_plan.logsumexp(dim=1, keepdim=True) - math.log(num_items)
-        log_plan = log_plan - log_plan.logsumexp(dim=0, keepdim=True) - math.log(num_codes)
-    return log_plan
+    log_plan = _normalised(_centred(costs.double()) / -epsilon)
+    kernel = log_plan.exp()
+    rows, columns = kernel.new_ones(len(kernel)), kernel.new_ones(kernel.shape[1])
+    for _ in range(iterations - 1):
+        next_rows = (kernel @ columns).reciprocal() / len(rows)
+        next_columns = (next_rows @ kernel).reciprocal() / len(columns)
+        if max(next_rows.max(), next_columns.max()) < _LARGEST_FACTOR:
+            rows, columns = next_rows, next_columns
+        else:
+            log_plan = _normalised(log_plan + rows.log()[:, None] + columns.log())
+            kernel = log_plan.exp()
+            rows, columns = torch.ones_like(rows), torch.ones_like(columns)
+    return log_plan + rows.log()[:, None] + columns.log()
+
+
+def _normalised(log_plan: Tensor) -> Tensor:
+    """One round in log space: rows, then columns."""
+    log_plan = log_plan - log_plan.logsumexp(dim=1, keepdim=True) - math.log(len(log_plan))
+    return log_plan - log_plan.logsumexp(dim=0, keepdim=True) - math.log(log_plan.shape[1])
 
 
 def _centred(costs: Tensor) -> Tensor:

@@ -66,6 +66,20 @@ def test_items_of_one_place_are_shared_among_codes_that_differ_little() -> None:
     assert shares.max() <= 10
 
 
+@pytest.mark.parametrize("epsilon", [3e-3, 3e-4, 1e-5])
+def test_factors_beside_the_logarithm_change_nothing(epsilon: float) -> None:
+    costs = torch.rand(40, 12, generator=torch.Generator().manual_seed(3)).double()
+    costs = costs**6
+    low, high = costs.aminmax()
+    log_plan = (costs - (low + high) / 2) / ((high - low) / 2) / -epsilon
+    for _ in range(50):
+        log_plan = log_plan - log_plan.logsumexp(dim=1, keepdim=True) - math.log(40)
+        log_plan = log_plan - log_plan.logsumexp(dim=0, keepdim=True) - math.log(12)
+    torch.testing.assert_close(
+        sinkhorn(costs, epsilon=epsilon).exp(), log_plan.exp(), atol=1e-6, rtol=1e-4
+    )
+
+
 def test_a_tiny_epsilon_overflows_nothing_and_equal_costs_share_alike() -> None:
     costs = torch.rand(20, 5, generator=torch.Generator().manual_seed(1))
     assert not sinkhorn(costs, epsilon=1e-7).isnan().any()
