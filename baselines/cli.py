@@ -114,7 +114,8 @@ def build(config: BuildConfig, console: Console) -> None:
     cache = out.with_name(f"{out.name}.cache")
     with track_epochs("semantic ids") as show:
         ids = make_semantic_ids(config.ids, catalog, cache_dir=cache, on_epoch=show)
-    ids.save(out)
+    if processes().is_main_process:
+        ids.save(out)
     _print_quality(id_quality(ids), console)
     console.print(f"semantic ids: {out}")
 
@@ -168,7 +169,7 @@ class _Command:
 
 
 _COMMANDS = {
-    "build": _Command(BuildConfig, build, trains=False),
+    "build": _Command(BuildConfig, build, trains=True),
     "inspect": _Command(InspectConfig, inspect, trains=False),
     "teacher": _Command(TeacherConfig, teacher, trains=True),
     "compare": _Command(CompareConfig, compare, trains=True),

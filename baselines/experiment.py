@@ -98,7 +98,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
 
     Below ``config.out``: ``config.json``, ``data.json``, ``ids/``, one folder a trained model,
     ``comparison.json``, ``comparison.md`` and ``per_user.parquet``. Several processes
-    (``baselines.parallel``) share training and ranking; the main one does the rest and writes.
+    (``baselines.parallel``) share training, of ids too, and ranking; the main one writes.
 
     Raises:
         ValueError: If a setting does not fit the data, or ``out`` holds another comparison or one
@@ -110,10 +110,10 @@ def run_comparison(config: CompareConfig) -> Comparison:
     dataset = load_dataset(config.data, split=config.split, ties=config.ties)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
-    with here.main_process_first():  # the others find its ids
-        ids = _ids(config, dataset, out)
-        if here.is_main_process:
-            _begin(out, config, dataset, ids)
+    ids = _ids(config, dataset, out)
+    if here.is_main_process:
+        _begin(out, config, dataset, ids)
+    here.wait_for_everyone()
     records = [_popularity(config, dataset)]
     for seed in config.seeds:
         records += _records_of_seed(config, arms, dataset, ids, seed, out)

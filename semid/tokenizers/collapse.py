@@ -89,4 +89,4 @@ def _cure(size: int, situation: Situation) -> str:
         return f"Lower the learning_rate of {situation.learning_rate:g}; 0.001 is usual."
     if not situation.standardised:
         return "Bring the dimensions of the embeddings to one scale, or remove their common part."
-    return "Start with start='balanced' and codebook_update='ema', or choose fewer codes."
+    return "Try start='balanced' and a smaller restart_every, or choose fewer codes."

@@ -83,15 +83,20 @@ def require_equal(digest: str, what: str) -> None:
 
 @contextmanager
 def first_before_others() -> Iterator[None]:
-    """Run the body on the first process, then on the others, which find what it wrote."""
+    """Run the body on the first process, then on the others, which find what it wrote.
+
+    Where the first one fails, the others go on and find out for themselves.
+    """
     if num_ranks() == 1:
         yield
         return
     if dist.get_rank() > 0:
         dist.barrier()
-    yield
-    if dist.get_rank() == 0:
-        dist.barrier()
+    try:
+        yield
+    finally:
+        if dist.get_rank() == 0:
+            dist.barrier()
 
 
 def _device(tensor: Tensor) -> torch.device:
