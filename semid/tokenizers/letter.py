@@ -34,11 +34,14 @@ class LETTER(RQVAE):
     and ``sinkhorn_epsilon`` 0 this is RQ-VAE, bit for bit.
 
     Losses are summed over dimensions and levels here, as in TIGER; the paper's code takes means,
-    so that its weights mean other things, see the fields. All other settings are RQ-VAE's.
+    where a weight means more the wider the inputs are. All other settings are RQ-VAE's.
 
     Attributes:
         codebook_sizes: Codewords of each level (paper: four of 256).
-        cf_weight: Of ``L_CF``; without collaborative vectors it must be 0.
+        epochs: Passes over the items (paper's code: 20,000 on 4096 dimensions).
+        learning_rate: Of AdamW (paper's code: 0.001, for many more epochs).
+        cf_weight: Of ``L_CF`` (paper's code: 0.01 to 0.1 beside a mean over 4096 dimensions);
+            without collaborative vectors it must be 0.
         diversity_weight: Of ``L_div``, summed over levels (paper's code: 0.0001).
         num_clusters: Groups of each level's codes, made anew each epoch (paper's code: 10); at most
             half the codes.
@@ -50,7 +53,9 @@ class LETTER(RQVAE):
     uses_cf: ClassVar[bool] = True
 
     codebook_sizes: tuple[int, ...] = (256, 256, 256, 256)
-    cf_weight: float = 1.0
+    epochs: int = 100
+    learning_rate: float = 3e-3
+    cf_weight: float = 20.0
     diversity_weight: float = 1e-4
     num_clusters: int = 10
     sinkhorn_epsilon: float = 0.003
