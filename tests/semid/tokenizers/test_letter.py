@@ -26,7 +26,12 @@ SMALL: dict[str, Any] = {
     "epochs": 6,
     "batch_size": 25,
 }
-OFF: dict[str, Any] = {"learning_rate": 1e-3, "cf_weight": 0.0, "diversity_weight": 0.0, "sinkhorn_epsilon": 0.0}
+OFF: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "cf_weight": 0.0,
+    "diversity_weight": 0.0,
+    "sinkhorn_epsilon": 0.0,
+}
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
