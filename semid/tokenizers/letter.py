@@ -54,8 +54,8 @@ class LETTER(RQVAE):
 
     codebook_sizes: tuple[int, ...] = (256, 256, 256, 256)
     epochs: int = 100
-    learning_rate: float = 3e-3
-    cf_weight: float = 20.0
+    learning_rate: float = 5e-3
+    cf_weight: float = 50.0
     diversity_weight: float = 1e-4
     num_clusters: int = 10
     sinkhorn_epsilon: float = 0.003
