@@ -178,7 +178,8 @@ def build(config: BuildConfig, console: Console) -> None:
             ids = make_semantic_ids(config.ids, catalog, cache_dir=cache, on_epoch=show)
     else:
         ids = extend_made_ids(config.extends, config.ids, catalog, cache_dir=cache)
-    ids.save(out)
+    if processes().is_main_process:
+        ids.save(out)
     _print_quality(id_quality(ids), console)
     made = ids.provenance.config
     console.print(_told_apart(made["extended"][-1] if "extended" in made else made["collisions"]))
@@ -270,7 +271,7 @@ class _Command:
 _Commands = Mapping[str, "_Command | _Commands"]
 
 _COMMANDS: _Commands = {
-    "build": _Command(BuildConfig, build, trains=False),
+    "build": _Command(BuildConfig, build, trains=True),
     "inspect": _Command(InspectConfig, inspect, trains=False),
     "teacher": {
         "train": _Command(TeacherTrainConfig, teacher_train, trains=True),

@@ -112,7 +112,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
 
     Below ``config.out``: ``config.json``, ``data.json``, ``ids/`` and ``ids-<name>/``, a folder
     for each trained model, ``comparison.json``, ``comparison.md`` and ``per_user.parquet``. Several
-    processes (``baselines.parallel``) share training and ranking; the main one does the rest and
+    processes (``baselines.parallel``) share training, of ids too, and ranking; the main one
     writes.
 
     Raises:
@@ -130,15 +130,16 @@ def run_comparison(config: CompareConfig) -> Comparison:
         teacher, _, lineage = _teacher(config, dataset, config.seeds[0], out)
         if here.is_main_process:
             item_vectors(teacher, dataset, lineage).save(out / _TEACHER_VECTORS)
-    with here.main_process_first():  # the others find its ids
-        ids = {
-            scheme: scheme.ids(
-                dataset, cache_dir=out / _EMBEDDINGS, teacher_vectors=out / _TEACHER_VECTORS
-            )
-            for scheme in schemes
-        }
-        if here.is_main_process:
-            _begin(out, config, dataset, ids)
+        here.wait_for_everyone()
+    ids = {
+        scheme: scheme.ids(
+            dataset, cache_dir=out / _EMBEDDINGS, teacher_vectors=out / _TEACHER_VECTORS
+        )
+        for scheme in schemes
+    }
+    if here.is_main_process:
+        _begin(out, config, dataset, ids)
+    here.wait_for_everyone()
     records = [_popularity(config, dataset)]
     for seed in config.seeds:
         records += _records_of_seed(config, arms, dataset, ids, seed, out)

@@ -23,6 +23,7 @@ from semid.provenance import (
     hash_json,
     require_same,
 )
+from semid.tokenizers.ranks import first_before_others
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -291,6 +292,9 @@ def embed_catalog(
 ) -> Embeddings:
     """Embed the text of each item.
 
+    Where ``torch.distributed`` is initialised, all processes call this; the first one embeds, and
+    the others find its vectors in the cache, if there is one.
+
     Args:
         catalog: The items.
         encoder: Turns texts into vectors.
@@ -307,13 +311,14 @@ def embed_catalog(
     inputs = {"texts": hash_ids(texts)}
     config = {**encoder.config, "template": template}
     cached = Path(cache_dir) / hash_json([inputs, encoder.config]) if cache_dir else None
-    if cached and (vectors := _from_cache(cached)) is not None:
-        return Embeddings.of(vectors, catalog, inputs=inputs, config=config)
-    logger.info("embedding %d items with %s", len(texts), encoder.config)
-    embeddings = Embeddings.of(encoder.encode(texts), catalog, inputs=inputs, config=config)
-    if cached:
-        embeddings.save(cached)
-    return embeddings
+    with first_before_others():
+        if cached and (vectors := _from_cache(cached)) is not None:
+            return Embeddings.of(vectors, catalog, inputs=inputs, config=config)
+        logger.info("embedding %d items with %s", len(texts), encoder.config)
+        embeddings = Embeddings.of(encoder.encode(texts), catalog, inputs=inputs, config=config)
+        if cached:
+            embeddings.save(cached)
+        return embeddings
 
 
 def _from_cache(folder: Path) -> FloatArray | None:

@@ -8,12 +8,16 @@ from semid.tokenizers.base import (
     load_tokenizer_class,
 )
 from semid.tokenizers.controls import RandomTokenizer
+from semid.tokenizers.letter import LETTER
 from semid.tokenizers.rqkmeans import RQKMeans
 from semid.tokenizers.rqvae import RQVAE
+from semid.tokenizers.rvq import RVQ
 
 __all__ = [
     "BUILT_IN",
+    "LETTER",
     "RQVAE",
+    "RVQ",
     "ContractError",
     "NotFittedError",
     "RQKMeans",

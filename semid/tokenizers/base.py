@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
+from semid.tokenizers import ranks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -46,6 +47,8 @@ __all__ = [
 BUILT_IN = {
     "rqkmeans": "semid.tokenizers.rqkmeans:RQKMeans",
     "rqvae": "semid.tokenizers.rqvae:RQVAE",
+    "rvq": "semid.tokenizers.rvq:RVQ",
+    "letter": "semid.tokenizers.letter:LETTER",
     "random": "semid.tokenizers.controls:RandomTokenizer",
 }
 """Short names of the schemes that ship with the package."""
@@ -173,7 +176,9 @@ class SemanticIdTokenizer(ABC):
     def fit(self, embeddings: Tensor, *, cf_embeddings: Tensor | None = None) -> Self:
         """Learn the scheme from the embeddings of all items.
 
-        Deterministic for its settings on one device; leaves global random state alone.
+        Deterministic for its settings on one device; leaves global random state alone. Where
+        ``torch.distributed`` is initialised, all processes call this with the same arguments, and
+        all end with what the first one learned.
 
         Args:
             embeddings: Float ``(item, dim)``, in the row order of the catalogue.
@@ -181,8 +186,9 @@ class SemanticIdTokenizer(ABC):
                 for schemes that use them.
 
         Raises:
-            ValueError: If an input is not a finite float matrix, if their row counts differ, or if
-                the scheme does not use ``cf_embeddings`` and they are given.
+            ValueError: If an input is not a finite float matrix, if their row counts differ, if
+                the scheme does not use ``cf_embeddings`` and they are given, or if several
+                processes call this with different inputs or settings.
             ContractError: If the scheme's ``_fit`` returns anything but tensors by name.
         """
         vectors = _checked("embeddings", embeddings)
@@ -200,9 +206,13 @@ class SemanticIdTokenizer(ABC):
                     f"{len(cf_embeddings)} rows. Bring both into the row order of one catalogue."
                 )
             inputs["cf_embeddings"] = hash_arrays(cf_embeddings.cpu().numpy())
+        if ranks.num_ranks() > 1:
+            asked = {"inputs": inputs, "scheme": self.scheme, "settings": self.settings}
+            ranks.require_equal(hash_json(asked), "inputs and settings")
         learned = self._fit(vectors, cf_embeddings)
         _require_tensors(learned, made_by=type(self).__name__)
         self._learned = {name: value.detach().contiguous() for name, value in learned.items()}
+        ranks.spread([self._learned[name] for name in sorted(self._learned)])
         self._inputs = inputs
         self._input_dim = vectors.shape[1]
         return self

@@ -34,6 +34,7 @@ from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRec, SASRecConfig
 from baselines.teachers.simple import Popularity
 from baselines.training import TrainingConfig, train
+from semid.ids import SemanticIds
 from semid.provenance import Provenance
 from tca.collaborative import CollaborativeTokenizer
 from tca.objective import ObjectiveOutput
@@ -250,6 +251,24 @@ def test_a_comparison_is_written_and_printed_once_with_the_results_of_one_proces
         for name in "12"
     ]
     assert (tables[0] - tables[1]).to_series().abs().mean() < 0.01
+
+
+def test_ids_are_fitted_together_and_written_once(tmp_path: Path) -> None:
+    options = ["build", "--data", "synthetic:50x60", "--out", str(tmp_path / "ids")]
+    options += ["--ids.scheme", "rqvae", "--ids.codebook_sizes", "[8,4]"]
+    options += ["--ids.settings", json.dumps({"epochs": 3, "batch_size": 17, "hidden_dims": [8]})]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "baselines.cli", *options]
+    settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
+    together = subprocess.run(
+        command, env=os.environ | settings, capture_output=True, text=True, timeout=300
+    )
+    assert together.returncode == 0, together.stderr[-4000:]
+    assert together.stdout.count("semantic ids:") == 1
+    ids = SemanticIds.load(tmp_path / "ids")
+    assert len(ids.codes) == 60
+    assert len(ids.codes.unique(dim=0)) == 60
+    assert len(list((tmp_path / "ids.cache").iterdir())) == 1
 
 
 def test_a_process_that_cannot_meet_the_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

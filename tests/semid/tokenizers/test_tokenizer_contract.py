@@ -9,7 +9,9 @@ from torch import Tensor
 from semid.provenance import ProvenanceError, hash_arrays
 from semid.tokenizers import (
     BUILT_IN,
+    LETTER,
     RQVAE,
+    RVQ,
     ContractError,
     NotFittedError,
     RandomTokenizer,
@@ -51,6 +53,8 @@ def every_scheme() -> list[SemanticIdTokenizer]:
     return [
         RQKMeans(codebook_sizes=(8, 4)),
         RQVAE(codebook_sizes=(8, 4), hidden_dims=(16,), latent_dim=4, epochs=8),
+        RVQ(codebook_sizes=(8, 4), epochs=8),
+        LETTER(codebook_sizes=(8, 4), hidden_dims=(16,), latent_dim=4, epochs=8, cf_weight=0.0),
         RandomTokenizer(codebook_sizes=(8, 4)),
         SignTokenizer(),
     ]
@@ -81,7 +85,7 @@ def test_save_then_load_encodes_the_same(tokenizer: SemanticIdTokenizer, tmp_pat
         assert loaded.provenance == tokenizer.provenance
 
 
-@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("place", range(6))
 def test_equal_settings_learn_the_same_and_leave_global_randomness_alone(place: int) -> None:
     first, second = every_scheme()[place], every_scheme()[place]
     before = torch.get_rng_state()

@@ -1,0 +1,162 @@
+"""K-means of our own: spread-out starts, Lloyd's rounds, and clusters of bounded sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from semid.tokenizers.residual import nearest
+
+__all__ = ["bounded_assignment", "bounded_kmeans", "kmeans_plus_plus", "lloyd", "squared_distances"]
+
+
+def squared_distances(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """``||v - e_k||^2``, never below 0: ``(item, dim)`` and ``(code, dim)`` to ``(item, code)``."""
+    norms = vectors.square().sum(dim=1, keepdim=True) + codebook.square().sum(dim=1)
+    return (norms - 2 * vectors @ codebook.T).clamp_min(0)
+
+
+@torch.no_grad()
+def kmeans_plus_plus(vectors: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Starting centres, each an item drawn by its squared distance to the nearest one before.
+
+    Arthur and Vassilvitskii, "k-means++", SODA 2007, section 2.2. Where all items already stand on
+    a centre, the rest are drawn uniformly.
+
+    Args:
+        vectors: float32 ``(item, dim)``.
+        count: Number of centres.
+        generator: On the CPU.
+
+    Returns:
+        float32 ``(code, dim)``, rows of ``vectors``.
+    """
+    chosen = torch.randint(len(vectors), (1,), generator=generator).to(vectors.device)
+    centres = [vectors[chosen]]
+    squared = squared_distances(vectors, centres[0])[:, 0]
+    for draw in torch.rand(count - 1, generator=generator, dtype=torch.float64).tolist():
+        mass = squared.double().cumsum(dim=0)
+        if float(mass[-1]) > 0:
+            chosen = torch.searchsorted(mass, mass[-1:] * draw, right=True)
+        else:
+            chosen = chosen.new_tensor([int(draw * len(vectors))])
+        centres.append(vectors[chosen.clamp_max(len(vectors) - 1)])
+        squared = torch.minimum(squared, squared_distances(vectors, centres[-1])[:, 0])
+    return torch.cat(centres)
+
+
+@torch.no_grad()
+def lloyd(
+    vectors: Tensor,
+    centres: Tensor,
+    iterations: int,
+    assign: Callable[[Tensor, Tensor], Tensor] = nearest,
+) -> Tensor:
+    """Move each centre to the mean of its items, ``iterations`` times; one without items stays.
+
+    Args:
+        vectors: float32 ``(item, dim)``.
+        centres: float32 ``(code, dim)``, as started.
+        iterations: Number of rounds.
+        assign: Vectors and centres to the centre of each item, int64 ``(item,)``.
+
+    Returns:
+        float32 ``(code, dim)``.
+    """
+    for _ in range(iterations):
+        cluster = assign(vectors, centres)
+        sums = torch.zeros_like(centres).index_add_(0, cluster, vectors)
+        counts = torch.bincount(cluster, minlength=len(centres))[:, None]
+        centres = torch.where(counts > 0, sums / counts.clamp_min(1), centres)
+    return centres
+
+
+def bounded_assignment(costs: Tensor, smallest: int, largest: int) -> Tensor:
+    """Give each item a cluster, every cluster ``smallest`` to ``largest`` items.
+
+    Deferred acceptance (Gale and Shapley, 1962): items ask clusters in the order of cost, a full
+    cluster keeps those to which it is nearest, and whom it turns away asks the next. Clusters are
+    filled to ``smallest`` first, then to ``largest``. No item and cluster that prefer each other
+    are kept apart by this, which is near the least cost, though not always at it.
+
+    Args:
+        costs: Finite float ``(item, cluster)``.
+        smallest: Fewest items of a cluster; at most ``item // cluster``.
+        largest: Most items of a cluster; at least ``item / cluster``.
+
+    Returns:
+        int64 ``(item,)``. Deterministic.
+
+    Raises:
+        ValueError: If no assignment has such sizes.
+    """
+    num_items, num_clusters = costs.shape
+    if not smallest * num_clusters <= num_items <= largest * num_clusters:
+        raise ValueError(
+            f"expected bounds that {num_items} items in {num_clusters} clusters can keep, got "
+            f"{smallest} to {largest} items each. Choose bounds around {num_items / num_clusters}."
+        )
+    cluster = _match(costs, smallest)
+    rest = (cluster < 0).nonzero()[:, 0]
+    cluster[rest] = _match(costs[rest], largest - smallest)
+    return cluster
+
+
+def _match(costs: Tensor, room: int) -> Tensor:
+    """Deferred acceptance with equal room in each cluster; -1 where every cluster is full."""
+    num_items, num_clusters = costs.shape
+    cluster = torch.full((num_items,), -1, dtype=torch.int64, device=costs.device)
+    if room == 0 or num_items == 0:
+        return cluster
+    preferred = costs.argsort(dim=1, stable=True)
+    asked = torch.zeros_like(cluster)
+    items = torch.arange(num_items, device=costs.device)
+    while True:
+        asking = ((cluster < 0) & (asked < num_clusters)).nonzero()[:, 0]
+        if not len(asking):
+            return cluster
+        cluster[asking] = preferred[asking, asked[asking]]
+        asked[asking] += 1
+        held = items[cluster >= 0]
+        held = held[costs[held, cluster[held]].argsort(stable=True)]
+        held = held[cluster[held].argsort(stable=True)]  # by cluster, the nearest first
+        sizes = torch.bincount(cluster[held], minlength=num_clusters)
+        first = (sizes.cumsum(dim=0) - sizes)[cluster[held]]
+        place = torch.arange(len(held), device=costs.device) - first
+        cluster[held[place >= room]] = -1
+
+
+def bounded_kmeans(
+    vectors: Tensor,
+    num_clusters: int,
+    *,
+    smallest: int,
+    largest: int,
+    iterations: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """K-means from a k-means++ start with clusters of bounded sizes.
+
+    Args:
+        vectors: float32 ``(item, dim)``.
+        num_clusters: Number of clusters.
+        smallest: As in `bounded_assignment`.
+        largest: As in `bounded_assignment`.
+        iterations: Lloyd rounds.
+        generator: On the CPU.
+
+    Returns:
+        Centres float32 ``(cluster, dim)`` and the cluster of each item, int64 ``(item,)``.
+
+    Raises:
+        ValueError: If no clusters have such sizes.
+    """
+
+    def assign(vectors: Tensor, centres: Tensor) -> Tensor:
+        return bounded_assignment(squared_distances(vectors, centres), smallest, largest)
+
+    start = kmeans_plus_plus(vectors, num_clusters, generator)
+    centres = lloyd(vectors, start, iterations, assign)
+    return centres, assign(vectors, centres)

@@ -1,0 +1,160 @@
+"""How a gradient passes the choice of a code: straight through, rotated, or by Gumbel-softmax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semid.tokenizers.clustering import squared_distances
+from semid.tokenizers.residual import nearest
+
+__all__ = ["ESTIMATORS", "Batch", "Gumbel", "Rotation", "StraightThrough", "estimator_of", "rotate"]
+
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One step's items.
+
+    Attributes:
+        rows: int64 ``(item,)``, rows of the catalogue that all processes share in this step.
+        share: Which of ``rows`` are this process's.
+        inputs: float32 ``(item, dim)`` of this process's rows.
+        progress: Share of the training that lies behind, from 0 to 1.
+        generator: Equal on all processes, on the CPU; what is drawn for a batch is drawn for all
+            of ``rows``, so that one process and several draw alike.
+    """
+
+    rows: Tensor
+    share: slice
+    inputs: Tensor
+    progress: float
+    generator: torch.Generator
+
+    def uniform(self, num_codes: int) -> Tensor:
+        """Uniform draws in [0, 1) for this process's rows, float32 ``(item, code)``."""
+        drawn = torch.rand(len(self.rows), num_codes, generator=self.generator)
+        return drawn[self.share].to(self.inputs.device)
+
+
+class StraightThrough:
+    """The gradient passes as if the quantiser were the identity (van den Oord et al. 2017, 3.2)."""
+
+    def choose(self, residual: Tensor, codebook: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Code of each item at one level, and what it adds to the quantised latent.
+
+        Args:
+            residual: float32 ``(item, dim)``, with its gradient.
+            codebook: float32 ``(code, dim)``, with its gradient.
+            batch: Of these items.
+
+        Returns:
+            int64 ``(item,)`` and float32 ``(item, dim)``.
+        """
+        codes = nearest(residual.detach(), codebook.detach())
+        return codes, F.embedding(codes, codebook.detach())
+
+    def join(self, latent: Tensor, quantised: Tensor) -> Tensor:
+        """The quantised latent, with the gradient that reaches the encoder."""
+        return latent + (quantised - latent).detach()
+
+
+class Rotation(StraightThrough):
+    """The gradient is turned and scaled as the latent was (Fifty et al., arXiv:2410.06424)."""
+
+    def join(self, latent: Tensor, quantised: Tensor) -> Tensor:
+        """``lambda R e`` of the latent ``e``, see `rotate`; its value is ``quantised``."""
+        turned = rotate(latent, quantised.detach())
+        return turned + (quantised - turned).detach()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gumbel(StraightThrough):
+    """Codes drawn by their distance, with the gradient of a softmax (Jang et al. 2017, 2.2).
+
+    The straight-through form of arXiv:1611.01144: forward, the codeword of
+    ``argmax_k (g_k - d_k / s)`` with Gumbel noise ``g`` and squared distances ``d``; backward,
+    ``softmax((g - d / s) / temperature)``. ``s`` is the mean squared distance of this process's
+    items to their nearest codewords, so that the noise is as large as the quantisation error on
+    any scale of latents. The temperature falls geometrically over the training.
+
+    Attributes:
+        start: Temperature at the beginning.
+        end: Temperature at the end.
+    """
+
+    start: float
+    end: float
+
+    def temperature(self, progress: float) -> float:
+        """``start^(1 - progress) * end^progress``."""
+        return float(self.start ** (1 - progress) * self.end**progress)
+
+    def choose(self, residual: Tensor, codebook: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """As in `StraightThrough`, drawn; the codeword carries the softmax's gradient."""
+        distances = squared_distances(residual, codebook)
+        uniform = batch.uniform(len(codebook)).clamp_min(_TINY)
+        noise = -(-uniform.log()).clamp_min(_TINY).log()
+        nearest_ones = distances.detach().amin(dim=1)
+        scale = nearest_ones.sum() / max(len(nearest_ones), 1) + _TINY
+        scores = noise - distances / scale
+        soft = (scores / self.temperature(batch.progress)).softmax(dim=1)
+        codes = scores.detach().argmax(dim=1)
+        hard = F.one_hot(codes, len(codebook)).to(soft.dtype)
+        return codes, (hard + soft - soft.detach()) @ codebook
+
+    def join(self, latent: Tensor, quantised: Tensor) -> Tensor:
+        """The sum of codewords as it is: each has its own gradient."""
+        return quantised
+
+
+ESTIMATORS = ("straight_through", "rotation", "gumbel")
+"""The names of the strategies."""
+
+
+def estimator_of(name: str, temperatures: tuple[float, float]) -> StraightThrough:
+    """The strategy of a name.
+
+    Args:
+        name: One of `ESTIMATORS`.
+        temperatures: First and last of the Gumbel-softmax; above 0.
+
+    Raises:
+        ValueError: If there is no such strategy, or a temperature is not above 0.
+    """
+    if name not in ESTIMATORS:
+        raise ValueError(f"expected an estimator out of {list(ESTIMATORS)}, got {name!r}.")
+    if not min(temperatures) > 0:
+        raise ValueError(f"expected temperatures above 0, got {temperatures}.")
+    if name == "gumbel":
+        return Gumbel(start=temperatures[0], end=temperatures[1])
+    return Rotation() if name == "rotation" else StraightThrough()
+
+
+def rotate(vectors: Tensor, targets: Tensor) -> Tensor:
+    """``(|q| / |e|) R e`` with the rotation ``R`` that takes ``e``'s direction to ``q``'s.
+
+    ``R = I - 2 r r' + 2 q^ e^'`` with ``r = (e^ + q^) / |e^ + q^|`` and ``e^``, ``q^`` of length 1,
+    all constants to the gradient (arXiv:2410.06424, section 4.2 and equation 1). Equal to
+    ``targets`` up to rounding. Where ``e`` and ``q`` are opposite or one is zero no such rotation
+    is determined; the gradient there is scaled, mirrored or zero, and finite.
+
+    Args:
+        vectors: float32 ``(item, dim)``, ``e``.
+        targets: float32 ``(item, dim)``, ``q``; a constant.
+
+    Returns:
+        float32 ``(item, dim)``.
+    """
+    source, target = F.normalize(vectors.detach(), dim=1), F.normalize(targets, dim=1)
+    between = F.normalize(source + target, dim=1)
+    length = vectors.detach().norm(dim=1, keepdim=True).clamp_min(_TINY)
+    scale = targets.norm(dim=1, keepdim=True) / length
+    mirrored = 2 * between * (between * vectors).sum(dim=1, keepdim=True)
+    turned = vectors - mirrored + 2 * target * (source * vectors).sum(dim=1, keepdim=True)
+    rotated: Tensor = scale * turned
+    return rotated

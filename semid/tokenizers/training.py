@@ -1,0 +1,333 @@
+"""Residual codebooks trained in batches: what RQ-VAE, LETTER and R-VQ have in common."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semid.tokenizers import ranks
+from semid.tokenizers.base import SemanticIdTokenizer
+from semid.tokenizers.clustering import squared_distances
+from semid.tokenizers.codebooks import MovingAverages, forget_moments, restart_unused
+from semid.tokenizers.collapse import (
+    Situation,
+    collapse_warning,
+    collapses,
+    perplexity,
+    utilisation,
+)
+from semid.tokenizers.estimators import Batch, StraightThrough
+from semid.tokenizers.residual import codebooks_of, reconstruct, residual_codes
+from semid.tokenizers.starts import STARTS, start_codebooks
+
+__all__ = ["CODEBOOK_UPDATES", "MoreLosses", "Quantised", "TrainedResidual"]
+
+logger = logging.getLogger(__name__)
+
+CODEBOOK_UPDATES = ("gradient", "ema")
+"""How codewords move: by the gradient of the loss, or as averages of what chose them."""
+
+_ALARM_AT = 0.2  # share of the epochs after which levels are looked at for collapse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantised:
+    """A batch after the quantiser.
+
+    Attributes:
+        output: float32 ``(item, dim)``, sum of the codewords with the estimator's gradient.
+        loss: Scalar, the quantiser's loss summed over the items.
+        codes: Per level, int64 ``(item,)``.
+        residuals: Per level, float32 ``(item, dim)``: what the level was given; no gradient.
+    """
+
+    output: Tensor
+    loss: Tensor
+    codes: list[Tensor]
+    residuals: list[Tensor]
+
+
+class MoreLosses:
+    """Terms that a scheme adds to reconstruction and quantisation; none here."""
+
+    def parameters(self) -> list[Tensor]:
+        """What is trained for these terms alone, and not kept."""
+        return []
+
+    def begin_epoch(self, codebooks: Sequence[Tensor]) -> None:
+        """Called before each epoch, with equal codebooks on all processes."""
+
+    def of_batch(self, batch: Batch, quantised: Quantised, codebooks: Sequence[Tensor]) -> Tensor:
+        """The weighted terms, summed over this process's items; scalar."""
+        return quantised.output.new_zeros(())
+
+
+@dataclass(kw_only=True, eq=False)
+class TrainedResidual(SemanticIdTokenizer):
+    """Residual quantisation of latents, with codebooks and networks trained in batches.
+
+    A scheme writes `_scaling`, and overrides `_networks`, `_latents` and `_decoded` unless the
+    inputs themselves are quantised. Several processes each take a share of every batch; sums over
+    the items, of gradients or of averages, run over all of them.
+    """
+
+    codebook_sizes: tuple[int, ...] = (256, 256, 256)
+    codebook_update: str = "gradient"
+    ema_decay: float = 0.99
+    start: str = "kmeans"
+    epochs: int = 150
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    restart_every: int = 5
+    kmeans_iterations: int = 10
+    seed: int = 0
+    on_epoch: Callable[[dict[str, Any]], None] | None = field(default=None, init=False, repr=False)
+    history_: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
+
+    @abstractmethod
+    def _scaling(self, embeddings: Tensor) -> dict[str, Tensor]:
+        """``mean``, and ``std`` if inputs are divided by it, float32 ``(dim,)``."""
+
+    def _networks(self, dim: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Weights to train beside the codebooks, for inputs of width ``dim``."""
+        return {}
+
+    def _latents(self, inputs: Tensor, learned: dict[str, Tensor]) -> Tensor:
+        """What is quantised, float32 ``(item, latent)``."""
+        return inputs
+
+    def _decoded(self, quantised: Tensor, learned: dict[str, Tensor]) -> Tensor:
+        """Inputs as the quantised latents say they are, float32 ``(item, dim)``."""
+        return quantised
+
+    def _estimator(self) -> StraightThrough:
+        return StraightThrough()
+
+    def _commitment(self) -> float:
+        """Weight of the term that holds latents to their codewords."""
+        return 0.0
+
+    def _more_losses(self, cf_embeddings: Tensor | None) -> MoreLosses:
+        return MoreLosses()
+
+    def _choose(
+        self, level: int, residual: Tensor, codebook: Tensor, batch: Batch
+    ) -> tuple[Tensor, Tensor]:
+        """Code of each item at a level in training, and what it adds to the quantised latent."""
+        return self._estimator().choose(residual, codebook, batch)
+
+    def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
+        self._check_settings()
+        more = self._more_losses(cf_embeddings)
+        generator = torch.Generator().manual_seed(self.seed)
+        learned = self._scaling(embeddings)
+        inputs = _scaled(embeddings, learned)
+        networks = self._networks(inputs.shape[1], generator)
+        learned |= {name: value.to(inputs.device) for name, value in networks.items()}
+        latents = self._latents(inputs, learned)
+        sizes, rounds = self.codebook_sizes, self.kmeans_iterations
+        codebooks = start_codebooks(self.start, latents, sizes, iterations=rounds, seed=self.seed)
+        learned |= {f"codebook.{level}": codebook for level, codebook in enumerate(codebooks)}
+        self._train(inputs, learned, more, generator)
+        return learned
+
+    def _encode(self, embeddings: Tensor, learned: dict[str, Tensor]) -> Tensor:
+        latents = self._latents(_scaled(embeddings, learned), learned)
+        return residual_codes(latents, codebooks_of(learned))
+
+    def _costs(self, embeddings: Tensor, prefix: Tensor, learned: dict[str, Tensor]) -> Tensor:
+        residual = self._latents(_scaled(embeddings, learned), learned)
+        codebooks, level = codebooks_of(learned), prefix.shape[1]
+        if level:
+            residual = residual - reconstruct(prefix, codebooks[:level])
+        return squared_distances(residual, codebooks[level])
+
+    def _check_settings(self) -> None:
+        for name, value, known in (
+            ("codebook_update", self.codebook_update, CODEBOOK_UPDATES),
+            ("start", self.start, tuple(STARTS)),
+        ):
+            if value not in known:
+                raise ValueError(f"expected {name} out of {list(known)}, got {value!r}.")
+        if self.batch_size < 1 or self.restart_every < 1 or self.epochs < 0:
+            raise ValueError(
+                "expected batch_size and restart_every of at least 1 and epochs of at least 0, got "
+                f"{self.batch_size}, {self.restart_every} and {self.epochs}."
+            )
+        if not (0 <= self.ema_decay < 1 and self.learning_rate > 0):
+            raise ValueError(
+                "expected ema_decay in [0, 1) and learning_rate above 0, got "
+                f"{self.ema_decay} and {self.learning_rate}."
+            )
+
+    def _train(
+        self,
+        inputs: Tensor,
+        learned: dict[str, Tensor],
+        more: MoreLosses,
+        generator: torch.Generator,
+    ) -> None:
+        codebooks = codebooks_of(learned)
+        averages: MovingAverages | None = None
+        trained = {name: value for name, value in learned.items() if name not in ("mean", "std")}
+        if self.codebook_update == "ema":
+            size = min(self.batch_size, len(inputs))
+            averages = MovingAverages(codebooks, decay=self.ema_decay, batch_size=size)
+            trained = {
+                name: value for name, value in trained.items() if not name.startswith("codebook.")
+            }
+        parameters = [*trained.values(), *more.parameters()]
+        for parameter in parameters:
+            parameter.requires_grad_()
+        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate) if parameters else None
+        self.history_ = []
+        for epoch in range(1, self.epochs + 1):
+            more.begin_epoch([codebook.detach() for codebook in codebooks])
+            counts = [
+                torch.zeros(len(codebook), dtype=torch.int64, device=inputs.device)
+                for codebook in codebooks
+            ]
+            sums = torch.zeros(2, dtype=torch.float64)
+            order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+            for rows in torch.split(order, self.batch_size):
+                share = ranks.share_of(len(rows))
+                batch = Batch(
+                    rows=rows,
+                    share=share,
+                    inputs=inputs[rows[share]],
+                    progress=(epoch - 1) / self.epochs,
+                    generator=generator,
+                )
+                latent = self._latents(batch.inputs, learned)
+                quantised = self._quantise(latent, codebooks, batch)
+                decoded = self._decoded(quantised.output, learned)
+                error = (batch.inputs - decoded).square().sum()
+                loss = error + quantised.loss + more.of_batch(batch, quantised, codebooks)
+                loss = loss / len(rows)
+                if optimizer is not None:
+                    _step(optimizer, loss, parameters)
+                if averages is not None:
+                    averages.update(quantised.codes, quantised.residuals)
+                sums += torch.tensor(
+                    [float(loss.detach()) * len(rows), float(error.detach())], dtype=torch.float64
+                )
+                for level, codes in enumerate(quantised.codes):
+                    counts[level] += torch.bincount(codes, minlength=len(counts[level]))
+            if epoch % self.restart_every == 0 and epoch <= 0.75 * self.epochs:
+                self._restart(inputs, learned, optimizer, averages, generator)
+            ranks.add_up([sums])
+            ranks.add_up(counts)
+            if epoch == max(1, round(_ALARM_AT * self.epochs)):
+                self._warn_of_collapse(
+                    inputs,
+                    counts,
+                    standardised="std" in learned,
+                    has_optimizer=optimizer is not None,
+                )
+            self._tell(epoch, sums / torch.tensor([len(inputs), inputs.numel()]), counts)
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+
+    def _quantise(self, latent: Tensor, codebooks: Sequence[Tensor], batch: Batch) -> Quantised:
+        """Choose a code at each level for what the levels before left over."""
+        residual, output = latent, torch.zeros_like(latent)
+        loss = latent.new_zeros(())
+        chosen: list[Tensor] = []
+        given: list[Tensor] = []
+        for level, codebook in enumerate(codebooks):
+            codes, part = self._choose(level, residual, codebook, batch)
+            codeword = F.embedding(codes, codebook)
+            chosen.append(codes)
+            given.append(residual.detach())
+            if codebook.requires_grad:
+                loss = loss + (residual.detach() - codeword).square().sum()
+            if self._commitment():
+                commitment = (residual - codeword.detach()).square().sum()
+                loss = loss + self._commitment() * commitment
+            residual = residual - codeword.detach()
+            output = output + part
+        output = self._estimator().join(latent, output)
+        return Quantised(output=output, loss=loss, codes=chosen, residuals=given)
+
+    def _restart(
+        self,
+        inputs: Tensor,
+        learned: dict[str, Tensor],
+        optimizer: torch.optim.Optimizer | None,
+        averages: MovingAverages | None,
+        generator: torch.Generator,
+    ) -> None:
+        codebooks = codebooks_of(learned)
+        with torch.no_grad():
+            moved = restart_unused(self._latents(inputs, learned), codebooks, generator)
+        ranks.spread(codebooks)
+        for level, codes in enumerate(moved):
+            if averages is not None:
+                averages.restart(level, codes)
+            elif optimizer is not None:
+                forget_moments(optimizer, codebooks[level], codes)
+
+    def _warn_of_collapse(
+        self, inputs: Tensor, counts: Sequence[Tensor], *, standardised: bool, has_optimizer: bool
+    ) -> None:
+        collapsed = [level for level, used in enumerate(counts) if collapses(used)]
+        if not collapsed:
+            return
+        situation = Situation(
+            items=len(inputs),
+            distinct=len(torch.unique(inputs, dim=0)),
+            restart_every=self.restart_every,
+            restarts=int(0.75 * self.epochs) // self.restart_every,
+            learning_rate=self.learning_rate if has_optimizer else None,
+            standardised=standardised,
+        )
+        for level in collapsed:
+            warning = collapse_warning(level, counts[level], situation)
+            logger.warning("%s: %s", type(self).__name__, warning)
+
+    def _tell(self, epoch: int, means: Tensor, counts: Sequence[Tensor]) -> None:
+        loss, reconstruction = means.tolist()
+        entry = {
+            "epoch": epoch,
+            "epochs": self.epochs,
+            "loss": loss,
+            "reconstruction": reconstruction,
+            "utilisation": [utilisation(level) for level in counts],
+            "perplexity": [perplexity(level) for level in counts],
+        }
+        self.history_.append(entry)
+        logger.info(
+            "%s epoch %d of %d: loss %.4f, reconstruction %.4f, codes used %s",
+            type(self).__name__,
+            epoch,
+            self.epochs,
+            loss,
+            reconstruction,
+            ", ".join(f"{utilisation(level):.0%}" for level in counts),
+        )
+        if self.on_epoch is not None:
+            self.on_epoch(entry)
+
+
+def _scaled(embeddings: Tensor, scaling: dict[str, Tensor]) -> Tensor:
+    centred = embeddings - scaling["mean"]
+    return centred / scaling["std"] if "std" in scaling else centred
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Sequence[Tensor]) -> None:
+    """One step by the gradients of all processes' items."""
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    if ranks.num_ranks() > 1:
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        ranks.add_up([parameter.grad for parameter in parameters if parameter.grad is not None])
+    optimizer.step()
