@@ -18,7 +18,11 @@ from semid.provenance import Provenance, ProvenanceError
 from semid.quality import id_quality
 from semid.scoring import score_all
 from semid.tokenizers import (
+    OPQ,
+    PQ,
     RQVAE,
+    AtomicTokenizer,
+    HierarchicalKMeans,
     NotFittedError,
     RandomTokenizer,
     RQKMeans,
@@ -29,12 +33,16 @@ from semid.trie_changes import add_items, remove_items
 from semid.vocab import CodeVocab
 
 __all__ = [
+    "OPQ",
+    "PQ",
     "RQVAE",
+    "AtomicTokenizer",
     "BeamResult",
     "Catalog",
     "CodeTrie",
     "CodeVocab",
     "Embeddings",
+    "HierarchicalKMeans",
     "IdsConfig",
     "ItemBoosts",
     "ItemFilter",

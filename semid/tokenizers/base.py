@@ -38,6 +38,10 @@ __all__ = ["BUILT_IN", "NotFittedError", "SemanticIdTokenizer", "load_tokenizer_
 BUILT_IN = {
     "rqkmeans": "semid.tokenizers.rqkmeans:RQKMeans",
     "rqvae": "semid.tokenizers.rqvae:RQVAE",
+    "hierarchical": "semid.tokenizers.hierarchical:HierarchicalKMeans",
+    "pq": "semid.tokenizers.product:PQ",
+    "opq": "semid.tokenizers.product:OPQ",
+    "atomic": "semid.tokenizers.controls:AtomicTokenizer",
     "random": "semid.tokenizers.controls:RandomTokenizer",
 }
 """Short names of the schemes that ship with the package."""
