@@ -28,14 +28,14 @@ def balanced_kmeans(
 
     The least-squares assignment to clusters of given sizes is a power diagram: every vector goes
     to ``argmin_k ||v - e_k||^2 + price_k`` (Aurenhammer, Hoffmann and Aronov, "Minkowski-type
-    theorems and least-squares clustering", Algorithmica 20, 1998, theorem 1). So sizes can be held
+    theorems and least-squares clustering", Algorithmica 20, 1998). So sizes can be held
     and yet every vector, also a new one, is assigned by itself. Prices are found as in an auction
-    (Bertsekas, Annals of Operations Research 14, 1988): each cluster that is over its share raises
-    its price by as much as makes the excess leave, those first that lose least by it. Starts from a
-    plain `kmeans`.
+    (Bertsekas, Annals of Operations Research 14, 1988): clusters over their share raise their
+    prices, each by as much as makes its excess leave, or all together by as much as makes the
+    excess of all leave, whichever is more. Starts from a plain `kmeans`.
 
-    The largest cluster is meant to have 1.05 times an equal share, and comes near; nothing holds the
-    smallest, where
+    The largest cluster is meant to have 1.05 times an equal share. It comes near, though not where
+    most vectors lie in one cloud far denser than the rest; nothing holds the smallest, where
     vectors lie alone. Equal vectors stay in one cluster.
 
     Args:
@@ -71,7 +71,10 @@ def _balanced(
             best, best_codes, fewest = prices, codes, largest
         if largest <= most or raised == raises:
             break
-        prices = prices + _raise(codes, margins, counts, most)
+        full = counts > most
+        alone = _raise(codes, margins, counts, most)
+        together = _raise_together(vectors, codebook, prices, codes, full, most)
+        prices = prices + torch.where(full, alone.maximum(together), 0)
     assert best_codes is not None
     return best, best_codes
 
@@ -98,3 +101,19 @@ def _raise(codes: Tensor, margins: Tensor, counts: Tensor, most: int) -> Tensor:
     rises = torch.zeros(len(counts), dtype=margins.dtype, device=margins.device)
     rises[full] = (sorted_margins[stays - 1] + sorted_margins[stays]) / 2
     return rises
+
+
+def _raise_together(
+    vectors: Tensor, codebook: Tensor, prices: Tensor, codes: Tensor, full: Tensor, most: int
+) -> Tensor:
+    """The one raise of all full clusters after which others hold what is too much for them."""
+    margins = []
+    chunks = zip(torch.split(vectors, CHUNK), torch.split(codes, CHUNK), strict=True)
+    for part, part_codes in chunks:
+        inside = full[part_codes]
+        costs = squared_distances(part[inside], codebook) + prices
+        least = costs.gather(1, part_codes[inside][:, None])[:, 0]
+        margins.append(costs[:, ~full].amin(dim=1) - least)
+    sorted_margins = torch.cat(margins).sort().values
+    leave = len(sorted_margins) - int(full.sum()) * most
+    return (sorted_margins[leave - 1] + sorted_margins[leave]) / 2

@@ -45,7 +45,7 @@ def residual_codes(
 
     A larger beam keeps that many prefixes at each level, those of the least squared residual, and
     returns the path that leaves least over in the end: Babenko and Lempitsky, "Additive
-    quantization for extreme vector compression", CVPR 2014, section 3.2, on residual codebooks, as
+    quantization for extreme vector compression", CVPR 2014, section 3, on residual codebooks, as
     in ``faiss.ResidualQuantizer``. Time grows with the beam. A beam of as many as there are
     prefixes finds the best path of all. Ties go to the lowest code of the lowest prefix.
 

@@ -65,9 +65,9 @@ def test_levels_without_codes_are_refused() -> None:
 
 
 def crowded(items: int = 900) -> Tensor:
-    """Most items in one dense cloud, some far around it."""
+    """Half of the items in a dense cloud amid the others."""
     vectors = drawn(items, 6)
-    vectors[: items // 5] *= 12
+    vectors[: items // 2] *= 4
     return vectors
 
 
