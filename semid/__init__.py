@@ -22,8 +22,12 @@ from semid.quality import id_quality
 from semid.scoring import score_all
 from semid.titles import TitlePaths, title_paths
 from semid.tokenizers import (
+    OPQ,
+    PQ,
     RQVAE,
+    AtomicTokenizer,
     ContractError,
+    HierarchicalKMeans,
     NotFittedError,
     RandomTokenizer,
     RQKMeans,
@@ -34,7 +38,10 @@ from semid.trie_changes import add_items, remove_items
 from semid.vocab import CodeVocab
 
 __all__ = [
+    "OPQ",
+    "PQ",
     "RQVAE",
+    "AtomicTokenizer",
     "BeamResult",
     "Catalog",
     "CodeTrie",
@@ -42,6 +49,7 @@ __all__ = [
     "ContractError",
     "Embeddings",
     "FittedLsa",
+    "HierarchicalKMeans",
     "IdsConfig",
     "ItemBoosts",
     "ItemFilter",

@@ -49,6 +49,10 @@ BUILT_IN = {
     "rqvae": "semid.tokenizers.rqvae:RQVAE",
     "rvq": "semid.tokenizers.rvq:RVQ",
     "letter": "semid.tokenizers.letter:LETTER",
+    "hierarchical": "semid.tokenizers.hierarchical:HierarchicalKMeans",
+    "pq": "semid.tokenizers.product:PQ",
+    "opq": "semid.tokenizers.product:OPQ",
+    "atomic": "semid.tokenizers.controls:AtomicTokenizer",
     "random": "semid.tokenizers.controls:RandomTokenizer",
 }
 """Short names of the schemes that ship with the package."""

@@ -8,19 +8,22 @@ import torch
 from torch import Tensor
 
 from semid.tokenizers.base import SemanticIdTokenizer
+from semid.tokenizers.content import mix, row_hashes
 
-__all__ = ["RandomTokenizer"]
+__all__ = ["AtomicTokenizer", "RandomTokenizer"]
 
 
 @dataclass(kw_only=True, eq=False)
 class RandomTokenizer(SemanticIdTokenizer):
     """Uniform random codes ("Random ID", TIGER, arXiv:2305.05065, section 4.3).
 
-    A code depends on the seed and the item's row alone, never on its embedding. Collisions are as
-    rare as chance makes them; an extra level separates those.
+    A code is a hash of the seed, the level and the bytes of the item's embedding
+    (`semid.tokenizers.content.row_hashes`): the same in any order, beside any other items and on
+    any platform, and no nearer for items that are alike. Equal embeddings have equal codes; else
+    collisions are as rare as chance makes them.
 
     Attributes:
-        codebook_sizes: Codes of each level.
+        codebook_sizes: Codes of each level, fewer than 2^31.
         seed: Of the draw.
     """
 
@@ -28,12 +31,51 @@ class RandomTokenizer(SemanticIdTokenizer):
     seed: int = 0
 
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
+        if not all(1 <= size < 2**31 for size in self.codebook_sizes):
+            raise ValueError(
+                f"expected levels of 1 to {2**31 - 1} codes, got codebook sizes "
+                f"{self.codebook_sizes}. Choose sizes that an int32 token id can hold."
+            )
         return {}
 
     def _encode(self, embeddings: Tensor, learned: dict[str, Tensor]) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed)
-        uniform = torch.rand(
-            len(embeddings), len(self.codebook_sizes), generator=generator, dtype=torch.float64
-        )
-        codes = (uniform * torch.tensor(self.codebook_sizes)).long()
-        return codes.to(embeddings.device)
+        items = row_hashes(embeddings, seed=self.seed)
+        draws = [mix(items + level) for level in range(1, len(self.codebook_sizes) + 1)]
+        uniform = torch.stack(draws, dim=1) >> 32 & (1 << 32) - 1  # of 32 bits
+        return uniform * torch.tensor(self.codebook_sizes, device=embeddings.device) >> 32
+
+
+@dataclass(kw_only=True, eq=False)
+class AtomicTokenizer(SemanticIdTokenizer):
+    """One level, and a code of its own for every distinct embedding: plain item ids.
+
+    Codes are numbered in the order of a hash of the embedding's bytes, so they do not depend on the
+    order of the items. Equal embeddings have equal codes.
+
+    Attributes:
+        codebook_sizes: The number of distinct embeddings, once fitted.
+    """
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The number of distinct embeddings, as the only level.
+
+        Raises:
+            NotFittedError: Before `fit` or `from_pretrained`.
+        """
+        return (len(self.learned["hashes"]),)
+
+    def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
+        return {"hashes": torch.unique(row_hashes(embeddings))}
+
+    def _encode(self, embeddings: Tensor, learned: dict[str, Tensor]) -> Tensor:
+        known, items = learned["hashes"], row_hashes(embeddings)
+        codes = torch.searchsorted(known, items).clamp_max(len(known) - 1)
+        unseen = (known[codes] != items).nonzero()[:, 0].tolist()
+        if unseen:
+            raise ValueError(
+                f"expected embeddings that the tokenizer was fitted on, got {len(unseen)} others, "
+                f"first in row {unseen[0]}. Atomic ids know only their own items: fit again, or "
+                "choose another scheme for new items."
+            )
+        return codes[:, None]

@@ -2,53 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["codebooks_of", "nearest", "reconstruct", "residual_codes", "residual_kmeans"]
+from semid.tokenizers.balanced import balanced_kmeans
+from semid.tokenizers.kmeans import (
+    CHUNK,
+    TILE,
+    argmin,
+    kmeans,
+    nearest,
+    require_distinct,
+    row_chunks,
+    squared_distances,
+)
 
-_CHUNK = 1 << 16
-"""Rows compared with a codebook at once; bounds memory, fixed so that results do not vary."""
+__all__ = [
+    "balanced_residual_kmeans",
+    "codebooks_of",
+    "nearest",
+    "reconstruct",
+    "residual_codes",
+    "residual_costs",
+    "residual_kmeans",
+]
 
 
-def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the nearest codeword, ``argmin_k ||v - e_k||^2``; the lowest index where tied.
-
-    Args:
-        vectors: float32 ``(item, dim)``.
-        codebook: float32 ``(code, dim)``.
-
-    Returns:
-        int64 ``(item,)``.
-    """
-    half_norms = codebook.square().sum(dim=1) / 2
-    chunks = [
-        (half_norms - part @ codebook.T).argmin(dim=1) for part in torch.split(vectors, _CHUNK)
-    ]
-    return torch.cat(chunks)
-
-
-def residual_codes(vectors: Tensor, codebooks: Sequence[Tensor]) -> Tensor:
+def residual_codes(
+    vectors: Tensor,
+    codebooks: Sequence[Tensor],
+    *,
+    beam: int = 1,
+    prices: Sequence[Tensor] | None = None,
+) -> Tensor:
     """Quantise level by level, each time what the levels before left over.
 
     ``c[l] = argmin_k ||r[l] - e[l, k]||^2`` and ``r[l + 1] = r[l] - e[l, c[l]]`` with ``r[0]`` the
     vector (TIGER, arXiv:2305.05065, section 3.1).
 
+    A larger beam keeps that many prefixes at each level, those of the least squared residual, and
+    returns the path that leaves least over in the end: Babenko and Lempitsky, "Additive
+    quantization for extreme vector compression", CVPR 2014, section 3, on residual codebooks, as
+    in ``faiss.ResidualQuantizer``. Time grows with the beam. A beam of as many as there are
+    prefixes finds the best path of all. Ties go to the lowest code of the lowest prefix.
+
     Args:
         vectors: float32 ``(item, dim)``.
         codebooks: Per level, float32 ``(code, dim)``.
+        beam: Prefixes kept; 1 is the greedy rule above.
+        prices: Per level, float32 ``(code,)``, added to the squared distances of the greedy rule;
+            see `semid.tokenizers.balanced.balanced_kmeans`.
 
     Returns:
         int64 ``(item, level)``.
+
+    Raises:
+        ValueError: If the beam is below 1, or above 1 with prices.
     """
-    residual, codes = vectors, []
-    for codebook in codebooks:
-        codes.append(nearest(residual, codebook))
-        residual = residual - codebook[codes[-1]]
-    return torch.stack(codes, dim=1)
+    if beam < 1 or (beam > 1 and prices is not None):
+        limit = "1 with prices, which hold for the greedy rule alone" if prices else "at least 1"
+        raise ValueError(f"expected a beam of {limit}, got {beam}. Choose beam=1.")
+    offsets = [codebook.square().sum(dim=1) for codebook in codebooks]
+    if prices is not None:
+        offsets = [norms + price for norms, price in zip(offsets, prices, strict=True)]
+    levels = [(codebook, norms / 2) for codebook, norms in zip(codebooks, offsets, strict=True)]
+    rows = max(CHUNK // beam // TILE, 1) * TILE
+    found = [_chunk_codes(part, levels, beam) for part in row_chunks(vectors, rows)]
+    return torch.cat(found)[: len(vectors)]
+
+
+def _chunk_codes(part: Tensor, levels: Sequence[tuple[Tensor, Tensor]], beam: int) -> Tensor:
+    """Codes of one chunk; ``residual`` is ``(item, prefix, dim)``, ``paths`` its prefixes."""
+    residual = part[:, None]
+    paths = torch.empty(len(part), 1, 0, dtype=torch.int64, device=part.device)
+    item = torch.arange(len(part), device=part.device)[:, None]
+    for level, (codebook, offsets) in enumerate(levels):
+        width, size, last = residual.shape[1], len(codebook), level == len(levels) - 1
+        scores = torch.addmm(offsets, residual.flatten(0, 1), codebook.T, alpha=-1)
+        if width > 1:  # half the squared residual, up to what is the same for all of an item's
+            scores += residual.square().sum(dim=2).view(-1, 1) / 2
+        kept = _least(scores.view(len(part), width * size), 1 if last else beam)
+        if width == 1:
+            before, paths = residual, paths.expand(-1, kept.shape[1], -1)
+        else:
+            prefix = torch.div(kept, size, rounding_mode="floor")
+            before, paths, kept = residual[item, prefix], paths[item, prefix], kept % size
+        paths = torch.cat([paths, kept[:, :, None]], dim=2)
+        if not last:
+            residual = before - codebook[kept]
+    return paths[:, 0]
+
+
+def _least(scores: Tensor, count: int) -> Tensor:
+    """Places of the ``count`` least of each row, ascending; the first where tied.
+
+    All places where there are no more. Overwrites ``scores``.
+    """
+    rows, places = scores.shape
+    if places <= count:
+        return torch.arange(places, device=scores.device).expand(rows, places)
+    found = [argmin(scores)]
+    for _ in range(count - 1):  # a few passes are faster than topk, and know which of ties
+        scores.scatter_(1, found[-1][:, None], torch.inf)
+        found.append(argmin(scores))
+    return torch.stack(found, dim=1).sort(dim=1).values
+
+
+def residual_costs(vectors: Tensor, prefix: Tensor, codebooks: Sequence[Tensor]) -> Tensor:
+    """Squared norm of what is left over after a prefix and each next code.
+
+    Args:
+        vectors: float32 ``(item, dim)``.
+        prefix: int64 ``(item, level)``, codes of the first levels.
+        codebooks: Per level, float32 ``(code, dim)``.
+
+    Returns:
+        float32 ``(item, code)``, over the codes of the level after ``prefix``.
+    """
+    residual = vectors
+    for level, codebook in enumerate(codebooks[: prefix.shape[1]]):
+        residual = residual - codebook[prefix[:, level]]
+    return squared_distances(residual, codebooks[prefix.shape[1]])
 
 
 def reconstruct(codes: Tensor, codebooks: Sequence[Tensor]) -> Tensor:
@@ -59,15 +136,23 @@ def reconstruct(codes: Tensor, codebooks: Sequence[Tensor]) -> Tensor:
 
 
 def residual_kmeans(
-    vectors: Tensor, sizes: Sequence[int], *, iterations: int, seed: int
+    vectors: Tensor,
+    sizes: Sequence[int],
+    *,
+    iterations: int,
+    seed: int,
+    origin: Tensor | None = None,
 ) -> list[Tensor]:
     """K-means on the whole corpus, then on its residuals, once for each level.
+
+    Takes as much memory again as ``vectors``, which are left as they are.
 
     Args:
         vectors: Finite float32 ``(item, dim)``.
         sizes: Codewords of each level.
         iterations: Lloyd iterations of each level.
         seed: Of the random start; level ``l`` uses ``seed + l``.
+        origin: float32 ``(dim,)`` that is taken off every vector first; 0 by default.
 
     Returns:
         Per level, float32 ``(code, dim)`` on the device of ``vectors``. Deterministic.
@@ -75,30 +160,55 @@ def residual_kmeans(
     Raises:
         ValueError: If a level wants more codewords than there are distinct vectors.
     """
-    import faiss
 
-    distinct = len({row.tobytes() for row in vectors.cpu().numpy()})
-    if max(sizes) > distinct:
-        raise ValueError(
-            f"expected at least as many distinct items as codes of a level, got {distinct} "
-            f"distinct embeddings of {len(vectors)} items for codebook sizes {tuple(sizes)}. "
-            f"Choose sizes of at most {distinct}."
-        )
-    residual, codebooks = vectors, []
-    for level, size in enumerate(sizes):
-        kmeans = faiss.Kmeans(
-            vectors.shape[1],
-            size,
-            niter=iterations,
-            seed=seed + level,
-            min_points_per_centroid=1,
-            max_points_per_centroid=len(vectors),
-        )
-        kmeans.train(residual.cpu().numpy())
-        centroids = np.array(kmeans.centroids, dtype=np.float32)
-        codebooks.append(torch.from_numpy(centroids).to(vectors.device))
-        residual = residual - codebooks[-1][nearest(residual, codebooks[-1])]
-    return codebooks
+    def cluster(residual: Tensor, level: int) -> tuple[Tensor, None]:
+        return kmeans(residual, sizes[level], iterations=iterations, seed=seed + level), None
+
+    return [codebook for codebook, _ in _level_by_level(vectors, sizes, cluster, origin)]
+
+
+def balanced_residual_kmeans(
+    vectors: Tensor,
+    sizes: Sequence[int],
+    *,
+    iterations: int,
+    seed: int,
+    origin: Tensor | None = None,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """`residual_kmeans` with clusters of near-equal size at each level.
+
+    Returns:
+        Codewords and prices of each level, see `semid.tokenizers.balanced.balanced_kmeans`.
+
+    Raises:
+        ValueError: If a level wants more codewords than there are distinct vectors.
+    """
+
+    def cluster(residual: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        return balanced_kmeans(residual, sizes[level], iterations=iterations, seed=seed + level)
+
+    levels = _level_by_level(vectors, sizes, cluster, origin)
+    return [codebook for codebook, _ in levels], [prices for _, prices in levels]
+
+
+_Priced = TypeVar("_Priced", Tensor, None)
+
+
+def _level_by_level(
+    vectors: Tensor,
+    sizes: Sequence[int],
+    cluster: Callable[[Tensor, int], tuple[Tensor, _Priced]],
+    origin: Tensor | None,
+) -> list[tuple[Tensor, _Priced]]:
+    residual = vectors.clone() if origin is None else vectors - origin
+    require_distinct(residual, sizes)
+    levels = []
+    for level in range(len(sizes)):
+        codebook, prices = cluster(residual, level)
+        levels.append((codebook, prices))
+        for part in torch.split(residual, CHUNK):  # in place: a corpus may fill half the memory
+            part -= codebook[nearest(part, codebook, prices=prices)]
+    return levels
 
 
 def codebooks_of(learned: dict[str, Tensor]) -> list[Tensor]:

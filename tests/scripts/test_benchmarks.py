@@ -81,3 +81,15 @@ def test_training_is_held_against_a_plain_loop(tmp_path: Path) -> None:
     )
     assert all(rate > 0 for rate in figures["targets_a_second"].values())
     assert figures["over_plain_float32"]["plain T5, float32"] == 1
+
+
+def test_encoding_is_held_against_faiss_and_the_products(tmp_path: Path) -> None:
+    sizes = ["--items", "400", "--sample", "300", "--dim", "8", "--levels", "3", "--codebook", "8"]
+    runs = ["--beams", "1", "3", "--rounds", "1", "--iterations", "3"]
+    figures = figures_of("bench_encode.py", tmp_path / "encode.json", *sizes, *runs)
+    assert figures["fit"]["data_MB"] == 400 * 8 * 4 / 1e6
+    assert list(figures["beams"]) == ["1", "3"]
+    for beam in figures["beams"].values():
+        assert beam["same_codes"] > 0.99
+        assert abs(beam["error_over_that_of_faiss"] - 1) < 1e-3
+        assert beam["faiss_over_ours"] > 0

@@ -38,3 +38,54 @@ def test_beauty_uses_all_codes(shared_data: Path) -> None:
     vectors = torch.from_numpy(stored.astype(np.float32))
     codes = RQKMeans(iterations=10).fit(vectors).encode(vectors)
     assert all(len(torch.unique(codes[:, level])) >= 0.95 * 256 for level in range(3))
+
+
+def clustered(items: int = 300) -> torch.Tensor:
+    vectors = torch.randn(items, 5, generator=torch.Generator().manual_seed(0))
+    vectors[: items // 6] *= 10
+    return vectors + 100
+
+
+def test_a_beam_leaves_less_over_with_the_same_codebooks() -> None:
+    vectors = clustered()
+    errors = []
+    for beam in (1, 8):
+        tokenizer = RQKMeans(codebook_sizes=(8, 8, 8), beam=beam).fit(vectors)
+        codes = tokenizer.encode(vectors)
+        last = tokenizer.costs(vectors, codes[:, :2]).gather(1, codes[:, 2:])
+        errors.append(float(last.sum()))
+    assert errors[1] < errors[0]
+    assert tokenizer.learned["codebook.2"].equal(
+        RQKMeans(codebook_sizes=(8, 8, 8)).fit(vectors).learned["codebook.2"]
+    )
+
+
+def test_balanced_levels_are_near_equal_and_survive_saving(tmp_path: Path) -> None:
+    vectors = clustered()
+    tokenizer = RQKMeans(codebook_sizes=(6, 6), balanced=True, iterations=5).fit(vectors)
+    codes = tokenizer.encode(vectors)
+    assert all(int(codes[:, level].bincount().max()) <= 60 for level in range(2))
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    loaded = RQKMeans.from_pretrained(tmp_path / "tokenizer")
+    assert loaded.encode(vectors[7:9]).equal(codes[7:9])
+
+
+@pytest.mark.parametrize(("balanced", "beam"), [(False, 0), (True, 2)])
+def test_a_beam_that_cannot_be_is_refused(balanced: bool, beam: int) -> None:
+    with pytest.raises(ValueError, match=f"got beam={beam}, balanced={balanced}"):
+        RQKMeans(codebook_sizes=(2,), balanced=balanced, beam=beam).fit(clustered())
+
+
+def test_one_item_has_one_code() -> None:
+    item = torch.tensor([[1.0, 2.0]])
+    for balanced in (False, True):
+        tokenizer = RQKMeans(codebook_sizes=(1, 1), balanced=balanced).fit(item)
+        assert tokenizer.encode(item).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("size", [10, 2**40])
+def test_more_codes_than_distinct_items_are_refused(size: int) -> None:
+    vectors = torch.ones(20, 3)
+    vectors[:4, 0] = torch.arange(4)
+    with pytest.raises(ValueError, match=r"got 4 distinct embeddings of 20 items.*at most 4"):
+        RQKMeans(codebook_sizes=(4, size)).fit(vectors)

@@ -10,9 +10,13 @@ from semid.provenance import ProvenanceError, hash_arrays
 from semid.tokenizers import (
     BUILT_IN,
     LETTER,
+    OPQ,
+    PQ,
     RQVAE,
     RVQ,
+    AtomicTokenizer,
     ContractError,
+    HierarchicalKMeans,
     NotFittedError,
     RandomTokenizer,
     RQKMeans,
@@ -57,6 +61,12 @@ def every_scheme() -> list[SemanticIdTokenizer]:
         LETTER(codebook_sizes=(8, 4), hidden_dims=(16,), latent_dim=4, epochs=8, cf_weight=0.0),
         RandomTokenizer(codebook_sizes=(8, 4)),
         SignTokenizer(),
+        RQKMeans(codebook_sizes=(8, 4), balanced=True, iterations=3),
+        RQKMeans(codebook_sizes=(8, 4), beam=3),
+        HierarchicalKMeans(codebook_sizes=(8, 4)),
+        PQ(codebook_sizes=(8, 4)),
+        OPQ(codebook_sizes=(8, 4), rotations=3),
+        AtomicTokenizer(),
     ]
 
 
@@ -85,7 +95,7 @@ def test_save_then_load_encodes_the_same(tokenizer: SemanticIdTokenizer, tmp_pat
         assert loaded.provenance == tokenizer.provenance
 
 
-@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("place", range(len(every_scheme())))
 def test_equal_settings_learn_the_same_and_leave_global_randomness_alone(place: int) -> None:
     first, second = every_scheme()[place], every_scheme()[place]
     before = torch.get_rng_state()
