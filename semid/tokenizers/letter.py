@@ -40,8 +40,8 @@ class LETTER(RQVAE):
         codebook_sizes: Codewords of each level (paper: four of 256).
         epochs: Passes over the items (paper's code: 20,000 on 4096 dimensions).
         learning_rate: Of AdamW (paper's code: 0.001, for many more epochs).
-        cf_weight: Of ``L_CF`` (paper's code: 0.01 to 0.1 beside a mean over 4096 dimensions);
-            without collaborative vectors it must be 0.
+        cf_weight: Of ``L_CF`` (paper's code: 0.01 to 0.1 beside a mean over 4096 dimensions, as 41
+            to 410 beside their sum); without collaborative vectors it must be 0.
         diversity_weight: Of ``L_div``, summed over levels (paper's code: 0.0001).
         num_clusters: Groups of each level's codes, made anew each epoch (paper's code: 10); at most
             half the codes.
@@ -53,9 +53,9 @@ class LETTER(RQVAE):
     uses_cf: ClassVar[bool] = True
 
     codebook_sizes: tuple[int, ...] = (256, 256, 256, 256)
-    epochs: int = 100
+    epochs: int = 50
     learning_rate: float = 5e-3
-    cf_weight: float = 50.0
+    cf_weight: float = 200.0
     diversity_weight: float = 1e-4
     num_clusters: int = 10
     sinkhorn_epsilon: float = 0.003
