@@ -22,9 +22,11 @@ from semid.quality import id_quality
 from semid.scoring import score_all
 from semid.titles import TitlePaths, title_paths
 from semid.tokenizers import (
+    LETTER,
     OPQ,
     PQ,
     RQVAE,
+    RVQ,
     AtomicTokenizer,
     ContractError,
     HierarchicalKMeans,
@@ -38,9 +40,11 @@ from semid.trie_changes import add_items, remove_items
 from semid.vocab import CodeVocab
 
 __all__ = [
+    "LETTER",
     "OPQ",
     "PQ",
     "RQVAE",
+    "RVQ",
     "AtomicTokenizer",
     "BeamResult",
     "Catalog",
