@@ -7,15 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from semid.tokenizers.residual import nearest
+from semid.tokenizers.kmeans import cluster_means, nearest, squared_distances
 
-__all__ = ["bounded_assignment", "bounded_kmeans", "kmeans_plus_plus", "lloyd", "squared_distances"]
-
-
-def squared_distances(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """``||v - e_k||^2``, never below 0: ``(item, dim)`` and ``(code, dim)`` to ``(item, code)``."""
-    norms = vectors.square().sum(dim=1, keepdim=True) + codebook.square().sum(dim=1)
-    return (norms - 2 * vectors @ codebook.T).clamp_min(0)
+__all__ = ["bounded_assignment", "bounded_kmeans", "kmeans_plus_plus", "lloyd"]
 
 
 @torch.no_grad()
@@ -66,10 +60,7 @@ def lloyd(
         float32 ``(code, dim)``.
     """
     for _ in range(iterations):
-        cluster = assign(vectors, centres)
-        sums = torch.zeros_like(centres).index_add_(0, cluster, vectors)
-        counts = torch.bincount(cluster, minlength=len(centres))[:, None]
-        centres = torch.where(counts > 0, sums / counts.clamp_min(1), centres)
+        centres = cluster_means(vectors, assign(vectors, centres), centres)
     return centres
 
 

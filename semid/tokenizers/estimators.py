@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid.tokenizers.clustering import squared_distances
+from semid.tokenizers.kmeans import squared_distances
 from semid.tokenizers.residual import nearest
 
 __all__ = ["ESTIMATORS", "Batch", "Gumbel", "Rotation", "StraightThrough", "estimator_of", "rotate"]

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semid.tokenizers import ranks
-from semid.tokenizers.clustering import squared_distances
 from semid.tokenizers.estimators import Batch
+from semid.tokenizers.kmeans import squared_distances
 from semid.tokenizers.letter_losses import LetterLosses
 from semid.tokenizers.rqvae import RQVAE
 from semid.tokenizers.sinkhorn import sinkhorn

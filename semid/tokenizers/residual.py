@@ -23,6 +23,7 @@ from semid.tokenizers.kmeans import (
 __all__ = [
     "balanced_residual_kmeans",
     "codebooks_of",
+    "level_by_level",
     "nearest",
     "reconstruct",
     "residual_codes",
@@ -164,7 +165,7 @@ def residual_kmeans(
     def cluster(residual: Tensor, level: int) -> tuple[Tensor, None]:
         return kmeans(residual, sizes[level], iterations=iterations, seed=seed + level), None
 
-    return [codebook for codebook, _ in _level_by_level(vectors, sizes, cluster, origin)]
+    return [codebook for codebook, _ in level_by_level(vectors, sizes, cluster, origin)]
 
 
 def balanced_residual_kmeans(
@@ -187,19 +188,30 @@ def balanced_residual_kmeans(
     def cluster(residual: Tensor, level: int) -> tuple[Tensor, Tensor]:
         return balanced_kmeans(residual, sizes[level], iterations=iterations, seed=seed + level)
 
-    levels = _level_by_level(vectors, sizes, cluster, origin)
+    levels = level_by_level(vectors, sizes, cluster, origin)
     return [codebook for codebook, _ in levels], [prices for _, prices in levels]
 
 
 _Priced = TypeVar("_Priced", Tensor, None)
 
 
-def _level_by_level(
+def level_by_level(
     vectors: Tensor,
     sizes: Sequence[int],
     cluster: Callable[[Tensor, int], tuple[Tensor, _Priced]],
-    origin: Tensor | None,
+    origin: Tensor | None = None,
 ) -> list[tuple[Tensor, _Priced]]:
+    """Codewords and prices of each level, of what the levels before left over.
+
+    Args:
+        vectors: Finite float32 ``(item, dim)``.
+        sizes: Codewords of each level.
+        cluster: Residual ``(item, dim)`` and level to codewords ``(code, dim)`` and prices.
+        origin: As in `residual_kmeans`.
+
+    Raises:
+        ValueError: If a level wants more codewords than there are distinct vectors.
+    """
     residual = vectors.clone() if origin is None else vectors - origin
     require_distinct(residual, sizes)
     levels = []

@@ -49,8 +49,8 @@ class RQVAE(TrainedResidual):
             them (van den Oord et al. 2017, arXiv:1711.00937, appendix A.1), which takes the place
             of the loss's second term.
         ema_decay: Weight of what was, in a moving average (there: 0.99).
-        start: ``kmeans``; ``kmeans++``, with starts drawn far apart; ``balanced``, with equally
-            large clusters.
+        start: ``kmeans``; ``kmeans++``, with starts drawn far apart; ``balanced``, with
+            clusters of near-equal size.
         epochs: Passes over the items.
         batch_size: Items a step (paper: 1024).
         learning_rate: Of AdamW.

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from semid.tokenizers import ranks
-from semid.tokenizers.clustering import bounded_kmeans, kmeans_plus_plus, lloyd
-from semid.tokenizers.residual import nearest, residual_kmeans
+from semid.tokenizers.clustering import kmeans_plus_plus, lloyd
+from semid.tokenizers.residual import balanced_residual_kmeans, level_by_level, residual_kmeans
 
 __all__ = ["STARTS", "start_codebooks"]
 
@@ -45,47 +45,18 @@ def _kmeans(vectors: Tensor, sizes: Sequence[int], iterations: int, seed: int) -
 def _spread_out(vectors: Tensor, sizes: Sequence[int], iterations: int, seed: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
 
-    def cluster(residual: Tensor, size: int) -> Tensor:
-        return lloyd(residual, kmeans_plus_plus(residual, size, generator), iterations)
+    def cluster(residual: Tensor, level: int) -> tuple[Tensor, None]:
+        centres = kmeans_plus_plus(residual, sizes[level], generator)
+        return lloyd(residual, centres, iterations), None
 
-    return _level_by_level(vectors, sizes, cluster)
+    return [codebook for codebook, _ in level_by_level(vectors, sizes, cluster)]
 
 
 def _balanced(vectors: Tensor, sizes: Sequence[int], iterations: int, seed: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-
-    def cluster(residual: Tensor, size: int) -> Tensor:
-        items = len(residual)
-        return bounded_kmeans(
-            residual,
-            size,
-            smallest=items // size,
-            largest=-(-items // size),
-            iterations=iterations,
-            generator=generator,
-        )[0]
-
-    return _level_by_level(vectors, sizes, cluster)
-
-
-def _level_by_level(
-    vectors: Tensor, sizes: Sequence[int], cluster: Callable[[Tensor, int], Tensor]
-) -> list[Tensor]:
-    distinct = len(torch.unique(vectors, dim=0))
-    if max(sizes) > distinct:
-        raise ValueError(
-            f"expected at least as many distinct items as codes of a level, got {distinct} "
-            f"distinct embeddings of {len(vectors)} items for codebook sizes {tuple(sizes)}. "
-            f"Choose sizes of at most {distinct}."
-        )
-    residual, codebooks = vectors, []
-    for size in sizes:
-        codebooks.append(cluster(residual, size))
-        residual = residual - codebooks[-1][nearest(residual, codebooks[-1])]
-    return codebooks
+    return balanced_residual_kmeans(vectors, sizes, iterations=iterations, seed=seed)[0]
 
 
 STARTS: Mapping[str, Callable[[Tensor, Sequence[int], int, int], list[Tensor]]] = MappingProxyType(
     {"kmeans": _kmeans, "kmeans++": _spread_out, "balanced": _balanced}
 )
-"""By name: k-means from random items (faiss), from a k-means++ start, and with equal sizes."""
+"""By name: k-means from random items (faiss), from a k-means++ start, and with near-equal sizes."""

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from semid.tokenizers import ranks
 from semid.tokenizers.base import SemanticIdTokenizer
-from semid.tokenizers.clustering import squared_distances
 from semid.tokenizers.codebooks import MovingAverages, forget_moments, restart_unused
 from semid.tokenizers.collapse import (
     Situation,
@@ -24,7 +23,7 @@ from semid.tokenizers.collapse import (
     utilisation,
 )
 from semid.tokenizers.estimators import Batch, StraightThrough
-from semid.tokenizers.residual import codebooks_of, reconstruct, residual_codes
+from semid.tokenizers.residual import codebooks_of, residual_codes, residual_costs
 from semid.tokenizers.starts import STARTS, start_codebooks
 
 __all__ = ["CODEBOOK_UPDATES", "MoreLosses", "Quantised", "TrainedResidual"]
@@ -143,11 +142,8 @@ class TrainedResidual(SemanticIdTokenizer):
         return residual_codes(latents, codebooks_of(learned))
 
     def _costs(self, embeddings: Tensor, prefix: Tensor, learned: dict[str, Tensor]) -> Tensor:
-        residual = self._latents(_scaled(embeddings, learned), learned)
-        codebooks, level = codebooks_of(learned), prefix.shape[1]
-        if level:
-            residual = residual - reconstruct(prefix, codebooks[:level])
-        return squared_distances(residual, codebooks[level])
+        latents = self._latents(_scaled(embeddings, learned), learned)
+        return residual_costs(latents, prefix, codebooks_of(learned))
 
     def _check_settings(self) -> None:
         for name, value, known in (
