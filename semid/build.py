@@ -17,7 +17,7 @@ from semid.ids import SemanticIds
 from semid.interop import read_codes_file
 from semid.provenance import FILE_NAME, hash_arrays, require_same
 from semid.testing import check_encoding, check_settings
-from semid.tokenizers.base import BUILT_IN, load_tokenizer_class
+from semid.tokenizers.base import BUILT_IN, MOST_CODES, load_tokenizer_class
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IdsConfig", "build_semantic_ids", "extend_made_ids", "make_semantic_ids"]
 
-_MOST_CODES = torch.iinfo(torch.int32).max  # of a level; tokens of a trie are int32
 _TRIED = 256  # items on which a scheme from outside is tried before it encodes all
 _MOVED = 0.05  # share of them that may lie halfway between two codes
 
@@ -178,9 +177,9 @@ def _tokenizer(config: IdsConfig, num_items: int) -> SemanticIdTokenizer:
             f"expected no codebook_sizes for {config.scheme}, which takes none, got {sizes}. "
             "Leave them out."
         )
-    if sizes and not 1 <= min(sizes) <= max(sizes) <= _MOST_CODES:
+    if sizes and not 1 <= min(sizes) <= max(sizes) <= MOST_CODES:
         raise ValueError(
-            f"expected at least one code at each level and at most {_MOST_CODES}, got "
+            f"expected at least one code at each level and at most {MOST_CODES}, got "
             f"codebook_sizes {sizes}."
         )
     try:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from semid.ids import SemanticIds, example_of, read_codes_table
 from semid.provenance import atomic_write, hash_file
+from semid.tokenizers.base import MOST_CODES
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -203,7 +204,13 @@ def _codes_of_items(path: Path, catalog: Catalog, number_from: int | None) -> Te
             f"expected equally many codes for each item in {path}, at least one, got lengths "
             f"{sorted(levels)}. Fill the shorter ones, or leave those items out of the catalogue."
         )
-    return torch.tensor([codes_of[item] for item in wanted], dtype=torch.int64)
+    paths = [codes_of[item] for item in wanted]
+    if (largest := max(map(max, paths))) >= MOST_CODES:
+        raise ValueError(
+            f"expected codes below {MOST_CODES} in {path}, as a token is an int32, got {largest}. "
+            "Number the codes of each level from 0."
+        )
+    return torch.tensor(paths, dtype=torch.int64)
 
 
 def _read_index(path: Path) -> tuple[list[str], list[list[int]]]:

@@ -87,9 +87,9 @@ def id_quality(
 
 
 def _level(codes: Tensor, level: int, size: int) -> dict[str, Any]:
-    counts = torch.bincount(codes[:, level], minlength=size)
+    counts = torch.unique(codes[:, level], return_counts=True)[1]
     share = counts.double() / len(codes)
-    used = int((counts > 0).sum())
+    used = len(counts)
     prefixes = torch.unique(codes[:, : level + 1], dim=0)
     parents = prefixes[:, :level]
     children = (

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUILT_IN",
+    "MOST_CODES",
     "ContractError",
     "NotFittedError",
     "SemanticIdTokenizer",
@@ -56,6 +57,9 @@ BUILT_IN = {
     "random": "semid.tokenizers.controls:RandomTokenizer",
 }
 """Short names of the schemes that ship with the package."""
+
+MOST_CODES = torch.iinfo(torch.int32).max
+"""Codes that a level may have: a trie holds tokens as int32."""
 
 _CONFIG = "config.json"
 _LEARNED = "learned.safetensors"
@@ -405,6 +409,11 @@ def _flaw(
         return "dtype", f"expected an int64 tensor of codes, got {found}. Return indices as int64."
     if not sizes or not all(isinstance(size, int) for size in sizes):
         return "sizes", f"expected codebook_sizes, a whole number a level, got {sizes}. Set them."
+    if max(sizes) > MOST_CODES:
+        return "sizes", (
+            f"expected at most {MOST_CODES} codes a level, as a token is an int32, got sizes "
+            f"{sizes}. Spread them over more levels."
+        )
     expected = (num_items, len(sizes))
     if tuple(codes.shape) != expected:
         return "shape", (
@@ -413,9 +422,7 @@ def _flaw(
         )
     if codes.device != device:
         return "device", f"expected them on {device}, got {codes.device}. Follow the embeddings."
-    most = torch.iinfo(torch.int64).max
-    limits = torch.tensor([min(size, most) for size in sizes], device=codes.device)
-    outside = (codes < 0) | (codes >= limits)
+    outside = (codes < 0) | (codes >= torch.tensor(sizes, device=codes.device))
     if outside.any():
         item, level = outside.nonzero()[0].tolist()
         return "range", (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semid.tokenizers.base import SemanticIdTokenizer
+from semid.tokenizers.base import MOST_CODES, SemanticIdTokenizer
 from semid.tokenizers.content import mix, row_hashes
 
 __all__ = ["AtomicTokenizer", "RandomTokenizer"]
@@ -31,9 +31,9 @@ class RandomTokenizer(SemanticIdTokenizer):
     seed: int = 0
 
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
-        if not all(1 <= size < 2**31 for size in self.codebook_sizes):
+        if not all(1 <= size <= MOST_CODES for size in self.codebook_sizes):
             raise ValueError(
-                f"expected levels of 1 to {2**31 - 1} codes, got codebook sizes "
+                f"expected levels of 1 to {MOST_CODES} codes, got codebook sizes "
                 f"{self.codebook_sizes}. Choose sizes that an int32 token id can hold."
             )
         return {}

@@ -56,6 +56,19 @@ def test_saved_ids_are_a_codes_file(tmp_path: Path) -> None:
     assert read_codes_file(path, catalog_of("a", "b", "c", "d")).codes.equal(CODES)
 
 
+@pytest.mark.parametrize("code", [2**31 - 1, 2**40, 2**70])
+def test_codes_beyond_a_token_id_are_refused(tmp_path: Path, code: int) -> None:
+    (tmp_path / "codes.json").write_text(json.dumps({"1": [f"<a_{code}>"]}))
+    with pytest.raises(ValueError, match="below 2147483647 in .*codes.json"):
+        read_codes_file(tmp_path / "codes.json", catalog_of(1))
+
+
+def test_a_matrix_of_codes_beyond_a_token_id_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "codes.npy", np.array([[2**40, 1]]))
+    with pytest.raises(ValueError, match="at most 2147483647 codes a level"):
+        read_codes_file(tmp_path / "codes.npy", catalog_of(1))
+
+
 def test_items_beyond_the_catalogue_are_left_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
