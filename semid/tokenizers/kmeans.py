@@ -14,6 +14,7 @@ from semid.tokenizers.content import distinct_rows
 __all__ = [
     "CHUNK",
     "TILE",
+    "Scores",
     "argmin",
     "cluster_means",
     "kmeans",
@@ -30,6 +31,9 @@ CHUNK = 1 << 11
 TILE = 64
 """Matrix products round a row alike in any larger number of rows, but not in a handful."""
 
+_FEW = 4
+"""Threads up to which numpy's search for the least, on one, is faster than torch's on all."""
+
 
 def row_chunks(vectors: Tensor, size: int = CHUNK) -> Iterator[Tensor]:
     """Chunks of rows for matrix products, the last filled up with zeros to a whole tile.
@@ -44,11 +48,33 @@ def row_chunks(vectors: Tensor, size: int = CHUNK) -> Iterator[Tensor]:
 
 def argmin(scores: Tensor) -> Tensor:
     """Place of the least of each row, int64; the first where tied."""
-    if scores.device.type == "cpu":  # several times as fast there as torch's own
-        return torch.from_numpy(scores.detach().numpy().argmin(axis=1))
+    if scores.device.type == "cpu" and torch.get_num_threads() <= _FEW:
+        return torch.from_numpy(scores.numpy().argmin(axis=1))
     return scores.min(dim=1).indices
 
 
+class Scores:
+    """Half the squared distances, less what is the same for all codewords, in memory used again.
+
+    Fresh memory of that size would take longer to map than the scores take to compute.
+
+    Args:
+        like: Of the device of all vectors to come.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self._room = like.new_empty(0)
+
+    def of(self, vectors: Tensor, codebook: Tensor, offsets: Tensor) -> Tensor:
+        """``offsets - vectors @ codebook.T``, float32 ``(item, code)``, until the next call."""
+        shape = (len(vectors), len(codebook))
+        if self._room.numel() < shape[0] * shape[1]:
+            self._room = vectors.new_empty(shape[0] * shape[1])
+        scores = self._room[: shape[0] * shape[1]].view(shape)
+        return torch.addmm(offsets, vectors, codebook.T, alpha=-1, out=scores)
+
+
+@torch.no_grad()
 def nearest(vectors: Tensor, codebook: Tensor, *, prices: Tensor | None = None) -> Tensor:
     """Index of the nearest codeword, ``argmin_k ||v - e_k||^2 + price_k``; the lowest where tied.
 
@@ -63,10 +89,8 @@ def nearest(vectors: Tensor, codebook: Tensor, *, prices: Tensor | None = None) 
     offsets = codebook.square().sum(dim=1)
     if prices is not None:
         offsets = offsets + prices
-    offsets, transposed = offsets / 2, codebook.T
-    found = [
-        argmin(torch.addmm(offsets, part, transposed, alpha=-1)) for part in row_chunks(vectors)
-    ]
+    room = Scores(vectors)
+    found = [argmin(room.of(part, codebook, offsets / 2)) for part in row_chunks(vectors)]
     return torch.cat(found)[: len(vectors)]
 
 

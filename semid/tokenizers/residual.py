@@ -12,6 +12,7 @@ from semid.tokenizers.balanced import balanced_kmeans
 from semid.tokenizers.kmeans import (
     CHUNK,
     TILE,
+    Scores,
     argmin,
     kmeans,
     nearest,
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 
+@torch.no_grad()
 def residual_codes(
     vectors: Tensor,
     codebooks: Sequence[Tensor],
@@ -71,45 +73,73 @@ def residual_codes(
         offsets = [norms + price for norms, price in zip(offsets, prices, strict=True)]
     levels = [(codebook, norms / 2) for codebook, norms in zip(codebooks, offsets, strict=True)]
     rows = max(CHUNK // beam // TILE, 1) * TILE
-    found = [_chunk_codes(part, levels, beam) for part in row_chunks(vectors, rows)]
+    room = Scores(vectors)
+    found = [_chunk_codes(part, levels, beam, room) for part in row_chunks(vectors, rows)]
     return torch.cat(found)[: len(vectors)]
 
 
-def _chunk_codes(part: Tensor, levels: Sequence[tuple[Tensor, Tensor]], beam: int) -> Tensor:
+def _chunk_codes(
+    part: Tensor, levels: Sequence[tuple[Tensor, Tensor]], beam: int, room: Scores
+) -> Tensor:
     """Codes of one chunk; ``residual`` is ``(item, prefix, dim)``, ``paths`` its prefixes."""
     residual = part[:, None]
     paths = torch.empty(len(part), 1, 0, dtype=torch.int64, device=part.device)
     item = torch.arange(len(part), device=part.device)[:, None]
     for level, (codebook, offsets) in enumerate(levels):
         width, size, last = residual.shape[1], len(codebook), level == len(levels) - 1
-        scores = torch.addmm(offsets, residual.flatten(0, 1), codebook.T, alpha=-1)
-        if width > 1:  # half the squared residual, up to what is the same for all of an item's
-            scores += residual.square().sum(dim=2).view(-1, 1) / 2
-        kept = _least(scores.view(len(part), width * size), 1 if last else beam)
+        scores = room.of(residual.flatten(0, 1), codebook, offsets)
+        spent = residual.square().sum(dim=2) / 2 if width > 1 else 0
+        kept = _least(scores.view(len(part), width, size), spent, 1 if last else beam)
         if width == 1:
-            before, paths = residual, paths.expand(-1, kept.shape[1], -1)
+            paths = paths.expand(-1, kept.shape[1], -1)
         else:
             prefix = torch.div(kept, size, rounding_mode="floor")
-            before, paths, kept = residual[item, prefix], paths[item, prefix], kept % size
+            kept = kept - size * prefix
+            paths = paths[item, prefix]
+            if not last:
+                flat = (item * width + prefix).flatten()
+                residual = residual.flatten(0, 1).index_select(0, flat).view(*kept.shape, -1)
         paths = torch.cat([paths, kept[:, :, None]], dim=2)
         if not last:
-            residual = before - codebook[kept]
+            words = codebook.index_select(0, kept.flatten()).view(*kept.shape, -1)
+            residual = torch.sub(residual, words, out=words)
     return paths[:, 0]
 
 
-def _least(scores: Tensor, count: int) -> Tensor:
-    """Places of the ``count`` least of each row, ascending; the first where tied.
+def _least(scores: Tensor, spent: Tensor | int, count: int) -> Tensor:
+    """The ``count`` least of each item, as ``size * prefix + code``, ascending; the first of ties.
 
-    All places where there are no more. Overwrites ``scores``.
+    Finds the least of each prefix once, and after each that is taken that of its prefix anew: less
+    work than ``topk``, which does not say which of ties it takes.
+
+    Args:
+        scores: float32 ``(item, prefix, code)``; overwritten.
+        spent: What all scores of a prefix have on top, ``(item, prefix)`` or one number.
+        count: How many; all where there are no more.
+
+    Returns:
+        int64 ``(item, count)``.
     """
-    rows, places = scores.shape
-    if places <= count:
-        return torch.arange(places, device=scores.device).expand(rows, places)
-    found = [argmin(scores)]
-    for _ in range(count - 1):  # a few passes are faster than topk, and know which of ties
-        scores.scatter_(1, found[-1][:, None], torch.inf)
-        found.append(argmin(scores))
-    return torch.stack(found, dim=1).sort(dim=1).values
+    items, width, size = scores.shape
+    if width * size <= count:
+        return torch.arange(width * size, device=scores.device).expand(items, width * size)
+    rows = scores.flatten(0, 1)
+    code = argmin(rows)
+    spent = torch.as_tensor(spent, device=scores.device).expand(items, width).flatten()
+    least = rows.gather(1, code[:, None])[:, 0] + spent
+    first_row = width * torch.arange(items, device=scores.device)
+    found = []
+    while True:
+        prefix = argmin(least.view(items, width))
+        row = first_row + prefix
+        taken = code[row]
+        found.append(size * prefix + taken)
+        if len(found) == count:
+            return torch.stack(found, dim=1).sort(dim=1).values
+        rows[row, taken] = torch.inf
+        others = rows.index_select(0, row)
+        code[row] = argmin(others)
+        least[row] = others.gather(1, code[row][:, None])[:, 0] + spent[row]
 
 
 def residual_costs(vectors: Tensor, prefix: Tensor, codebooks: Sequence[Tensor]) -> Tensor:
