@@ -65,6 +65,11 @@ class EvaluationConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
+    def chosen_for_validation(self, valid: SequenceSet) -> IntArray:
+        """The validation targets that choose for a generator, by number, rising; int64."""
+        order = np.random.default_rng(0).permutation(valid.num_targets)
+        return np.sort(order[: self.validation_targets])
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranks:
