@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semid.trie import CodeTrie
+from semid.trie import CodeTrie, ranges
+
+_MASSES_AT_ONCE = 2**19  # 4 MB of float64, which stay in the cache
 
 
 @torch.no_grad()
@@ -73,10 +75,13 @@ class TeacherGuide:
                 f"row {row} of item_scores holds NaN or +inf, or no finite score at all. "
                 "Check the teacher's output for that row."
             )
-        masses = node_log_masses(trie, item_scores / temperature)
         parent = trie.parent_of_node.clamp_min(0)
-        within = masses.index_select(1, parent).masked_fill_(masses == -torch.inf, 0.0)
-        self._step = (masses - within).float()
+        self._step = item_scores.new_empty(len(item_scores), trie.num_nodes, dtype=torch.float32)
+        rows = max(1, _MASSES_AT_ONCE // trie.num_nodes)
+        for step, scores in zip(self._step.split(rows), item_scores.split(rows), strict=True):
+            masses = node_log_masses(trie, scores.double() / temperature)
+            within = masses.index_select(1, parent).masked_fill_(masses == -torch.inf, 0.0)
+            step.copy_(masses.sub_(within))
 
     @property
     def batch_size(self) -> int:
@@ -94,13 +99,20 @@ class TeacherGuide:
 
 def _segment_logsumexp(values: Tensor, count: Tensor) -> Tensor:
     """Log-sum-exp of neighbouring groups of columns, ``count`` ``(group,)`` of them each."""
-    if len(count) == values.shape[1]:
-        return values
-    owner = torch.repeat_interleave(count)
-    peak = values.new_full((len(values), len(count)), -torch.inf)
-    peak.scatter_reduce_(1, owner.expand(len(values), -1), values, "amax")
-    peak = peak.masked_fill(peak == -torch.inf, 0.0)  # nothing weighs anything: log 0, not NaN
-    share = (values - peak.index_select(1, owner)).exp_()
-    total = torch.nn.functional.pad(share.cumsum(1), (1, 0))
     end = count.cumsum(0)
-    return (total.index_select(1, end) - total.index_select(1, end - count)).log() + peak
+    start = end - count
+    result = values.index_select(1, start)
+    several = (count > 1).nonzero().squeeze(1)
+    if len(several) == 0:
+        return result
+    owner, column = ranges(start[several], end[several])
+    values = values.index_select(1, column)
+    peak = result.index_select(1, several)
+    peak.scatter_reduce_(1, owner.expand(len(values), -1), values, "amax")
+    peak = peak.masked_fill_(peak == -torch.inf, 0.0)  # nothing weighs anything: log 0, not NaN
+    share = values.sub_(peak.index_select(1, owner)).exp_()
+    total = torch.nn.functional.pad(share.cumsum(1), (1, 0))
+    end = count[several].cumsum(0)
+    whole = total.index_select(1, end) - total.index_select(1, end - count[several])
+    result[:, several] = whole.log_().add_(peak)
+    return result
