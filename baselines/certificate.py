@@ -12,7 +12,7 @@ import torch
 from baselines.backbones.backbone import Backbone
 from baselines.data.batches import histories_of_targets
 from baselines.data.sequences import SequenceSet
-from baselines.evaluation import EvaluationConfig
+from baselines.evaluation import EvaluationConfig, FuseBatch
 from semid.decoding import beam_search, rank_items
 from semid.provenance import atomic_write
 from semid.scoring import score_all
@@ -53,7 +53,12 @@ class Certificate:
 
 @torch.inference_mode()
 def certify(
-    backbone: Backbone, data: SequenceSet, evaluation: EvaluationConfig, *, k: int = 10
+    backbone: Backbone,
+    data: SequenceSet,
+    evaluation: EvaluationConfig,
+    *,
+    fuse: FuseBatch | None = None,
+    k: int = 10,
 ) -> Certificate:
     """Hold the beam search of an evaluation against exact scoring.
 
@@ -64,6 +69,7 @@ def certify(
         backbone: The generator, in eval mode.
         data: Sequences with targets.
         evaluation: How the targets are ranked.
+        fuse: What is mixed into the scores of the search, and into the exact ones.
         k: Length of the lists; a smaller catalogue is listed whole.
     """
     trie, how = backbone.trie, evaluation.renormalize
@@ -72,11 +78,12 @@ def certify(
     found = dict.fromkeys(sorted({*_BEAMS, evaluation.beam}), 0)
     longest, illegal, paths = int(data.lengths.max()), 0, 0
     for _, histories in histories_of_targets(data, longest, 16, subset=np.sort(chosen)):
-        start = backbone.start(histories.to(trie.device))
-        exact = score_all(start, trie, renormalize=how)
+        histories = histories.to(trie.device)
+        start, fusion = backbone.start(histories), None if fuse is None else fuse(histories)
+        exact = score_all(start, trie, renormalize=how, fusion=fusion)
         last = exact.topk(k, dim=1).values[:, -1:]
         for beam in found:
-            result = beam_search(start, trie, beam=beam, renormalize=how)
+            result = beam_search(start, trie, beam=beam, renormalize=how, fusion=fusion)
             items = rank_items(result, trie, k=k).items
             good = exact.gather(1, items.clamp_min(0)) >= last - _ROUNDING
             found[beam] += int((good & (items >= 0)).sum())

@@ -22,12 +22,16 @@ from baselines.parallel import add_up, is_my_turn
 from baselines.progress import track
 from baselines.teachers.scorer import ItemScorer
 from semid.decoding import beam_search, rank_items
+from semid.fusion import Fusion
 from semid.provenance import atomic_write
 from semid.successors import Renormalize
 
 SeenPolicy = Literal["removed", "kept"]
 POLICIES: tuple[SeenPolicy, ...] = ("removed", "kept")
-_COLUMNS = ("top", *(f"{kind}/{policy}" for kind in ("better", "tied") for policy in POLICIES))
+TOP = 10
+"""Length of the lists that are kept of every target, to see where two models agree."""
+
+_COUNTS = tuple(f"{kind}/{policy}" for kind in ("better", "tied") for policy in POLICIES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,11 @@ class EvaluationConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
+    def chosen_for_validation(self, valid: SequenceSet) -> IntArray:
+        """The validation targets that choose for a generator, by number, rising; int64."""
+        order = np.random.default_rng(0).permutation(valid.num_targets)
+        return np.sort(order[: self.validation_targets])
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranks:
@@ -71,7 +80,8 @@ class Ranks:
             the target is not listed. A target that its own history holds is a miss once seen items
             are removed.
         tied: By policy, int64 ``(target,)``: other candidates with exactly the target's score.
-        top: int64 ``(target,)``, the best unseen item of each target's user; -1 where none is left.
+        top: int64 ``(target, TOP)``, the best unseen items of each target's user, best first; -1
+            where no more are left.
         seconds: Wall time.
     """
 
@@ -108,6 +118,9 @@ class Ranks:
 
 RankBatch = Callable[[Histories, Tensor], dict[str, Tensor]]
 
+FuseBatch = Callable[[Histories], Fusion]
+"""From histories, on the device of the trie that is searched, to a second opinion about them."""
+
 
 def rank_by_scores(
     scorer: ItemScorer, data: SequenceSet, *, batch_size: int = 512, title: str = "ranking"
@@ -131,13 +144,14 @@ def rank_by_scores(
         better, tied = ranks_from_scores(scores, targets)
         unseen_better, unseen_tied = ranks_from_scores(scores, targets, seen)
         repeated = seen.gather(1, targets[:, None]).squeeze(1)
-        top = scores.masked_fill(seen, -torch.inf).argmax(dim=1)
+        unseen = torch.where(seen, -torch.inf, scores)
+        order = _best_columns(unseen, TOP)
         return {
             "better/kept": better,
             "tied/kept": tied,
             "better/removed": unseen_better.masked_fill(repeated, MISS),
             "tied/removed": unseen_tied.masked_fill(repeated, 0),
-            "top": top.masked_fill(seen.all(dim=1), -1),
+            "top": order.masked_fill(seen.gather(1, order), -1),
         }
 
     return _rank_all(rank, data, batch_size=batch_size, title=title)
@@ -149,6 +163,7 @@ def rank_by_beam(
     *,
     beam: int,
     renormalize: Renormalize = "children",
+    fuse: FuseBatch | None = None,
     batch_size: int = 256,
     subset: IntArray | None = None,
     title: str = "ranking",
@@ -160,6 +175,7 @@ def rank_by_beam(
         data: Sequences with targets.
         beam: Paths kept.
         renormalize: As in ``semid.decoding``.
+        fuse: Makes what is mixed into the scores of the search, such as a teacher's opinion.
         batch_size: Histories decoded at a time.
         subset: Target ids to rank, all by default; the result is in their order.
         title: Shown beside the progress bar.
@@ -169,14 +185,20 @@ def rank_by_beam(
 
     def rank(histories: Histories, targets: Tensor) -> dict[str, Tensor]:
         histories, targets = histories.to(trie.device), targets.to(trie.device)
-        found = beam_search(backbone.start(histories), trie, beam=beam, renormalize=renormalize)
+        found = beam_search(
+            backbone.start(histories),
+            trie,
+            beam=beam,
+            renormalize=renormalize,
+            fusion=None if fuse is None else fuse(histories),
+        )
         ranked = rank_items(found, trie, k=beam * twins)
         listed = ranked.items >= 0
         past = histories.items.masked_fill(~histories.mask, -1)
         unseen = listed & ~(ranked.items[:, :, None] == past[:, None, :]).any(dim=-1)
-        first = unseen.to(torch.uint8).argmax(dim=1, keepdim=True)
-        top = ranked.items.gather(1, first).masked_fill(~unseen.any(dim=1, keepdim=True), -1)
-        result = {"top": top.squeeze(1)}
+        order = (~unseen).to(torch.uint8).argsort(dim=1, stable=True)[:, :TOP]
+        top = ranked.items.gather(1, order).masked_fill(~unseen.gather(1, order), -1)
+        result = {"top": top}
         for policy, candidates in (("kept", listed), ("removed", unseen)):
             hit = candidates & (ranked.items == targets[:, None])
             own = ranked.scores.masked_fill(~hit, torch.inf).amin(dim=1, keepdim=True)
@@ -189,6 +211,19 @@ def rank_by_beam(
 
     with torch.inference_mode():
         return _rank_all(rank, data, batch_size=batch_size, subset=subset, title=title)
+
+
+def _best_columns(scores: Tensor, k: int) -> Tensor:
+    """The ``k`` best columns of each row, best first, of equal ones the first; int64.
+
+    ``topk`` promises nothing about ties. Read as an integer, a float orders like its value once the
+    bits of negatives are turned; the column fills the bits below it.
+    """
+    bits = (scores.float() + 0.0).view(torch.int32)  # no -0.0, which would sort below 0.0
+    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    column = torch.arange(scores.shape[1], device=scores.device)
+    keys = (bits.long() << 32) | (0xFFFFFFFF - column)
+    return keys.topk(min(k, scores.shape[1]), dim=1).indices
 
 
 def _rank_all(
@@ -204,18 +239,21 @@ def _rank_all(
     wanted = np.arange(len(target_items)) if subset is None else subset
     longest = int(data.lengths.max())
     batches = histories_of_targets(data, longest, batch_size, subset=wanted)
-    found = torch.zeros(len(_COLUMNS), len(wanted), dtype=torch.int64)
+    found = torch.zeros(len(wanted), len(_COUNTS) + TOP, dtype=torch.int64)
     with track(title, len(wanted)) as progress:
         for turn, (position, histories) in enumerate(batches):
             if is_my_turn(turn):
                 values = rank(histories, torch.from_numpy(target_items[wanted[position]]))
-                rows = [values[name] for name in _COLUMNS]
-                found[:, torch.from_numpy(position)] = torch.stack(rows).cpu()
+                counts = torch.stack([values[name] for name in _COUNTS], dim=1)
+                missing = (0, TOP - values["top"].shape[1])
+                top = torch.nn.functional.pad(values["top"], missing, value=-1)
+                found[torch.from_numpy(position)] = torch.cat([counts, top], dim=1).cpu()
             progress.advance(len(position))
-    results = dict(zip(_COLUMNS, add_up(found).numpy(), strict=True))
+    counts, top = add_up(found).tensor_split([len(_COUNTS)], dim=1)
+    results = dict(zip(_COUNTS, counts.T.contiguous().numpy(), strict=True))
     return Ranks(
         better={policy: results[f"better/{policy}"] for policy in POLICIES},
         tied={policy: results[f"tied/{policy}"] for policy in POLICIES},
-        top=results["top"],
+        top=top.contiguous().numpy(),
         seconds=time.perf_counter() - started,
     )

@@ -5,23 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.arms import Arm, BackboneConfigs
-from baselines.backbones.backbone import Backbone
 from baselines.backbones.fit import fit_backbone
-from baselines.certificate import Certificate, certify
-from baselines.comparison import Comparison, Role, RunRecord, compare, write_per_user
+from baselines.comparison import Comparison, RunRecord, compare, write_per_user
+from baselines.controls import control_records
 from baselines.data.dataset import Dataset, Split, load_dataset
 from baselines.data.interactions import Ties
-from baselines.evaluation import POLICIES, EvaluationConfig, Ranks, rank_by_beam, rank_by_scores
+from baselines.evaluation import EvaluationConfig, rank_by_scores
+from baselines.fusion import FusionConfig, decoded_with_teacher
 from baselines.parallel import processes
+from baselines.records import agreement, decoded, record
 from baselines.schemes import Scheme, scheme_card, schemes_of
 from baselines.teachers.fit import fit_sasrec, teacher_training
 from baselines.teachers.mass import teacher_mass
@@ -31,10 +33,9 @@ from baselines.teachers.vectors import item_vectors
 from baselines.training import TrainingConfig, TrainingState, is_trained
 from semid.build import IdsConfig
 from semid.ids import SemanticIds
-from semid.provenance import Provenance, atomic_write
+from semid.provenance import Provenance, atomic_write, hash_json
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
-from tca.consistency import collaborative_consistency
 
 _EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
 _KEPT = (_EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS)  # for the next try where ids cannot be made
@@ -67,6 +68,8 @@ class CompareConfig:
         backbones: Shapes of the backbones.
         training: How every arm is trained.
         evaluation: How everything is ranked.
+        fusion: Which arms are also decoded with their teacher; may change on a folder that is
+            finished, since nothing is trained for it.
         resamples: Bootstrap resamples of the users.
 
     Raises:
@@ -93,6 +96,7 @@ class CompareConfig:
         default_factory=lambda: TrainingConfig(schedule="cosine", weight_decay=0.05)
     )
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
     resamples: int = 1000
 
     def __post_init__(self) -> None:
@@ -120,6 +124,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
             of other data.
     """
     arms = _parse_arms(config)
+    fused = config.fusion.choose(arms, config.seeds, _arm_parser(config))
     out = Path(config.out)
     schemes = schemes_of(arms, config.ids, config.schemes, out)
     _require_free(out, config)
@@ -142,7 +147,20 @@ def run_comparison(config: CompareConfig) -> Comparison:
     here.wait_for_everyone()
     records = [_popularity(config, dataset)]
     for seed in config.seeds:
-        records += _records_of_seed(config, arms, dataset, ids, seed, out)
+        records += _records_of_seed(config, arms, fused, dataset, ids, seed, out)
+    if config.fusion.controls:
+        records += control_records(
+            [arm for arm in arms if arm in fused],
+            dataset,
+            {scheme.name: its for scheme, its in ids.items()},
+            backbones=config.backbones,
+            evaluation=config.evaluation,
+            seeds=config.seeds,
+            teacher_of=lambda seed: _teacher(config, dataset, seed, out)[:2],
+            teacher_label=_teacher_label(config),
+            temperature=config.temperature,
+            out=out,
+        )
     comparison = compare(
         records,
         baseline=arms[0].label,
@@ -158,7 +176,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
 
 
 def _parse_arms(config: CompareConfig) -> list[Arm]:
-    arms = [Arm.parse(text, masked=config.masked, tau=config.tau) for text in config.arms]
+    arms = list(map(_arm_parser(config), config.arms))
     if not arms or not config.seeds:
         raise ValueError("expected at least one arm and one seed; see --arms and --seeds")
     given: dict[str, list[Any]] = {"arm": [a.label for a in arms], "seed": list(config.seeds)}
@@ -166,6 +184,10 @@ def _parse_arms(config: CompareConfig) -> list[Arm]:
         if len(set(values)) < len(values):
             raise ValueError(f"expected every {what} once, got {values}")
     return arms
+
+
+def _arm_parser(config: CompareConfig) -> Callable[[str], Arm]:
+    return partial(Arm.parse, masked=config.masked, tau=config.tau)
 
 
 def _require_free(out: Path, config: CompareConfig) -> None:
@@ -176,7 +198,7 @@ def _require_free(out: Path, config: CompareConfig) -> None:
         changed = sorted(
             key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key)
         )
-        if changed := [key for key in changed if key not in ("out", "resamples")]:
+        if changed := [key for key in changed if key not in ("out", "fusion", "resamples")]:
             raise ValueError(
                 f"{out} holds a comparison with other settings ({', '.join(changed)}). "
                 "Name another folder with --out, or remove this one."
@@ -223,7 +245,7 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
 def _popularity(config: CompareConfig, dataset: Dataset) -> RunRecord:
     scorer = Popularity(dataset.splits.train, len(dataset.catalog))
     ranks = rank_by_scores(scorer, dataset.splits.test, title="Popularity")
-    return _record(config, "Popularity", "reference", None, ranks)
+    return record("Popularity", "reference", ranks, seed=None, evaluation=config.evaluation)
 
 
 def _teacher(
@@ -233,9 +255,14 @@ def _teacher(
     return fit_sasrec(dataset, config.teacher, config.teacher_training, seed=seed, folder=folder)
 
 
+def _teacher_label(config: CompareConfig) -> str:
+    return f"SASRec {config.teacher.loss}"
+
+
 def _records_of_seed(
     config: CompareConfig,
     arms: list[Arm],
+    fused: set[Arm],
     dataset: Dataset,
     ids: Mapping[Scheme, SemanticIds],
     seed: int,
@@ -243,9 +270,17 @@ def _records_of_seed(
 ) -> Iterator[RunRecord]:
     teacher, state, lineage = _teacher(config, dataset, seed, out)
     teacher_ranks = rank_by_scores(teacher, dataset.splits.test, title=f"SASRec, seed {seed}, test")
-    label = f"SASRec {config.teacher.loss} (teacher)"
-    yield _record(config, label, "teacher", seed, teacher_ranks, teacher, state)
-    records: dict[Arm, RunRecord] = {}
+    label = f"{_teacher_label(config)} (teacher)"
+    yield record(
+        label,
+        "teacher",
+        teacher_ranks,
+        [teacher],
+        seed=seed,
+        evaluation=config.evaluation,
+        state=state,
+    )
+    records: dict[Arm, list[RunRecord]] = {}
     for scheme, its in ids.items():
         mass: Tensor | None = None  # of one scheme at a time: it is the largest thing in memory
         for arm in (arm for arm in arms if arm.scheme == scheme.name):
@@ -268,15 +303,28 @@ def _records_of_seed(
                 lineage=_lineage(config, arm, dataset, its, lineage, seed),
                 title=title,
             )
-            ranks = _test_ranks(config, backbone, dataset, folder, title)
-            agreement = collaborative_consistency(
-                torch.from_numpy(ranks.top), torch.from_numpy(teacher_ranks.top)
-            )
-            proof = _certificate(config, backbone, dataset, folder)
-            records[arm] = _record(
-                config, arm.label, "arm", seed, ranks, backbone, state, agreement, proof
-            )
-    yield from (records[arm] for arm in arms)
+            evaluation = config.evaluation
+            run = partial(record, role="arm", seed=seed, evaluation=evaluation, state=state)
+            ranks, notes = decoded(backbone, dataset, evaluation, folder / "test", title)
+            notes |= agreement(ranks, teacher_ranks, evaluation.ties)
+            records[arm] = [run(arm.label, ranks=ranks, models=[backbone], notes=notes)]
+            if arm in fused:
+                key = hash_json([lineage.content, config.temperature])[:8]
+                ranks, notes = decoded_with_teacher(
+                    backbone,
+                    teacher,
+                    dataset,
+                    evaluation,
+                    config.fusion.weights,
+                    temperature=config.temperature,
+                    folder=folder / f"fused-{key}",
+                    title=f"{title}, teacher in the beam",
+                )
+                notes |= agreement(ranks, teacher_ranks, evaluation.ties)
+                label, both = f"{arm.label}, teacher in the beam", [backbone, teacher]
+                records[arm].append(run(label, ranks=ranks, models=both, notes=notes))
+    for arm in arms:
+        yield from records[arm]
 
 
 def _lineage(
@@ -309,69 +357,6 @@ def _lineage(
     )
 
 
-def _test_ranks(
-    config: CompareConfig, backbone: Backbone, dataset: Dataset, folder: Path, title: str
-) -> Ranks:
-    path = folder / "test_ranks.safetensors"
-    if not path.exists():
-        evaluation = config.evaluation
-        ranks = rank_by_beam(
-            backbone,
-            dataset.splits.test,
-            beam=evaluation.beam,
-            renormalize=evaluation.renormalize,
-            batch_size=evaluation.batch_size,
-            title=f"{title}, test",
-        )
-        if processes().is_main_process:
-            ranks.save(path)
-        processes().wait_for_everyone()
-    return Ranks.load(path)
-
-
-def _certificate(
-    config: CompareConfig, backbone: Backbone, dataset: Dataset, folder: Path
-) -> Certificate:
-    path = folder / "certificate.json"
-    with processes().main_process_first():
-        if not path.exists():
-            certify(backbone, dataset.splits.test, config.evaluation).save(path)
-    return Certificate.load(path)
-
-
-def _record(
-    config: CompareConfig,
-    label: str,
-    role: Role,
-    seed: int | None,
-    ranks: Ranks,
-    model: nn.Module | None = None,
-    state: TrainingState | None = None,
-    consistency: float | None = None,
-    certificate: Certificate | None = None,
-) -> RunRecord:
-    evaluation: dict[str, Any] = {"test_seconds": round(ranks.seconds, 1)}
-    if state is not None:
-        evaluation |= {
-            "best_epoch": state.best_epoch,
-            "epochs": state.epoch,
-            "validation_N@10": state.best,
-            "validation_seconds": round(state.validation_seconds, 1),
-        }
-    if certificate is not None:
-        evaluation["certificate"] = dataclasses.asdict(certificate)
-    return RunRecord(
-        arm=label,
-        role=role,
-        seed=seed,
-        per_user={policy: ranks.metrics(policy, config.evaluation.ties) for policy in POLICIES},
-        parameters=sum(p.numel() for p in model.parameters()) if model is not None else 0,
-        train_seconds=state.seconds if state is not None else 0.0,
-        evaluation=evaluation,
-        consistency=consistency,
-    )
-
-
 def _settings(
     config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
 ) -> dict[str, Any]:
@@ -393,11 +378,21 @@ def _settings(
         "beam": evaluation.beam,
         "renormalize": evaluation.renormalize,
         "ties": evaluation.ties,
+        **_fusion_setting(config),
         "checkpoint chosen by": f"validation N@10, beam {evaluation.validation_beam}, "
         f"{min(evaluation.validation_targets, dataset.splits.valid.num_targets)} targets",
         "processes": processes().num_processes,
         "threads": torch.get_num_threads(),
     }
+
+
+def _fusion_setting(config: CompareConfig) -> dict[str, str]:
+    fusion, beam = config.fusion, config.evaluation.beam
+    if not fusion.arms:
+        return {}
+    weights = ", ".join(f"{weight:g}" for weight in fusion.weights)
+    how = f" by validation N@10, beam {beam}" if len(fusion.weights) > 1 else ""
+    return {"generator's weight beside the teacher": weights + how}
 
 
 def _user_ids(dataset: Dataset) -> list[str | int]:

@@ -85,6 +85,7 @@ def comparison_page(comparison: Comparison) -> str:
         if gains:
             header = ("arm", "minus", "metric", "difference", "relative", "interval", "p", "Holm p")
             parts.append(_markdown(header, gains))
+    parts += [*_agreement(comparison.rows), *_fusion(comparison.rows)]
     parts.append(
         f"Mean ± standard deviation over seeds, {NOTHING} for none. beam: recall of the exact best "
         f"items, and illegal paths, on a few histories. {_method(comparison)}"
@@ -113,6 +114,64 @@ def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         "and after it; codes used: their share at each level."
     )
     return _markdown(header, lines), legend
+
+
+def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
+    """How far each arm's lists of unseen items are the teacher's, and who is right where not."""
+    lines = []
+    for row in rows:
+        found = [told["agreement"] for told in row.evaluations if "agreement" in told]
+        if found:
+            cells = [
+                [one[key] for one in found]
+                for key in ("top-1", "overlap@10", "kendall", "spearman")
+            ]
+            for whose in ("both", "recommender_only", "teacher_only"):
+                cells.append([one["hits@10"][whose] for one in found])
+            lines.append((row.arm, *map(_of_seeds, cells)))
+    if not lines:
+        return ()
+    header = (
+        "arm",
+        "top-1",
+        "overlap@10",
+        "Kendall",
+        "Spearman",
+        "both",
+        "arm only",
+        "teacher only",
+    )
+    legend = (
+        "Lists of the ten best unseen items against the teacher's of the same seed. overlap@10: "
+        "share of common items; Kendall, Spearman: how alike both order them; both, arm only, "
+        "teacher only: share of the users whose target these list."
+    )
+    return "## Agreement with the teacher", _markdown(header, lines), legend
+
+
+def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:
+    """The weights of arms that are decoded with their teacher, and what validation said of them."""
+    told = {row.arm: [one["fusion"] for one in row.evaluations if "fusion" in one] for row in rows}
+    told = {arm: found for arm, found in told.items() if found}
+    if not told:
+        return ()
+    tried = list(next(iter(told.values()))[0]["validation"])
+    lines = [
+        (
+            arm,
+            ", ".join(f"{one['weight']:g}" for one in found),
+            *(_of_seeds([one["validation"][weight] for one in found]) for weight in tried),
+        )
+        for arm, found in told.items()
+    ]
+    header = ("arm", "generator's weight", *(f"validation N@10 at {weight}" for weight in tried))
+    legend = "The weight of each seed, chosen by validation, and what validation said of all tried."
+    return "## Teacher in the beam", _markdown(header, lines), legend
+
+
+def _of_seeds(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return _estimate(Estimate.of(known)) if known else NOTHING
 
 
 def _headlines(comparison: Comparison) -> tuple[str, ...]:

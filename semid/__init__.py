@@ -14,6 +14,7 @@ from semid.embed import (
 )
 from semid.extension import extend_semantic_ids, load_tokenizer
 from semid.filters import ItemFilter
+from semid.fusion import Fusion, Guide, PrefixGuide
 from semid.ids import SemanticIds
 from semid.interop import read_codes_file, write_codes_index, write_codes_tensor
 from semid.prefixes import NextLogits, Prefixes, ReadAnew
@@ -53,6 +54,8 @@ __all__ = [
     "ContractError",
     "Embeddings",
     "FittedLsa",
+    "Fusion",
+    "Guide",
     "HierarchicalKMeans",
     "IdsConfig",
     "ItemBoosts",
@@ -60,6 +63,7 @@ __all__ = [
     "LsaEncoder",
     "NextLogits",
     "NotFittedError",
+    "PrefixGuide",
     "Prefixes",
     "Provenance",
     "ProvenanceError",

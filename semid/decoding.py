@@ -14,6 +14,7 @@ from torch import Tensor
 
 from semid.boosts import ItemBoosts
 from semid.filters import ItemFilter
+from semid.fusion import Fusion
 from semid.prefixes import Prefixes
 from semid.sampling import perturbed
 from semid.successors import (
@@ -36,7 +37,8 @@ class BeamResult:
 
     Attributes:
         leaves: int64 ``(batch, beam)``, leaf nodes of the trie; -1 where it has no more leaves.
-        scores: float32 ``(batch, beam)``, log-probability of the path; ``-inf`` beside -1.
+        scores: float32 ``(batch, beam)``, log-probability of the path, or the mixture of two;
+            ``-inf`` beside -1.
     """
 
     leaves: Tensor
@@ -66,6 +68,7 @@ def beam_search(
     renormalize: Renormalize = "children",
     within: ItemFilter | None = None,
     boosts: ItemBoosts | None = None,
+    fusion: Fusion | None = None,
     sample: torch.Generator | None = None,
     static_shapes: bool = False,
 ) -> BeamResult:
@@ -85,6 +88,8 @@ def beam_search(
             of them is not followed; the others keep their scores, relative to the whole catalogue.
         boosts: What to add to the score of each item. A prefix is kept for its own score and the
             highest boost below it; the scores that are returned are without boost.
+        fusion: A second opinion on every step, and how much it counts; then all scores are mixtures
+            of two log-probabilities.
         sample: Draw ``beam`` different paths at random instead, none twice, in the order drawn
             (stochastic beam search, arXiv:1903.06059, algorithm 1): token by token among what may
             follow, with the probabilities relative to the children. What is filtered out is not
@@ -94,15 +99,22 @@ def beam_search(
             is only asked about prefixes that can still branch.
 
     Raises:
-        ValueError: If ``beam`` is not positive, a filter or boosts are of another batch, boosts are
-            to be sampled with, or the logits have another shape or hold NaN or +inf.
+        ValueError: If ``beam`` is not positive, a filter, boosts or a guide are of another batch,
+            boosts or a fusion are to be sampled with, or the logits or what the guide says have
+            another shape or hold NaN or +inf.
     """
     _check_positive(beam=beam)
     check_renormalize(renormalize)
     _check_filter(within, start.batch_size)
     if boosts is not None and sample is not None:
         raise ValueError("boosts have no meaning among samples. Give boosts or sample, not both.")
-    result, broken = _search(start, trie, beam, renormalize, within, boosts, sample, static_shapes)
+    if fusion is not None:
+        fusion.check(start.batch_size)
+        if sample is not None:
+            raise ValueError("mixed scores are no distribution. Give fusion or sample, not both.")
+    result, broken = _search(
+        start, trie, beam, renormalize, within, boosts, fusion, sample, static_shapes
+    )
     refuse_broken(broken)
     return result
 
@@ -193,6 +205,7 @@ def _search(
     renormalize: Renormalize,
     within: ItemFilter | None,
     boosts: ItemBoosts | None,
+    fusion: Fusion | None,
     sample: torch.Generator | None,
     static_shapes: bool,
 ) -> tuple[BeamResult, Tensor]:
@@ -203,6 +216,8 @@ def _search(
     broken = torch.zeros((), dtype=torch.bool, device=trie.device)
     for depth in range(trie.depth):
         found = successors(prefixes, trie, branching.nodes, depth, renormalize)
+        if fusion is not None:
+            found = fusion.mix(found, branching.nodes)
         broken = broken | found.broken
         valid, slots = found.valid, found.valid.shape[-1]
         scores = branching.scores.unsqueeze(-1) + found.log_probs
@@ -233,7 +248,10 @@ def _search(
         slot = slot.gather(1, place.gather(1, order).clamp_max(slot.shape[1] - 1))
         some_node = trie.level_start[depth + 1]  # its token is one of the level
         node = torch.where(branching.nodes == _EMPTY, some_node, branching.nodes)
-        prefixes = prefixes.extend(slot.clamp_min(0) // slots, trie.token_of_node[node].long())
+        parent, token = slot.clamp_min(0) // slots, trie.token_of_node[node].long()
+        prefixes = prefixes.extend(parent, token)
+        if fusion is not None:
+            fusion = fusion.extend(parent, token)
     leaves = torch.where(best.nodes == _EMPTY, _EMPTY, trie.first_leaf(best.nodes.clamp_min(0)))
     missing = (0, beam - leaves.shape[1])
     result = BeamResult(

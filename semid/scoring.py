@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semid.fusion import Fusion
 from semid.prefixes import Prefixes
 from semid.successors import (
     Renormalize,
@@ -23,6 +24,7 @@ def score_all(
     *,
     renormalize: Renormalize = "children",
     chunk: int = 512,
+    fusion: Fusion | None = None,
 ) -> Tensor:
     """Log-probability of every catalogue row, by one walk of the trie.
 
@@ -35,24 +37,33 @@ def score_all(
         renormalize: See ``Renormalize``.
         chunk: Most prefixes read at a time. Memory is what the model keeps of ``chunk`` prefixes
             for each row at each depth, whatever the size of the catalogue, and the result.
+        fusion: A second opinion on every step, and how much it counts; then all scores are mixtures
+            of two log-probabilities.
 
     Returns:
         float32 ``(batch, item)``; twins share the score of their path.
 
     Raises:
-        ValueError: If ``chunk`` is not positive, or the logits have another shape or hold NaN or
-            +inf.
+        ValueError: If ``chunk`` is not positive, a guide is of another batch, or the logits or what
+            the guide says have another shape or hold NaN or +inf.
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     check_renormalize(renormalize)
+    if fusion is not None:
+        fusion.check(start.batch_size)
     result = torch.empty(start.batch_size, trie.num_items, device=trie.device)
     broken = torch.zeros((), dtype=torch.bool, device=trie.device)
 
-    def walk(prefixes: Prefixes, nodes: Tensor, scores: Tensor, depth: int) -> None:
+    def walk(
+        prefixes: Prefixes, second: Fusion | None, nodes: Tensor, scores: Tensor, depth: int
+    ) -> None:
         """Go on from ``nodes`` ``(n,)``, read as ``prefixes`` and scored ``(batch, n)``."""
         nonlocal broken
-        found = successors(prefixes, trie, nodes.expand(start.batch_size, -1), depth, renormalize)
+        beams = nodes.expand(start.batch_size, -1)
+        found = successors(prefixes, trie, beams, depth, renormalize)
+        if second is not None:
+            found = second.mix(found, beams)
         broken |= found.broken
         parent, slot = found.valid[0].nonzero().unbind(1)
         child = found.nodes[0, parent, slot]
@@ -65,9 +76,11 @@ def score_all(
             part = branching[begin : begin + chunk]
             parents = parent[part].expand(start.batch_size, -1)
             tokens = trie.token_of_node[child[part]].long().expand(start.batch_size, -1)
-            walk(prefixes.extend(parents, tokens), child[part], reached[:, part], depth + 1)
+            longer = prefixes.extend(parents, tokens)
+            then = None if second is None else second.extend(parents, tokens)
+            walk(longer, then, child[part], reached[:, part], depth + 1)
 
     root = torch.zeros(1, dtype=torch.int64, device=trie.device)
-    walk(start, root, torch.zeros(start.batch_size, 1, device=trie.device), 0)
+    walk(start, fusion, root, torch.zeros(start.batch_size, 1, device=trie.device), 0)
     refuse_broken(broken)
     return result

@@ -95,14 +95,15 @@ def is_decided(trie: CodeTrie, nodes: Tensor, renormalize: Renormalize) -> Tenso
 
 
 def refuse_broken(broken: Tensor) -> None:
-    """Raise if any logit was not a number below infinity.
+    """Raise if any logit, or a guide's log-probability, was not a number below infinity.
 
     Raises:
         ValueError: If ``broken`` is true.
     """
     if broken:
         raise ValueError(
-            "logits must be numbers below infinity, got NaN or inf. Has the model diverged?"
+            "logits and log-probabilities of a guide must be numbers below infinity, got NaN or "
+            "inf. Has the model diverged?"
         )
 
 

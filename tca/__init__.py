@@ -5,7 +5,14 @@ The equations stand in ``tca.functional``, as functions of plain tensors.
 
 from tca import functional
 from tca.collaborative import CollaborativeTokenizer
-from tca.consistency import collaborative_consistency
+from tca.consistency import (
+    HitDisagreement,
+    collaborative_consistency,
+    hit_disagreement,
+    overlap_at_k,
+    rank_correlation,
+)
+from tca.guide import TeacherGuide, node_log_masses
 from tca.objective import (
     Candidates,
     Objective,
@@ -18,11 +25,17 @@ from tca.objective import (
 __all__ = [
     "Candidates",
     "CollaborativeTokenizer",
+    "HitDisagreement",
     "Objective",
     "ObjectiveConfig",
     "ObjectiveOutput",
     "Positions",
+    "TeacherGuide",
     "candidates",
     "collaborative_consistency",
     "functional",
+    "hit_disagreement",
+    "node_log_masses",
+    "overlap_at_k",
+    "rank_correlation",
 ]

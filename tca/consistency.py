@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
 from torch import Tensor
+
+Correlation = Literal["kendall", "spearman"]
+"""Kendall's tau, of pairs in the same order, or Spearman's rho, of ranks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HitDisagreement:
+    """Shares of users, in [0, 1], which sum to one.
+
+    Attributes:
+        both: Recommender and teacher both list the target.
+        recommender_only: The recommender does where the teacher misses it.
+        teacher_only: The teacher does where the recommender misses it.
+        neither: Both miss it.
+    """
+
+    both: float
+    recommender_only: float
+    teacher_only: float
+    neither: float
 
 
 def collaborative_consistency(recommender_top1: Tensor, teacher_top1: Tensor) -> float:
@@ -19,12 +43,107 @@ def collaborative_consistency(recommender_top1: Tensor, teacher_top1: Tensor) ->
     Raises:
         ValueError: If the two have different shapes or no user.
     """
-    if recommender_top1.shape != teacher_top1.shape or recommender_top1.dim() != 1:
-        raise ValueError(
-            f"both must be (user,) over the same users, got {tuple(recommender_top1.shape)} and "
-            f"{tuple(teacher_top1.shape)}"
-        )
-    if len(recommender_top1) == 0:
-        raise ValueError("consistency needs at least one user, got none")
+    _require_users(recommender_top1, teacher_top1, dim=1, axes="(user,)")
     agree = (recommender_top1 == teacher_top1) & (recommender_top1 >= 0)
     return float(agree.double().mean())
+
+
+def overlap_at_k(recommender_lists: Tensor, teacher_lists: Tensor) -> float:
+    """Mean over users of the items that both lists hold, as a share of their length.
+
+    Args:
+        recommender_lists: int64 ``(user, k)``, catalogue rows, each at most once in a list; a
+            negative row, where a list is shorter, is in no other list.
+        teacher_lists: int64 ``(user, k)``, lists of the same users in the same order.
+
+    Returns:
+        A share in ``[0, 1]`` of ``k``.
+
+    Raises:
+        ValueError: If the two have different shapes, or no user or place.
+    """
+    same = _same_items(recommender_lists, teacher_lists)
+    return float(same.sum(dim=(1, 2)).double().mean() / same.shape[1])
+
+
+def rank_correlation(
+    recommender_lists: Tensor, teacher_lists: Tensor, *, method: Correlation = "kendall"
+) -> float | None:
+    """Mean correlation of the order of the items that both lists of a user hold.
+
+    Only those items count, ranked anew among themselves in each list; so it tells how they are
+    ordered, and ``overlap_at_k`` how many they are. There are no ties in a list.
+
+    Args:
+        recommender_lists: int64 ``(user, k)``, best first, as in ``overlap_at_k``.
+        teacher_lists: int64 ``(user, k)``, lists of the same users in the same order.
+        method: Which correlation.
+
+    Returns:
+        In ``[-1, 1]``, over users with at least two items in common; None where there are none.
+
+    Raises:
+        ValueError: If the two have different shapes, or no user or place, or the method is unknown.
+    """
+    if method not in get_args(Correlation):
+        raise ValueError(f"method must be one of {get_args(Correlation)}, got {method!r}")
+    same = _same_items(recommender_lists, teacher_lists)
+    common = same.any(dim=2)
+    place = same.to(torch.uint8).argmax(dim=2)  # in the teacher's list, of each item of ours
+    count = common.sum(dim=1).double()
+    pair = common.unsqueeze(1) & common.unsqueeze(2)
+    above = (place.unsqueeze(1) < place.unsqueeze(2)) & pair  # [i, j]: j stands before i there
+    if method == "kendall":
+        swapped = above.triu(diagonal=1).sum(dim=(1, 2))
+        value = 1 - 4 * swapped / (count * (count - 1))
+    else:
+        own_rank = common.cumsum(dim=1) - 1
+        moved = (own_rank - above.sum(dim=2)).masked_fill(~common, 0)
+        value = 1 - 6 * moved.square().sum(dim=1) / (count * (count.square() - 1))
+    defined = value[count >= 2]
+    return float(defined.mean()) if len(defined) else None
+
+
+def hit_disagreement(recommender_hits: Tensor, teacher_hits: Tensor) -> HitDisagreement:
+    """How often each is right where the other is wrong: what the one could still learn or lose.
+
+    Args:
+        recommender_hits: ``(user,)``, whether the list holds the target, bool or as a number in
+            [0, 1]; where ties leave that open, its probability, independent of the other list's.
+        teacher_hits: ``(user,)``, of the same users in the same order.
+
+    Raises:
+        ValueError: If the two have different shapes or no user, or a value lies outside of [0, 1].
+    """
+    _require_users(recommender_hits, teacher_hits, dim=1, axes="(user,)")
+    ours, theirs = recommender_hits.double(), teacher_hits.double()
+    for hits in (ours, theirs):
+        if not ((hits >= 0) & (hits <= 1)).all():
+            raise ValueError(
+                f"hits must lie in [0, 1], got {float(hits.min())} to {float(hits.max())}"
+            )
+    return HitDisagreement(
+        both=float((ours * theirs).mean()),
+        recommender_only=float((ours * (1 - theirs)).mean()),
+        teacher_only=float(((1 - ours) * theirs).mean()),
+        neither=float(((1 - ours) * (1 - theirs)).mean()),
+    )
+
+
+def _same_items(recommender_lists: Tensor, teacher_lists: Tensor) -> Tensor:
+    """Bool ``(user, k, k)``: whether two places, ours and the teacher's, hold the same item."""
+    _require_users(recommender_lists, teacher_lists, dim=2, axes="(user, k)")
+    same = recommender_lists.unsqueeze(2) == teacher_lists.unsqueeze(1)
+    return same & (recommender_lists >= 0).unsqueeze(2)
+
+
+def _require_users(recommender: Tensor, teacher: Tensor, *, dim: int, axes: str) -> None:
+    if recommender.shape != teacher.shape or recommender.dim() != dim:
+        raise ValueError(
+            f"both must be {axes} over the same users, got {tuple(recommender.shape)} and "
+            f"{tuple(teacher.shape)}"
+        )
+    if recommender.numel() == 0:
+        raise ValueError(
+            f"agreement needs at least one user and place, got {axes} = {tuple(recommender.shape)}"
+        )

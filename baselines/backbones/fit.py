@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from baselines.backbones.backbone import Backbone
@@ -58,8 +57,7 @@ def fit_backbone(
         output: ObjectiveOutput = loss_of(backbone(batch, at), choices, teacher)
         return output
 
-    num_valid = splits.valid.num_targets
-    chosen = np.random.default_rng(0).permutation(num_valid)[: evaluation.validation_targets]
+    chosen = evaluation.chosen_for_validation(splits.valid)
 
     def validate() -> float:
         ranks = rank_by_beam(
@@ -68,7 +66,7 @@ def fit_backbone(
             beam=evaluation.validation_beam,
             renormalize=evaluation.renormalize,
             batch_size=evaluation.batch_size,
-            subset=np.sort(chosen),
+            subset=chosen,
             title="validation",
         )
         return float(ranks.metrics("removed", evaluation.ties)["N@10"].mean())

@@ -15,10 +15,10 @@ from worlds import random_sequences, sequence_set
 
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
-from baselines.data.batches import Histories, TrainBatch, Windows
+from baselines.data.batches import Histories, TrainBatch, Windows, histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.encoder import EncoderConfig
-from baselines.evaluation import POLICIES, Ranks, rank_by_beam, rank_by_scores
+from baselines.evaluation import POLICIES, TOP, Ranks, rank_by_beam, rank_by_scores
 from baselines.metrics import MISS
 from semid.prefixes import Prefixes, ReadAnew
 from semid.scoring import score_all
@@ -29,7 +29,7 @@ from tca.objective import Positions
 NUM_ITEMS = 7
 Past = list[int]
 Sequences = list[tuple[list[int], int]]
-SlowRank = tuple[dict[str, int], dict[str, int], int]
+SlowRank = tuple[dict[str, int], dict[str, int], list[int]]
 
 SEQUENCES = st.lists(
     st.tuples(st.lists(st.integers(0, NUM_ITEMS - 1), min_size=2, max_size=10), st.just(1)),
@@ -56,7 +56,7 @@ def slow_targets(data: SequenceSet) -> list[tuple[Past, int]]:
 
 
 def slow_rank(scores: dict[int, float], past: Past, target: int) -> SlowRank:
-    """Better and tied candidates by policy, and the best unseen item, among the listed items."""
+    """Better and tied candidates by policy, and the best unseen items, among the listed items."""
     better, tied = dict.fromkeys(POLICIES, MISS), dict.fromkeys(POLICIES, 0)
     for policy in POLICIES:
         candidates = [item for item in scores if policy == "kept" or item not in past]
@@ -64,7 +64,7 @@ def slow_rank(scores: dict[int, float], past: Past, target: int) -> SlowRank:
             better[policy] = sum(scores[item] > scores[target] for item in candidates)
             tied[policy] = sum(scores[item] == scores[target] for item in candidates) - 1
     unseen = [item for item in scores if item not in past]
-    return better, tied, max(unseen, key=lambda item: scores[item], default=-1)
+    return better, tied, sorted(unseen, key=lambda item: -scores[item])
 
 
 def assert_ranks(
@@ -78,7 +78,7 @@ def assert_ranks(
         for policy in POLICIES:
             assert ranks.better[policy][number] == better[policy]
             assert ranks.tied[policy][number] == tied[policy]
-        assert ranks.top[number] == top
+        assert ranks.top[number].tolist() == (top + [-1] * TOP)[:TOP]
 
 
 class LoopScorer:
@@ -177,7 +177,16 @@ def test_a_beam_over_all_leaves_of_a_real_backbone_ranks_like_its_exact_scores(
         np.testing.assert_array_equal(beam.tied[policy], exact.tied[policy])
     assert (exact.tied["kept"] > 0).any(), "twins tie"
     assert (exact.better["removed"] == MISS).any(), "some targets repeat"
-    np.testing.assert_array_equal(beam.top, exact.top)
+    listed = beam.top >= 0
+    np.testing.assert_array_equal(listed, exact.top >= 0)
+    scores = ScoreAll(backbone, renormalize).score  # equal ones: by path or by catalogue row
+    position, histories = next(histories_of_targets(data, 99, 999))
+    exact_scores = scores(histories).numpy()[np.argsort(position)]
+    found, wanted = (
+        np.take_along_axis(exact_scores, np.maximum(top, 0), axis=1)[listed]
+        for top in (beam.top, exact.top)
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 def test_a_subset_is_ranked_in_its_own_order() -> None:
@@ -209,7 +218,7 @@ def test_where_everything_was_seen_nothing_is_recommended() -> None:
         rank_by_scores(LoopScorer(), data),
         rank_by_beam(LoopBackbone(TWINS), data, beam=9),
     ):
-        assert ranks.top.tolist() == [-1]
+        assert ranks.top.tolist() == [[-1] * TOP]
         assert ranks.better["removed"].tolist() == [MISS]
 
 

@@ -1,0 +1,114 @@
+"""What two seeds reach together: the part of a fusion's gain that is ordinary ensembling."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from baselines.arms import Arm, BackboneConfigs
+from baselines.comparison import RunRecord
+from baselines.data.dataset import Dataset
+from baselines.evaluation import EvaluationConfig, Ranks, rank_by_scores
+from baselines.fusion import MeanScorer, generator_fusion
+from baselines.records import agreement, decoded, record
+from baselines.teachers.sasrec import SASRec
+from baselines.training import TrainingState, read_trained
+from semid.ids import SemanticIds
+from semid.provenance import Provenance
+
+
+def control_records(
+    arms: Sequence[Arm],
+    dataset: Dataset,
+    ids: Mapping[str | None, SemanticIds],
+    *,
+    backbones: BackboneConfigs,
+    evaluation: EvaluationConfig,
+    seeds: Sequence[int],
+    teacher_of: Callable[[int], tuple[SASRec, TrainingState]],
+    teacher_label: str,
+    temperature: float,
+    out: Path,
+) -> list[RunRecord]:
+    """Rank by the mean of two models' log-probabilities, trained with two seeds.
+
+    All of them are trained by then. Teachers are ranked exactly; generators by a beam in which each
+    counts half.
+
+    Args:
+        arms: Arms that have a fusion to be held against.
+        dataset: Whose test targets are ranked.
+        ids: Semantic ids by the name of their scheme.
+        backbones: Shapes of the backbones.
+        evaluation: How generators are ranked.
+        seeds: At least two.
+        teacher_of: From a seed to its teacher.
+        teacher_label: What reports call the teacher.
+        temperature: Divides the teachers' scores.
+        out: Folder of the comparison.
+
+    Returns:
+        First the teachers, then each arm, one record for each of ``pairs_of_seeds``.
+    """
+    found: dict[Arm | None, list[RunRecord]] = {None: [], **{arm: [] for arm in arms}}
+    test = dataset.splits.test
+    for seeds_of_pair in pairs_of_seeds(seeds):
+        a, b = seeds_of_pair
+        title = f"seeds {a} and {b}"
+        taught = [teacher_of(seed) for seed in seeds_of_pair]
+        teachers, states = [teacher for teacher, _ in taught], [state for _, state in taught]
+        of_first = rank_by_scores(teachers[0], test, title=f"{teacher_label}, seed {a}, test")
+        mean = MeanScorer(teachers, temperature=temperature)
+        ranks = rank_by_scores(mean, test, title=f"{teacher_label}, {title}, test")
+        notes = agreement(ranks, of_first, evaluation.ties)
+        found[None].append(
+            _of_pair(teacher_label, seeds_of_pair, ranks, teachers, states, notes, evaluation)
+        )
+        for arm in arms:
+            its, folders = ids[arm.scheme], [out / f"{arm.folder}-{seed}" for seed in (a, b)]
+            pair = [arm.build(backbones, its.codes, its.sizes, seed) for seed in (a, b)]
+            states = [read_trained(*model) for model in zip(folders, pair, strict=True)]
+            ranks, notes = decoded(
+                pair[0],
+                dataset,
+                evaluation,
+                folders[0] / f"beside-{b}-{Provenance.read(folders[1]).content[:8]}",
+                f"{arm.label}, {title}",
+                generator_fusion(pair[1], renormalize=evaluation.renormalize),
+            )
+            notes |= agreement(ranks, of_first, evaluation.ties)
+            found[arm].append(
+                _of_pair(arm.label, seeds_of_pair, ranks, pair, states, notes, evaluation)
+            )
+    return [run for runs in found.values() for run in runs]
+
+
+def pairs_of_seeds(seeds: Sequence[int]) -> list[tuple[int, int]]:
+    """Each seed with the next, the last with the first; two seeds are one pair."""
+    pairs = list(zip(seeds, [*seeds[1:], seeds[0]], strict=True))
+    return pairs[:1] if len(seeds) == 2 else pairs
+
+
+def _of_pair(
+    label: str,
+    seeds: tuple[int, int],
+    ranks: Ranks,
+    models: Sequence[nn.Module],
+    states: Sequence[TrainingState],
+    notes: Mapping[str, Any],
+    evaluation: EvaluationConfig,
+) -> RunRecord:
+    alone = record(
+        f"{label}, two seeds (control)",
+        "arm",
+        ranks,
+        models,
+        seed=seeds[0],
+        evaluation=evaluation,
+        notes={"seeds": list(seeds), **notes},
+    )
+    return dataclasses.replace(alone, train_seconds=sum(state.seconds for state in states))

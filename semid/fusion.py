@@ -1,0 +1,144 @@
+"""A second opinion about what follows a prefix, mixed into the scores of a search."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from semid.prefixes import Prefixes
+from semid.successors import Renormalize, Successors, successors
+from semid.trie import CodeTrie
+
+
+class Guide(Protocol):
+    """What a second model thinks of the children of nodes, for each row of a batch.
+
+    At every node its probabilities are one distribution over the children, so an only child is
+    certain, and those along a path multiply to the path's. A guide never changes: a search may go
+    on from any of them, and several times.
+    """
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows."""
+        ...
+
+    def log_probs(self, nodes: Tensor, children: Tensor) -> Tensor:
+        """Log-probability of each child after its node.
+
+        Args:
+            nodes: int64 ``(batch, beam)``; -1 has no children.
+            children: int64 ``(batch, beam, slot)``, node ids, in the order of the node's children;
+                in slots that are none, some node.
+
+        Returns:
+            Float ``(batch, beam, slot)``; ``-inf`` forbids a child, NaN and ``+inf`` are errors;
+            whatever in a slot that is no child.
+        """
+        ...
+
+    def extend(self, parent: Tensor, token: Tensor) -> Self:
+        """The guide after prefixes that are one token longer, as ``Prefixes.extend``.
+
+        One that needs nothing but nodes returns itself.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fusion:
+    """How much a guide counts in the score of every step.
+
+    A child scores ``weight * log P(child) + (1 - weight) * log P_guide(child)``, D3's fusion
+    (arXiv:2406.14900). Summed along a path that is the same mixture of the two log-probabilities of
+    the path.
+
+    Attributes:
+        guide: The second opinion.
+        weight: Of the model that is searched, in [0, 1]: at 1 the guide is not asked at all, at 0
+            it decides alone.
+
+    Raises:
+        ValueError: If the weight lies outside of [0, 1].
+    """
+
+    guide: Guide
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight must lie in [0, 1], got {self.weight}")
+
+    def check(self, batch_size: int) -> None:
+        """Raise ``ValueError`` if the guide is of another batch."""
+        if self.guide.batch_size != batch_size:
+            raise ValueError(
+                f"the guide must speak of each of the {batch_size} rows, got "
+                f"{self.guide.batch_size}"
+            )
+
+    def mix(self, found: Successors, nodes: Tensor) -> Successors:
+        """The successors of ``nodes`` ``(batch, beam)``, with the scores of both.
+
+        Raises:
+            ValueError: If the guide returns another shape.
+        """
+        if self.weight == 1:
+            return found
+        second = self.guide.log_probs(nodes, found.nodes)
+        if second.shape != found.nodes.shape:
+            raise ValueError(
+                f"the guide must return log-probabilities (batch, beam, slot) = "
+                f"{tuple(found.nodes.shape)}, got {tuple(second.shape)}"
+            )
+        second = second.float().masked_fill(~found.valid, -torch.inf)
+        broken = found.broken | (second.isnan() | (second == torch.inf)).any()
+        if self.weight > 0:
+            second = self.weight * found.log_probs + (1 - self.weight) * second
+        return dataclasses.replace(found, log_probs=second, broken=broken)
+
+    def extend(self, parent: Tensor, token: Tensor) -> Fusion:
+        """The fusion after prefixes that are one token longer, as ``Prefixes.extend``."""
+        if self.weight == 1:
+            return self
+        return dataclasses.replace(self, guide=self.guide.extend(parent, token))
+
+
+class PrefixGuide:
+    """A second generator as a guide, over the same paths in the same tokens.
+
+    Args:
+        start: Its empty prefix after each history.
+        trie: The paths of the catalogue, as of the search.
+        renormalize: As of the search: relative to all tokens, its probabilities are those of the
+            search's ``"none"``, and less than one distribution.
+    """
+
+    def __init__(
+        self, start: Prefixes, trie: CodeTrie, *, renormalize: Renormalize = "children"
+    ) -> None:
+        self._prefixes, self._trie, self._renormalize = start, trie, renormalize
+        self._depth = 0
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows."""
+        return self._prefixes.batch_size
+
+    def log_probs(self, nodes: Tensor, children: Tensor) -> Tensor:
+        """Log-probability of each child after its node."""
+        found = successors(self._prefixes, self._trie, nodes, self._depth, self._renormalize)
+        return found.log_probs.masked_fill(found.broken, torch.nan)
+
+    def extend(self, parent: Tensor, token: Tensor) -> PrefixGuide:
+        """Read one token more."""
+        longer = PrefixGuide(
+            self._prefixes.extend(parent, token), self._trie, renormalize=self._renormalize
+        )
+        longer._depth = self._depth + 1
+        return longer
