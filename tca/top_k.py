@@ -207,27 +207,27 @@ def sampled_tail(
 ) -> Tensor:
     """Log mass of the items that are not listed, from a uniform sample of the catalogue.
 
-    Items of the sample that score below the lowest of the listed stand for the others: their mean
+    Those of the sample that are not listed stand for all others: their mean
     ``exp(score / temperature)`` times the number of others.
 
     Args:
-        scores: Float ``(batch, entry)``, of the best items; ``-inf`` where nothing is listed.
-        sample_scores: Float ``(batch, sample)``, of items drawn uniformly from the catalogue.
+        scores: Float ``(batch, entry)``, of distinct items; ``-inf`` where nothing is listed.
+        sample_scores: Float ``(batch, sample)``, of items drawn uniformly from the catalogue;
+            ``-inf`` for those that are listed.
         num_items: Items of the catalogue.
         temperature: Above 0.
 
     Returns:
-        float32 ``(batch,)``; ``uniform_tail`` where no item of the sample is among the others.
+        float32 ``(batch,)``; ``uniform_tail`` where all of the sample is listed.
 
     Raises:
         ValueError: If more items are listed than there are.
     """
-    is_other = sample_scores < _lowest(scores)[:, None]
-    log_weight = (sample_scores.float() / temperature).masked_fill(~is_other, -torch.inf)
-    mean = log_weight.logsumexp(dim=-1) - is_other.sum(dim=-1).log()
+    num_sampled = (sample_scores > -torch.inf).sum(dim=-1)
+    mean = (sample_scores.float() / temperature).logsumexp(dim=-1) - num_sampled.log()
     estimate = mean + _log_others(scores, num_items)
     bound = uniform_tail(scores, num_items, temperature=temperature)
-    return torch.where(is_other.any(dim=-1), estimate, bound)
+    return torch.where(num_sampled > 0, estimate, bound)
 
 
 def _lowest(scores: Tensor) -> Tensor:

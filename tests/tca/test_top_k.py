@@ -115,7 +115,7 @@ def test_with_the_whole_catalogue_listed_it_is_exact(scale: float, temperature: 
     tokenizer = TopKTokenizer(trie, temperature=temperature)
     for tail in (
         uniform_tail(best.values, len(PATHS), temperature=temperature),
-        sampled_tail(best.values, scores, len(PATHS), temperature=temperature),
+        sampled_tail(best.values, 0 * scores - math.inf, len(PATHS), temperature=temperature),
         tail_of_total(
             best.values,
             torch.logsumexp(scores / temperature, dim=1),
@@ -196,9 +196,13 @@ def test_the_uniform_tail_is_the_lowest_score_of_all_others() -> None:
 
 def test_the_sampled_tail_is_the_tail_where_everything_is_sampled() -> None:
     scores = torch.randn(3, 50, generator=torch.Generator().manual_seed(2))
-    best = scores.topk(7, dim=1).values
-    known = tail_of_total(best, torch.logsumexp(scores, dim=1))
-    torch.testing.assert_close(sampled_tail(best, scores, 50), known)
+    best = scores.topk(7, dim=1)
+    known = tail_of_total(best.values, torch.logsumexp(scores, dim=1))
+    others = scores.scatter(1, best.indices, -math.inf)
+    torch.testing.assert_close(sampled_tail(best.values, others, 50), known)
+    nothing = torch.full_like(scores, -math.inf)
+    bound = uniform_tail(best.values, 50)
+    torch.testing.assert_close(sampled_tail(best.values, nothing, 50), bound)
 
 
 def test_the_tail_of_a_total_that_the_list_holds_is_empty() -> None:
