@@ -29,8 +29,8 @@ class MassConfig:
 
     Attributes:
         mask_history: Leave out the items that the user has seen, but for the target itself.
-        top_k: Take only so many best items of a teacher whose scores are dot products, and a tail
-            for the rest; None takes every item.
+        top_k: Take only so many best items of a teacher whose scores are dot products, those near
+            the target, and a tail for the rest; None takes every item.
         tail: What the other items hold together: estimated from random items (``sampled``), or at
             most what they would hold if each scored as the lowest of the best (``uniform``).
 
@@ -124,7 +124,7 @@ class ExactMass:
 
 
 class TopKMass:
-    """Only the best items count, and a tail.
+    """The best items count, those near the target, and a tail (``BestItems.and_near``).
 
     Seen items that are left out have no share of the tail either.
 
@@ -158,8 +158,9 @@ class TopKMass:
         return None if self.config.mask_history else self.scorer.max_history
 
     def __call__(self, histories: Histories, target_items: Tensor) -> Tensor:
-        """Retrieve the best items, and sum."""
-        scores, items, tail = self.best(self.scorer.user_vectors(histories))
+        """Find the items, and sum."""
+        users = self.scorer.user_vectors(histories)
+        scores, items, tail = self.best.and_near(users, self.trie, target_items)
         if self.config.mask_history:
             seen = seen_items(histories, target_items).to(items.device)
             found = (items[:, :, None] == seen[:, None, :]).any(dim=-1)

@@ -11,14 +11,20 @@ from torch import Tensor
 from worlds import histories, random_sequences
 
 from baselines.encoder import EncoderConfig
-from baselines.teachers.best_items import BestItems, DotProductScorer, Tail, require_dot_product
+from baselines.teachers.best_items import (
+    BestItems,
+    DotProductScorer,
+    Tail,
+    near_items,
+    require_dot_product,
+)
 from baselines.teachers.cache import cached_mass
 from baselines.teachers.mass import ExactMass, MassConfig, mass_source
 from baselines.teachers.sasrec import SASRec, SASRecConfig
 from baselines.teachers.simple import Popularity
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
-from tca.top_k import total_variation
+from tca.top_k import TopKTokenizer, total_variation
 
 GEN = torch.Generator().manual_seed(0)
 ITEMS = torch.randn(300, 8, generator=GEN)
@@ -105,9 +111,72 @@ def test_a_teacher_without_vectors_has_no_best_items() -> None:
         require_dot_product(Popularity(random_sequences(5, 3), 5))
 
 
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no more than 30 items be near, so that those of two tokens in common are."""
+    monkeypatch.setattr("baselines.teachers.best_items._NEAR", 30)
+
+
+def test_the_near_items_are_those_below_the_shortest_prefix_that_few_share() -> None:
+    trie = CodeTrie.from_paths(CODES, 4)
+    targets = torch.tensor([0, 17, 299])
+    for most in (1, 10, 30, 100, 300):
+        row, near, node = near_items(trie, targets, most)
+        for number, target in enumerate(targets.tolist()):
+            for length in range(4):
+                below = [
+                    item
+                    for item, code in enumerate(CODES.tolist())
+                    if code[:length] == CODES[target, :length].tolist()
+                ]
+                if len(below) <= most or length == 3:
+                    break
+            assert sorted(near[row == number].tolist()) == below
+            assert trie.path(targets)[number, length] == node[number]
+
+
+@pytest.mark.parametrize("lists", [None, 10])
+def test_below_the_prefix_of_the_near_items_all_is_exact(
+    monkeypatch: pytest.MonkeyPatch, lists: int | None
+) -> None:
+    shallow(monkeypatch)
+    trie, targets = CodeTrie.from_paths(CODES, 4), torch.tensor([1, 50, 99, 120, 200, 299])
+    best = BestItems(ITEMS, 20, lists=lists, probed=1)
+    scores, items, tail = best.and_near(USERS, trie, targets)
+    listed = items.masked_select(items >= 0)
+    assert torch.equal(items >= 0, scores > -torch.inf)
+    for row in items:
+        assert len(set(row[row >= 0].tolist())) == (row >= 0).sum(), "each is listed once"
+    torch.testing.assert_close(
+        scores[items >= 0], (USERS @ ITEMS.T).gather(1, items.clamp_min(0))[items >= 0]
+    )
+    assert len(listed) < 6 * 60
+    p = TopKTokenizer(trie)(scores, items, targets, tail)
+    exact = CollaborativeTokenizer(trie)(USERS @ ITEMS.T, targets)
+    torch.testing.assert_close(p[:, 2], exact[:, 2], rtol=0, atol=1e-5)
+    error = total_variation(p, exact, torch.ones(6, 3, dtype=torch.bool))
+    assert 1e-4 < error.mean[0] < 0.35
+
+
+def test_an_item_that_is_not_listed_keeps_its_share_of_the_tail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shallow(monkeypatch)
+    trie, targets = CodeTrie.from_paths(CODES, 4), torch.arange(6)
+    best = BestItems(ITEMS, 20)
+    alone, more = best(USERS), best.and_near(USERS, trie, targets)
+    shares = [
+        found.tail_log_mass - (300 - (found.items >= 0).sum(dim=1)).log() for found in (alone, more)
+    ]
+    assert ((more.items >= 0).sum(dim=1) > 20).all()
+    torch.testing.assert_close(shares[0], shares[1])
+
+
 @pytest.mark.parametrize("mask_history", [False, True])
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_all_items_for_best_are_the_exact_mass(mask_history: bool, temperature: float) -> None:
+def test_all_items_for_best_are_the_exact_mass(
+    monkeypatch: pytest.MonkeyPatch, mask_history: bool, temperature: float
+) -> None:
+    shallow(monkeypatch)
     trie = CodeTrie.from_paths(CODES, 4)
     tokenizer = CollaborativeTokenizer(trie, temperature=temperature)
     exact = ExactMass(teacher(), tokenizer, mask_history=mask_history)(PASTS, TARGETS)
@@ -116,7 +185,10 @@ def test_all_items_for_best_are_the_exact_mass(mask_history: bool, temperature: 
     torch.testing.assert_close(source(PASTS, TARGETS), exact, rtol=0, atol=1e-5)
 
 
-def test_seen_items_have_no_mass_whether_or_not_they_are_among_the_best() -> None:
+def test_seen_items_have_no_mass_whether_or_not_they_are_among_the_best(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shallow(monkeypatch)
     codes = torch.arange(300)[:, None]
     trie = CodeTrie.from_paths(codes, 300)
     source = mass_source(teacher(), trie, config=MassConfig(top_k=5, mask_history=True))
@@ -129,8 +201,9 @@ def test_seen_items_have_no_mass_whether_or_not_they_are_among_the_best() -> Non
 
 
 def test_the_cache_of_the_best_items_is_near_exact_and_of_all_items_as_good_as(
-    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    shallow(monkeypatch)
     data = random_sequences(300, 20)
     trie = CodeTrie.from_paths(CODES, 4)
     masses = [
@@ -140,7 +213,7 @@ def test_the_cache_of_the_best_items_is_near_exact_and_of_all_items_as_good_as(
             teacher="t",
             folder=tmp_path,
         )
-        for k in (None, 100, 300)
+        for k in (None, 25, 300)
     ]
     assert len(list(tmp_path.iterdir())) == 3
     counted = torch.ones(masses[0].shape[:2], dtype=torch.bool)
