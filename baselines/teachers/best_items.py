@@ -161,19 +161,12 @@ class BestItems:
         """
         found, users = self(user_vectors), user_vectors.detach().float().cpu()
         owner, near, node = near_items(trie, target_items, max(self.k, _NEAR))
-        near_scores = torch.cat(
-            [
-                (users[row] * self._vectors[item]).sum(dim=1)
-                for row, item in zip(
-                    *(torch.split(entries, _AT_ONCE) for entries in (owner, near)), strict=True
-                )
-            ]
-        )
         count = (trie.last_item - trie.first_item)[node].long().cpu()
         column = torch.arange(len(near)) - (count.cumsum(0) - count)[owner]
-        shape = (len(users), int(count.max()))
-        items = torch.full(shape, -1).index_put_((owner, column), near)
-        scores = torch.full(shape, -torch.inf).index_put_((owner, column), near_scores)
+        items = torch.full((len(users), int(count.max())), -1).index_put_((owner, column), near)
+        rows = max(1, _AT_ONCE // items.shape[1])
+        blocks = zip(torch.split(users, rows), torch.split(items, rows), strict=True)
+        scores = torch.cat([self._scores(user, item) for user, item in blocks])
 
         place = trie.place_of_item[found.items.clamp_min(0).to(trie.device)]
         is_near = (place >= trie.first_item[node, None]) & (place < trie.last_item[node, None])
@@ -184,6 +177,11 @@ class BestItems:
         share = found.tail_log_mass - others[0].log()
         tail = torch.where(others[1] > 0, share + others[1].log(), -torch.inf)
         return Listed(scores, items, tail)
+
+    def _scores(self, users: Tensor, items: Tensor) -> Tensor:
+        vectors = self._vectors.index_select(0, items.clamp_min(0).flatten())
+        scores = torch.bmm(vectors.view(*items.shape, -1), users.unsqueeze(2)).squeeze(2)
+        return scores.masked_fill_(items < 0, -torch.inf)
 
 
 def near_items(trie: CodeTrie, target_items: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
