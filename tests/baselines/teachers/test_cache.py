@@ -107,7 +107,7 @@ def test_what_differs_is_computed_and_kept_apart(tmp_path: Path, other: str) -> 
     first = cached(tmp_path).clone()
     second = cached(tmp_path, **OTHERS[other])
     assert len(list(tmp_path.iterdir())) == 2
-    if other != "teacher":  # this teacher is the same by another name
+    if other not in ("teacher", "best items"):  # the same by another name; all items are near
         assert second.shape != first.shape or not torch.equal(first, second)
     assert torch.equal(cached(tmp_path), first)
 
