@@ -29,9 +29,8 @@ def control_records(
     backbones: BackboneConfigs,
     evaluation: EvaluationConfig,
     seeds: Sequence[int],
-    teacher_of: Callable[[int], tuple[SASRec, TrainingState]],
+    teacher_of: Callable[[int], tuple[SASRec, TrainingState, float]],
     teacher_label: str,
-    temperature: float,
     out: Path,
 ) -> list[RunRecord]:
     """Rank by the mean of two models' log-probabilities, trained with two seeds.
@@ -46,9 +45,8 @@ def control_records(
         backbones: Shapes of the backbones.
         evaluation: How generators are ranked.
         seeds: At least two.
-        teacher_of: From a seed to its teacher.
+        teacher_of: From a seed to its teacher, its training, and what divides its scores.
         teacher_label: What reports call the teacher.
-        temperature: Divides the teachers' scores.
         out: Folder of the comparison.
 
     Returns:
@@ -60,9 +58,9 @@ def control_records(
         a, b = seeds_of_pair
         title = f"seeds {a} and {b}"
         taught = [teacher_of(seed) for seed in seeds_of_pair]
-        teachers, states = [teacher for teacher, _ in taught], [state for _, state in taught]
+        teachers, states = [teacher for teacher, _, _ in taught], [state for _, state, _ in taught]
         of_first = rank_by_scores(teachers[0], test, title=f"{teacher_label}, seed {a}, test")
-        mean = MeanScorer(teachers, temperature=temperature)
+        mean = MeanScorer(teachers, [temperature for _, _, temperature in taught])
         ranks = rank_by_scores(mean, test, title=f"{teacher_label}, {title}, test")
         notes = agreement(ranks, of_first, evaluation.ties)
         found[None].append(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,8 +25,10 @@ from baselines.fusion import FusionConfig, decoded_with_teacher
 from baselines.parallel import processes
 from baselines.records import agreement, decoded, record
 from baselines.schemes import Scheme, scheme_card, schemes_of
+from baselines.teachers.cache import cached_mass
+from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.fit import fit_sasrec, teacher_training
-from baselines.teachers.mass import teacher_mass
+from baselines.teachers.mass import MassConfig, mass_source
 from baselines.teachers.sasrec import SASRec, SASRecConfig
 from baselines.teachers.simple import Popularity
 from baselines.teachers.vectors import item_vectors
@@ -35,9 +37,9 @@ from semid.build import IdsConfig
 from semid.ids import SemanticIds
 from semid.provenance import Provenance, atomic_write, hash_json
 from semid.trie import CodeTrie
-from tca.collaborative import CollaborativeTokenizer
 
 _EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
+_MASS = "mass"
 _KEPT = (_EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS)  # for the next try where ids cannot be made
 
 
@@ -60,7 +62,11 @@ class CompareConfig:
         masked: Whether softmaxes run over the tokens that may follow a prefix (MSL's mask) or over
             the vocabulary; the same for all arms.
         tau: Temperature of the generator's softmax in the loss.
-        temperature: Divides the teacher's scores before its softmax.
+        temperature: Divides the teacher's scores before its softmax. ``auto`` takes, for each
+            seed's teacher, the one that fits the validation targets best.
+        mass: What the teacher's token distributions are made from.
+        mass_cache: Folder of token distributions, to share them between comparisons; None for one
+            below ``out``.
         teacher: Shape and loss of the teacher.
         teacher_training: How the teacher is trained.
         teachers: Folder of trained teachers, to share them between comparisons; None for one below
@@ -87,7 +93,9 @@ class CompareConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     masked: bool = True
     tau: float = 1.0
-    temperature: float = 1.0
+    temperature: float | Literal["auto"] = 1.0
+    mass: MassConfig = field(default_factory=MassConfig)
+    mass_cache: str | None = None
     teacher: SASRecConfig = field(default_factory=SASRecConfig)
     teacher_training: TrainingConfig = field(default_factory=teacher_training)
     teachers: str | None = None
@@ -100,8 +108,8 @@ class CompareConfig:
     resamples: int = 1000
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if self.temperature != "auto" and not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0 or auto, got {self.temperature}")
         if self.resamples < 1:
             raise ValueError(f"resamples must be at least 1, got {self.resamples}")
         for name in self.schemes:
@@ -156,9 +164,8 @@ def run_comparison(config: CompareConfig) -> Comparison:
             backbones=config.backbones,
             evaluation=config.evaluation,
             seeds=config.seeds,
-            teacher_of=lambda seed: _teacher(config, dataset, seed, out)[:2],
+            teacher_of=lambda seed: _tempered_teacher(config, dataset, seed, out),
             teacher_label=_teacher_label(config),
-            temperature=config.temperature,
             out=out,
         )
     comparison = compare(
@@ -198,7 +205,8 @@ def _require_free(out: Path, config: CompareConfig) -> None:
         changed = sorted(
             key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key)
         )
-        if changed := [key for key in changed if key not in ("out", "fusion", "resamples")]:
+        free = ("out", "fusion", "resamples", "mass_cache")
+        if changed := [key for key in changed if key not in free]:
             raise ValueError(
                 f"{out} holds a comparison with other settings ({', '.join(changed)}). "
                 "Name another folder with --out, or remove this one."
@@ -251,12 +259,37 @@ def _popularity(config: CompareConfig, dataset: Dataset) -> RunRecord:
 def _teacher(
     config: CompareConfig, dataset: Dataset, seed: int, out: Path
 ) -> tuple[SASRec, TrainingState, Provenance]:
-    folder = Path(config.teachers) if config.teachers else out / _TEACHERS
+    folder = _teachers(config, out)
     return fit_sasrec(dataset, config.teacher, config.teacher_training, seed=seed, folder=folder)
 
 
 def _teacher_label(config: CompareConfig) -> str:
     return f"SASRec {config.teacher.loss}"
+
+
+def _teachers(config: CompareConfig, out: Path) -> Path:
+    return Path(config.teachers) if config.teachers else out / _TEACHERS
+
+
+def _temperature(
+    config: CompareConfig, dataset: Dataset, teacher: SASRec, lineage: Provenance, out: Path
+) -> float:
+    if config.temperature != "auto":
+        return config.temperature
+    return fit_temperature(
+        teacher,
+        dataset.splits.valid,
+        teacher=lineage.content,
+        folder=_teachers(config, out),
+        mask_history=config.mass.mask_history,
+    ).temperature
+
+
+def _tempered_teacher(
+    config: CompareConfig, dataset: Dataset, seed: int, out: Path
+) -> tuple[SASRec, TrainingState, float]:
+    teacher, state, lineage = _teacher(config, dataset, seed, out)
+    return teacher, state, _temperature(config, dataset, teacher, lineage, out)
 
 
 def _records_of_seed(
@@ -280,17 +313,25 @@ def _records_of_seed(
         evaluation=config.evaluation,
         state=state,
     )
+    temperature = 1.0
+    if fused or any(arm.objective.alpha > 0 for arm in arms):
+        temperature = _temperature(config, dataset, teacher, lineage, out)
     records: dict[Arm, list[RunRecord]] = {}
     for scheme, its in ids.items():
-        mass: Tensor | None = None  # of one scheme at a time: it is the largest thing in memory
+        mass: Tensor | None = None
         for arm in (arm for arm in arms if arm.scheme == scheme.name):
             backbone = arm.build(config.backbones, its.codes, its.sizes, seed)
             folder = out / f"{arm.folder}-{seed}"
             title = f"{arm.label}, seed {seed}"
-            if arm.objective.alpha > 0 and mass is None and not is_trained(folder):
+            of_teacher = temperature if arm.objective.alpha > 0 else None
+            if of_teacher is not None and mass is None and not is_trained(folder):
                 trie = CodeTrie.from_paths(its.codes, max(its.sizes))
-                tokenizer = CollaborativeTokenizer(trie, temperature=config.temperature)
-                mass = teacher_mass(teacher, tokenizer, dataset.splits.train)
+                mass = cached_mass(
+                    mass_source(teacher, trie, temperature=of_teacher, config=config.mass),
+                    dataset.splits.train,
+                    teacher=lineage.content,
+                    folder=Path(config.mass_cache) if config.mass_cache else out / _MASS,
+                )
             state = fit_backbone(
                 backbone,
                 arm.objective,
@@ -300,23 +341,25 @@ def _records_of_seed(
                 config.evaluation,
                 seed=seed,
                 folder=folder,
-                lineage=_lineage(config, arm, dataset, its, lineage, seed),
+                lineage=_lineage(config, arm, dataset, its, lineage, of_teacher, seed),
                 title=title,
             )
             evaluation = config.evaluation
             run = partial(record, role="arm", seed=seed, evaluation=evaluation, state=state)
             ranks, notes = decoded(backbone, dataset, evaluation, folder / "test", title)
             notes |= agreement(ranks, teacher_ranks, evaluation.ties)
+            if of_teacher is not None:
+                notes["teacher_temperature"] = of_teacher
             records[arm] = [run(arm.label, ranks=ranks, models=[backbone], notes=notes)]
             if arm in fused:
-                key = hash_json([lineage.content, config.temperature])[:8]
+                key = hash_json([lineage.content, temperature])[:8]
                 ranks, notes = decoded_with_teacher(
                     backbone,
                     teacher,
                     dataset,
                     evaluation,
                     config.fusion.weights,
-                    temperature=config.temperature,
+                    temperature=temperature,
                     folder=folder / f"fused-{key}",
                     title=f"{title}, teacher in the beam",
                 )
@@ -333,6 +376,7 @@ def _lineage(
     dataset: Dataset,
     ids: SemanticIds,
     teacher: Provenance,
+    temperature: float | None,
     seed: int,
 ) -> Provenance:
     inputs = {"semantic_ids": ids.provenance.content, "valid": dataset.splits.valid.content_hash()}
@@ -344,9 +388,9 @@ def _lineage(
         "evaluation": dataclasses.asdict(config.evaluation),
         "seed": seed,
     }
-    if arm.objective.alpha > 0:
+    if temperature is not None:
         inputs["teacher"] = teacher.content
-        settings["temperature"] = config.temperature
+        settings |= {"temperature": temperature, "mass": dataclasses.asdict(config.mass)}
     return Provenance(
         kind="generator",
         content="",
@@ -374,6 +418,7 @@ def _settings(
         "seeds": list(config.seeds),
         "epochs at most": config.training.epochs,
         "valid-token mask in training": config.masked,
+        "teacher temperature": config.temperature,
         "candidates": "the whole catalogue",
         "beam": evaluation.beam,
         "renormalize": evaluation.renormalize,

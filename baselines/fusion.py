@@ -127,11 +127,11 @@ class MeanScorer:
 
     Args:
         scorers: At least one, over the same catalogue.
-        temperature: Divides the scores of each.
+        temperatures: What divides the scores of each.
     """
 
-    def __init__(self, scorers: Sequence[ItemScorer], *, temperature: float = 1.0) -> None:
-        self._scorers, self._temperature = scorers, temperature
+    def __init__(self, scorers: Sequence[ItemScorer], temperatures: Sequence[float]) -> None:
+        self._scorers, self._temperatures = scorers, temperatures
 
     @property
     def max_history(self) -> int:
@@ -140,7 +140,8 @@ class MeanScorer:
 
     def score(self, histories: Histories) -> Tensor:
         """Mean log-probability of every catalogue row; float32 ``(batch, item)``."""
-        scores = [scorer.score(histories) / self._temperature for scorer in self._scorers]
+        pairs = zip(self._scorers, self._temperatures, strict=True)
+        scores = [scorer.score(histories) / temperature for scorer, temperature in pairs]
         return torch.stack([each.log_softmax(dim=-1) for each in scores]).mean(dim=0)
 
 

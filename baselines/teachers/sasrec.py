@@ -97,6 +97,14 @@ class SASRec(nn.Module):
     @torch.inference_mode()
     def score(self, histories: Histories) -> Tensor:
         """Scores of all items; float32 ``(batch, item)``."""
+        return self.user_vectors(histories) @ self.item_embedding.weight.T
+
+    @torch.inference_mode()
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """The last states; float32 ``(batch, dim)``."""
         past = histories.last(self.max_history).to(self.item_embedding.weight.device)
-        states = self.states(past)[:, -1]
-        return states @ self.item_embedding.weight.T
+        return self.states(past)[:, -1]
+
+    def item_vectors(self) -> Tensor:
+        """The item embeddings; float32 ``(item, dim)``."""
+        return self.item_embedding.weight.detach()

@@ -106,7 +106,7 @@ def test_a_wide_beam_with_a_second_generator_ranks_by_the_mean_of_both(
 
 def test_the_mean_of_two_teachers_is_that_of_their_log_probabilities(teacher: SASRec) -> None:
     other = SASRec(SASRecConfig(max_history=5, encoder=ENCODER), NUM_ITEMS, 2).eval()
-    mean = MeanScorer([teacher, other], temperature=2.0)
+    mean = MeanScorer([teacher, other], [2.0, 2.0])
     assert mean.max_history == 9
     items = torch.tensor([[3, 1, 4], [1, 5, 9]])
     past = Histories(items=items, mask=items >= 0, users=torch.arange(2))

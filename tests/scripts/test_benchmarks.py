@@ -38,6 +38,22 @@ def test_the_collaborative_tokenizer_is_the_loop_over_dictionaries(tmp_path: Pat
     assert all(row["largest_error"] < 1e-6 for row in figures["catalogues"])
 
 
+def test_the_best_items_are_held_against_all_of_them(tmp_path: Path) -> None:
+    sizes = ["--items", "500", "--levels", "3", "--codebook", "8", "--batch", "4"]
+    runs = ["--k", "20", "500", "--lists", "10", "--probed", "10", "--rounds", "1"]
+    figures = figures_of("bench_top_k.py", tmp_path / "top_k.json", *sizes, *runs)
+    assert list(figures["k"]) == ["20", "500"]
+    for row in figures["k"].values():
+        assert row["over_all_items_scored"]["all items scored"] == 1
+        assert list(row["best_items_found"].values()) == [1, 1], "all lists were searched"
+    whole = figures["k"]["500"]["total_variation"]["all vectors searched"]
+    part = figures["k"]["20"]["total_variation"]["all vectors searched"]
+    assert len(whole) == 4
+    for listed, error in part.items():
+        assert max(whole[listed]["largest"]) < 1e-6
+        assert (error["mean"][0] > 0.01) == ("alone" in listed), "all are near in a small catalogue"
+
+
 def test_what_the_mass_takes_is_a_part_of_the_step(tmp_path: Path) -> None:
     sizes = ["--items", "120", "--levels", "3", "--codebook", "8", "--layers", "1"]
     figures = figures_of("bench_step.py", tmp_path / "step.json", *sizes, "--steps", "2")

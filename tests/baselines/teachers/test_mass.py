@@ -9,8 +9,17 @@ from worlds import histories, random_sequences
 
 from baselines.data.sequences import SequenceSet
 from baselines.encoder import EncoderConfig
-from baselines.teachers.mass import teacher_mass
+from baselines.teachers.mass import (
+    ExactMass,
+    MassConfig,
+    mass_blocks,
+    mass_shape,
+    mass_source,
+    teacher_mass,
+    without_seen,
+)
 from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.teachers.simple import Popularity
 from semid.trie import CodeTrie
 from semid.vocab import CodeVocab
 from tca.collaborative import CollaborativeTokenizer
@@ -78,3 +87,42 @@ def test_backbones_that_spell_codes_differently_share_the_slots(codes: Tensor) -
         assert torch.equal(getattr(tries[0], name), getattr(tries[1], name))
     masses = [teacher_mass(teacher(), CollaborativeTokenizer(trie), DATA) for trie in tries]
     assert torch.equal(masses[0], masses[1])
+
+
+def test_seen_items_are_left_out_but_never_the_target(codes: Tensor) -> None:
+    tokenizer, scorer = CollaborativeTokenizer(causal_trie(codes)), teacher()
+    pasts = [[3, 1, 4, 1, 5, 9], [2], [7, 8]]
+    targets = torch.tensor([1, 6, 7])  # the first and the last are repeats
+    scores = scorer.score(histories(*pasts)).clone()
+    for row, (past, target) in enumerate(zip(pasts, targets.tolist(), strict=True)):
+        for item in set(past) - {target}:
+            scores[row, item] = -torch.inf
+    masked = ExactMass(scorer, tokenizer, mask_history=True)
+    torch.testing.assert_close(masked(histories(*pasts), targets), tokenizer(scores, targets))
+
+
+def test_all_that_was_seen_is_left_out_however_little_the_teacher_looks_back_on(
+    codes: Tensor,
+) -> None:
+    scorer = Popularity(DATA, 13)
+    source = mass_source(scorer, causal_trie(codes), config=MassConfig(mask_history=True))
+    mass = torch.zeros(mass_shape(source, DATA))
+    for ids, block in mass_blocks(source, DATA, batch_size=5):
+        mass[torch.from_numpy(ids)] = block.float()
+    for row, (past, item) in enumerate(own_pasts(DATA)):
+        scores = scorer.counts.clone()
+        scores[list(set(past) - {item})] = -torch.inf
+        alone = CollaborativeTokenizer(source.trie)(scores[None], torch.tensor([item]))[0]
+        torch.testing.assert_close(mass[row], alone, atol=1e-3, rtol=1e-3)
+
+
+def test_masking_changes_no_scores_of_the_caller() -> None:
+    scores = torch.zeros(1, 13)
+    masked = without_seen(scores, histories([2, 3]), torch.tensor([3]))
+    assert masked[0].isinf().nonzero().flatten().tolist() == [2]
+    assert not scores.isinf().any()
+
+
+def test_fewer_than_one_best_item_is_refused() -> None:
+    with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
+        MassConfig(top_k=0)

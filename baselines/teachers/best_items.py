@@ -1,0 +1,236 @@
+"""The best items of a teacher whose scores are dot products, without scoring all in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from baselines.data.batches import Histories
+from baselines.teachers.scorer import ItemScorer
+from semid.trie import CodeTrie
+from tca.top_k import sampled_tail, uniform_tail
+
+Tail = Literal["sampled", "uniform"]
+
+_SAMPLE = 4096  # items that the tail is estimated from
+_NEAR = 8192  # items near the target that are scored however few the best are
+_AT_ONCE = 2**16  # items near targets; 16 MB of vectors
+
+
+@runtime_checkable
+class DotProductScorer(ItemScorer, Protocol):
+    """A teacher whose score of an item is a vector of the history times one of the item."""
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """One vector a history; float32 ``(batch, dim)``."""
+        ...
+
+    def item_vectors(self) -> Tensor:
+        """One vector an item; float32 ``(item, dim)``."""
+        ...
+
+
+def require_dot_product(scorer: ItemScorer) -> DotProductScorer:
+    """The same scorer, known to have vectors.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if not isinstance(scorer, DotProductScorer):
+        raise ValueError(
+            f"top_k needs a teacher whose scores are dot products (user_vectors, item_vectors), "
+            f"got {type(scorer).__name__}. Leave top_k out to score all items."
+        )
+    return scorer
+
+
+class Listed(NamedTuple):
+    """Items of a teacher with their scores, and a tail for the rest, as ``TopKTokenizer`` takes it.
+
+    Attributes:
+        scores: float32 ``(batch, entry)``; ``-inf`` where nothing is listed.
+        items: int64 ``(batch, entry)``, catalogue rows, each once a row; -1 where there is none.
+        tail_log_mass: float32 ``(batch,)``, of all items that are not listed.
+    """
+
+    scores: Tensor
+    items: Tensor
+    tail_log_mass: Tensor
+
+
+class BestItems:
+    """The ``k`` items with the largest dot products, by faiss, and what the others hold together.
+
+    The sample behind the tail ``sampled`` is drawn once, with a seed of its own, so the same
+    vectors always give the same result.
+
+    Args:
+        item_vectors: Float ``(item, dim)``.
+        k: Items wanted, at most those of the catalogue.
+        tail: As in ``MassConfig``.
+        temperature: Of the tail's mass, above 0.
+        lists: None searches all vectors and is exact. Else the vectors are kept in so many lists,
+            of which ``probed`` are searched, and some of the best items may be missed.
+        probed: Lists searched for a history.
+
+    Raises:
+        ValueError: If ``k`` is not within the catalogue.
+    """
+
+    def __init__(
+        self,
+        item_vectors: Tensor,
+        k: int,
+        *,
+        tail: Tail = "sampled",
+        temperature: float = 1.0,
+        lists: int | None = None,
+        probed: int = 16,
+    ) -> None:
+        num_items = len(item_vectors)
+        if not 1 <= k <= num_items:
+            raise ValueError(
+                f"k must be in [1, {num_items}], the items of the catalogue, got {k}. "
+                "Lower it, or leave top_k out to score all items."
+            )
+        self.k, self.tail, self.temperature, self.num_items = k, tail, temperature, num_items
+        self._vectors = item_vectors.detach().float().cpu()
+        self._index = _index(self._vectors.numpy(), lists, probed)
+        gen = torch.Generator().manual_seed(0)
+        sample = torch.randperm(num_items, generator=gen)[:_SAMPLE]
+        self._sample = self._vectors[sample]
+        self._place_in_sample = torch.full((num_items + 1,), len(sample))  # one for no item, last
+        self._place_in_sample[sample] = torch.arange(len(sample))
+
+    def __call__(self, user_vectors: Tensor) -> Listed:
+        """Search.
+
+        Args:
+            user_vectors: Float ``(batch, dim)``.
+
+        Returns:
+            The best ``k``, best first, on the CPU; with ``lists`` there may be fewer.
+
+        Raises:
+            ValueError: If a vector holds NaN or infinity.
+        """
+        users = user_vectors.detach().float().cpu()
+        if (broken := ~users.isfinite().all(dim=1)).any():
+            raise ValueError(
+                f"row {int(broken.nonzero()[0])} of user_vectors holds NaN or infinity. "
+                "Check the teacher's output for that row."
+            )
+        with _matrix_products():
+            found: tuple[Any, Any] = self._index.search(users.numpy(), self.k)
+        items = torch.from_numpy(found[1])
+        scores = torch.from_numpy(found[0]).masked_fill_(items < 0, -torch.inf)
+        temperature = self.temperature
+        if self.tail == "uniform":
+            bound = uniform_tail(scores, self.num_items, temperature=temperature)
+            return Listed(scores, items, bound)
+        sample_scores = torch.cat([users @ self._sample.T, users.new_empty(len(users), 1)], dim=1)
+        sample_scores.scatter_(1, self._place_in_sample[items], -torch.inf)
+        sample_scores = sample_scores[:, :-1]
+        tail = sampled_tail(scores, sample_scores, self.num_items, temperature=temperature)
+        return Listed(scores, items, tail)
+
+    def and_near(self, user_vectors: Tensor, trie: CodeTrie, target_items: Tensor) -> Listed:
+        """Search, and list besides every item on a path that begins as the target's does.
+
+        They are the items below the shortest prefix of the target's path that at most
+        ``max(k, 8192)`` items share: at and below it the distributions are exact, and only above
+        it do they depend on the search and the tail. Each item that is still not listed keeps its
+        share of the tail.
+
+        Args:
+            user_vectors: Float ``(batch, dim)``.
+            trie: The paths of the catalogue.
+            target_items: int64 ``(batch,)``, catalogue rows.
+
+        Returns:
+            On the CPU.
+
+        Raises:
+            ValueError: As when called.
+        """
+        found, users = self(user_vectors), user_vectors.detach().float().cpu()
+        owner, near, node = near_items(trie, target_items, max(self.k, _NEAR))
+        count = (trie.last_item - trie.first_item)[node].long().cpu()
+        column = torch.arange(len(near)) - (count.cumsum(0) - count)[owner]
+        items = torch.full((len(users), int(count.max())), -1).index_put_((owner, column), near)
+        rows = max(1, _AT_ONCE // items.shape[1])
+        blocks = zip(torch.split(users, rows), torch.split(items, rows), strict=True)
+        scores = torch.cat([self._scores(user, item) for user, item in blocks])
+
+        place = trie.place_of_item[found.items.clamp_min(0).to(trie.device)]
+        is_near = (place >= trie.first_item[node, None]) & (place < trie.last_item[node, None])
+        is_near = is_near.cpu()
+        items = torch.cat([found.items.masked_fill(is_near, -1), items], dim=1)
+        scores = torch.cat([found.scores.masked_fill(is_near, -torch.inf), scores], dim=1)
+        others = [self.num_items - (listed >= 0).sum(dim=1) for listed in (found.items, items)]
+        share = found.tail_log_mass - others[0].log()
+        tail = torch.where(others[1] > 0, share + others[1].log(), -torch.inf)
+        return Listed(scores, items, tail)
+
+    def _scores(self, users: Tensor, items: Tensor) -> Tensor:
+        vectors = self._vectors.index_select(0, items.clamp_min(0).flatten())
+        scores = torch.bmm(vectors.view(*items.shape, -1), users.unsqueeze(2)).squeeze(2)
+        return scores.masked_fill_(items < 0, -torch.inf)
+
+
+def near_items(trie: CodeTrie, target_items: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The items below the shortest prefix of each target's path that at most ``most`` share.
+
+    Returns:
+        Row of the batch and item, both int64 ``(entry,)`` on the CPU, row after row; and the node
+        of each prefix, int64 ``(batch,)``. A leaf is taken however many items it has.
+    """
+    path = trie.path(target_items.to(trie.device))
+    fits = (trie.last_item - trie.first_item)[path] <= most
+    fits[:, -1] = True
+    node = path.gather(1, fits.to(torch.uint8).argmax(dim=1, keepdim=True)).squeeze(1)
+    row, item = trie.items_below_each(node)
+    return row.cpu(), item.cpu(), node
+
+
+@contextmanager
+def _matrix_products() -> Iterator[None]:
+    """Let faiss search by matrix products, which for dozens of vectors takes it a fifth as long.
+
+    By default it does so only for more vectors than there are in any batch.
+    """
+    import faiss
+
+    before = faiss.cvar.distance_compute_blas_threshold
+    faiss.cvar.distance_compute_blas_threshold = 20
+    try:
+        yield
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = before
+
+
+def _index(vectors: NDArray[np.float32], lists: int | None, probed: int) -> Any:
+    import faiss
+
+    num_items, dim = vectors.shape
+    flat = faiss.IndexFlatIP(dim)
+    if lists is None:
+        flat.add(vectors)
+        return flat
+    if not 1 <= probed <= lists <= num_items:
+        raise ValueError(
+            f"expected 1 <= probed <= lists <= {num_items}, the items of the catalogue, "
+            f"got probed {probed} and lists {lists}"
+        )
+    index = faiss.IndexIVFFlat(flat, dim, lists, faiss.METRIC_INNER_PRODUCT)
+    index.nprobe = probed
+    index.cp.min_points_per_centroid = 1  # few items a list are no reason for a warning
+    index.train(vectors)
+    index.add(vectors)
+    return index

@@ -1,0 +1,149 @@
+"""Token distributions computed once, kept in a file, and read from it by whoever trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from baselines.data.sequences import SequenceSet
+from baselines.parallel import processes
+from baselines.teachers.mass import MassSource, mass_blocks, mass_shape
+from semid.provenance import (
+    Provenance,
+    ProvenanceError,
+    atomic_dir,
+    hash_arrays,
+    hash_file,
+    hash_json,
+    require_same,
+)
+from semid.trie import CodeTrie
+
+_FILE = "mass.npy"
+
+
+def cached_mass(
+    source: MassSource,
+    data: SequenceSet,
+    *,
+    teacher: str,
+    folder: Path,
+    batch_size: int = 256,
+) -> Tensor:
+    """Token distributions of all targets, mapped from a file that is written where there is none.
+
+    Each distinct teacher, set of sequences, code table and setting has a folder of its own below
+    ``folder``, named by a hash of them all, so arms, seeds and runs share what is the same and
+    nothing else. A file is written block by block and appears whole or not at all; after a kill it
+    is computed anew. Of several processes, all compute and the main one writes.
+
+    Args:
+        source: What computes them.
+        data: Sequences with targets.
+        teacher: Content hash of the teacher (``Provenance.content``).
+        folder: Where files are kept; may be shared, and removed when no training runs.
+        batch_size: Histories of one process scored at a time.
+
+    Returns:
+        float16 ``(target, pos, child)`` on the CPU, rows in the order of target ids. It is read
+        from the file as it is used and holds no memory; what is written to it stays private.
+
+    Raises:
+        ProvenanceError: If the file found is of another teacher, set of sequences, code table or
+            setting, or is damaged.
+        ValueError: If the teacher's content is not known.
+        OSError: If the disk has no room for the file.
+    """
+    if not teacher:
+        raise ValueError("expected the content hash of a trained teacher, got none")
+    lineage = Provenance(
+        kind="teacher_mass",
+        content="",
+        inputs={
+            "teacher": teacher,
+            "targets": data.content_hash(),
+            "code_table": code_table_hash(source.trie),
+        },
+        config=json.loads(json.dumps(source.settings)),
+    )
+    own = folder / f"mass-{_key(lineage)[:16]}"
+    if not own.exists():
+        _write(source, data, own, lineage, batch_size)
+    found = Provenance.read(own)
+    what_to_do = f"Remove {own}; it is computed again."
+    require_same(f"the teacher mass in {own}", _key(lineage), _key(found), what_to_do=what_to_do)
+    mass = _mapped(own / _FILE, mass_shape(source, data), what_to_do)
+    require_same(f"{own / _FILE}", found.content, hash_file(own / _FILE), what_to_do=what_to_do)
+    return torch.from_numpy(mass)
+
+
+def code_table_hash(trie: CodeTrie) -> str:
+    """Hash of what decides the rows and slots of token distributions: which item is where.
+
+    Tries over one code table whose tokens are numbered otherwise have the same hash.
+    """
+    names = ("first_child", "item_order", "first_item", "last_item")
+    return hash_arrays(*(getattr(trie, name).cpu().numpy() for name in names))
+
+
+def _key(lineage: Provenance) -> str:
+    return hash_json([lineage.kind, lineage.inputs, lineage.config])
+
+
+def _write(
+    source: MassSource, data: SequenceSet, own: Path, lineage: Provenance, batch_size: int
+) -> None:
+    here, shape = processes(), mass_shape(source, data)
+    here.wait_for_everyone()  # so that all of them find the folder missing
+    blocks = mass_blocks(source, data, batch_size=batch_size)
+    if here.is_main_process:
+        _require_room(own, shape)
+        with atomic_dir(own) as filling:
+            path = filling / _FILE
+            mass = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+            for ids, block in blocks:
+                mass[ids] = block.numpy()
+            mass.flush()
+            del mass
+            content = hash_file(path)
+            Provenance(
+                kind=lineage.kind, content=content, inputs=lineage.inputs, config=lineage.config
+            ).write(filling)
+    else:
+        for _ in blocks:
+            pass
+    here.wait_for_everyone()
+
+
+def _require_room(own: Path, shape: Sequence[int]) -> None:
+    """A mapped file that outgrows its disk ends the process; so look first."""
+    own.parent.mkdir(parents=True, exist_ok=True)
+    needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(own.parent).free
+    if needed > free:
+        targets, positions, slots = shape
+        raise OSError(
+            f"the teacher's distributions take {needed / 1e9:.1f} GB ({targets} targets x "
+            f"{positions} levels x {slots} codes), got {free / 1e9:.1f} GB free in {own.parent}. "
+            "Name a folder on a larger disk with --mass_cache."
+        )
+
+
+def _mapped(path: Path, shape: tuple[int, ...], what_to_do: str) -> NDArray[Any]:
+    try:
+        mass: NDArray[Any] = np.load(os.fspath(path), mmap_mode="c", allow_pickle=False)
+        if mass.dtype != np.float16 or mass.shape != shape:
+            raise ValueError(f"{mass.dtype} {mass.shape}")
+    except (ValueError, OSError) as error:
+        raise ProvenanceError(
+            f"expected float16 {shape} in {path}, got something else ({error}). {what_to_do}"
+        ) from error
+    return mass

@@ -1,0 +1,180 @@
+"""The temperature at which a teacher's softmax says best what users took next."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from baselines.data.batches import histories_of_targets
+from baselines.data.sequences import SequenceSet
+from baselines.parallel import add_up, is_my_turn, processes
+from baselines.progress import track
+from baselines.teachers.mass import without_seen
+from baselines.teachers.scorer import ItemScorer
+from semid.provenance import Provenance, atomic_dir, atomic_write, hash_json, require_same
+
+_FILE = "calibration.json"
+_RANGE = (1e-3, 1e3)  # of temperatures that are looked through
+_PRECISION = 1e-4  # of the logarithm
+_PASSES = 30  # at most; a dozen do
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How well the softmax of a teacher's scores fits held-out targets.
+
+    Attributes:
+        temperature: The best one; scores are divided by it.
+        nll: Mean ``-log p(target)`` over the whole catalogue at this temperature, in nats.
+        nll_at_one: The same at temperature 1.
+        targets: Number of targets.
+    """
+
+    temperature: float
+    nll: float
+    nll_at_one: float
+    targets: int
+
+
+def calibrate(
+    scorer: ItemScorer, data: SequenceSet, *, mask_history: bool = False, batch_size: int = 256
+) -> Calibration:
+    """The temperature that minimises the negative log-likelihood of held-out targets.
+
+    The likelihood is that of the item among the whole catalogue, one softmax a target. In
+    ``1 / temperature`` it is convex, so its slope, ``E_p[s] - s(target)``, has one root, which is
+    bracketed and closed in on. Every try scores all histories anew: nothing but one block of scores
+    is kept. Several processes share the blocks.
+
+    Args:
+        scorer: The frozen teacher.
+        data: Held-out sequences with targets, such as the validation split.
+        mask_history: Leave out the items that the user has seen, but for the target itself.
+        batch_size: Histories scored at a time.
+
+    Raises:
+        ValueError: If there is no target, a score is not a number or a target's score is not
+            finite, or no temperature in [0.001, 1000] is best: the scores know nothing, or all.
+    """
+    from scipy.optimize import brentq
+
+    if data.num_targets == 0:
+        raise ValueError("expected validation targets to calibrate the teacher on, got none")
+    likelihood = _Likelihood(scorer, data, mask_history, batch_size)
+    low, high = (math.log(edge) for edge in _RANGE)
+    with track("temperature", _PASSES) as progress:
+
+        def slope(log_temperature: float) -> float:
+            progress.advance(1)
+            return likelihood(math.exp(log_temperature))[1]
+
+        if not slope(low) > 0 > slope(high):
+            raise ValueError(
+                f"no temperature between {_RANGE[0]:g} and {_RANGE[1]:g} fits the validation "
+                "targets best: does the teacher score them no better than other items, or all "
+                "above every other? Name a temperature instead of auto."
+            )
+        root = brentq(slope, low, high, xtol=_PRECISION, maxiter=_PASSES)
+        temperature = float(f"{math.exp(root):.4g}")
+        nll, nll_at_one = likelihood(temperature)[0], likelihood(1.0)[0]
+    return Calibration(
+        temperature=temperature, nll=nll, nll_at_one=nll_at_one, targets=data.num_targets
+    )
+
+
+def fit_temperature(
+    scorer: ItemScorer,
+    data: SequenceSet,
+    *,
+    teacher: str,
+    folder: Path,
+    mask_history: bool = False,
+) -> Calibration:
+    """``calibrate``, or the artefact of an earlier call with the same teacher and targets.
+
+    Args:
+        scorer: The frozen teacher.
+        data: Held-out sequences with targets.
+        teacher: Content hash of the teacher (``Provenance.content``).
+        folder: Where the artefact's own folder stands, beside the teacher's.
+        mask_history: As for ``calibrate``.
+
+    Raises:
+        ValueError: As ``calibrate``.
+        ProvenanceError: If the artefact found is of another teacher, targets or setting.
+    """
+    inputs = {"teacher": teacher, "targets": data.content_hash()}
+    config = {"mask_history": mask_history}
+    key = hash_json([inputs, config])
+    own = folder / f"temperature-{key[:16]}"
+    if not own.exists():
+        processes().wait_for_everyone()  # so that all of them find the folder missing
+        found = calibrate(scorer, data, mask_history=mask_history)
+        if processes().is_main_process:
+            text = json.dumps(asdict(found), indent=2) + "\n"
+            with atomic_dir(own) as filling:
+                atomic_write(filling / _FILE, text)
+                Provenance(
+                    kind="temperature",
+                    content=hash_json(asdict(found)),
+                    inputs=inputs,
+                    config=config,
+                ).write(filling)
+        processes().wait_for_everyone()
+    lineage, values = Provenance.read(own), json.loads((own / _FILE).read_text())
+    for expected, got in (
+        (key, hash_json([lineage.inputs, lineage.config])),
+        (lineage.content, hash_json(values)),
+    ):
+        what_to_do = f"Remove {own}; it is computed again."
+        require_same(f"the temperature in {own}", expected, got, what_to_do=what_to_do)
+    return Calibration(**values)
+
+
+class _Likelihood:
+    """Mean negative log-likelihood at a temperature, and its slope in the inverse temperature.
+
+    The slope is turned round, so that it falls as the temperature rises.
+    """
+
+    def __init__(
+        self, scorer: ItemScorer, data: SequenceSet, mask_history: bool, batch_size: int
+    ) -> None:
+        self.scorer, self.data = scorer, data
+        self.mask_history, self.batch_size = mask_history, batch_size
+        self.targets = torch.from_numpy(data.items[data.targets()[1]])
+
+    def __call__(self, temperature: float) -> tuple[float, float]:
+        longest = int(self.data.lengths.max()) if self.mask_history else self.scorer.max_history
+        sums = torch.zeros(2, dtype=torch.float64)
+        batches = histories_of_targets(self.data, longest, self.batch_size)
+        for turn, (ids, histories) in enumerate(batches):
+            if is_my_turn(turn):
+                targets = self.targets[torch.from_numpy(ids)]
+                scores = self.scorer.score(histories)
+                if self.mask_history:
+                    scores = without_seen(scores, histories, targets)
+                sums += _likelihood(scores, targets, temperature)
+        nll, slope = (add_up(sums) / len(self.targets)).tolist()
+        if not math.isfinite(nll):
+            raise ValueError(
+                "the teacher's scores of validation histories hold NaN or +inf, or a target has "
+                "the score -inf. Check the teacher's output."
+            )
+        return nll, slope
+
+
+def _likelihood(scores: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    scores = scores.float()
+    scores = scores - scores.amax(dim=1, keepdim=True)
+    own = scores.gather(1, targets.to(scores.device)[:, None]).squeeze(1)
+    p = (scores / temperature).exp_()
+    total = p.sum(dim=1)
+    mean = p.mul_(scores.clamp_min(torch.finfo(torch.float32).min)).sum(dim=1) / total
+    nll = total.log() - own / temperature
+    return torch.stack([nll.double().sum(), (mean - own).double().sum()]).cpu()

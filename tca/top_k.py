@@ -1,0 +1,280 @@
+"""The Collaborative Tokenizer where a teacher names only its best items, and a tail for the rest.
+
+With millions of items a teacher retrieves its ``k`` best rather than score them all. What the
+others hold together, the *tail*, is not thrown away: its log mass is known (``tail_of_total``),
+estimated from random items (``sampled_tail``) or bounded (``uniform_tail``), and every item that is
+not listed gets an equal share of it. So the distribution of every prefix still sums to one, also
+where none of its items is among the best.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from semid.trie import CodeTrie
+
+_FLOOR = -1e30  # of an empty tail's log mass: nothing beside any listed item, yet defined
+
+
+class TopKTokenizer:
+    """Turns a teacher's best items into its distribution over the next token of a path.
+
+    As ``CollaborativeTokenizer``, with the score of each item that is not listed replaced by the
+    mean of its kind: ``exp(s / temperature) = exp(tail) / others``. It is exact where the whole
+    catalogue is listed. The cost is that of the listed items and of the slots, whatever the size
+    of the catalogue.
+
+    Args:
+        trie: The paths of the catalogue; it stays on its device, where the inputs must be too.
+        temperature: Divides the scores, above 0.
+
+    Raises:
+        ValueError: If the temperature is not above 0.
+    """
+
+    def __init__(self, trie: CodeTrie, *, temperature: float = 1.0) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.trie = trie
+        self.temperature = temperature
+        self.num_slots = trie.max_children
+        children = torch.arange(*trie.first_child[:2].tolist(), device=trie.device)
+        in_order = (trie.last_item - trie.first_item)[children]
+        slot_in_order = torch.arange(len(children), device=trie.device).repeat_interleave(in_order)
+        self._root_slot = slot_in_order[trie.place_of_item]
+
+    @torch.no_grad()
+    def __call__(
+        self, scores: Tensor, items: Tensor, target_items: Tensor, tail_log_mass: Tensor
+    ) -> Tensor:
+        """Token distributions along the path of each target.
+
+        Args:
+            scores: Float ``(batch, entry)``, of the listed items; ``-inf`` excludes an item.
+            items: int64 ``(batch, entry)``, catalogue rows, each at most once a row of the batch;
+                -1 where nothing is listed.
+            target_items: int64 ``(batch,)``, catalogue rows.
+            tail_log_mass: Float ``(batch,)``: log of the summed ``exp(score / temperature)`` of all
+                items that are not listed; ``-inf`` where they hold nothing.
+
+        Returns:
+            float32 ``(batch, pos, child)`` as ``CollaborativeTokenizer`` returns it: sums to one
+            over the children of each prefix. No gradient.
+
+        Raises:
+            ValueError: If the shapes do not fit each other, more items are listed than there are,
+                a score or a tail is NaN or ``+inf``, or every item below a prefix with several
+                children is excluded.
+        """
+        self._check(scores, items, target_items, tail_log_mass)
+        trie, (batch, _) = self.trie, items.shape
+        prefix = trie.path(target_items)[:, :-1]
+        num_children = trie.num_children(prefix)
+        child, valid = trie.children(prefix, self.num_slots)
+        below = (trie.last_item[child] - trie.first_item[child]).masked_fill_(~valid, 0)
+
+        listed = items >= 0
+        shape = (batch, trie.depth)
+        log_weight = (scores.float() / self.temperature).masked_fill(~listed, -torch.inf)
+        row, pos, slot, weight = self._entries(log_weight, items, listed, prefix, num_children)
+        cell = row * trie.depth + pos
+        entry = cell * self.num_slots + slot
+        others = below - torch.bincount(entry, minlength=below.numel()).view(below.shape)
+
+        num_others = (trie.num_items - listed.sum(dim=1)).clamp_min(1)
+        tail = (tail_log_mass.float().clamp_min(_FLOOR) - num_others.log())[:, None]
+        highest = torch.where(others.any(dim=-1), tail, -torch.inf).flatten()
+        highest.scatter_reduce_(0, cell, weight, "amax")
+        mass = (
+            others
+            * (tail - highest.view(shape)).exp().nan_to_num_(nan=math.nan, posinf=0.0)[..., None]
+        )
+        weight = (weight - highest.index_select(0, cell)).exp_()
+        mass.view(-1).scatter_add_(0, entry, weight)
+        p = mass / mass.sum(dim=-1, keepdim=True)
+        first = torch.arange(self.num_slots, device=p.device) == 0
+        p = torch.where((num_children > 1)[..., None], p, first & (num_children == 1)[..., None])
+        self._check_masses(p, others, target_items)
+        return p
+
+    def _entries(
+        self, log_weight: Tensor, items: Tensor, listed: Tensor, prefix: Tensor, children: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Row, position, slot and log weight of each listed item at each prefix above it."""
+        trie = self.trie
+        row, column = listed.nonzero().unbind(1)
+        weight, item = log_weight[row, column], items[row, column]
+        slot = self._root_slot.index_select(0, item)
+        at_root = (row, torch.zeros_like(row), slot, weight)
+        if trie.depth == 1:
+            return at_root
+        near = (slot == (prefix[:, 1] - trie.first_child[0])[row]).nonzero().squeeze(1)
+        row, item, weight = row[near], item[near], weight[near]
+        path = trie.path(item)
+        inside = (path[:, 1:-1] == prefix[row, 1:]) & (children[row, 1:] > 1)
+        entry, pos = inside.nonzero().unbind(1)
+        pos = pos + 1
+        slot = path[entry, pos + 1] - trie.first_child[path[entry, pos]]
+        deeper = (row[entry], pos, slot, weight[entry])
+        root, row, slot, weight = (torch.cat(pair) for pair in zip(at_root, deeper, strict=True))
+        return root, row, slot, weight
+
+    def _check(self, scores: Tensor, items: Tensor, targets: Tensor, tail: Tensor) -> None:
+        num_items = self.trie.num_items
+        if scores.dim() != 2 or items.shape != scores.shape:
+            raise ValueError(
+                f"scores and items must both be (batch, entry), got {tuple(scores.shape)} and "
+                f"{tuple(items.shape)}"
+            )
+        if targets.shape != scores.shape[:1] or tail.shape != scores.shape[:1]:
+            raise ValueError(
+                f"target_items and tail_log_mass must hold one value for each of the {len(scores)} "
+                f"rows of scores, got {tuple(targets.shape)} and {tuple(tail.shape)}"
+            )
+        if items.numel() and not -1 <= int(items.min()) <= int(items.max()) < num_items:
+            raise ValueError(
+                f"items must be catalogue rows in [0, {num_items}), or -1, got "
+                f"{int(items.min())} to {int(items.max())}. Do teacher and codes share a catalogue?"
+            )
+        if len(items) and (most := int((items >= 0).sum(dim=1).max())) > num_items:
+            raise ValueError(
+                f"expected at most the {num_items} items of the catalogue in a row, got {most}. "
+                "Lower k."
+            )
+        if (bad := ~(tail < torch.inf)).any():
+            raise ValueError(
+                f"tail_log_mass of row {int(bad.nonzero()[0])} must be a number or -inf, got "
+                f"{float(tail[bad][0])}. Check the teacher's output for that row."
+            )
+
+    def _check_masses(self, p: Tensor, others: Tensor, targets: Tensor) -> None:
+        if (others < 0).any():
+            row = int((others < 0).nonzero()[0, 0])
+            raise ValueError(f"row {row} of items lists an item more than once. List it once.")
+        undefined = p[..., 0].isnan()
+        if not undefined.any():
+            return
+        row, pos = undefined.nonzero()[0].tolist()
+        raise ValueError(
+            f"row {row} of scores holds NaN or +inf, or excludes every item that shares the first "
+            f"{pos} tokens of its target, item {int(targets[row])}. Check the teacher's output "
+            "for that row."
+        )
+
+
+def tail_of_total(scores: Tensor, log_total: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Log mass of the items that are not listed, where that of the whole catalogue is known.
+
+    Args:
+        scores: Float ``(batch, entry)``, of the listed items; ``-inf`` where nothing is listed.
+        log_total: Float ``(batch,)``: ``logsumexp(score / temperature)`` over all items.
+        temperature: Above 0.
+
+    Returns:
+        float32 ``(batch,)``; ``-inf`` where the listed items hold all, up to rounding.
+    """
+    listed = torch.logsumexp(scores.double() / temperature, dim=-1)
+    share = (listed - log_total.double()).clamp_max(0.0)
+    return (log_total + torch.log1p(-share.exp())).float()
+
+
+def uniform_tail(scores: Tensor, num_items: int, *, temperature: float = 1.0) -> Tensor:
+    """Log mass of the items that are not listed if each scored as the lowest of the listed.
+
+    Where the best items are listed it is the most that the others can hold, and so gives the least
+    to the teacher's best: an upper bound, which is far too high for a long tail.
+
+    Args:
+        scores: Float ``(batch, entry)``, of distinct items; ``-inf`` where nothing is listed.
+        num_items: Items of the catalogue.
+        temperature: Above 0.
+
+    Returns:
+        float32 ``(batch,)``; ``-inf`` where the whole catalogue is listed.
+
+    Raises:
+        ValueError: If more items are listed than there are.
+    """
+    return _lowest(scores) / temperature + _log_others(scores, num_items)
+
+
+def sampled_tail(
+    scores: Tensor, sample_scores: Tensor, num_items: int, *, temperature: float = 1.0
+) -> Tensor:
+    """Log mass of the items that are not listed, from a uniform sample of the catalogue.
+
+    Those of the sample that are not listed stand for all others: their mean
+    ``exp(score / temperature)`` times the number of others.
+
+    Args:
+        scores: Float ``(batch, entry)``, of distinct items; ``-inf`` where nothing is listed.
+        sample_scores: Float ``(batch, sample)``, of items drawn uniformly from the catalogue;
+            ``-inf`` for those that are listed.
+        num_items: Items of the catalogue.
+        temperature: Above 0.
+
+    Returns:
+        float32 ``(batch,)``; ``uniform_tail`` where all of the sample is listed.
+
+    Raises:
+        ValueError: If more items are listed than there are.
+    """
+    num_sampled = (sample_scores > -torch.inf).sum(dim=-1)
+    mean = (sample_scores.float() / temperature).logsumexp(dim=-1) - num_sampled.log()
+    estimate = mean + _log_others(scores, num_items)
+    bound = uniform_tail(scores, num_items, temperature=temperature)
+    return torch.where(num_sampled > 0, estimate, bound)
+
+
+def _lowest(scores: Tensor) -> Tensor:
+    return scores.float().masked_fill(scores == -torch.inf, torch.inf).amin(dim=-1)
+
+
+def _log_others(scores: Tensor, num_items: int) -> Tensor:
+    listed = (scores > -torch.inf).sum(dim=-1)
+    if len(listed) and (most := int(listed.max())) > num_items:
+        raise ValueError(
+            f"expected at most the {num_items} items of the catalogue to be listed, got {most}. "
+            "Lower k."
+        )
+    return (num_items - listed).log()
+
+
+class TotalVariation(NamedTuple):
+    """How far two token distributions are from each other, by position.
+
+    Attributes:
+        mean: float32 ``(pos,)``, over the counted targets; 0 where none is counted.
+        largest: float32 ``(pos,)``, over the counted targets; 0 where none is counted.
+    """
+
+    mean: Tensor
+    largest: Tensor
+
+
+def total_variation(p: Tensor, q: Tensor, counted: Tensor) -> TotalVariation:
+    """Total variation ``sum_v |p(v) - q(v)| / 2`` of two distributions, at each position.
+
+    Args:
+        p: Float ``(target, pos, child)``.
+        q: The same shape.
+        counted: bool ``(target, pos)``, where both are distributions.
+
+    Returns:
+        Mean and largest over the targets, in ``[0, 1]`` up to rounding.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if p.shape != q.shape or counted.shape != p.shape[:-1]:
+        raise ValueError(
+            "p and q must be (target, pos, child) and counted (target, pos), got "
+            f"{tuple(p.shape)}, {tuple(q.shape)} and {tuple(counted.shape)}"
+        )
+    distance = (p.float() - q.float()).abs().sum(dim=-1).div(2).masked_fill(~counted, 0.0)
+    mean = distance.sum(dim=0) / counted.sum(dim=0).clamp_min(1)
+    return TotalVariation(mean, distance.amax(dim=0) if len(distance) else mean)
