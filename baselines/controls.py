@@ -14,6 +14,7 @@ from baselines.comparison import RunRecord
 from baselines.data.dataset import Dataset
 from baselines.evaluation import EvaluationConfig, Ranks, rank_by_scores
 from baselines.fusion import MeanScorer, generator_fusion
+from baselines.parallel import processes
 from baselines.records import agreement, decoded, record
 from baselines.teachers.sasrec import SASRec
 from baselines.training import TrainingState, read_trained
@@ -70,6 +71,7 @@ def control_records(
             its, folders = ids[arm.scheme], [out / f"{arm.folder}-{seed}" for seed in (a, b)]
             pair = [arm.build(backbones, its.codes, its.sizes, seed) for seed in (a, b)]
             states = [read_trained(*model) for model in zip(folders, pair, strict=True)]
+            pair = [model.to(processes().device) for model in pair]
             ranks, notes = decoded(
                 pair[0],
                 dataset,

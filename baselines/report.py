@@ -49,8 +49,9 @@ def comparison_table(comparison: Comparison, *, policy: str) -> Table:
         ]
         arm, *figures = (cell.replace(" ± ", "\n± ") for cell in _result(row, policy, metrics))
         seeds, agreement, _, time = _cost(row)
+        weights = f", weight {_weights(row)}" if _weights(row) else ""
         table.add_row(
-            f"{escape(arm)}\n{seeds} seed{'' if seeds == '1' else 's'}",
+            f"{escape(arm)}\n{seeds} seed{'' if seeds == '1' else 's'}{weights}",
             *figures,
             *map(escape, cells),
             agreement.replace(" ± ", "\n± "),
@@ -151,22 +152,28 @@ def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
 
 def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:
     """The weights of arms that are decoded with their teacher, and what validation said of them."""
-    told = {row.arm: [one["fusion"] for one in row.evaluations if "fusion" in one] for row in rows}
-    told = {arm: found for arm, found in told.items() if found}
-    if not told:
+    fused = [row for row in rows if _weights(row)]
+    if not fused:
         return ()
-    tried = list(next(iter(told.values()))[0]["validation"])
+    told = {row.arm: [one["fusion"]["validation"] for one in row.evaluations] for row in fused}
+    tried = list(told[fused[0].arm][0])
     lines = [
         (
-            arm,
-            ", ".join(f"{one['weight']:g}" for one in found),
-            *(_of_seeds([one["validation"][weight] for one in found]) for weight in tried),
+            row.arm,
+            _weights(row),
+            *(_of_seeds([one[weight] for one in told[row.arm]]) for weight in tried),
         )
-        for arm, found in told.items()
+        for row in fused
     ]
     header = ("arm", "generator's weight", *(f"validation N@10 at {weight}" for weight in tried))
     legend = "The weight of each seed, chosen by validation, and what validation said of all tried."
     return "## Teacher in the beam", _markdown(header, lines), legend
+
+
+def _weights(row: ArmRow) -> str:
+    """The generator's weight of each seed; empty where no teacher is in the beam."""
+    found = [told["fusion"]["weight"] for told in row.evaluations if "fusion" in told]
+    return ", ".join(f"{weight:g}" for weight in found)
 
 
 def _of_seeds(values: Sequence[float | None]) -> str:

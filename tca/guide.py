@@ -78,7 +78,8 @@ class TeacherGuide:
         parent = trie.parent_of_node.clamp_min(0)
         self._step = item_scores.new_empty(len(item_scores), trie.num_nodes, dtype=torch.float32)
         rows = max(1, _MASSES_AT_ONCE // trie.num_nodes)
-        for step, scores in zip(self._step.split(rows), item_scores.split(rows), strict=True):
+        parts = torch.split(self._step, rows), torch.split(item_scores, rows)
+        for step, scores in zip(*parts, strict=True):
             masses = node_log_masses(trie, scores.double() / temperature)
             within = masses.index_select(1, parent).masked_fill_(masses == -torch.inf, 0.0)
             step.copy_(masses.sub_(within))

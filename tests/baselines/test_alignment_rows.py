@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from baselines.arms import BackboneConfigs
 from baselines.backbones.causal import CausalConfig
@@ -119,6 +121,18 @@ def test_the_page_shows_weights_and_agreement(fused: CompareConfig) -> None:
     agreement = page.split("## Agreement with the teacher")[1].split("##")[0]
     assert agreement.count("\n| Causal") == 6
     assert "generator's weight beside the teacher | 0.3, 0.7 by validation N@10, beam 10" in page
+
+
+def test_the_console_shows_the_weights(plain: CompareConfig, fused: CompareConfig) -> None:
+    def shown(config: CompareConfig) -> str:
+        console = Console(width=300, record=True, file=io.StringIO())
+        console.print(run_comparison(config).table())
+        return console.export_text()
+
+    row = rows(fused)["Causal ntp, teacher in the beam"]
+    weights = ", ".join(f"{told['fusion']['weight']:g}" for told in row["evaluations"])
+    assert f"2 seeds, weight {weights}" in shown(fused)
+    assert "weight" not in shown(plain)
 
 
 def test_agreement_is_with_the_teacher_of_the_same_seed(fused: CompareConfig) -> None:
