@@ -137,6 +137,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
     schemes = schemes_of(arms, config.ids, config.schemes, out)
     _require_free(out, config)
     dataset = load_dataset(config.data, split=config.split, ties=config.ties)
+    config.mass.require_fit(len(dataset.catalog))
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if any(scheme.waits_for_teacher for scheme in schemes):

@@ -46,6 +46,14 @@ class MassConfig:
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}")
 
+    def require_fit(self, num_items: int) -> None:
+        """Refuse more best items than a catalogue has, before anything is trained for them."""
+        if self.top_k is not None and self.top_k > num_items:
+            raise ValueError(
+                f"top_k must be at most the {num_items} items of the catalogue, got {self.top_k}. "
+                "Lower it, or leave it out to score all items."
+            )
+
 
 class MassSource(Protocol):
     """Token distributions of targets, from histories.

@@ -229,18 +229,15 @@ def test_another_temperature_masking_and_best_items_have_their_own_mass(
         assert record["config"]["temperature"] == changes.get("temperature", 1.0)
 
 
-def test_more_best_items_than_the_catalogue_has_are_refused(
-    done: CompareConfig, tmp_path: Path
+def test_more_best_items_than_the_catalogue_has_are_refused_before_anything_is_trained(
+    shop: Path, tmp_path: Path
 ) -> None:
     config = dataclasses.replace(
-        done,
-        out=str(tmp_path / "out"),
-        teachers=str(Path(done.out) / "teachers"),
-        mass=MassConfig(top_k=33),
-        arms=("causal:soft_ce:0.5",),
+        TINY, data=str(shop), out=str(tmp_path / "out"), mass=MassConfig(top_k=33)
     )
-    with pytest.raises(ValueError, match=r"k must be in \[1, 32\]"):
+    with pytest.raises(ValueError, match="top_k must be at most the 32 items"):
         run_comparison(config)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_teacher_that_has_learned_nothing_cannot_be_calibrated(
