@@ -53,12 +53,12 @@ class CompareConfig:
             ``cf_embeddings: teacher`` stands for the item vectors of this comparison's teacher of
             the first seed.
         schemes: Further ID schemes by name, to compare beside each other.
-        arms: What is compared, ``backbone[@scheme]:objective[:alpha][:tau=TAU]``; the first is the
-            baseline.
+        arms: What is compared, ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``; the first
+            is the baseline.
         seeds: Each arm, and the teacher, is trained once with each.
         masked: Whether softmaxes run over the tokens that may follow a prefix (MSL's mask) or over
-            the vocabulary; the same for all arms.
-        tau: Temperature of the generator's softmax in the loss.
+            the vocabulary, in arms that do not say so themselves.
+        tau: Temperature of the generator's softmax in the loss, likewise.
         temperature: Divides the teacher's scores before its softmax.
         teacher: Shape and loss of the teacher.
         teacher_training: How the teacher is trained.
@@ -252,7 +252,7 @@ def _records_of_seed(
             backbone = arm.build(config.backbones, its.codes, its.sizes, seed)
             folder = out / f"{arm.folder}-{seed}"
             title = f"{arm.label}, seed {seed}"
-            if arm.objective.alpha > 0 and mass is None and not is_trained(folder):
+            if arm.objective.needs_teacher and mass is None and not is_trained(folder):
                 trie = CodeTrie.from_paths(its.codes, max(its.sizes))
                 tokenizer = CollaborativeTokenizer(trie, temperature=config.temperature)
                 mass = teacher_mass(teacher, tokenizer, dataset.splits.train)
@@ -296,7 +296,7 @@ def _lineage(
         "evaluation": dataclasses.asdict(config.evaluation),
         "seed": seed,
     }
-    if arm.objective.alpha > 0:
+    if arm.objective.needs_teacher:
         inputs["teacher"] = teacher.content
         settings["temperature"] = config.temperature
     return Provenance(

@@ -36,8 +36,9 @@ from baselines.data.batches import TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRec, SASRecConfig
+from tca.candidates import Positions, candidates
 from tca.collaborative import CollaborativeTokenizer
-from tca.objective import Objective, ObjectiveConfig, Positions, candidates
+from tca.objective import Objective, ObjectiveConfig
 
 Parts = dict[str, float]  # milliseconds of the parts of one step
 MassOf = Callable[[TrainBatch, Positions, Parts], Tensor]

@@ -4,18 +4,15 @@ The equations stand in ``tca.functional``, as functions of plain tensors.
 """
 
 from tca import functional
+from tca.alignment import AlphaContext, AlphaPolicy
+from tca.candidates import Candidates, Positions, candidates
 from tca.collaborative import CollaborativeTokenizer
 from tca.consistency import collaborative_consistency
-from tca.objective import (
-    Candidates,
-    Objective,
-    ObjectiveConfig,
-    ObjectiveOutput,
-    Positions,
-    candidates,
-)
+from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
 
 __all__ = [
+    "AlphaContext",
+    "AlphaPolicy",
     "Candidates",
     "CollaborativeTokenizer",
     "Objective",
