@@ -20,7 +20,7 @@ from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig, rank_by_beam
 from baselines.teachers.mass import teacher_mass
 from baselines.teachers.simple import Popularity
-from baselines.training import TrainingConfig, TrainingState
+from baselines.training import TrainingConfig, TrainingState, read_trained
 from semid.provenance import Provenance
 from tca.alignment import AlphaContext, AlphaPolicy
 from tca.candidates import Candidates, candidates
@@ -130,6 +130,9 @@ def test_what_an_objective_has_learned_survives_a_kill(
         assert kept == {"objective.gate.weight", "objective.gate.bias"}
         assert files[0]["objective.gate.weight"].any()
     assert state.history == state_resumed.history
+    fresh = CausalBackbone(undisturbed.config, CODES, (6, 8), seed=9)
+    read_trained(folder, fresh)  # who only wants the model asks for no objective
+    assert torch.equal(next(fresh.parameters()), next(resumed.parameters()))
     again, _ = fit(dataset, objective, folder)
     assert torch.equal(next(again.parameters()), next(resumed.parameters()))
 
