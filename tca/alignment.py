@@ -1,7 +1,8 @@
 """How much the teacher counts at each position: alpha as a number, a schedule, or a function.
 
-Everything here multiplies the number ``alpha`` by shares in ``[0, 1]``, so it never leaves
-``[0, alpha]``; the cap then takes a minimum. All works on ``(target, pos)``, or on ``(position,)``.
+A learned alpha is a sigmoid; everything else multiplies the number ``alpha`` by shares in
+``[0, 1]``, and the cap then takes a minimum: alpha never leaves ``[0, 1]``. All works on
+``(target, pos)``, or on ``(position,)``.
 """
 
 from __future__ import annotations

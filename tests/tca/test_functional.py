@@ -344,6 +344,11 @@ def test_soft_ntp_keeps_its_bounds(seed: int, alpha: float, scale: float) -> Non
             assert soft_ntp <= ntp - math.log(on_target) + 1e-4
         soft_ce = float(soft_ce_loss(log_p[here], labels[here], world.counted[here]))
         assert soft_ce >= soft_ntp - 1e-4 * (1 + soft_ce)
+        teacher = world.teacher[here]
+        aux_kl = float(
+            aux_kl_loss(log_p[here], world.slot[here], teacher, alpha, world.counted[here])
+        )
+        assert aux_kl >= ntp - 1e-4 * (1 + ntp)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
