@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from tca.alignment import AlphaPolicy
 from tca.objective import LETTER_TAU, ObjectiveConfig
 
 
@@ -28,6 +30,42 @@ _CLASSES: dict[str, type[TigerBackbone] | type[CausalBackbone]] = {
 }
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError("expected a number") from error
+
+
+def _number_or_adaptive(text: str) -> float | str:
+    return text if text == "adaptive" else _number(text)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text == "true"
+
+
+# Which values an arm's options take; names among several are checked where they are used.
+_OF_OBJECTIVE: dict[str, Callable[[str], Any]] = {
+    "tau": _number_or_adaptive,
+    "masked": _truth,
+    "labels": str,
+    "mean": str,
+}
+_OF_POLICY: dict[str, Callable[[str], Any]] = {
+    "alpha": str,
+    "start": _number,
+    "rise": _number,
+    "cap": _truth,
+    "half": _number,
+    "gate": _number,
+}
+_FIELD = {"alpha": "by"}  # where an option is not called like its field
+_SHARED = ("tau", "masked")  # what a comparison sets for all its arms
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arm:
     """One row of a comparison.
@@ -36,76 +74,109 @@ class Arm:
         backbone: A key of ``BackboneConfigs``.
         objective: What it is trained with.
         scheme: Name of its ID scheme; None for the comparison's own.
-        own_tau: Whether its temperature is its own and not that of all arms.
+        own: Names of the settings that all arms share (``tau``, ``masked``) and this one does not.
     """
 
     backbone: str
     objective: ObjectiveConfig
     scheme: str | None = None
-    own_tau: bool = False
+    own: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str, *, masked: bool, tau: float) -> Arm:
-        """Read ``backbone[@scheme]:objective[:alpha][:tau=TAU]``, such as ``tiger:soft_ce:0.5``.
+        """Read ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``.
+
+        Such as ``tiger:soft_ce:0.5`` or ``causal:soft_ntp:0.3:alpha=entropy:cap=true``. The keys
+        are ``tau`` (a number or ``adaptive``), ``masked``, ``mean`` and ``labels`` of
+        ``ObjectiveConfig``, and of ``AlphaPolicy`` ``alpha`` (its ``by``), ``start``, ``rise``,
+        ``cap``, ``half`` and ``gate``.
 
         Args:
             text: The arm.
-            masked: Whether softmaxes run over the tokens that may follow; the same for all arms.
+            masked: Whether softmaxes run over the tokens that may follow, where the arm does not
+                say so; ``msl`` then does in any case.
             tau: Temperature of the model's softmax where the arm names none; ``letter`` then takes
                 ``LETTER_TAU``.
 
         Raises:
-            ValueError: If a name is unknown, a number is none or out of its range, or alpha is
-                missing or superfluous.
+            ValueError: If a name or key is unknown, a value is none or out of its range, or alpha
+                is missing or superfluous.
         """
         head, *parts = text.split(":")
         backbone, at, scheme = head.partition("@")
-        wanted = parts.pop() if parts and parts[-1].startswith("tau=") else None
-        if len(parts) not in (1, 2) or backbone not in _CLASSES or (at and not scheme):
+        plain = list(takewhile(lambda part: "=" not in part, parts))
+        if len(plain) not in (1, 2) or backbone not in _CLASSES or (at and not scheme):
             raise ValueError(
-                f"expected an arm backbone[@scheme]:objective[:alpha][:tau=TAU] with a backbone "
-                f"out of {', '.join(_CLASSES)}, got {text!r}; for example tiger:soft_ce:0.5"
+                "expected an arm backbone[@scheme]:objective[:alpha][:KEY=VALUE ...] with a "
+                f"backbone out of {', '.join(_CLASSES)}, got {text!r}; "
+                "for example tiger:soft_ce:0.5"
             )
-        name, *rest = parts
-        alpha = _number(rest[0], "alpha", text) if rest else 0.0
-        if wanted is not None:
-            own = _number(wanted.removeprefix("tau="), "tau", text)
-        else:
-            own = LETTER_TAU if name == "letter" else tau
-        values: Any = {"name": name, "alpha": alpha, "tau": own}
-        objective = ObjectiveConfig(**values, masked=masked or name == "msl")
-        if rest and not objective.is_soft:
+        name, *rest = plain
+        masked = masked or name == "msl"
+        try:
+            of_objective, of_policy = _read(parts[len(plain) :])
+            alpha = _read_value("alpha", rest[0], _number) if rest else 0.0
+            values: dict[str, Any] = {
+                "name": name,
+                "alpha": alpha,
+                "policy": AlphaPolicy(**of_policy),
+                "masked": masked,
+                "tau": LETTER_TAU if name == "letter" else tau,
+                "mean": "branching" if of_objective.get("tau") == "adaptive" else "all",
+            }
+            objective = ObjectiveConfig(**{**values, **of_objective})
+        except ValueError as error:
+            raise ValueError(f"{error} (in arm {text!r})") from error
+        if rest and not objective.is_aligned:
             raise ValueError(f"{name} has no teacher, so arm {text!r} takes no alpha")
-        if objective.is_soft and not rest:
+        if objective.is_aligned and not rest:
             raise ValueError(f"arm {text!r} needs an alpha, for example {head}:{name}:0.5")
+        own = {
+            "tau": objective.tau != tau or name == "letter",
+            "masked": objective.masked != masked,
+        }
         return cls(
             backbone=backbone,
             objective=objective,
             scheme=scheme or None,
-            own_tau=own != tau or name == "letter",
+            own=tuple(key for key in _SHARED if own[key]),
         )
 
     @property
     def label(self) -> str:
         """What reports call the arm; LETTER's loss on the scheme ``letter`` takes its name."""
         objective, name = self.objective, _CLASSES[self.backbone].label
-        tau = f" tau={objective.tau:g}" if self.own_tau else ""
+        options = self._options()
+        by = options.pop("alpha", "")
+        said = "".join(f" {key}={value}" for key, value in options.items())
         if self.scheme == objective.name == "letter":
-            return f"LETTER-{name}{tau}"
+            return f"LETTER-{name}{said}"
         if self.scheme:
             name = f"{name}@{self.scheme}"
-        if objective.is_soft:
-            return f"{name}+TCA {objective.name} alpha={objective.alpha:g}{tau}"
-        return f"{name} {objective.name}{tau}"
+        if objective.is_aligned:
+            alpha = f"{objective.alpha:g}" + (f"*{by}" if by else "")
+            return f"{name}+TCA {objective.name} alpha={alpha}{said}"
+        return f"{name} {objective.name}{said}"
 
     @property
     def folder(self) -> str:
         """A name for the arm's files."""
         objective = self.objective
         scheme = f"@{self.scheme}" if self.scheme else ""
-        alpha = f"-{objective.alpha:g}" if objective.is_soft else ""
-        tau = f"-tau{objective.tau:g}" if self.own_tau else ""
-        return f"{self.backbone}{scheme}-{objective.name}{alpha}{tau}"
+        alpha = f"-{objective.alpha:g}" if objective.is_aligned else ""
+        said = "".join(f"-{key}{value}" for key, value in self._options().items())
+        return f"{self.backbone}{scheme}-{objective.name}{alpha}{said}"
+
+    def _options(self) -> dict[str, str]:
+        """The options that differ from those of all arms, or from their defaults, as written."""
+        found = {}
+        for key in (*_OF_OBJECTIVE, *_OF_POLICY):
+            of: Any = self.objective.policy if key in _OF_POLICY else self.objective
+            name = _FIELD.get(key, key)
+            value = getattr(of, name)
+            if key in self.own if key in _SHARED else value != getattr(type(of)(), name):
+                found[key] = _written(value)
+        return found
 
     def build(
         self, configs: BackboneConfigs, codes: Tensor, sizes: tuple[int, ...], seed: int
@@ -115,8 +186,33 @@ class Arm:
         return backbone(getattr(configs, self.backbone), codes, sizes, seed)
 
 
-def _number(text: str, what: str, arm: str) -> float:
+def _read(parts: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of the objective and of its alpha policy that the ``KEY=VALUE`` parts set."""
+    of_objective: dict[str, Any] = {}
+    of_policy: dict[str, Any] = {}
+    known = _OF_OBJECTIVE | _OF_POLICY
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals or key not in known:
+            raise ValueError(
+                f"expected KEY=VALUE with a key out of {', '.join(known)}, got {part!r}"
+            )
+        fields = of_policy if key in _OF_POLICY else of_objective
+        name = _FIELD.get(key, key)
+        if name in fields:
+            raise ValueError(f"expected {key} once, got {part!r} too")
+        fields[name] = _read_value(key, value, known[key])
+    return of_objective, of_policy
+
+
+def _read_value(key: str, value: str, read: Callable[[str], Any]) -> Any:
     try:
-        return float(text)
+        return read(value)
     except ValueError as error:
-        raise ValueError(f"expected a number for {what} in arm {arm!r}") from error
+        raise ValueError(f"{error} for {key}, got {value!r}") from error
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else f"{value:g}"

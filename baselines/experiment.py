@@ -56,12 +56,12 @@ class CompareConfig:
             ``cf_embeddings: teacher`` stands for the item vectors of this comparison's teacher of
             the first seed.
         schemes: Further ID schemes by name, to compare beside each other.
-        arms: What is compared, ``backbone[@scheme]:objective[:alpha][:tau=TAU]``; the first is the
-            baseline.
+        arms: What is compared, ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``; the first
+            is the baseline.
         seeds: Each arm, and the teacher, is trained once with each.
         masked: Whether softmaxes run over the tokens that may follow a prefix (MSL's mask) or over
-            the vocabulary; the same for all arms.
-        tau: Temperature of the generator's softmax in the loss.
+            the vocabulary, in arms that do not say so themselves.
+        tau: Temperature of the generator's softmax in the loss, likewise.
         temperature: Divides the teacher's scores before its softmax. ``auto`` takes, for each
             seed's teacher, the one that fits the validation targets best.
         mass: What the teacher's token distributions are made from.
@@ -315,7 +315,7 @@ def _records_of_seed(
         state=state,
     )
     temperature = 1.0
-    if fused or any(arm.objective.alpha > 0 for arm in arms):
+    if fused or any(arm.objective.needs_teacher for arm in arms):
         temperature = _temperature(config, dataset, teacher, lineage, out)
     records: dict[Arm, list[RunRecord]] = {}
     for scheme, its in ids.items():
@@ -324,7 +324,7 @@ def _records_of_seed(
             backbone = arm.build(config.backbones, its.codes, its.sizes, seed)
             folder = out / f"{arm.folder}-{seed}"
             title = f"{arm.label}, seed {seed}"
-            of_teacher = temperature if arm.objective.alpha > 0 else None
+            of_teacher = temperature if arm.objective.needs_teacher else None
             if of_teacher is not None and mass is None and not is_trained(folder):
                 trie = CodeTrie.from_paths(its.codes, max(its.sizes))
                 mass = cached_mass(

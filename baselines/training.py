@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _BEST = "model.safetensors"
 _CHECKPOINT = "checkpoint.safetensors"
 _STATE = "state.json"
+_OBJECTIVE = "objective."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,7 @@ def train(
     folder: Path,
     lineage: Provenance,
     title: str,
+    objective: nn.Module | None = None,
 ) -> TrainingState:
     """Train until validation stops getting better, then put the best weights into ``model``.
 
@@ -128,6 +130,9 @@ def train(
         folder: Where checkpoints live and the trained model ends up.
         lineage: What the model is made from; its content is filled in at the end.
         title: Name shown beside the progress bar.
+        objective: What ``loss`` keeps from step to step: its parameters are trained with the
+            model's, and the numbers in its buffers averaged over processes; both are saved under
+            ``objective.`` in the model's files, and come back from them.
 
     Raises:
         ProvenanceError: If the folder holds a model that was made from something else.
@@ -135,12 +140,15 @@ def train(
     """
     if is_trained(folder):
         _require_lineage(folder, Provenance.read(folder), lineage)
-        return read_trained(folder, model)
+        return read_trained(folder, model, objective)
     here = processes()
     bf16 = config.precision == "bf16"
-    model.to(here.device)
-    optimizer = _optimizer(model, config)
-    state = _load_checkpoint(folder, model, optimizer, lineage)
+    objective = nn.Module() if objective is None else objective
+    for module in (model, objective):
+        module.to(here.device)
+    parameters = [*model.parameters(), *objective.parameters()]
+    optimizer = _optimizer(parameters, config)
+    state = _load_checkpoint(folder, model, objective, optimizer, lineage)
     here.wait_for_everyone()  # before the main process changes what the others have to read
     batches_per_epoch = windows.num_batches(config.batch_events)
     with track(title, config.epochs * batches_per_epoch) as progress:
@@ -150,6 +158,7 @@ def train(
             started = time.perf_counter()
             sums: dict[str, Tensor] = {}
             model.train()
+            objective.train()
             with torch.random.fork_rng():
                 torch.manual_seed(_epoch_seed(seed, epoch, here.process_index))
                 batches = windows.epoch(
@@ -159,14 +168,17 @@ def train(
                     num_processes=here.num_processes,
                 )
                 for step, batch in enumerate(batches):
-                    _set_lr(optimizer, config, epoch * batches_per_epoch + step, batches_per_epoch)
+                    done = epoch * batches_per_epoch + step
+                    _set_lr(optimizer, config, done, batches_per_epoch)
+                    progressed = done / (config.epochs * batches_per_epoch)
+                    batch = dataclasses.replace(batch.to(here.device), progress=progressed)
                     with torch.autocast(here.device.type, torch.bfloat16, enabled=bf16):
-                        output = loss(batch.to(here.device))
+                        output = loss(batch)
                     output.loss.backward()  # type: ignore[no-untyped-call]
                     parts = {"loss": output.loss.detach(), **output.parts}
-                    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-                    average([*parts.values(), *gradients], output.count)
-                    nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+                    gradients = [p.grad for p in parameters if p.grad is not None]
+                    average([*parts.values(), *objective.buffers(), *gradients], output.count)
+                    nn.utils.clip_grad_norm_(parameters, config.clip)
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                     for name, part in parts.items():
@@ -197,11 +209,12 @@ def train(
             if better:
                 state.best, state.best_epoch = entry["validation"], state.epoch
             if here.is_main_process:
-                _save_checkpoint(folder, model, optimizer, state, lineage, better=better)
+                weights = _weights(model, objective)
+                _save_checkpoint(folder, weights, optimizer, state, lineage, better=better)
     if here.is_main_process:
         _finish(folder, state, lineage)
     here.wait_for_everyone()
-    return read_trained(folder, model)
+    return read_trained(folder, model, objective)
 
 
 def is_trained(folder: Path) -> bool:
@@ -209,9 +222,11 @@ def is_trained(folder: Path) -> bool:
     return (folder / _STATE).exists()
 
 
-def read_trained(folder: Path, model: nn.Module) -> TrainingState:
-    """Put the weights of a finished training into ``model``, in eval mode."""
-    _put_weights(model, load_file(folder / _BEST))
+def read_trained(
+    folder: Path, model: nn.Module, objective: nn.Module | None = None
+) -> TrainingState:
+    """Put the weights of a finished training into ``model``, and ``objective``, in eval mode."""
+    _put_weights(load_file(folder / _BEST), model, objective or nn.Module())
     return TrainingState(**json.loads((folder / _STATE).read_text()))
 
 
@@ -237,12 +252,19 @@ def _lineage_hash(lineage: Provenance) -> str:
     return hash_json({name: fields[name] for name in ("kind", "items", "inputs", "seen", "config")})
 
 
-def _put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    parameters = dict(model.named_parameters())  # each tensor once, under one of its tied names
-    with torch.no_grad():
-        for name, value in weights.items():
-            parameters[name].copy_(value)
-    model.eval()
+def _weights(model: nn.Module, objective: nn.Module) -> dict[str, Tensor]:
+    weights = dict(model.named_parameters())  # each tensor once, under one of its tied names
+    weights |= {_OBJECTIVE + name: value for name, value in objective.state_dict().items()}
+    return {name: value.detach() for name, value in weights.items()}
+
+
+def _put_weights(weights: dict[str, Tensor], model: nn.Module, objective: nn.Module) -> None:
+    places = _weights(model, objective)
+    for name, value in weights.items():
+        if name in places or not name.startswith(_OBJECTIVE):
+            places[name].copy_(value)
+    for module in (model, objective):
+        module.eval()
 
 
 def _finished(state: TrainingState, config: TrainingConfig) -> bool:
@@ -254,9 +276,9 @@ def _epoch_seed(seed: int, epoch: int, process: int) -> int:
     return (seed * 1_000_003 + epoch + process * 982_451_653) % 2**31
 
 
-def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+def _optimizer(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
+    matrices = [p for p in parameters if p.requires_grad and p.dim() > 1]
+    vectors = [p for p in parameters if p.requires_grad and p.dim() <= 1]
     groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
@@ -278,14 +300,14 @@ def _set_lr(
 
 def _save_checkpoint(
     folder: Path,
-    model: nn.Module,
+    weights: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
     state: TrainingState,
     lineage: Provenance,
     *,
     better: bool,
 ) -> None:
-    weights = {name: value.detach().contiguous() for name, value in model.named_parameters()}
+    weights = {name: value.contiguous() for name, value in weights.items()}
     if better:
         atomic_write(folder / _BEST, save(weights))
     tensors = {f"model/{name}": tensor for name, tensor in weights.items()}
@@ -299,7 +321,11 @@ def _save_checkpoint(
 
 
 def _load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, lineage: Provenance
+    folder: Path,
+    model: nn.Module,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    lineage: Provenance,
 ) -> TrainingState:
     path = folder / _CHECKPOINT
     if not path.exists():
@@ -317,7 +343,7 @@ def _load_checkpoint(
                 slots.setdefault(int(index), {})[slot] = file.get_tensor(key)
         _require_lineage(folder, Provenance(**json.loads(file.metadata()["lineage"])), lineage)
         state = TrainingState(**json.loads(file.metadata()["state"]))
-    _put_weights(model, weights)
+    _put_weights(weights, model, objective)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
     return state

@@ -9,6 +9,7 @@ Collaborative Tokenizer. All figures come from one run on one machine; the ratio
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,8 +37,10 @@ from baselines.data.batches import TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRec, SASRecConfig
+from tca.alignment import AlphaPolicy
+from tca.candidates import Positions, candidates
 from tca.collaborative import CollaborativeTokenizer
-from tca.objective import Objective, ObjectiveConfig, Positions, candidates
+from tca.objective import Objective, ObjectiveConfig
 
 Parts = dict[str, float]  # milliseconds of the parts of one step
 MassOf = Callable[[TrainBatch, Positions, Parts], Tensor]
@@ -86,10 +89,14 @@ def training_steps(
     """
     optimizer = torch.optim.AdamW(backbone.parameters(), fused=True)
     soft_ce = ObjectiveConfig(name="soft_ce", alpha=0.5)
+    by_entropy = dataclasses.replace(soft_ce, policy=AlphaPolicy(by="entropy"))
+    by_margin = dataclasses.replace(soft_ce, policy=AlphaPolicy(by="margin", cap=True))
     ways: dict[str, tuple[ObjectiveConfig, MassOf | None]] = {
         "ntp": (ObjectiveConfig(), None),
         "soft_ntp, cached": (ObjectiveConfig(name="soft_ntp", alpha=0.1), cached),
         "soft_ce, cached": (soft_ce, cached),
+        "soft_ce by entropy, cached": (by_entropy, cached),
+        "soft_ce by margin, capped, cached": (by_margin, cached),
         "soft_ce, on the fly": (soft_ce, on_the_fly),
     }
     steps: dict[str, list[Parts]] = {name: [] for name in ways}

@@ -35,7 +35,8 @@ from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.backbones.tiger import TigerBackbone
 from baselines.data.batches import TrainBatch, Windows
 from baselines.data.dataset import load_dataset
-from tca.objective import Objective, ObjectiveConfig, candidates
+from tca.candidates import candidates
+from tca.objective import Objective, ObjectiveConfig
 
 Step = Callable[[], int]  # one step of training; how many targets it learned from
 

@@ -4,6 +4,8 @@ The equations stand in ``tca.functional``, as functions of plain tensors.
 """
 
 from tca import functional
+from tca.alignment import AlphaContext, AlphaPolicy
+from tca.candidates import Candidates, Positions, candidates
 from tca.collaborative import CollaborativeTokenizer
 from tca.consistency import (
     HitDisagreement,
@@ -13,16 +15,11 @@ from tca.consistency import (
     rank_correlation,
 )
 from tca.guide import TeacherGuide, node_log_masses
-from tca.objective import (
-    Candidates,
-    Objective,
-    ObjectiveConfig,
-    ObjectiveOutput,
-    Positions,
-    candidates,
-)
+from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
 
 __all__ = [
+    "AlphaContext",
+    "AlphaPolicy",
     "Candidates",
     "CollaborativeTokenizer",
     "HitDisagreement",

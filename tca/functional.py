@@ -5,8 +5,7 @@ follow its prefix, in slots; a slot that is not valid is padding. All is float32
 follows the device of its inputs, and loops neither over targets nor over items.
 
 A position that is not ``counted`` (beyond the end of a shorter path) adds nothing to a loss. A loss
-is the mean over the counted positions, those with a single child included, as in the released code;
-it is zero when no position counts.
+is the mean over the counted positions; it is zero when no position counts.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 _LOWEST = torch.finfo(torch.float32).min
 _TINY = torch.finfo(torch.float32).tiny
+_STEEPEST = 40.0  # log of the steepest slope in a label, so that a norm of gradients stays finite
 
 
 def token_distribution(
@@ -83,8 +83,38 @@ def _tempered(scores: Tensor, temperature: float) -> Tensor:
     return scores if temperature == 1 else scores / temperature  # a pass over all items saved
 
 
+def uniform_over_tokens(valid: Tensor, num_children: Tensor) -> Tensor:
+    """The same mass on every token that may follow: labels that know no teacher.
+
+    (TCA4Rec's ablation "w/o CT"; the paper leaves open what is uniform.)
+
+    Args:
+        valid: bool ``(target, pos, child)``.
+        num_children: int64 ``(target, pos)``, the valid slots of each position.
+
+    Returns:
+        float32 ``(target, pos, child)``, summing to one over the valid slots; zero without any.
+    """
+    return valid / num_children.clamp_min(1).unsqueeze(-1)
+
+
+def uniform_over_items(items_below: Tensor) -> Tensor:
+    """The same mass on every item that shares the prefix, summed by next token.
+
+    What the Collaborative Tokenizer gives for a teacher to whom all items are equal: the other
+    reading of "w/o CT".
+
+    Args:
+        items_below: int64 ``(target, pos, child)``, items below each candidate; 0 where not valid.
+
+    Returns:
+        float32 ``(target, pos, child)``, summing to one; zero where there is no candidate.
+    """
+    return items_below / items_below.sum(dim=-1, keepdim=True).clamp_min(1)
+
+
 def log_probs_over_candidates(
-    logits: Tensor, candidate_tokens: Tensor, valid: Tensor, *, tau: float = 1.0
+    logits: Tensor, candidate_tokens: Tensor, valid: Tensor, *, tau: float | Tensor = 1.0
 ) -> Tensor:
     """Log-probabilities of the candidates when only candidates share the mass.
 
@@ -107,7 +137,7 @@ def log_probs_over_candidates(
 
 
 def log_probs_over_vocabulary(
-    logits: Tensor, candidate_tokens: Tensor, valid: Tensor, *, tau: float = 1.0
+    logits: Tensor, candidate_tokens: Tensor, valid: Tensor, *, tau: float | Tensor = 1.0
 ) -> Tensor:
     """Log-probabilities of the candidates when the whole vocabulary shares the mass.
 
@@ -120,7 +150,7 @@ def log_probs_over_vocabulary(
     return log_p + 2 * _closed(valid)
 
 
-def soft_labels(target_slot: Tensor, teacher_p: Tensor, alpha: float) -> Tensor:
+def soft_labels(target_slot: Tensor, teacher_p: Tensor, alpha: float | Tensor) -> Tensor:
     """Labels that lean on the teacher: ``y(v) = (1 - alpha) [v = target] + alpha p(v)``.
 
     (TCA4Rec's Soft Alignment.)
@@ -128,14 +158,25 @@ def soft_labels(target_slot: Tensor, teacher_p: Tensor, alpha: float) -> Tensor:
     Args:
         target_slot: int64 ``(target, pos)``, the slot of the path's own next token.
         teacher_p: Float ``(target, pos, child)``, the teacher's token distribution.
-        alpha: Weight of the teacher, in ``[0, 1]``.
+        alpha: Weight of the teacher, in ``[0, 1]``; or one for each position, float
+            ``(target, pos)``, which may carry a gradient.
 
     Returns:
         float32 ``(target, pos, child)``, summing to one wherever ``teacher_p`` does.
     """
-    slot = target_slot.unsqueeze(-1)
-    own = torch.full_like(slot, 1 - alpha, dtype=torch.float32)
-    return (alpha * teacher_p.float()).scatter_add_(-1, slot, own)
+    return _mixed(target_slot, 1 - alpha, teacher_p, alpha)
+
+
+def _mixed(slot: Tensor, own: float | Tensor, p: Tensor, alpha: float | Tensor) -> Tensor:
+    """``own [v = target] + alpha p(v)``."""
+    slot = slot.unsqueeze(-1)
+    if isinstance(own, Tensor):
+        own = own.unsqueeze(-1).float()
+    else:
+        own = torch.full_like(slot, own, dtype=torch.float32)
+    if isinstance(alpha, Tensor):
+        alpha = alpha.unsqueeze(-1)
+    return (alpha * p.float()).scatter_add_(-1, slot, own)
 
 
 def ntp_loss(log_p: Tensor, target_slot: Tensor, counted: Tensor) -> Tensor:
@@ -179,9 +220,12 @@ def soft_ntp_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
         # The floor keeps exp off its slow path; a slot it lifts weighs 2e-35 of its label.
         pull = pull.sub_(highest).clamp_min_(-80.0).exp_().mul_(labels)
         mass = pull.sum(dim=-1, keepdim=True).clamp_min_(_TINY)
-        losses = -(mass.log() + highest).squeeze(-1)
+        losses = -(mass.log() + highest)
         pull.div_(mass)
-    return _mean(_with_pull(log_p, losses, pull), counted)
+        push = None
+        if labels.requires_grad:
+            push = -(log_p + losses).clamp_max_(_STEEPEST).exp_()
+    return _mean(_soft_losses(log_p, labels, losses.squeeze(-1), pull, push), counted)
 
 
 def soft_ce_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
@@ -191,31 +235,95 @@ def soft_ce_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
 
     Args and returns as ``soft_ntp_loss``.
     """
+    return _mean(_soft_ce(log_p, labels), counted)
+
+
+def aux_kl_loss(
+    log_p: Tensor, target_slot: Tensor, teacher_p: Tensor, alpha: float | Tensor, counted: Tensor
+) -> Tensor:
+    """Next-token prediction beside the teacher: mean of ``-log P(target) + alpha KL(p, P)``.
+
+    ``KL(p, P) = sum_v p(v) (log p(v) - log P(v))``, TCA4Rec's ablation "w/o SA". Gradient of one
+    position in its logits: ``((P - target) + alpha (P - p)) / tau``, towards fixed targets
+    (equation 13): that of ``(1 + alpha) soft_ce_loss`` at ``alpha / (1 + alpha)``.
+
+    Args:
+        log_p: float32 ``(target, pos, child)``.
+        target_slot: int64 ``(target, pos)``.
+        teacher_p: Float ``(target, pos, child)``.
+        alpha: Weight of the teacher, at least 0; or one for each position, ``(target, pos)``.
+        counted: bool ``(target, pos)``.
+
+    Returns:
+        Scalar float32.
+    """
+    teacher_p = teacher_p.float()
+    both = _mixed(target_slot, 1.0, teacher_p, alpha)
+    surprise = torch.xlogy(teacher_p, teacher_p).sum(dim=-1)
+    return _mean(_soft_ce(log_p, both) + alpha * surprise, counted)
+
+
+def _soft_ce(log_p: Tensor, labels: Tensor) -> Tensor:
     with torch.no_grad():
-        losses = -log_p.clamp_min(_LOWEST).mul_(labels).sum(dim=-1)  # 0 * log 0 is 0
-    return _mean(_with_pull(log_p, losses, labels), counted)
+        finite = log_p.clamp_min(_LOWEST)  # 0 * log 0 is 0
+        push = -finite if labels.requires_grad else None
+        losses = -finite.mul_(labels).sum(dim=-1)
+    return _soft_losses(log_p, labels, losses, labels.detach(), push)
 
 
-def _with_pull(log_p: Tensor, losses: Tensor, pull: Tensor) -> Tensor:
-    return _WithPull.apply(log_p, losses, pull)  # type: ignore[no-any-return,no-untyped-call]
+def _soft_losses(
+    log_p: Tensor, labels: Tensor, losses: Tensor, pull: Tensor, push: Tensor | None
+) -> Tensor:
+    return _SoftLosses.apply(log_p, labels, losses, pull, push)  # type: ignore[no-any-return,no-untyped-call]
 
 
-class _WithPull(torch.autograd.Function):
-    """Losses whose gradient in ``log_p`` is known: ``-pull``, the labels that draw ``P`` to them.
+class _SoftLosses(torch.autograd.Function):
+    """Losses whose gradients are known: ``-pull`` in ``log_p``, and ``push`` in the labels.
 
     Autograd would arrive at the same through a handful of passes over ``(target, pos, child)``.
+    Labels carry a gradient only where alpha is learned.
     """
 
     @staticmethod
-    def forward(ctx: Any, log_p: Tensor, losses: Tensor, pull: Tensor) -> Tensor:
-        ctx.save_for_backward(pull)
+    def forward(
+        ctx: Any, log_p: Tensor, labels: Tensor, losses: Tensor, pull: Tensor, push: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(pull, push if ctx.needs_input_grad[1] else None)
         return losses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (pull,) = ctx.saved_tensors
-        return -grad.unsqueeze(-1) * pull, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        pull, push = ctx.saved_tensors
+        grad = grad.unsqueeze(-1)
+        return -grad * pull, None if push is None else grad * push, None, None, None
+
+
+def adaptive_tau(target_logits: Tensor, logits: Tensor, valid: Tensor, eta: float) -> Tensor:
+    """MSL's own temperature for these logits (ATS, arXiv:2504.04178; its released code).
+
+    With ``d`` the mean logit of the targets less that of all valid tokens, ``s2`` the variance of
+    the latter (targets included) and ``C = log(eta n)`` of ``n`` valid tokens a row:
+    ``tau = (d + sqrt(max(0, d^2 - 2 C s2))) / (2 C)``.
+
+    Args:
+        target_logits: Float ``(row,)``.
+        logits: Float ``(row, child)``.
+        valid: bool ``(row, child)``, as many in each row.
+        eta: Above 0.
+
+    Returns:
+        Scalar float32, without gradient. NaN where ``eta n`` is at most 1, or there are not two
+        valid tokens.
+    """
+    with torch.no_grad():
+        among = logits.float()[valid]
+        if len(among) < 2:
+            return among.new_full((), torch.nan)
+        gap = target_logits.float().mean() - among.mean()
+        c = (eta * valid.sum() / len(valid)).log()
+        root = (gap**2 - 2 * c * among.var()).clamp_min(0).sqrt()
+        return torch.where(c > 0, (gap + root) / (2 * c), torch.nan)
 
 
 def _closed(valid: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -10,92 +10,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semid.trie import CodeTrie
+from tca.alignment import (
+    AlphaContext,
+    AlphaGate,
+    AlphaPolicy,
+    TrustFunction,
+    largest_alpha,
+    schedule,
+    trust_of,
+)
+from tca.candidates import Candidates, Positions
 from tca.functional import (
+    aux_kl_loss,
     log_probs_over_candidates,
     log_probs_over_vocabulary,
     ntp_loss,
     soft_ce_loss,
     soft_labels,
     soft_ntp_loss,
+    uniform_over_items,
+    uniform_over_tokens,
 )
+from tca.temperature import AdaptiveTemperature
 
-ObjectiveName = Literal["ntp", "msl", "letter", "soft_ntp", "soft_ce"]
+ObjectiveName = Literal["ntp", "msl", "letter", "soft_ntp", "soft_ce", "aux_kl"]
+LabelSource = Literal["teacher", "uniform_tokens", "uniform_items"]
+Mean = Literal["all", "branching"]
 
 LETTER_TAU = 0.7
 """Temperature of LETTER's loss: the author's for Instruments, to be tuned in [0.7, 1]."""
 
+_ALIGNED = ("soft_ntp", "soft_ce", "aux_kl")
 _TOGETHER = 64
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Positions:
-    """Some positions of the paths of a batch of targets, those of one depth together.
-
-    Attributes:
-        target: int64 ``(position,)``, index into the batch.
-        pos: int64 ``(position,)``, rising: number of tokens before.
-        real: bool ``(position,)``; false where a position only fills up its depth to a multiple of
-            64. Every batch has another number of positions, and on CPU a matrix product of a shape
-            that is new costs as much again as its work.
-        count: int64 ``()``, the positions that a loss is the mean of: all of the paths. Those that
-            are left out add nothing to it.
-    """
-
-    target: Tensor
-    pos: Tensor
-    real: Tensor
-    count: Tensor
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Candidates:
-    """What the trie says about a batch of target items, at all positions or at some.
-
-    The first axes are ``(target, pos)``, or ``(position,)`` in the order of ``Positions``.
-
-    Attributes:
-        tokens: int64 ``(target, pos, child)``, the tokens that may follow each prefix of the
-            target's path; 0 where not valid.
-        valid: bool ``(target, pos, child)``.
-        target_slot: int64 ``(target, pos)``, the slot of the path's own next token.
-        counted: bool ``(target, pos)``; false beyond the end of a shorter path.
-        count: int64 ``()``, the positions that a loss is the mean of.
-    """
-
-    tokens: Tensor
-    valid: Tensor
-    target_slot: Tensor
-    counted: Tensor
-    count: Tensor
-
-
-def candidates(trie: CodeTrie, target_items: Tensor, at: Positions | None = None) -> Candidates:
-    """Look up the candidates along the path of each target.
-
-    Args:
-        trie: The paths of the catalogue.
-        target_items: int64 ``(target,)``, catalogue rows, on the trie's device.
-        at: Positions to look at, all by default.
-
-    Returns:
-        The candidates, ``child`` up to ``trie.max_children``: the slots of
-        ``CollaborativeTokenizer``.
-    """
-    nodes = trie.path(target_items)
-    prefix, following = nodes[:, :-1], nodes[:, 1:]
-    counted = prefix != following
-    count = counted.sum()
-    if at is not None:
-        prefix, following = prefix[at.target, at.pos], following[at.target, at.pos]
-        counted = at.real
-    child, valid = trie.children(prefix, trie.max_children)
-    return Candidates(
-        tokens=trie.token_of_node[child].long().masked_fill_(~valid, 0),
-        valid=valid,
-        target_slot=(following - trie.first_child[prefix]).masked_fill_(~counted, 0),
-        counted=counted,
-        count=count,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +54,24 @@ class ObjectiveConfig:
             temperature of its own, which below 1 presses on the strongest wrong tokens
             (ranking-guided generation loss, arXiv:2405.07314); ``soft_ntp``, TCA4Rec's
             ``-log sum y P`` (arXiv:2601.18457); ``soft_ce``, the soft cross-entropy
-            ``-sum y log P``.
-        alpha: Weight of the teacher in the soft labels, in ``[0, 1]``. 0 is plain ``ntp``, and the
-            default of the released code; its documented run takes .1.
+            ``-sum y log P``; ``aux_kl``, ``-log P(target) + alpha KL(p, P)``, TCA4Rec without soft
+            alignment.
+        alpha: Weight of the teacher, in ``[0, 1]``. 0 is plain ``ntp``, and the default of the
+            released code; its documented run takes .1.
+        policy: What alpha depends on, beside this number.
+        labels: Whose distribution ``p`` the labels lean on: the teacher's, or, without any
+            teacher, equal masses on the tokens that may follow or on the items below (TCA4Rec
+            without its Collaborative Tokenizer).
         tau: Temperature of the model's softmax, above 0. TCA4Rec's released code takes 4.5 where
             masked and 1 where not; LETTER's paper ``LETTER_TAU`` to 1, its released scripts 1.
+            ``adaptive`` is MSL's ATS: a running temperature (``AdaptiveTemperature``) by which the
+            loss is multiplied too; it needs the mask, and its authors take the ``branching`` mean.
         masked: Whether the softmax runs over the tokens that may follow, or over the vocabulary.
             ``msl`` is masked by definition.
+        mean: Over which positions the loss is a mean: ``all`` of the paths, as in TCA4Rec's
+            released code, or the ``branching`` ones, where more than one token may follow. Under
+            the mask the others have no loss, and only scale the mean; over the vocabulary they
+            have one, and ``branching`` leaves it out.
 
     Raises:
         ValueError: If a value is out of its range or contradicts the name.
@@ -122,29 +79,51 @@ class ObjectiveConfig:
 
     name: ObjectiveName = "ntp"
     alpha: float = 0.0
-    tau: float = 1.0
+    policy: AlphaPolicy = field(default_factory=AlphaPolicy)
+    labels: LabelSource = "teacher"
+    tau: float | Literal["adaptive"] = 1.0
     masked: bool = True
+    mean: Mean = "all"
 
     def __post_init__(self) -> None:
-        if self.name not in get_args(ObjectiveName):
-            known = ", ".join(get_args(ObjectiveName))
-            raise ValueError(f"objective must be one of {known}, got {self.name!r}")
+        _require_known("objective", self.name, ObjectiveName)
+        _require_known("labels", self.labels, LabelSource)
+        _require_known("mean", self.mean, Mean)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
-        if self.alpha > 0 and not self.is_soft:
+        if not self.is_aligned and self.alpha > 0:
             raise ValueError(
                 f"{self.name} has no teacher, so alpha must be 0, got {self.alpha}. "
-                "Take soft_ntp or soft_ce."
+                f"Take {', '.join(_ALIGNED[:-1])} or {_ALIGNED[-1]}."
             )
-        if not self.tau > 0:
-            raise ValueError(f"tau must be above 0, got {self.tau}")
+        if not self.is_aligned and (self.labels != "teacher" or self.policy != AlphaPolicy()):
+            raise ValueError(f"{self.name} has no teacher, so it takes no labels or alpha policy")
+        if self.policy.by == "learned" and not 0 < self.alpha < 1:
+            raise ValueError(f"a learned alpha begins between 0 and 1, got {self.alpha}")
+        if self.policy.cap and self.name == "aux_kl":
+            raise ValueError("aux_kl keeps the target its mode at every alpha; leave out the cap")
+        if self.tau == "adaptive":
+            if not self.masked:
+                raise ValueError("an adaptive tau is that of valid tokens, got masked=False")
+        elif isinstance(self.tau, str) or not self.tau > 0:
+            raise ValueError(f"tau must be above 0, or 'adaptive', got {self.tau!r}")
         if self.name == "msl" and not self.masked:
             raise ValueError("msl is masked by definition, got masked=False. Take ntp.")
 
     @property
-    def is_soft(self) -> bool:
-        """Whether the labels may lean on a teacher."""
-        return self.name.startswith("soft_")
+    def is_aligned(self) -> bool:
+        """Whether a teacher, or what stands for one, may have a part in the loss."""
+        return self.name in _ALIGNED
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the loss needs a teacher's token distributions; not at ``alpha = 0``."""
+        return self.alpha > 0 and self.labels == "teacher"
+
+
+def _require_known(what: str, value: str, known: object) -> None:
+    if value not in get_args(known):
+        raise ValueError(f"{what} must be one of {', '.join(get_args(known))}, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,7 +133,8 @@ class ObjectiveOutput:
     Attributes:
         loss: Scalar float32, to be differentiated.
         parts: Detached scalars: ``ntp``, the loss of the target tokens alone under the same
-            softmax, comparable between objectives.
+            softmax, comparable between objectives; ``alpha``, its mean over the branching
+            positions, where it depends on anything; ``tau`` where it is adaptive.
         count: Scalar int64, the counted positions that ``loss`` and ``parts`` are means of.
     """
 
@@ -164,31 +144,54 @@ class ObjectiveOutput:
 
 
 class Objective(nn.Module):
-    """Computes the loss that a config names, from logits at the positions of the targets' paths."""
+    """Computes the loss that a config names, from logits at the positions of the targets' paths.
 
-    def __init__(self, config: ObjectiveConfig) -> None:
+    What a loss keeps from step to step, a learned gate or a running temperature, is in its
+    parameters and buffers, to be trained and saved beside the model.
+
+    Args:
+        config: Which loss.
+        trust: A share of alpha of your own at each position, in place of that of
+            ``config.policy.by``, which is then ``constant``; schedule and cap stay.
+
+    Raises:
+        ValueError: If there are two trusts, or a trust without an alpha.
+    """
+
+    def __init__(self, config: ObjectiveConfig, *, trust: TrustFunction | None = None) -> None:
         super().__init__()
+        if trust is not None and (config.alpha == 0 or config.policy.by != "constant"):
+            raise ValueError(
+                "a trust of your own multiplies a constant alpha above 0, got alpha "
+                f"{config.alpha} by {config.policy.by}"
+            )
         self.config = config
+        self.trust = trust
+        self.gate = AlphaGate(config.alpha) if config.policy.by == "learned" else None
+        self.temperature = AdaptiveTemperature() if config.tau == "adaptive" else None
 
     @property
     def needs_teacher(self) -> bool:
         """Whether ``forward`` needs the teacher's token distributions; not at ``alpha = 0``."""
-        return self.config.alpha > 0
+        return self.config.needs_teacher
 
     def positions(self, trie: CodeTrie, target_items: Tensor) -> Positions:
         """Where the loss of these targets depends on the logits.
 
         Where a single token may follow and only such tokens compete, its probability is one
-        whatever the model says: the loss is zero there and so is its gradient.
+        whatever the model says: the loss is zero there and so is its gradient. Nor does it depend
+        on positions that are left out of its mean.
 
         Args:
             trie: The paths of the catalogue.
             target_items: int64 ``(target,)``, catalogue rows, on the trie's device.
         """
+        config = self.config
         num_children = trie.num_children(trie.path(target_items)[:, :-1])
-        rivals = num_children > (1 if self.config.masked else 0)
+        branching = num_children > 1
+        everywhere = not config.masked and config.mean == "all"
         targets, sizes, real = [], [], []
-        for of_depth in rivals.T:
+        for of_depth in (num_children > 0 if everywhere else branching).T:
             target = of_depth.nonzero().squeeze(1)
             filling = (0, -len(target) % _TOGETHER)
             targets.append(F.pad(target, filling))
@@ -199,11 +202,15 @@ class Objective(nn.Module):
             target=torch.cat(targets),
             pos=depth.repeat_interleave(torch.tensor(sizes, device=trie.device)),
             real=torch.cat(real),
-            count=(num_children > 0).sum(),
+            count=(branching if config.mean == "branching" else num_children > 0).sum(),
         )
 
     def forward(
-        self, logits: Tensor, candidates: Candidates, teacher: Tensor | None = None
+        self,
+        logits: Tensor,
+        candidates: Candidates,
+        teacher: Tensor | None = None,
+        context: AlphaContext = AlphaContext(),  # noqa: B008  (immutable)
     ) -> ObjectiveOutput:
         """Compute the loss.
 
@@ -213,24 +220,89 @@ class Objective(nn.Module):
             candidates: Of the same targets and positions.
             teacher: Float ``(target, pos, child)`` or ``(position, child)`` from
                 ``CollaborativeTokenizer``; ignored where ``needs_teacher`` is false.
+            context: What the alpha policy looks at beside the teacher.
 
         Raises:
-            ValueError: If a teacher is needed and missing, or a shape does not fit.
+            ValueError: If a teacher, or what the alpha policy looks at, is needed and missing, a
+                shape does not fit, or a trust leaves ``[0, 1]``.
         """
         config = self.config
         _check_shapes(logits, candidates)
+        tau = self._tau(logits, candidates)
         log_probs = log_probs_over_candidates if config.masked else log_probs_over_vocabulary
-        log_p = log_probs(logits, candidates.tokens, candidates.valid, tau=config.tau)
+        log_p = log_probs(logits, candidates.tokens, candidates.valid, tau=tau)
         slot, counted, count = candidates.target_slot, candidates.counted, candidates.count
+        if config.mean == "branching":
+            counted, count = candidates.branching, candidates.num_branching
         share = counted.sum() / count.clamp_min(1)  # a mean over all positions, not over these
-        if not self.needs_teacher:
+        parts: dict[str, Tensor] = {}
+        alpha: float | Tensor = config.alpha
+        penalty: Tensor | None = None
+        if alpha == 0:
             loss = share * ntp_loss(log_p, slot, counted)
-            return ObjectiveOutput(loss=loss, parts={"ntp": loss.detach()}, count=count)
-        labels = soft_labels(slot, _checked_teacher(teacher, candidates), config.alpha)
-        soft_loss = soft_ntp_loss if config.name == "soft_ntp" else soft_ce_loss
-        loss = share * soft_loss(log_p, labels, counted)
-        parts = {"ntp": share * ntp_loss(log_p.detach(), slot, counted)}
+            parts["ntp"] = loss.detach()
+        else:
+            parts["ntp"] = share * ntp_loss(log_p.detach(), slot, counted)
+            p = self._label_p(candidates, teacher)
+            alpha, penalty = self._alpha(p, candidates, context)
+            if config.name == "aux_kl":
+                loss = aux_kl_loss(log_p, slot, p, alpha, counted)
+            else:
+                soft_loss = soft_ntp_loss if config.name == "soft_ntp" else soft_ce_loss
+                loss = soft_loss(log_p, soft_labels(slot, p, alpha), counted)
+            loss = share * loss
+        if self.temperature is not None:
+            loss, parts["tau"] = loss * tau, self.temperature.tau.clone()
+        if isinstance(alpha, Tensor):
+            parts["alpha"] = _mean_over(alpha.detach(), candidates.branching)
+        if penalty is not None:
+            total = (penalty * candidates.branching).sum() / count.clamp_min(1)
+            loss = loss + config.policy.gate * total
         return ObjectiveOutput(loss=loss, parts=parts, count=count)
+
+    def _tau(self, logits: Tensor, candidates: Candidates) -> float | Tensor:
+        if self.temperature is None:
+            return float(self.config.tau)
+        tau: Tensor = self.temperature(logits, candidates)
+        return tau
+
+    def _label_p(self, candidates: Candidates, teacher: Tensor | None) -> Tensor:
+        if self.config.labels == "uniform_tokens":
+            return uniform_over_tokens(candidates.valid, candidates.num_children)
+        if self.config.labels == "uniform_items":
+            return uniform_over_items(candidates.items_below())
+        return _checked_teacher(teacher, candidates).float()
+
+    def _alpha(
+        self, p: Tensor, candidates: Candidates, context: AlphaContext
+    ) -> tuple[float | Tensor, Tensor | None]:
+        """Alpha, a number or float ``(target, pos)``, and the penalty of a learned one."""
+        policy, penalty = self.config.policy, None
+        alpha: float | Tensor = self.config.alpha
+        if self.gate is not None:
+            alpha, penalty = self.gate(p, candidates.num_children)
+        elif self.trust is not None:
+            trust = self.trust(p, candidates.num_children, context)
+            alpha = alpha * _checked_trust(trust, candidates)
+        else:
+            alpha = alpha * trust_of(policy, p, candidates.num_children, context)
+        if policy.start + policy.rise > 0:
+            if context.progress is None:
+                raise ValueError(
+                    "an alpha with a schedule needs the context's progress, got none. "
+                    "Give AlphaContext(progress=...)."
+                )
+            rising = schedule(context.progress, policy.start, policy.rise)
+            alpha = alpha * torch.tensor(rising, device=p.device)
+        if policy.cap:
+            alpha = largest_alpha(p, candidates.target_slot).clamp_max(alpha)  # a number or not
+        if isinstance(alpha, Tensor):
+            alpha = alpha.expand(candidates.counted.shape)
+        return alpha, penalty
+
+
+def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
+    return (values * chosen).sum() / chosen.sum().clamp_min(1)
 
 
 def _check_shapes(logits: Tensor, candidates: Candidates) -> None:
@@ -245,7 +317,7 @@ def _checked_teacher(teacher: Tensor | None, candidates: Candidates) -> Tensor:
     if teacher is None:
         raise ValueError(
             "this objective has alpha > 0 and needs the teacher's token distributions, got none. "
-            "Compute them with CollaborativeTokenizer."
+            "Compute them with CollaborativeTokenizer, or take uniform labels."
         )
     if teacher.shape != candidates.valid.shape:
         raise ValueError(
@@ -253,3 +325,18 @@ def _checked_teacher(teacher: Tensor | None, candidates: Candidates) -> Tensor:
             f"{tuple(teacher.shape)}. Do both come from the same trie and targets?"
         )
     return teacher
+
+
+def _checked_trust(trust: Tensor, candidates: Candidates) -> Tensor:
+    if trust.shape != candidates.counted.shape:
+        raise ValueError(
+            f"a trust must be of the candidates' positions {tuple(candidates.counted.shape)}, got "
+            f"{tuple(trust.shape)}"
+        )
+    bad = ~((trust >= 0) & (trust <= 1)) & candidates.counted
+    if bad.any():
+        raise ValueError(
+            f"an alpha policy must stay in [0, 1], got {float(trust[bad][0])}. "
+            "Clamp what it returns."
+        )
+    return trust

@@ -9,7 +9,7 @@ from torch import Tensor
 from baselines.backbones.backbone import Backbone
 from baselines.data.batches import Histories, TrainBatch
 from baselines.data.sequences import SequenceSet
-from tca.objective import Positions
+from tca.candidates import Positions
 
 
 def sequence_set(sequences: list[tuple[list[int], int]]) -> SequenceSet:

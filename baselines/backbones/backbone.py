@@ -14,7 +14,7 @@ from baselines.data.sequences import SequenceSet
 from semid.prefixes import Prefixes
 from semid.trie import CodeTrie
 from semid.vocab import CodeVocab
-from tca.objective import Positions
+from tca.candidates import Positions
 
 
 class Backbone(nn.Module, ABC):

@@ -21,7 +21,7 @@ from baselines.dropout import Dropout
 from baselines.encoder import CausalEncoder, EncoderConfig, Past
 from semid.prefixes import of_parents
 from semid.vocab import CodeVocab
-from tca.objective import Positions
+from tca.candidates import Positions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from baselines.backbones.backbone import Backbone
 from baselines.data.batches import TrainBatch
+from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
 from baselines.evaluation import EvaluationConfig, rank_by_beam
-from baselines.training import TrainingConfig, TrainingState, train
+from baselines.training import TrainingConfig, TrainingState, is_trained, train
 from semid.provenance import Provenance
-from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput, candidates
+from tca.alignment import AlphaContext
+from tca.candidates import candidates
+from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
 
 
 def fit_backbone(
@@ -34,7 +39,8 @@ def fit_backbone(
         backbone: The generator.
         objective: Its loss.
         mass: The teacher's token distributions, float ``(target, pos, child)``, rows in the order
-            of the training target ids; ``None`` where the objective needs no teacher.
+            of the training target ids; ``None`` where the objective needs no teacher, or ``folder``
+            holds the trained model.
         splits: Only the training sequences are learned from; a fixed subset of the validation
             targets chooses the epoch, seen items removed.
         training: How to train.
@@ -43,9 +49,19 @@ def fit_backbone(
         folder: Where the model ends up.
         lineage: What it is made from.
         title: Name shown beside the progress bar.
+
+    Raises:
+        ValueError: If the objective needs a teacher and there is no ``mass``.
     """
+    if objective.needs_teacher and mass is None and not is_trained(folder):
+        raise ValueError(
+            f"{title} is trained with {objective.name} at alpha {objective.alpha}, which needs the "
+            "teacher's token distributions, got none. Compute them with teacher_mass, or take "
+            "uniform labels."
+        )
     loss_of = Objective(objective)
     windows = backbone.windows(splits.train)
+    history_length, popularity = _counts(splits.train)
 
     def loss(batch: TrainBatch) -> ObjectiveOutput:
         at = loss_of.positions(backbone.trie, batch.target_items)
@@ -54,7 +70,13 @@ def fit_backbone(
         if mass is not None and loss_of.needs_teacher:
             row = batch.target_id[at.target].to(mass.device)
             teacher = mass[row, at.pos.to(mass.device)].to(at.pos.device)
-        output: ObjectiveOutput = loss_of(backbone(batch, at), choices, teacher)
+        number = batch.target_id[at.target].to(history_length.device)
+        context = AlphaContext(
+            progress=batch.progress,
+            history_length=history_length[number].to(at.pos.device),
+            popularity=popularity[number].to(at.pos.device),
+        )
+        output: ObjectiveOutput = loss_of(backbone(batch, at), choices, teacher, context)
         return output
 
     chosen = evaluation.chosen_for_validation(splits.valid)
@@ -81,4 +103,12 @@ def fit_backbone(
         folder=folder,
         lineage=lineage,
         title=title,
+        objective=loss_of,
     )
+
+
+def _counts(train: SequenceSet) -> tuple[Tensor, Tensor]:
+    """Of every training target: the items before it, and the training events of its item."""
+    sequence, event = train.targets()
+    popularity = np.bincount(train.items)[train.items[event]]
+    return torch.from_numpy(event - train.offsets[sequence]), torch.from_numpy(popularity)

@@ -16,7 +16,7 @@ from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.dropout import Dropout
 from semid.vocab import CodeVocab
-from tca.objective import Positions
+from tca.candidates import Positions
 
 _PAD = 0  # also the decoder's start; codes begin at token 1
 

@@ -52,12 +52,14 @@ class TrainBatch:
         target_row: int64 ``(target,)``, the window each target stands in.
         target_pos: int64 ``(target,)``, its position there; its history is what stands before it.
         target_id: int64 ``(target,)``, the target's number in its ``SequenceSet``.
+        progress: Share of a training that was done before this batch, in ``[0, 1)``.
     """
 
     windows: Histories
     target_row: Tensor
     target_pos: Tensor
     target_id: Tensor
+    progress: float = 0.0
 
     @property
     def target_items(self) -> Tensor:
@@ -71,6 +73,7 @@ class TrainBatch:
             target_row=self.target_row.to(device),
             target_pos=self.target_pos.to(device),
             target_id=self.target_id.to(device),
+            progress=self.progress,
         )
 
 

@@ -10,6 +10,7 @@ from baselines.arms import Arm, BackboneConfigs
 from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.encoder import EncoderConfig
+from tca.alignment import AlphaPolicy
 from tca.objective import LETTER_TAU, ObjectiveConfig
 
 
@@ -86,6 +87,79 @@ def test_label_and_folder_say_the_scheme_and_a_temperature_of_ones_own(
     assert (arm.scheme, arm.label, arm.folder) == (scheme, label, folder)
 
 
+@pytest.mark.parametrize(
+    ("text", "objective", "label", "folder"),
+    [
+        (
+            "causal:soft_ntp:0.3:alpha=entropy:cap=true:labels=uniform_tokens:mean=branching",
+            ObjectiveConfig(
+                name="soft_ntp",
+                alpha=0.3,
+                policy=AlphaPolicy(by="entropy", cap=True),
+                labels="uniform_tokens",
+                mean="branching",
+            ),
+            "Causal+TCA soft_ntp alpha=0.3*entropy labels=uniform_tokens mean=branching cap=true",
+            "causal-soft_ntp-0.3-labelsuniform_tokens-meanbranching-alphaentropy-captrue",
+        ),
+        (
+            "tiger:aux_kl:1:start=0.25:rise=.5",
+            ObjectiveConfig(name="aux_kl", alpha=1.0, policy=AlphaPolicy(start=0.25, rise=0.5)),
+            "TIGER+TCA aux_kl alpha=1 start=0.25 rise=0.5",
+            "tiger-aux_kl-1-start0.25-rise0.5",
+        ),
+        (
+            "tiger:soft_ce:0.5:alpha=rarity:half=20",
+            ObjectiveConfig(name="soft_ce", alpha=0.5, policy=AlphaPolicy(by="rarity", half=20.0)),
+            "TIGER+TCA soft_ce alpha=0.5*rarity half=20",
+            "tiger-soft_ce-0.5-alphararity-half20",
+        ),
+        (
+            "tiger:soft_ce:0.5:gate=0.1:alpha=learned",
+            ObjectiveConfig(name="soft_ce", alpha=0.5, policy=AlphaPolicy(by="learned", gate=0.1)),
+            "TIGER+TCA soft_ce alpha=0.5*learned gate=0.1",
+            "tiger-soft_ce-0.5-alphalearned-gate0.1",
+        ),
+        (
+            "causal:msl:tau=adaptive",
+            ObjectiveConfig(name="msl", tau="adaptive", mean="branching"),
+            "Causal msl tau=adaptive mean=branching",
+            "causal-msl-tauadaptive-meanbranching",
+        ),
+        (
+            "causal:msl:tau=adaptive:mean=all",
+            ObjectiveConfig(name="msl", tau="adaptive"),
+            "Causal msl tau=adaptive",
+            "causal-msl-tauadaptive",
+        ),
+        (
+            "tiger:ntp:masked=false",
+            ObjectiveConfig(masked=False),
+            "TIGER ntp masked=false",
+            "tiger-ntp-maskedfalse",
+        ),
+        (
+            "tiger:soft_ce:0.5:masked=true:cap=false:alpha=constant:labels=teacher:mean=all:start=0",
+            ObjectiveConfig(name="soft_ce", alpha=0.5),
+            "TIGER+TCA soft_ce alpha=0.5",
+            "tiger-soft_ce-0.5",
+        ),
+    ],
+)
+def test_options_are_read_and_shown_where_they_are_no_defaults(
+    text: str, objective: ObjectiveConfig, label: str, folder: str
+) -> None:
+    arm = parse(text)
+    assert (arm.objective, arm.label, arm.folder) == (objective, label, folder)
+    assert arm.objective.needs_teacher == ("TCA" in label and "uniform" not in label)
+
+
+def test_an_arm_may_leave_the_mask_that_all_others_have_and_take_what_they_have_not() -> None:
+    arm = parse("tiger:ntp:masked=true", masked=False)
+    assert (arm.objective.masked, arm.label) == (True, "TIGER ntp masked=true")
+    assert parse("tiger:ntp:masked=false", masked=False).label == "TIGER ntp"
+
+
 def test_letters_temperature_is_its_own_unless_the_arm_says_otherwise() -> None:
     for text, tau in (("tiger:letter", LETTER_TAU), ("tiger:letter:tau=0.9", 0.9)):
         for masked in (True, False):
@@ -109,10 +183,13 @@ def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definit
         ("", r"expected an arm backbone\[@scheme\]:objective"),
         ("tigre:ntp", "backbone out of tiger, causal, got 'tigre:ntp'"),
         ("tiger:soft_ce:0.5:1", r"expected an arm backbone\[@scheme\]:objective"),
-        ("tiger:soft", "objective must be one of ntp, msl, letter, soft_ntp, soft_ce, got 'soft'"),
+        ("tiger:soft", "objective must be one of .*, soft_ce, aux_kl, got 'soft'"),
         ("tiger:soft_ce", "needs an alpha, for example tiger:soft_ce:0.5"),
         ("tiger:soft_ce:", "expected a number for alpha"),
-        ("tiger:soft_ce:half", "expected a number for alpha in arm 'tiger:soft_ce:half'"),
+        (
+            "tiger:soft_ce:half",
+            "expected a number for alpha, got 'half' .in arm 'tiger:soft_ce",
+        ),
         ("tiger:soft_ce:1.5", r"alpha must lie in \[0, 1\]"),
         ("tiger:soft_ce:nan", r"alpha must lie in \[0, 1\]"),
         ("tiger:ntp:0.5", "ntp has no teacher"),
@@ -121,9 +198,24 @@ def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definit
         ("tiger@:ntp", r"expected an arm backbone\[@scheme\]:objective"),
         ("@letter:ntp", "backbone out of tiger, causal, got '@letter:ntp'"),
         ("tiger:tau=1", r"expected an arm backbone\[@scheme\]:objective"),
-        ("tiger:ntp:tau=", "expected a number for tau in arm 'tiger:ntp:tau='"),
+        ("tiger:ntp:tau=", "expected a number for tau, got '' .in arm 'tiger:ntp:tau='"),
         ("tiger:ntp:tau=0", "tau must be above 0"),
         ("tiger:soft_ce:tau=2", "needs an alpha, for example tiger:soft_ce:0.5"),
+        ("tiger:soft_ce:0.5:beta=2", "expected KEY=VALUE with a key out of tau, .*, got 'beta=2'"),
+        ("tiger:soft_ce:0.5:tau=2:3", "expected KEY=VALUE with a key out of tau, .*, got '3'"),
+        ("tiger:soft_ce:0.5:tau=2:tau=3", "expected tau once, got 'tau=3' too"),
+        ("tiger:soft_ce:0.5:cap=yes", "expected true or false for cap, got 'yes'"),
+        ("tiger:soft_ce:0.5:rise=slow", "expected a number for rise, got 'slow'"),
+        ("tiger:soft_ce:0.5:alpha=sure", "an alpha policy must be one of constant, .*, got 'sure'"),
+        ("tiger:soft_ce:0.5:labels=flat", "labels must be one of teacher, .*, got 'flat'"),
+        ("tiger:soft_ce:0.5:mean=some", "mean must be one of all, branching, got 'some'"),
+        ("tiger:soft_ce:0.5:start=0.9:rise=0.2", "start and rise are shares of the training"),
+        ("tiger:soft_ce:0.5:half=2", "half belongs to history, .*, not to constant"),
+        ("tiger:ntp:alpha=entropy", "ntp has no teacher, so it takes no labels or alpha policy"),
+        ("tiger:msl:masked=false", "msl is masked by definition"),
+        ("tiger:ntp:masked=false:tau=adaptive", "an adaptive tau is that of valid tokens"),
+        ("tiger:aux_kl:0.5:cap=true", "leave out the cap"),
+        ("tiger:soft_ce:1:alpha=learned", "a learned alpha begins between 0 and 1, got 1"),
     ],
 )
 def test_what_is_no_arm_is_refused_with_the_way_out(text: str, message: str) -> None:

@@ -48,7 +48,7 @@ SHAPES = BackboneConfigs(
     tiger=TigerConfig(num_layers=1, dim=8, num_heads=2, head_dim=4, ff_dim=16, dropout=0.0),
     causal=CausalConfig(max_history=9, path_dropout=0.0, encoder=ENCODER),
 )
-ARMS = ("tiger:soft_ce:0.5", "causal:soft_ntp:0.3")
+ARMS = ("tiger:soft_ce:0.5", "causal:soft_ntp:0.3", "causal:soft_ce:0.5:alpha=learned:rise=0.5")
 BATCH_EVENTS = 18
 TRAINING = TrainingConfig(epochs=3, batch_events=BATCH_EVENTS, lr=0.003, weight_decay=0.1)
 EVALUATION = EvaluationConfig(validation_beam=10, validation_targets=30, batch_size=7)
@@ -201,12 +201,13 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("arm", ["tiger-soft_ce-0.5", "causal-soft_ntp-0.3"])
+@pytest.mark.parametrize("arm", [Arm.parse(text, masked=True, tau=1.0).folder for text in ARMS])
 def test_the_loss_curve_and_the_weights_are_those_of_one_process(runs: Path, arm: str) -> None:
     alone, together = history(runs / "1" / arm), history(runs / "2" / arm)
     assert len(alone) == len(together) == TRAINING.epochs
     for epoch, same in zip(alone, together, strict=True):
-        assert epoch.keys() == same.keys() == {"loss", "ntp", "validation"}
+        learned = {"alpha"} if "learned" in arm else set()
+        assert epoch.keys() == same.keys() == {"loss", "ntp", "validation"} | learned
         assert same == pytest.approx(epoch, rel=1e-5)
     expected, found = weights(runs / "1" / arm), weights(runs / "2" / arm)
     assert expected.keys() == found.keys()

@@ -7,8 +7,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from tca.functional import (
+    adaptive_tau,
+    aux_kl_loss,
     log_probs_over_candidates,
     log_probs_over_vocabulary,
     ntp_loss,
@@ -17,6 +20,8 @@ from tca.functional import (
     soft_labels,
     soft_ntp_loss,
     token_distribution,
+    uniform_over_items,
+    uniform_over_tokens,
 )
 
 TARGETS, POSITIONS, TOKENS, CHILDREN = 6, 3, 11, 5
@@ -62,22 +67,25 @@ def slow_log_probs(world: World, tau: float, masked: bool) -> list[list[list[flo
 
 
 def slow_losses(world: World, tau: float, masked: bool, alpha: float) -> tuple[float, ...]:
-    """NTP, Soft-NTP and soft CE as loops."""
+    """NTP, Soft-NTP, soft CE and NTP with the auxiliary KL as loops."""
     log_p = slow_log_probs(world, tau, masked)
-    ntp, soft_ntp, soft_ce = [], [], []
+    ntp, soft_ntp, soft_ce, aux_kl = [], [], [], []
     for t, j in world.positions():
         num_children = int(world.valid[t, j].sum())
-        mixed = cross = 0.0
+        mixed = cross = divergence = 0.0
         for v in range(num_children):
             label = alpha * float(world.teacher[t, j, v])
             if v == int(world.slot[t, j]):
                 label += 1 - alpha
             mixed += label * math.exp(log_p[t][j][v])
             cross -= label * log_p[t][j][v]
+            mass = float(world.teacher[t, j, v])
+            divergence += mass * (math.log(mass) - log_p[t][j][v]) if mass > 0 else 0.0
         ntp.append(-log_p[t][j][int(world.slot[t, j])])
         soft_ntp.append(-math.log(mixed))
         soft_ce.append(cross)
-    return tuple(sum(losses) / len(losses) for losses in (ntp, soft_ntp, soft_ce))
+        aux_kl.append(ntp[-1] + alpha * divergence)
+    return tuple(sum(losses) / len(losses) for losses in (ntp, soft_ntp, soft_ce, aux_kl))
 
 
 @pytest.mark.parametrize("tau", [1.0, 4.5])
@@ -100,6 +108,7 @@ def test_losses_are_the_definition(log_probs, tau: float, alpha: float) -> None:
         ntp_loss(log_p, world.slot, world.counted),
         soft_ntp_loss(log_p, labels, world.counted),
         soft_ce_loss(log_p, labels, world.counted),
+        aux_kl_loss(log_p, world.slot, world.teacher, alpha, world.counted),
     )
     expected = slow_losses(world, tau, log_probs is log_probs_over_candidates, alpha)
     torch.testing.assert_close(torch.stack(got), torch.tensor(expected))
@@ -135,6 +144,141 @@ def test_gradients_are_the_closed_forms(log_probs, loss, tau: float) -> None:
     expected /= tau * world.counted.sum()
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad, expected)
+
+
+@pytest.mark.parametrize("tau", [1.0, 4.5])
+@pytest.mark.parametrize("log_probs", LOG_PROBS)
+def test_the_auxiliary_kl_draws_to_target_and_teacher_apart(log_probs, tau: float) -> None:
+    world = World(3)
+    logits = world.logits.clone().requires_grad_()
+    log_p = log_probs(logits, world.tokens, world.valid, tau=tau)
+    aux_kl_loss(log_p, world.slot, world.teacher, 0.4, world.counted).backward()
+
+    p = log_p.detach().exp()
+    expected = torch.zeros_like(logits)
+    for t, j in world.positions():
+        if log_probs is log_probs_over_vocabulary:
+            expected[t, j] = 1.4 * (world.logits[t, j] / tau).softmax(-1)
+        for v in range(int(world.valid[t, j].sum())):
+            token = world.tokens[t, j, v]
+            if log_probs is log_probs_over_candidates:
+                expected[t, j, token] += 1.4 * p[t, j, v]
+            expected[t, j, token] -= float(v == world.slot[t, j]) + 0.4 * world.teacher[t, j, v]
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, expected / (tau * world.counted.sum()))
+
+
+@pytest.mark.parametrize("log_probs", LOG_PROBS)
+def test_the_auxiliary_kl_is_soft_cross_entropy_of_another_weight(log_probs) -> None:
+    world, alpha = World(12), 0.4
+    gradients = []
+    for which in ("aux_kl", "soft_ce"):
+        logits = world.logits.clone().requires_grad_()
+        log_p = log_probs(logits, world.tokens, world.valid)
+        if which == "aux_kl":
+            loss = aux_kl_loss(log_p, world.slot, world.teacher, alpha, world.counted)
+        else:
+            labels = soft_labels(world.slot, world.teacher, alpha / (1 + alpha))
+            loss = (1 + alpha) * soft_ce_loss(log_p, labels, world.counted)
+        gradients += torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(*gradients)
+
+
+def soft_loss_of(loss, log_p: Tensor, world: World, alpha: Tensor | float) -> Tensor:
+    if loss is aux_kl_loss:
+        value: Tensor = loss(log_p, world.slot, world.teacher, alpha, world.counted)
+    else:
+        value = loss(log_p, soft_labels(world.slot, world.teacher, alpha), world.counted)
+    return value
+
+
+@pytest.mark.parametrize("loss", [*SOFT_LOSSES, aux_kl_loss])
+@pytest.mark.parametrize("log_probs", LOG_PROBS)
+def test_an_alpha_a_position_is_each_position_with_its_own(log_probs, loss) -> None:
+    world = World(13)
+    alpha = torch.rand(TARGETS, POSITIONS, generator=torch.Generator().manual_seed(0))
+    log_p = log_probs(world.logits, world.tokens, world.valid)
+    got = soft_loss_of(loss, log_p, world, alpha)
+    total = 0.0
+    for t, j in world.positions():
+        alone = World(13)
+        alone.counted = torch.zeros_like(world.counted)
+        alone.counted[t, j] = True
+        total += float(soft_loss_of(loss, log_p, alone, float(alpha[t, j])))
+    assert float(got) == pytest.approx(total / int(world.counted.sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [*SOFT_LOSSES, aux_kl_loss])
+@pytest.mark.parametrize("log_probs", LOG_PROBS)
+def test_the_gradient_in_alpha_is_that_of_finite_differences(log_probs, loss) -> None:
+    world, step = World(14, scale=1.0), 1e-2
+    log_p = log_probs(world.logits, world.tokens, world.valid)
+    alpha = torch.full((TARGETS, POSITIONS), 0.4, requires_grad=True)
+    soft_loss_of(loss, log_p, world, alpha).backward()
+    assert alpha.grad is not None
+    assert not alpha.grad[~world.counted].any()
+    for t, j in world.positions():
+        moved = torch.zeros_like(alpha)
+        moved[t, j] = step
+        above, below = (
+            float(soft_loss_of(loss, log_p, world, alpha.detach() + sign * moved))
+            for sign in (1, -1)
+        )
+        slope = (above - below) / (2 * step)
+        assert float(alpha.grad[t, j]) == pytest.approx(slope, abs=1e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("loss", [*SOFT_LOSSES, aux_kl_loss])
+@pytest.mark.parametrize("scale", [80.0, 1e4])
+def test_extreme_logits_keep_the_gradient_in_alpha_finite(loss, scale: float) -> None:
+    world = World(15, scale=1.0)
+    logits = (scale * world.logits).requires_grad_()
+    alpha = torch.full((TARGETS, POSITIONS), 0.4, requires_grad=True)
+    log_p = log_probs_over_candidates(logits, world.tokens, world.valid)
+    soft_loss_of(loss, log_p, world, alpha).backward()
+    for found in (alpha.grad, logits.grad):
+        assert found is not None
+        assert found.norm().isfinite()
+
+
+def test_uniform_labels_give_each_token_or_each_item_the_same() -> None:
+    valid = torch.tensor([[[True, True, True, False], [True, False, False, False], [False] * 4]])
+    tokens = uniform_over_tokens(valid, valid.sum(-1))
+    third = 1 / 3
+    expected = [[[third, third, third, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0] * 4]]
+    torch.testing.assert_close(tokens, torch.tensor(expected))
+    items = uniform_over_items(torch.tensor([[[5, 1, 2, 0], [7, 0, 0, 0], [0] * 4]]))
+    expected = [[[0.625, 0.125, 0.25, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0] * 4]]
+    torch.testing.assert_close(items, torch.tensor(expected))
+
+
+def test_uniform_items_are_a_teacher_to_whom_all_items_are_equal() -> None:
+    slot_of_item = torch.tensor([0, 2, 0, 1, 0])
+    equal = token_distribution(torch.zeros(1, 5), slot_of_item, 4)
+    torch.testing.assert_close(uniform_over_items(torch.tensor([[3, 1, 1, 0]])), equal)
+
+
+def test_the_adaptive_temperature_solves_its_quadratic_equation() -> None:
+    gen = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, 40, generator=gen)
+    valid = torch.ones(7, 40, dtype=torch.bool)
+    valid[:, 32:] = False
+    target = 9 + torch.randn(7, generator=gen)
+    logits[:, 3] = target
+    tau = float(adaptive_tau(target, logits, valid, 0.25))
+    pool = [x for row in logits.tolist() for x in row[:32]]
+    mean = sum(pool) / len(pool)
+    variance = sum((x - mean) ** 2 for x in pool) / (len(pool) - 1)
+    gap, c = float(target.mean()) - mean, math.log(0.25 * 32)
+    assert gap**2 > 2 * c * variance
+    assert tau == pytest.approx((gap + math.sqrt(gap**2 - 2 * c * variance)) / (2 * c), rel=1e-5)
+    assert c * tau**2 - gap * tau + variance / 2 == pytest.approx(0, abs=1e-3)
+
+
+def test_the_adaptive_temperature_has_no_value_for_few_tokens_or_none() -> None:
+    four = torch.ones(3, 4, dtype=torch.bool)
+    assert adaptive_tau(torch.ones(3), torch.zeros(3, 4), four, 0.25).isnan()
+    assert adaptive_tau(torch.ones(0), torch.zeros(0, 4), four[:0], 0.25).isnan()
 
 
 @pytest.mark.parametrize("log_probs", LOG_PROBS)
@@ -200,6 +344,11 @@ def test_soft_ntp_keeps_its_bounds(seed: int, alpha: float, scale: float) -> Non
             assert soft_ntp <= ntp - math.log(on_target) + 1e-4
         soft_ce = float(soft_ce_loss(log_p[here], labels[here], world.counted[here]))
         assert soft_ce >= soft_ntp - 1e-4 * (1 + soft_ce)
+        teacher = world.teacher[here]
+        aux_kl = float(
+            aux_kl_loss(log_p[here], world.slot[here], teacher, alpha, world.counted[here])
+        )
+        assert aux_kl >= ntp - 1e-4 * (1 + ntp)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,14 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semid.trie import CodeTrie
+from tca.alignment import AlphaContext, AlphaPolicy, largest_alpha, margin
+from tca.candidates import Candidates, Positions, candidates
 from tca.collaborative import CollaborativeTokenizer
-from tca.objective import (
-    LETTER_TAU,
-    Candidates,
-    Objective,
-    ObjectiveConfig,
-    candidates,
-)
+from tca.functional import log_probs_over_candidates, soft_labels, soft_ntp_loss
+from tca.objective import LETTER_TAU, Objective, ObjectiveConfig
 
 PATHS = torch.tensor([[0, 3, 5], [0, 3, 6], [0, 4, -1], [1, 3, 5], [2, -1, -1], [1, 3, 5]])
 TARGETS = torch.tensor([0, 4, 5, 2])
@@ -106,7 +104,7 @@ def test_letter_at_the_released_temperature_is_plain_ntp(
 
 
 @pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("name", ["soft_ntp", "soft_ce"])
+@pytest.mark.parametrize("name", ["soft_ntp", "soft_ce", "aux_kl"])
 def test_alpha_zero_is_ntp_and_needs_no_teacher(
     batch: tuple[Tensor, Candidates, Tensor], name: str, masked: bool
 ) -> None:
@@ -119,7 +117,7 @@ def test_alpha_zero_is_ntp_and_needs_no_teacher(
 
 
 @pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("name", ["soft_ntp", "soft_ce"])
+@pytest.mark.parametrize("name", ["soft_ntp", "soft_ce", "aux_kl"])
 def test_a_small_alpha_is_almost_ntp(
     batch: tuple[Tensor, Candidates, Tensor], name: str, masked: bool
 ) -> None:
@@ -162,13 +160,21 @@ def test_the_loss_carries_gradients_and_the_parts_do_not(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"name": "kl"}, "objective must be one of ntp, msl, letter, soft_ntp, soft_ce, got 'kl'"),
+        ({"name": "kl"}, "objective must be one of .*, soft_ce, aux_kl, got 'kl'"),
         ({"name": "letter", "alpha": 0.5}, "letter has no teacher"),
         ({"name": "soft_ce", "alpha": 1.5}, r"alpha must lie in \[0, 1\], got 1.5"),
         ({"name": "soft_ce", "alpha": float("nan")}, "alpha must lie in"),
         ({"name": "ntp", "alpha": 0.5}, "ntp has no teacher"),
         ({"name": "msl", "tau": 0.0}, "tau must be above 0"),
         ({"name": "msl", "masked": False}, "msl is masked by definition"),
+        ({"tau": "warm"}, "tau must be above 0, or 'adaptive', got 'warm'"),
+        ({"tau": "adaptive", "masked": False}, "an adaptive tau is that of valid tokens"),
+        ({"labels": "uniform"}, "labels must be one of teacher, uniform_tokens, uniform_items"),
+        ({"mean": "some"}, "mean must be one of all, branching"),
+        ({"labels": "uniform_items"}, "ntp has no teacher, so it takes no labels"),
+        ({"policy": AlphaPolicy(cap=True)}, "ntp has no teacher, so it takes no labels"),
+        ({"name": "soft_ce", "policy": AlphaPolicy(by="learned")}, "begins between 0 and 1, got 0"),
+        ({"name": "aux_kl", "alpha": 0.5, "policy": AlphaPolicy(cap=True)}, "leave out the cap"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused(config: dict[str, Any], message: str) -> None:
@@ -194,26 +200,321 @@ def test_logits_of_other_positions_are_refused(batch: tuple[Tensor, Candidates, 
         make()(logits[:, 1:], found)
 
 
+OBJECTIVES = [
+    {},
+    {"name": "msl", "tau": 4.5},
+    {"name": "letter", "tau": LETTER_TAU},
+    {"name": "soft_ntp", "alpha": 0.3},
+    {"name": "soft_ce", "alpha": 0.3},
+    {"name": "aux_kl", "alpha": 0.3},
+    {"name": "soft_ntp", "alpha": 0.3, "labels": "uniform_tokens"},
+    {"name": "soft_ce", "alpha": 0.3, "labels": "uniform_items"},
+    {"name": "soft_ntp", "alpha": 0.9, "policy": AlphaPolicy(cap=True, by="entropy")},
+    {"name": "soft_ce", "alpha": 0.9, "policy": AlphaPolicy(by="short_history", start=0.1)},
+    {"name": "aux_kl", "alpha": 0.9, "policy": AlphaPolicy(by="learned", gate=0.5)},
+]
+CONTEXT = AlphaContext(
+    progress=0.5,
+    history_length=torch.tensor([[3], [0], [9], [1]]),
+    popularity=torch.tensor([[2], [7], [1], [4]]),
+)
+
+
+def context_at(at: Positions) -> AlphaContext:
+    assert CONTEXT.history_length is not None
+    assert CONTEXT.popularity is not None
+    return AlphaContext(
+        progress=CONTEXT.progress,
+        history_length=CONTEXT.history_length[at.target, 0],
+        popularity=CONTEXT.popularity[at.target, 0],
+    )
+
+
+@pytest.mark.parametrize("mean", ["all", "branching"])
 @pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("name", ["ntp", "soft_ntp", "soft_ce"])
+@pytest.mark.parametrize("config", OBJECTIVES, ids=str)
 def test_positions_left_out_change_neither_loss_nor_gradient(
-    trie: CodeTrie, batch: tuple[Tensor, Candidates, Tensor], name: str, masked: bool
+    trie: CodeTrie,
+    batch: tuple[Tensor, Candidates, Tensor],
+    config: dict[str, Any],
+    masked: bool,
+    mean: str,
 ) -> None:
     logits, whole, teacher = batch
-    objective = make(name=name, alpha=0.0 if name == "ntp" else 0.3, masked=masked)
+    objective = make(**config, mean=mean, masked=masked or config.get("name") == "msl")
+    if objective.gate is not None:
+        objective.gate.weight.data += 0.7
+    masked = objective.config.masked
     logits.requires_grad_()
-    expected = objective(logits, whole, teacher)
+    expected = objective(logits, whole, teacher, CONTEXT)
     (gradient,) = torch.autograd.grad(expected.loss, logits)
+    assert (gradient != 0).any(dim=-1).sum() > 4
 
     at = objective.positions(trie, TARGETS)
-    # every position but those of the path that is over, and, masked, those with one child only
-    assert at.real.sum() == (7 if masked else 9)
+    # every position but those of the path that is over, and, where nothing competes or what is
+    # forced is left out, those with one child only
+    assert at.real.sum() == (7 if masked or mean == "branching" else 9)
     assert set(at.pos.bincount().tolist()) <= {0, 64}
     assert at.pos.tolist() == sorted(at.pos.tolist())
     some = candidates(trie, TARGETS, at)
-    found = objective(logits[at.target, at.pos], some, teacher[at.target, at.pos])
+    found = objective(logits[at.target, at.pos], some, teacher[at.target, at.pos], context_at(at))
     torch.testing.assert_close(found.loss, expected.loss)
     torch.testing.assert_close(found.parts, expected.parts)
-    assert torch.equal(found.count, expected.count)
+    assert int(found.count) == int(expected.count) == int(at.count) == (7 if mean != "all" else 9)
     (sparse,) = torch.autograd.grad(found.loss, logits)
     torch.testing.assert_close(sparse, gradient)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("config", OBJECTIVES, ids=str)
+def test_a_mean_of_branching_positions_leaves_out_the_others(
+    batch: tuple[Tensor, Candidates, Tensor], config: dict[str, Any], masked: bool
+) -> None:
+    logits, whole, teacher = batch
+    masked = masked or config.get("name") == "msl"
+    objective = make(**config, masked=masked, mean="branching")
+    everything = make(**config, masked=masked)
+    branching = whole.valid.sum(-1) > 1
+    without = dataclasses.replace(whole, counted=whole.counted & branching)
+    got = objective(logits, whole, teacher, CONTEXT)
+    sum_of_branching = everything(logits, without, teacher, CONTEXT).loss * whole.count
+    torch.testing.assert_close(got.loss, sum_of_branching / branching.sum())
+    if masked:
+        whole_sum = everything(logits, whole, teacher, CONTEXT).loss * whole.count
+        torch.testing.assert_close(got.loss, whole_sum / branching.sum())
+
+
+@pytest.mark.parametrize("labels", ["uniform_tokens", "uniform_items"])
+@pytest.mark.parametrize("name", ["soft_ntp", "soft_ce", "aux_kl"])
+def test_uniform_labels_need_no_teacher_and_are_one_that_knows_nothing(
+    trie: CodeTrie, batch: tuple[Tensor, Candidates, Tensor], name: str, labels: str
+) -> None:
+    logits, found, _ = batch
+    objective = make(name=name, alpha=0.3, labels=labels)
+    assert not objective.needs_teacher
+    if labels == "uniform_items":
+        teacher = CollaborativeTokenizer(trie)(torch.zeros(len(TARGETS), len(PATHS)), TARGETS)
+    else:
+        teacher = found.valid / found.valid.sum(-1, keepdim=True).clamp_min(1)
+    expected = make(name=name, alpha=0.3)(logits, found, teacher)
+    torch.testing.assert_close(objective(logits, found).loss, expected.loss)
+
+
+def test_the_two_uniform_labels_differ_where_children_hold_unequally_many_items(
+    trie: CodeTrie,
+) -> None:
+    found = candidates(trie, torch.tensor([0]))
+    assert found.items_below()[0, 0].tolist() == [3, 2, 1]
+    assert found.items_below()[0, 1].tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("name", ["soft_ntp", "soft_ce", "aux_kl"])
+def test_a_single_child_makes_every_alignment_plain_next_token_prediction(
+    name: str, masked: bool
+) -> None:
+    trie = CodeTrie.from_paths(torch.tensor([[0, 3], [1, 3]]), NUM_TOKENS)
+    target = torch.tensor([0])
+    logits = torch.randn(1, 2, NUM_TOKENS, generator=torch.Generator().manual_seed(0))
+    found = candidates(trie, target)
+    teacher = CollaborativeTokenizer(trie)(torch.zeros(1, 2), target)
+    aligned = make(name=name, alpha=0.4, masked=masked, tau=2.0)
+    forced = dataclasses.replace(found, counted=torch.tensor([[False, True]]))
+    got = aligned(logits, forced, teacher).loss
+    if name == "aux_kl" and not masked:  # the teacher asks for the target once more
+        got = got / 1.4
+    expected = make(masked=masked, tau=2.0)(logits, forced).loss
+    torch.testing.assert_close(got, expected)
+    assert (float(got) == 0) == masked
+
+
+def test_policies_multiply_and_the_cap_takes_the_least(
+    batch: tuple[Tensor, Candidates, Tensor],
+) -> None:
+    logits, found, teacher = batch
+    policy = AlphaPolicy(by="margin", start=0.25, rise=0.5, cap=True)
+    objective = make(name="soft_ntp", alpha=0.9, policy=policy)
+    alpha = 0.9 * margin(teacher) * 0.5  # at half of the training
+    alpha = torch.minimum(alpha, largest_alpha(teacher, found.target_slot))
+    labels = soft_labels(found.target_slot, teacher, alpha)
+    log_p = log_probs_over_candidates(logits, found.tokens, found.valid)
+    got = objective(logits, found, teacher, CONTEXT)
+    torch.testing.assert_close(got.loss, soft_ntp_loss(log_p, labels, found.counted))
+    branching = found.valid.sum(-1) > 1
+    torch.testing.assert_close(got.parts["alpha"], alpha[branching].mean())
+
+
+def test_before_its_start_alpha_is_nothing(batch: tuple[Tensor, Candidates, Tensor]) -> None:
+    logits, found, teacher = batch
+    policy = AlphaPolicy(start=0.5)
+    plain = make()(logits, found).loss
+    for progress, alpha in ((0.0, 0.0), (0.49, 0.0), (0.5, 0.6), (1.0, 0.6)):
+        context = AlphaContext(progress=progress)
+        got = make(name="soft_ce", alpha=0.6, policy=policy)(logits, found, teacher, context)
+        expected = make(name="soft_ce", alpha=alpha)(logits, found, teacher).loss
+        torch.testing.assert_close(got.loss, expected)
+        assert torch.allclose(got.loss, plain) == (alpha == 0)
+        assert float(got.parts["alpha"]) == pytest.approx(alpha)
+
+
+def test_a_learned_alpha_gets_gradients_and_a_penalty(
+    batch: tuple[Tensor, Candidates, Tensor],
+) -> None:
+    logits, found, teacher = batch
+    objective = make(name="soft_ntp", alpha=0.4, policy=AlphaPolicy(by="learned", gate=0.5))
+    begun = objective(logits, found, teacher)
+    fixed = make(name="soft_ntp", alpha=0.4)(logits, found, teacher)
+    torch.testing.assert_close(begun.loss, fixed.loss)
+    begun.loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in objective.parameters())
+    assert objective.gate is not None
+    objective.gate.bias.data += 1.0
+    alpha, penalty = objective.gate(teacher, found.num_children)
+    labels = soft_labels(found.target_slot, teacher, alpha)
+    log_p = log_probs_over_candidates(logits, found.tokens, found.valid)
+    expected = soft_ntp_loss(log_p, labels, found.counted)
+    branching = found.valid.sum(-1) > 1
+    expected = expected + 0.5 * penalty[branching].sum() / found.count
+    torch.testing.assert_close(objective(logits, found, teacher).loss, expected)
+
+
+def test_a_heavy_regulariser_keeps_a_learned_alpha_near_its_number(
+    batch: tuple[Tensor, Candidates, Tensor],
+) -> None:
+    logits, found, teacher = batch
+    alphas = []
+    for gate in (0.0, 100.0):
+        objective = make(name="soft_ce", alpha=0.4, policy=AlphaPolicy(by="learned", gate=gate))
+        optimizer = torch.optim.Adam(objective.parameters(), lr=0.1)
+        for _ in range(100):
+            optimizer.zero_grad()
+            output = objective(logits, found, teacher)
+            output.loss.backward()
+            optimizer.step()
+        alphas.append(float(output.parts["alpha"]))
+    assert abs(alphas[1] - 0.4) < 0.02
+    assert abs(alphas[0] - 0.4) > 0.1
+
+
+def test_a_trust_of_ones_own_multiplies_alpha(batch: tuple[Tensor, Candidates, Tensor]) -> None:
+    logits, found, teacher = batch
+    config = ObjectiveConfig(name="soft_ce", alpha=0.8)
+
+    def half(p: Tensor, num_children: Tensor, context: AlphaContext) -> Tensor:
+        assert p.shape[:-1] == num_children.shape
+        assert context is CONTEXT
+        return torch.full(num_children.shape, 0.5)
+
+    got = Objective(config, trust=half)(logits, found, teacher, CONTEXT).loss
+    torch.testing.assert_close(got, make(name="soft_ce", alpha=0.4)(logits, found, teacher).loss)
+
+
+@pytest.mark.parametrize("value", [1.25, -0.5, float("nan")])
+def test_a_policy_that_leaves_its_range_is_refused_in_one_line(
+    batch: tuple[Tensor, Candidates, Tensor], value: float
+) -> None:
+    config = ObjectiveConfig(name="soft_ce", alpha=0.1)
+
+    def leaves(p: Tensor, num_children: Tensor, context: AlphaContext) -> Tensor:
+        return torch.where(num_children > 2, value, 1.0)
+
+    objective = Objective(config, trust=leaves)
+    with pytest.raises(ValueError, match=r"an alpha policy must stay in \[0, 1\], got") as error:
+        objective(*batch)
+    assert "\n" not in str(error.value)
+
+
+def test_a_trust_of_another_shape_or_beside_another_is_refused(
+    batch: tuple[Tensor, Candidates, Tensor],
+) -> None:
+    def one(p: Tensor, num_children: Tensor, context: AlphaContext) -> Tensor:
+        return torch.ones(2)
+
+    objective = Objective(ObjectiveConfig(name="soft_ce", alpha=0.1), trust=one)
+    with pytest.raises(ValueError, match=r"a trust must be of the candidates' positions \(4, 3\)"):
+        objective(*batch)
+    policy = AlphaPolicy(by="entropy")
+    for config in (
+        ObjectiveConfig(),
+        ObjectiveConfig(name="soft_ce", alpha=0.1, policy=policy),
+    ):
+        with pytest.raises(ValueError, match="a trust of your own multiplies a constant alpha"):
+            Objective(config, trust=one)
+
+
+def test_a_schedule_without_progress_is_refused(batch: tuple[Tensor, Candidates, Tensor]) -> None:
+    objective = make(name="soft_ce", alpha=0.1, policy=AlphaPolicy(rise=0.5))
+    with pytest.raises(ValueError, match="needs the context's progress, got none"):
+        objective(*batch)
+
+
+WIDE = CodeTrie.from_paths(torch.cartesian_prod(torch.arange(8), torch.arange(8, 10)), 10)
+
+
+def wide_batch(seed: int = 0) -> tuple[Tensor, Tensor]:
+    gen = torch.Generator().manual_seed(seed)
+    targets = torch.randint(16, (12,), generator=gen)
+    logits = torch.randn(12, 2, 10, generator=gen)
+    logits[torch.arange(12), 0, targets // 2] += 6
+    return logits, targets
+
+
+def test_an_adaptive_temperature_follows_the_first_positions_and_multiplies_the_loss() -> None:
+    objective = make(name="msl", tau="adaptive", mean="branching")
+    running = 1.5
+    for seed in range(3):
+        logits, targets = wide_batch(seed)
+        first = logits[:, 0, :8]
+        own = first.gather(-1, targets[:, None] // 2).squeeze(-1)
+        gap, c = float(own.mean() - first.mean()), math.log(0.25 * 8)
+        best = (gap + math.sqrt(max(0.0, gap**2 - 2 * c * float(first.var())))) / (2 * c)
+        running += 0.05 * (min(max(best, 1.5), 5.0) - running)
+        output = objective(logits.requires_grad_(), candidates(WIDE, targets))
+        fixed = make(name="msl", tau=running)(logits, candidates(WIDE, targets))
+        assert float(output.parts["tau"]) == pytest.approx(running, rel=1e-5)
+        torch.testing.assert_close(output.loss, running * fixed.loss)
+        torch.testing.assert_close(output.parts["ntp"], fixed.loss)
+        (gradient,) = torch.autograd.grad(output.loss, logits)
+        p = torch.zeros_like(logits)
+        p[:, 0, :8] = (logits[:, 0, :8] / running).softmax(-1)
+        p[:, 1, 8:] = (logits[:, 1, 8:] / running).softmax(-1)
+        p[torch.arange(12), 0, targets // 2] -= 1
+        p[torch.arange(12), 1, 8 + targets % 2] -= 1
+        torch.testing.assert_close(gradient, p.detach() / 24)
+    assert running > 1.52
+
+
+def test_an_adaptive_temperature_sees_the_same_at_some_positions() -> None:
+    whole, some = make(name="msl", tau="adaptive"), make(name="msl", tau="adaptive")
+    logits, targets = wide_batch()
+    expected = whole(logits, candidates(WIDE, targets))
+    at = some.positions(WIDE, targets)
+    got = some(logits[at.target, at.pos], candidates(WIDE, targets, at))
+    torch.testing.assert_close(got.loss, expected.loss)
+    torch.testing.assert_close(got.parts, expected.parts)
+
+
+def test_an_adaptive_temperature_rests_in_evaluation_and_is_part_of_the_state() -> None:
+    objective, other = (make(name="msl", tau="adaptive") for _ in range(2))
+    logits, targets = wide_batch()
+    objective(logits, candidates(WIDE, targets))
+    assert objective.state_dict()["temperature.tau"] > 1.5
+    other.load_state_dict(objective.state_dict())
+    expected = objective.eval()(logits, candidates(WIDE, targets))
+    assert torch.equal(other.eval()(logits, candidates(WIDE, targets)).loss, expected.loss)
+    assert torch.equal(
+        objective.state_dict()["temperature.tau"], other.state_dict()["temperature.tau"]
+    )
+
+
+def test_a_batch_that_says_nothing_leaves_the_adaptive_temperature_alone(
+    trie: CodeTrie, batch: tuple[Tensor, Candidates, Tensor]
+) -> None:
+    objective = make(name="msl", tau="adaptive")
+    logits, found, _ = batch  # a root of three children is below 1 / eta
+    assert objective(logits, found).parts["tau"] == 1.5
+    one_root = CodeTrie.from_paths(torch.tensor([[0, 1], [0, 2]]), 3)
+    target = torch.tensor([0, 1])
+    output = objective(torch.zeros(2, 2, 3), candidates(one_root, target))
+    assert output.parts["tau"] == 1.5
+    assert output.loss.isfinite()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from baselines.backbones.causal import CausalBackbone, CausalConfig
@@ -18,20 +20,18 @@ from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig, rank_by_beam
 from baselines.teachers.mass import teacher_mass
 from baselines.teachers.simple import Popularity
-from baselines.training import TrainingConfig, TrainingState
+from baselines.training import TrainingConfig, TrainingState, read_trained
 from semid.provenance import Provenance
+from tca.alignment import AlphaContext, AlphaPolicy
+from tca.candidates import Candidates, candidates
 from tca.collaborative import CollaborativeTokenizer
-from tca.objective import (
-    Candidates,
-    Objective,
-    ObjectiveConfig,
-    ObjectiveOutput,
-    candidates,
-)
+from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
 
 NUM_ITEMS = 48
 CODES = torch.cartesian_prod(torch.arange(6), torch.arange(8))
 EVALUATION = EvaluationConfig(validation_beam=20, validation_targets=50)
+ADAPTIVE = ObjectiveConfig(name="msl", tau="adaptive", mean="branching")
+LEARNED = ObjectiveConfig(name="soft_ce", alpha=0.3, policy=AlphaPolicy(by="learned", start=0.3))
 LINEAGE = Provenance(kind="backbone", content="")
 
 
@@ -48,7 +48,7 @@ def fit(
     train = dataset.splits.train
     scorer = Popularity(train, NUM_ITEMS)
     mass = None
-    if objective.alpha > 0:
+    if objective.needs_teacher:
         mass = teacher_mass(scorer, CollaborativeTokenizer(backbone.trie), train)
     state = fit_backbone(
         backbone,
@@ -74,8 +74,14 @@ def fit(
         ObjectiveConfig(name="msl", tau=2.0),
         ObjectiveConfig(name="soft_ntp", alpha=0.3),
         ObjectiveConfig(name="soft_ce", alpha=0.3, masked=False),
+        ObjectiveConfig(name="aux_kl", alpha=0.3, mean="branching"),
+        ObjectiveConfig(name="soft_ce", alpha=0.3, labels="uniform_items"),
+        ObjectiveConfig(name="soft_ntp", alpha=0.3, policy=AlphaPolicy(by="entropy", cap=True)),
+        ObjectiveConfig(name="soft_ce", alpha=0.3, policy=AlphaPolicy(by="rarity", rise=0.5)),
+        ADAPTIVE,
+        LEARNED,
     ],
-    ids=lambda objective: f"{objective.name}, masked {objective.masked}",
+    ids=lambda objective: f"{objective.name}, masked {objective.masked}, {objective.policy.by}",
 )
 def test_every_objective_learns(
     dataset: Dataset, objective: ObjectiveConfig, precision: str, tmp_path: Path
@@ -84,6 +90,112 @@ def test_every_objective_learns(
     assert state.epoch == 2
     assert state.history[1]["loss"] < state.history[0]["loss"]
     assert not backbone.training
+
+
+class Killed(Exception):
+    """What a test raises in the middle of an epoch."""
+
+
+@pytest.mark.parametrize("objective", [ADAPTIVE, LEARNED], ids=lambda objective: objective.name)
+def test_what_an_objective_has_learned_survives_a_kill(
+    dataset: Dataset,
+    objective: ObjectiveConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    undisturbed, state = fit(dataset, objective, tmp_path / "undisturbed")
+    forward, calls = Objective.forward, iter(range(10_000))
+    folder = tmp_path / "killed"
+    steps = undisturbed.windows(dataset.splits.train).num_batches(TrainingConfig().batch_events)
+
+    def killed(self: Objective, *args: Any) -> ObjectiveOutput:
+        if next(calls) == steps + 2:  # in the second epoch
+            raise Killed
+        return forward(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objective, "forward", killed)
+        with pytest.raises(Killed):
+            fit(dataset, objective, folder)
+    assert (folder / "checkpoint.safetensors").exists()
+    resumed, state_resumed = fit(dataset, objective, folder)
+    files = [load_file(tmp_path / name / "model.safetensors") for name in ("undisturbed", "killed")]
+    assert files[0].keys() == files[1].keys()
+    for name, value in files[0].items():
+        assert torch.equal(value, files[1][name]), name
+    kept = {name for name in files[0] if name.startswith("objective.")}
+    if objective is ADAPTIVE:
+        assert kept == {"objective.temperature.tau"}
+    else:
+        assert kept == {"objective.gate.weight", "objective.gate.bias"}
+        assert files[0]["objective.gate.weight"].any()
+    assert state.history == state_resumed.history
+    fresh = CausalBackbone(undisturbed.config, CODES, (6, 8), seed=9)
+    read_trained(folder, fresh)  # who only wants the model asks for no objective
+    assert torch.equal(next(fresh.parameters()), next(resumed.parameters()))
+    again, _ = fit(dataset, objective, folder)
+    assert torch.equal(next(again.parameters()), next(resumed.parameters()))
+
+
+def test_the_policy_sees_history_popularity_and_progress(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = dataset.splits.train
+    seen: list[tuple[int, int, int]] = []
+    shares: list[float] = []
+
+    def spy(
+        self: Objective,
+        logits: Tensor,
+        choices: Candidates,
+        teacher: Tensor,
+        context: AlphaContext,
+    ) -> ObjectiveOutput:
+        assert context.history_length is not None
+        assert context.popularity is not None
+        assert context.progress is not None
+        first = choices.counted & (choices.pos == 0)
+        code = choices.tokens.gather(-1, choices.target_slot[:, None]).squeeze(1)[first]
+        counts = (code, context.history_length[first], context.popularity[first])
+        seen.extend(zip(*(column.tolist() for column in counts), strict=True))
+        shares.append(context.progress)
+        loss = logits[logits.isfinite()].square().mean()
+        return ObjectiveOutput(loss=loss, parts={}, count=choices.count)
+
+    monkeypatch.setattr(Objective, "forward", spy)
+    backbone, _ = fit(dataset, LEARNED, tmp_path)
+    trie = backbone.trie
+    expected = []
+    for sequence in range(len(train)):
+        items = train.items[train.offsets[sequence] : train.offsets[sequence + 1]].tolist()
+        for before in range(int(train.first_target[sequence]), len(items)):
+            item = items[before]
+            code = int(trie.token_of_node[trie.path(torch.tensor([item]))[0, 1]])
+            expected.append((code, before, int((train.items == item).sum())))
+    assert sorted(seen) == sorted(expected * 2)  # of two epochs
+    steps = len(shares)
+    assert shares == pytest.approx([step / steps for step in range(steps)])
+
+
+def test_an_objective_without_its_teacher_is_refused_in_one_line(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    backbone = CausalBackbone(CausalConfig(), CODES, (6, 8), seed=0)
+    with pytest.raises(ValueError, match="needs the teacher's token distributions") as error:
+        fit_backbone(
+            backbone,
+            LEARNED,
+            None,
+            dataset.splits,
+            TrainingConfig(),
+            EVALUATION,
+            seed=0,
+            folder=tmp_path / "new",
+            lineage=LINEAGE,
+            title="test",
+        )
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_best_value_is_that_of_a_fixed_subset_of_the_validation_targets(
@@ -123,7 +235,11 @@ def test_each_target_meets_the_teacher_of_its_own_past(
     met: list[int] = []
 
     def spy(
-        self: Objective, logits: Tensor, choices: Candidates, teacher: Tensor
+        self: Objective,
+        logits: Tensor,
+        choices: Candidates,
+        teacher: Tensor,
+        context: AlphaContext,
     ) -> ObjectiveOutput:
         numbers = teacher[choices.counted][:, 0].long()
         items = item_of_target[numbers]

@@ -1,0 +1,109 @@
+"""What the trie says about a batch of targets: where a loss looks, and what may follow there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from semid.trie import CodeTrie
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Positions:
+    """Some positions of the paths of a batch of targets, those of one depth together.
+
+    Attributes:
+        target: int64 ``(position,)``, index into the batch.
+        pos: int64 ``(position,)``, rising: number of tokens before.
+        real: bool ``(position,)``; false where a position only fills up its depth to a multiple of
+            64. Every batch has another number of positions, and on CPU a matrix product of a shape
+            that is new costs as much again as its work.
+        count: int64 ``()``, the positions that a loss is the mean of. Those that are left out add
+            nothing to it.
+    """
+
+    target: Tensor
+    pos: Tensor
+    real: Tensor
+    count: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidates:
+    """What the trie says about a batch of target items, at all positions or at some.
+
+    The first axes are ``(target, pos)``, or ``(position,)`` in the order of ``Positions``. A
+    position is *forced* where its prefix has a single child, and *branching* where it has more.
+
+    Attributes:
+        trie: The paths of the catalogue.
+        child: int64 ``(target, pos, child)``, the nodes that may follow each prefix of the target's
+            path; some node where not valid.
+        tokens: int64 ``(target, pos, child)``, their tokens; 0 where not valid.
+        valid: bool ``(target, pos, child)``.
+        num_children: int64 ``(target, pos)``; 0 beyond the end of a shorter path.
+        target_slot: int64 ``(target, pos)``, the slot of the path's own next token.
+        pos: int64 ``(target, pos)``, number of tokens before.
+        counted: bool ``(target, pos)``; false beyond the end of a shorter path.
+        count: int64 ``()``, the counted positions of the paths, those that are left out included.
+        num_branching: int64 ``()``, those of them that are branching.
+    """
+
+    trie: CodeTrie
+    child: Tensor
+    tokens: Tensor
+    valid: Tensor
+    num_children: Tensor
+    target_slot: Tensor
+    pos: Tensor
+    counted: Tensor
+    count: Tensor
+    num_branching: Tensor
+
+    @property
+    def branching(self) -> Tensor:
+        """Bool ``(target, pos)``: counted, and more than one token may follow."""
+        return self.counted & (self.num_children > 1)
+
+    def items_below(self) -> Tensor:
+        """int64 ``(target, pos, child)``: items below each candidate, twins counted; 0 if none."""
+        below = self.trie.last_item[self.child] - self.trie.first_item[self.child]
+        return below.long() * self.valid
+
+
+def candidates(trie: CodeTrie, target_items: Tensor, at: Positions | None = None) -> Candidates:
+    """Look up the candidates along the path of each target.
+
+    Args:
+        trie: The paths of the catalogue.
+        target_items: int64 ``(target,)``, catalogue rows, on the trie's device.
+        at: Positions to look at, all by default.
+
+    Returns:
+        The candidates, ``child`` up to ``trie.max_children``: the slots of
+        ``CollaborativeTokenizer``.
+    """
+    nodes = trie.path(target_items)
+    prefix, following = nodes[:, :-1], nodes[:, 1:]
+    num_children = trie.num_children(prefix)
+    count, num_branching = (num_children > 0).sum(), (num_children > 1).sum()
+    if at is None:
+        pos = prefix.new_tensor(range(trie.depth)).expand_as(prefix)
+        counted = num_children > 0
+    else:
+        prefix, following = prefix[at.target, at.pos], following[at.target, at.pos]
+        num_children, pos, counted = num_children[at.target, at.pos], at.pos, at.real
+    child, valid = trie.children(prefix, trie.max_children)
+    return Candidates(
+        trie=trie,
+        child=child,
+        tokens=trie.token_of_node[child].long().masked_fill_(~valid, 0),
+        valid=valid,
+        num_children=num_children,
+        target_slot=(following - trie.first_child[prefix]).masked_fill_(~counted, 0),
+        pos=pos,
+        counted=counted,
+        count=count,
+        num_branching=num_branching,
+    )
