@@ -23,9 +23,10 @@ from baselines.data.interactions import Ties
 from baselines.evaluation import POLICIES, EvaluationConfig, Ranks, rank_by_beam, rank_by_scores
 from baselines.parallel import processes
 from baselines.schemes import Scheme, scheme_card, schemes_of
-from baselines.teachers.fit import fit_sasrec, teacher_training
+from baselines.teachers.config import TeacherConfig
+from baselines.teachers.fit import fit_teacher, teacher_training
 from baselines.teachers.mass import teacher_mass
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.teachers.model import TeacherModel
 from baselines.teachers.simple import Popularity
 from baselines.teachers.vectors import item_vectors
 from baselines.training import TrainingConfig, TrainingState, is_trained
@@ -60,7 +61,7 @@ class CompareConfig:
             the vocabulary; the same for all arms.
         tau: Temperature of the generator's softmax in the loss.
         temperature: Divides the teacher's scores before its softmax.
-        teacher: Shape and loss of the teacher.
+        teacher: Which teacher, in which shape.
         teacher_training: How the teacher is trained.
         teachers: Folder of trained teachers, to share them between comparisons; None for one below
             ``out``.
@@ -85,7 +86,7 @@ class CompareConfig:
     masked: bool = True
     tau: float = 1.0
     temperature: float = 1.0
-    teacher: SASRecConfig = field(default_factory=SASRecConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     teacher_training: TrainingConfig = field(default_factory=teacher_training)
     teachers: str | None = None
     backbones: BackboneConfigs = field(default_factory=BackboneConfigs)
@@ -228,9 +229,9 @@ def _popularity(config: CompareConfig, dataset: Dataset) -> RunRecord:
 
 def _teacher(
     config: CompareConfig, dataset: Dataset, seed: int, out: Path
-) -> tuple[SASRec, TrainingState, Provenance]:
+) -> tuple[TeacherModel, TrainingState, Provenance]:
     folder = Path(config.teachers) if config.teachers else out / _TEACHERS
-    return fit_sasrec(dataset, config.teacher, config.teacher_training, seed=seed, folder=folder)
+    return fit_teacher(dataset, config.teacher, config.teacher_training, seed=seed, folder=folder)
 
 
 def _records_of_seed(
@@ -242,8 +243,10 @@ def _records_of_seed(
     out: Path,
 ) -> Iterator[RunRecord]:
     teacher, state, lineage = _teacher(config, dataset, seed, out)
-    teacher_ranks = rank_by_scores(teacher, dataset.splits.test, title=f"SASRec, seed {seed}, test")
-    label = f"SASRec {config.teacher.loss} (teacher)"
+    teacher_ranks = rank_by_scores(
+        teacher, dataset.splits.test, title=f"{teacher.label}, seed {seed}, test"
+    )
+    label = f"{teacher.label} (teacher)"
     yield _record(config, label, "teacher", seed, teacher_ranks, teacher, state)
     records: dict[Arm, RunRecord] = {}
     for scheme, its in ids.items():
@@ -365,11 +368,15 @@ def _record(
         role=role,
         seed=seed,
         per_user={policy: ranks.metrics(policy, config.evaluation.ties) for policy in POLICIES},
-        parameters=sum(p.numel() for p in model.parameters()) if model is not None else 0,
+        parameters=_num_trained(model) if model is not None else 0,
         train_seconds=state.seconds if state is not None else 0.0,
         evaluation=evaluation,
         consistency=consistency,
     )
+
+
+def _num_trained(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _settings(

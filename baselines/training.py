@@ -111,7 +111,7 @@ def train(
     the last finished epoch and ends with the same weights: the data order and the dropout of an
     epoch depend on the seed and the epoch's number alone. Called again after the end, the best
     weights are read. The folder is then an artefact whose provenance is ``lineage`` with the hash
-    of the weights for content.
+    of the weights for content. A model without trained parameters is validated and kept as it is.
 
     Several processes (``baselines.parallel``) share the windows of every batch, and make the steps
     that one process would make. Each draws dropout masks of its own.
@@ -139,6 +139,8 @@ def train(
     here = processes()
     bf16 = config.precision == "bf16"
     model.to(here.device)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return _keep_untrained(model, validate, folder, lineage)
     optimizer = _optimizer(model, config)
     state = _load_checkpoint(folder, model, optimizer, lineage)
     here.wait_for_everyone()  # before the main process changes what the others have to read
@@ -213,6 +215,20 @@ def read_trained(folder: Path, model: nn.Module) -> TrainingState:
     """Put the weights of a finished training into ``model``, in eval mode."""
     _put_weights(model, load_file(folder / _BEST))
     return TrainingState(**json.loads((folder / _STATE).read_text()))
+
+
+def _keep_untrained(
+    model: nn.Module, validate: Callable[[], float], folder: Path, lineage: Provenance
+) -> TrainingState:
+    started = time.perf_counter()
+    state = TrainingState(best=validate())
+    state.validation_seconds = time.perf_counter() - started
+    if processes().is_main_process:
+        weights = {name: value.detach().contiguous() for name, value in model.named_parameters()}
+        atomic_write(folder / _BEST, save(weights))
+        _finish(folder, state, lineage)
+    processes().wait_for_everyone()
+    return read_trained(folder, model)
 
 
 def _finish(folder: Path, state: TrainingState, lineage: Provenance) -> None:

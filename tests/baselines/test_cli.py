@@ -26,7 +26,7 @@ out: runs/tiny
 ids: {codebook_sizes: [4, 4]}
 arms: ["tiger:ntp", "tiger:soft_ce:0.5"]
 seeds: [0]
-teacher: {max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}
+teacher: {sasrec: {max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}}
 teacher_training: {epochs: 1}
 backbones:
   tiger: {num_layers: 1, dim: 8, num_heads: 1, head_dim: 8, ff_dim: 8, max_history: 4}
@@ -206,7 +206,7 @@ def test_the_path_for_modules_is_put_back(folder: Path) -> None:
 def test_a_trained_teacher_serves_a_comparison(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shape = "{max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}"
+    shape = "{sasrec: {max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}}"
     (folder / "teacher.yaml").write_text(
         f"data: shop\nout: teachers\nteacher: {shape}\ntraining: {{epochs: 1}}\n"
     )
@@ -224,7 +224,7 @@ def test_a_teacher_is_exported_as_item_vectors(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = ["teacher", "train", "--data", "shop", "--out", "teachers", "--training.epochs", "1"]
-    assert main([*train, "--seeds", "[0,1]", "--teacher.encoder.dim", "8"]) == 0
+    assert main([*train, "--seeds", "[0,1]", "--teacher.sasrec.encoder.dim", "8"]) == 0
     export = ["teacher", "export", "--data", "shop", "--teachers", "teachers", "--out", "vectors"]
     capsys.readouterr()
     assert main([*export, "--seed", "1"]) == 0

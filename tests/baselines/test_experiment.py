@@ -28,6 +28,7 @@ from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
 from baselines.experiment import CompareConfig, run_comparison
+from baselines.teachers.config import TeacherConfig
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.training import TrainingConfig
 from semid.build import IdsConfig
@@ -42,7 +43,7 @@ TINY = CompareConfig(
     ids=IdsConfig(codebook_sizes=(4, 4)),
     arms=("causal:ntp", "causal:soft_ce:0.5"),
     seeds=(0, 1),
-    teacher=SASRecConfig(max_history=9, encoder=ENCODER),
+    teacher=TeacherConfig(sasrec=SASRecConfig(max_history=9, encoder=ENCODER)),
     teacher_training=TrainingConfig(epochs=2),
     backbones=BackboneConfigs(
         tiger=TigerConfig(num_layers=1, dim=8, num_heads=1, head_dim=8, ff_dim=8, max_history=4),
