@@ -242,9 +242,7 @@ def teacher_train(config: TeacherTrainConfig, console: Console) -> None:
         for policy in POLICIES:
             metrics = ranks.metrics(policy, "expected")
             shown = (f"{metrics[name].mean():.4f}" for name in ("R@5", "N@5", "R@10", "N@10"))
-            table.add_row(
-                model.label, str(seed), str(state.best_epoch), f"seen items {policy}", *shown
-            )
+            table.add_row(str(seed), str(state.best_epoch), f"seen items {policy}", *shown)
     console.print(table)
     console.print(f"teachers: {config.out}")
 

@@ -56,7 +56,9 @@ class Past:
 
 
 class CausalEncoder(nn.Module):
-    """Pre-norm transformer, causal unless it looks both ways; the caller adds positions.
+    """Pre-norm causal transformer; the caller adds positions.
+
+    With ``both_ways``, every position sees all others, and histories cannot be extended.
 
     Attention is written as two matrix products and a softmax: on CPU the fused kernel's backward
     in bfloat16 is many times slower.

@@ -200,6 +200,21 @@ def test_data_that_changed_since_is_refused(changed: str, shop: Path, tmp_path: 
         run_comparison(config)
 
 
+def test_the_teachers_row_says_which_teacher_it_is(shop: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        TINY,
+        data=str(shop),
+        out=str(tmp_path / "out"),
+        arms=("causal:soft_ce:0.5",),
+        seeds=(0,),
+        teacher=TeacherConfig(model="itemknn"),
+    )
+    teacher = run_comparison(config).rows[1]
+    assert (teacher.arm, teacher.role, teacher.parameters) == ("item-kNN (teacher)", "teacher", 0)
+    (folder,) = (tmp_path / "out" / "teachers").iterdir()
+    assert folder.name.startswith("itemknn-0-")
+
+
 def test_a_teacher_of_other_data_is_not_taken(done: CompareConfig, tmp_path: Path) -> None:
     out = Path(shutil.copytree(done.out, tmp_path / "out"))
     record = next(out.glob("teachers/sasrec-0-*")) / "provenance.json"

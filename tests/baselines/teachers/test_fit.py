@@ -84,8 +84,15 @@ def test_every_model_learns_more_of_the_planted_world_than_popularity(
     tmp_path: Path, model: TeacherName
 ) -> None:
     dataset = world(num_users=400, num_items=60)
-    config = dataclasses.replace(SHAPES, model=model, sasrec=SASRecConfig(encoder=ENCODER))
-    training = TrainingConfig(epochs=8, lr=0.01, batch_events=512)
+    wider = EncoderConfig(dim=32, num_layers=1, num_heads=2, ff_dim=32, dropout=0.1)
+    config = TeacherConfig(
+        model=model,
+        sasrec=SASRecConfig(encoder=wider),
+        bert4rec=BERT4RecConfig(passes=5, encoder=wider),
+        gru4rec=GRU4RecConfig(dim=32, hidden_dim=32),
+        lightgcn=LightGCNConfig(dim=16, passes=2),
+    )
+    training = TrainingConfig(epochs=12, patience=12, lr=0.01, batch_events=512)
     _, state, _ = fit_teacher(dataset, config, training, seed=0, folder=tmp_path)
     popularity = Popularity(dataset.splits.train, len(dataset.catalog))
     floor = rank_by_scores(popularity, dataset.splits.valid).metrics("removed", "expected")
