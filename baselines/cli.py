@@ -28,8 +28,8 @@ from baselines.experiment import CompareConfig, run_comparison
 from baselines.machine import keep_freed_memory
 from baselines.parallel import processes
 from baselines.progress import track_epochs
-from baselines.teachers.fit import fit_sasrec, read_sasrec, teacher_training
-from baselines.teachers.sasrec import SASRecConfig
+from baselines.teachers.config import TeacherConfig
+from baselines.teachers.fit import fit_teacher, read_teacher, teacher_training
 from baselines.teachers.vectors import item_vectors
 from baselines.training import TrainingConfig
 from semid.build import IdsConfig, extend_made_ids, make_semantic_ids
@@ -102,15 +102,15 @@ class TeacherTrainConfig:
         out: Folder of trained teachers; ``semid compare --teachers`` takes it.
         split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
         seeds: A teacher is trained with each.
-        teacher: Shape and loss.
-        training: How it is trained.
+        teacher: Which teacher, in which shape.
+        training: How it is trained; item-kNN and popularity are counted.
     """
 
     data: str
     out: str
     split: Split = "auto"
     seeds: tuple[int, ...] = (0,)
-    teacher: SASRecConfig = field(default_factory=SASRecConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     training: TrainingConfig = field(default_factory=teacher_training)
 
 
@@ -124,6 +124,8 @@ class TeacherExportConfig:
         out: Folder to write the item vectors to.
         split: The protocol that the teacher was trained under.
         seed: Of the teacher.
+        other_interactions: Also take a teacher that has learned from other interactions than the
+            training part of this split, and so perhaps from those that are held out here.
     """
 
     data: str
@@ -131,6 +133,7 @@ class TeacherExportConfig:
     out: str
     split: Split = "auto"
     seed: int = 0
+    other_interactions: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -231,9 +234,10 @@ def teacher_train(config: TeacherTrainConfig, console: Console) -> None:
     dataset = load_dataset(config.data, split=config.split)
     table = Table("seed", "best epoch", "policy", "R@5", "N@5", "R@10", "N@10")
     for seed in config.seeds:
-        model, state, _ = fit_sasrec(
+        model, state, _ = fit_teacher(
             dataset, config.teacher, config.training, seed=seed, folder=Path(config.out)
         )
+        table.title = model.label
         ranks = rank_by_scores(model, dataset.splits.test, title="test")
         for policy in POLICIES:
             metrics = ranks.metrics(policy, "expected")
@@ -246,7 +250,12 @@ def teacher_train(config: TeacherTrainConfig, console: Console) -> None:
 def teacher_export(config: TeacherExportConfig, console: Console) -> None:
     """Write the item vectors of a trained teacher, for schemes that learn from interactions."""
     dataset = load_dataset(config.data, split=config.split)
-    teacher, lineage = read_sasrec(dataset, seed=config.seed, folder=Path(config.teachers))
+    teacher, lineage = read_teacher(
+        dataset,
+        seed=config.seed,
+        folder=Path(config.teachers),
+        other_interactions=config.other_interactions,
+    )
     vectors = item_vectors(teacher, dataset, lineage)
     vectors.save(config.out)
     zero = vectors.provenance.config["unseen_items"]

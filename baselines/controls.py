@@ -16,7 +16,7 @@ from baselines.evaluation import EvaluationConfig, Ranks, rank_by_scores
 from baselines.fusion import MeanScorer, generator_fusion
 from baselines.parallel import processes
 from baselines.records import agreement, decoded, record
-from baselines.teachers.sasrec import SASRec
+from baselines.teachers.model import TeacherModel
 from baselines.training import TrainingState, read_trained
 from semid.ids import SemanticIds
 from semid.provenance import Provenance
@@ -30,8 +30,7 @@ def control_records(
     backbones: BackboneConfigs,
     evaluation: EvaluationConfig,
     seeds: Sequence[int],
-    teacher_of: Callable[[int], tuple[SASRec, TrainingState, float]],
-    teacher_label: str,
+    teacher_of: Callable[[int], tuple[TeacherModel, TrainingState, float]],
     out: Path,
 ) -> list[RunRecord]:
     """Rank by the mean of two models' log-probabilities, trained with two seeds.
@@ -47,7 +46,6 @@ def control_records(
         evaluation: How generators are ranked.
         seeds: At least two.
         teacher_of: From a seed to its teacher, its training, and what divides its scores.
-        teacher_label: What reports call the teacher.
         out: Folder of the comparison.
 
     Returns:
@@ -60,6 +58,7 @@ def control_records(
         title = f"seeds {a} and {b}"
         taught = [teacher_of(seed) for seed in seeds_of_pair]
         teachers, states = [teacher for teacher, _, _ in taught], [state for _, state, _ in taught]
+        teacher_label = teachers[0].label
         of_first = rank_by_scores(teachers[0], test, title=f"{teacher_label}, seed {a}, test")
         mean = MeanScorer(teachers, [temperature for _, _, temperature in taught])
         ranks = rank_by_scores(mean, test, title=f"{teacher_label}, {title}, test")

@@ -1,4 +1,4 @@
-"""A causal transformer over item or code embeddings, shared by the teachers and the backbones."""
+"""A transformer over item or code embeddings, shared by the teachers and the backbones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from baselines.dropout import Dropout
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Shape of a causal transformer.
+    """Shape of a transformer.
 
     Raises:
         ValueError: If ``dim`` is not a multiple of ``num_heads``.
@@ -58,12 +58,15 @@ class Past:
 class CausalEncoder(nn.Module):
     """Pre-norm causal transformer; the caller adds positions.
 
+    With ``both_ways``, every position sees all others, and histories cannot be extended.
+
     Attention is written as two matrix products and a softmax: on CPU the fused kernel's backward
     in bfloat16 is many times slower.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, *, both_ways: bool = False) -> None:
         super().__init__()
+        self.both_ways = both_ways
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = Dropout(config.dropout)
@@ -80,7 +83,8 @@ class CausalEncoder(nn.Module):
             ``(batch, head, pos, head_dim)`` for ``Past``.
         """
         pos = x.shape[1]
-        allowed = torch.ones(pos, pos, dtype=torch.bool, device=x.device).tril()
+        allowed = torch.ones(pos, pos, dtype=torch.bool, device=x.device)
+        allowed = allowed if self.both_ways else allowed.tril()
         if not mask.all():
             # a padded query sees itself, so that no softmax is over nothing
             itself = torch.eye(pos, dtype=torch.bool, device=x.device)

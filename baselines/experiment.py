@@ -27,9 +27,10 @@ from baselines.records import agreement, decoded, record
 from baselines.schemes import Scheme, scheme_card, schemes_of
 from baselines.teachers.cache import cached_mass
 from baselines.teachers.calibration import fit_temperature
-from baselines.teachers.fit import fit_sasrec, teacher_training
+from baselines.teachers.config import TeacherConfig
+from baselines.teachers.fit import fit_teacher, teacher_training
 from baselines.teachers.mass import MassConfig, mass_source
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.teachers.model import TeacherModel
 from baselines.teachers.simple import Popularity
 from baselines.teachers.vectors import item_vectors
 from baselines.training import TrainingConfig, TrainingState, is_trained
@@ -67,7 +68,7 @@ class CompareConfig:
         mass: What the teacher's token distributions are made from.
         mass_cache: Folder of token distributions, to share them between comparisons; None for one
             below ``out``.
-        teacher: Shape and loss of the teacher.
+        teacher: Which teacher, in which shape.
         teacher_training: How the teacher is trained.
         teachers: Folder of trained teachers, to share them between comparisons; None for one below
             ``out``.
@@ -96,7 +97,7 @@ class CompareConfig:
     temperature: float | Literal["auto"] = 1.0
     mass: MassConfig = field(default_factory=MassConfig)
     mass_cache: str | None = None
-    teacher: SASRecConfig = field(default_factory=SASRecConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     teacher_training: TrainingConfig = field(default_factory=teacher_training)
     teachers: str | None = None
     backbones: BackboneConfigs = field(default_factory=BackboneConfigs)
@@ -166,7 +167,6 @@ def run_comparison(config: CompareConfig) -> Comparison:
             evaluation=config.evaluation,
             seeds=config.seeds,
             teacher_of=lambda seed: _tempered_teacher(config, dataset, seed, out),
-            teacher_label=_teacher_label(config),
             out=out,
         )
     comparison = compare(
@@ -259,13 +259,9 @@ def _popularity(config: CompareConfig, dataset: Dataset) -> RunRecord:
 
 def _teacher(
     config: CompareConfig, dataset: Dataset, seed: int, out: Path
-) -> tuple[SASRec, TrainingState, Provenance]:
+) -> tuple[TeacherModel, TrainingState, Provenance]:
     folder = _teachers(config, out)
-    return fit_sasrec(dataset, config.teacher, config.teacher_training, seed=seed, folder=folder)
-
-
-def _teacher_label(config: CompareConfig) -> str:
-    return f"SASRec {config.teacher.loss}"
+    return fit_teacher(dataset, config.teacher, config.teacher_training, seed=seed, folder=folder)
 
 
 def _teachers(config: CompareConfig, out: Path) -> Path:
@@ -273,7 +269,7 @@ def _teachers(config: CompareConfig, out: Path) -> Path:
 
 
 def _temperature(
-    config: CompareConfig, dataset: Dataset, teacher: SASRec, lineage: Provenance, out: Path
+    config: CompareConfig, dataset: Dataset, teacher: TeacherModel, lineage: Provenance, out: Path
 ) -> float:
     if config.temperature != "auto":
         return config.temperature
@@ -288,7 +284,7 @@ def _temperature(
 
 def _tempered_teacher(
     config: CompareConfig, dataset: Dataset, seed: int, out: Path
-) -> tuple[SASRec, TrainingState, float]:
+) -> tuple[TeacherModel, TrainingState, float]:
     teacher, state, lineage = _teacher(config, dataset, seed, out)
     return teacher, state, _temperature(config, dataset, teacher, lineage, out)
 
@@ -303,10 +299,10 @@ def _records_of_seed(
     out: Path,
 ) -> Iterator[RunRecord]:
     teacher, state, lineage = _teacher(config, dataset, seed, out)
-    teacher_ranks = rank_by_scores(teacher, dataset.splits.test, title=f"SASRec, seed {seed}, test")
-    label = f"{_teacher_label(config)} (teacher)"
+    title = f"{teacher.label}, seed {seed}, test"
+    teacher_ranks = rank_by_scores(teacher, dataset.splits.test, title=title)
     yield record(
-        label,
+        f"{teacher.label} (teacher)",
         "teacher",
         teacher_ranks,
         [teacher],

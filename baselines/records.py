@@ -127,8 +127,12 @@ def record(
         role=role,
         seed=seed,
         per_user={policy: ranks.metrics(policy, evaluation.ties) for policy in POLICIES},
-        parameters=sum(p.numel() for model in models for p in model.parameters()),
+        parameters=sum(_num_trained(model) for model in models),
         train_seconds=state.seconds if state is not None else 0.0,
         evaluation=told,
         consistency=told["agreement"]["top-1"] if "agreement" in told else None,
     )
+
+
+def _num_trained(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -113,7 +113,7 @@ def train(
     the last finished epoch and ends with the same weights: the data order and the dropout of an
     epoch depend on the seed and the epoch's number alone. Called again after the end, the best
     weights are read. The folder is then an artefact whose provenance is ``lineage`` with the hash
-    of the weights for content.
+    of the weights for content. A model without trained parameters is validated and kept as it is.
 
     Several processes (``baselines.parallel``) share the windows of every batch, and make the steps
     that one process would make. Each draws dropout masks of its own.
@@ -146,6 +146,8 @@ def train(
     objective = nn.Module() if objective is None else objective
     for module in (model, objective):
         module.to(here.device)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return _keep_untrained(model, validate, folder, lineage)
     parameters = [*model.parameters(), *objective.parameters()]
     optimizer = _optimizer(parameters, config)
     state = _load_checkpoint(folder, model, objective, optimizer, lineage)
@@ -228,6 +230,20 @@ def read_trained(
     """Put the weights of a finished training into ``model``, and ``objective``, in eval mode."""
     _put_weights(load_file(folder / _BEST), model, objective or nn.Module())
     return TrainingState(**json.loads((folder / _STATE).read_text()))
+
+
+def _keep_untrained(
+    model: nn.Module, validate: Callable[[], float], folder: Path, lineage: Provenance
+) -> TrainingState:
+    started = time.perf_counter()
+    state = TrainingState(best=validate())
+    state.validation_seconds = time.perf_counter() - started
+    if processes().is_main_process:
+        weights = {name: value.detach().contiguous() for name, value in model.named_parameters()}
+        atomic_write(folder / _BEST, save(weights))
+        _finish(folder, state, lineage)
+    processes().wait_for_everyone()
+    return read_trained(folder, model)
 
 
 def _finish(folder: Path, state: TrainingState, lineage: Provenance) -> None:

@@ -21,7 +21,7 @@ SEMID = Path(sys.executable).with_name("semid")
 TINY = """
 seeds: [0]
 arms: ["tiger:ntp"]
-teacher: {max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}
+teacher: {sasrec: {max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}}
 teacher_training: {epochs: 1}
 backbones:
   tiger: {num_layers: 1, dim: 8, num_heads: 1, head_dim: 8, ff_dim: 8, max_history: 4}

@@ -1,17 +1,17 @@
-"""Train a teacher on the training interactions of a split, or read one that is there already."""
+"""Fit a teacher to the training interactions of a split, or read one that is there already."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
-import torch
+import numpy as np
 
-from baselines.data.batches import TrainBatch, Windows
+from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
-from baselines.encoder import EncoderConfig
 from baselines.evaluation import rank_by_scores
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.teachers.config import TEACHERS, TeacherConfig
+from baselines.teachers.model import TeacherModel
 from baselines.training import (
     TrainingConfig,
     TrainingState,
@@ -19,30 +19,29 @@ from baselines.training import (
     read_trained,
     train,
 )
-from semid.provenance import Provenance, hash_json, require_same
-from tca.objective import ObjectiveOutput
+from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
 
 
 def teacher_training() -> TrainingConfig:
-    """How a SASRec is trained unless told otherwise."""
+    """How a teacher is trained unless told otherwise."""
     return TrainingConfig(epochs=30, patience=4, batch_events=1024, precision="bf16")
 
 
-def fit_sasrec(
+def fit_teacher(
     dataset: Dataset,
-    config: SASRecConfig,
+    config: TeacherConfig,
     training: TrainingConfig,
     *,
     seed: int,
     folder: Path,
-) -> tuple[SASRec, TrainingState, Provenance]:
-    """Train SASRec; the epoch with the best validation N@10, seen items removed, is kept.
+) -> tuple[TeacherModel, TrainingState, Provenance]:
+    """Fit a teacher; the epoch with the best validation N@10, seen items removed, is kept.
 
     Args:
         dataset: Only its training sequences are learned from.
-        config: Shape and loss.
-        training: How to train.
-        seed: Of weights, data order, dropout and negatives.
+        config: Which teacher, in which shape.
+        training: How to train it; a teacher that counts is not trained.
+        seed: Of weights, data order, dropout, masks and negatives.
         folder: Parent of the model's own folder, whose name says what it was made from, so that
             several experiments can share one trained teacher.
 
@@ -56,21 +55,11 @@ def fit_sasrec(
         items=dataset.catalog.order_hash,
         seen=splits.train_hash,
         inputs={"valid": splits.valid.content_hash()},
-        config={
-            "model": "sasrec",
-            "seed": seed,
-            **dataclasses.asdict(config),
-            "training": dataclasses.asdict(training),
-        },
+        config={"seed": seed, **config.record(), "training": dataclasses.asdict(training)},
     )
     key = hash_json([lineage.items, lineage.seen, lineage.inputs, lineage.config])
-    folder = folder / f"sasrec-{seed}-{key[:8]}"
-    model = SASRec(config, len(dataset.catalog), seed)
-    windows = Windows.per_sequence(splits.train, config.max_history)
-
-    def loss(batch: TrainBatch) -> ObjectiveOutput:
-        count = torch.tensor(len(batch.target_id))
-        return ObjectiveOutput(loss=model.loss(batch), parts={}, count=count)
+    folder = folder / f"{config.model}-{seed}-{key[:8]}"
+    model = config.build(dataset, seed)
 
     def validate() -> float:
         ranks = rank_by_scores(model, splits.valid, title="validation")
@@ -80,36 +69,51 @@ def fit_sasrec(
         model,
         config=training,
         seed=seed,
-        windows=windows,
-        loss=loss,
+        windows=_repeated(Windows.per_sequence(splits.train, model.max_history), config.passes),
+        loss=model.objective,
         validate=validate,
         folder=folder,
         lineage=lineage,
-        title=f"SASRec, seed {seed}",
+        title=f"{model.label}, seed {seed}",
     )
     return model, state, Provenance.read(folder)
 
 
-def read_sasrec(dataset: Dataset, *, seed: int, folder: Path) -> tuple[SASRec, Provenance]:
-    """Read a SASRec that ``fit_sasrec`` has trained on this data.
+def _repeated(windows: Windows, times: int) -> Windows:
+    columns = (
+        windows.start,
+        windows.first,
+        windows.stop,
+        windows.first_id,
+        windows.sequence,
+    )
+    return Windows(windows.data, *(np.tile(column, times) for column in columns))
+
+
+def read_teacher(
+    dataset: Dataset, *, seed: int, folder: Path, other_interactions: bool = False
+) -> tuple[TeacherModel, Provenance]:
+    """Read a teacher that ``fit_teacher`` has fitted to this data.
 
     Args:
-        dataset: What it must have been trained on.
-        seed: It was trained with.
-        folder: The ``folder`` of ``fit_sasrec``, if it holds one teacher of this seed; else the
+        dataset: What it must have been fitted to.
+        seed: It was fitted with.
+        folder: The ``folder`` of ``fit_teacher``, if it holds one teacher of this seed; else the
             teacher's own folder in it.
+        other_interactions: Also take one that has learned from other interactions than the
+            training part of ``dataset``, and so perhaps from those that are held out here.
 
     Returns:
         The model in eval mode, and its provenance.
 
     Raises:
-        FileNotFoundError: If there is no trained teacher of this seed.
+        FileNotFoundError: If there is no fitted teacher of this seed.
         ValueError: If there are several.
-        ProvenanceError: If it was trained on other items or interactions.
+        ProvenanceError: If it was fitted to another catalogue, or to other interactions and these
+            were not asked for, or it cannot do without them.
     """
-    prefix = f"sasrec-{seed}-"
-    below = sorted(path for path in folder.glob(f"{prefix}*") if is_trained(path))
-    found = [folder] if folder.name.startswith(prefix) and is_trained(folder) else below
+    below = sorted(path for path in folder.glob(f"*-{seed}-*") if _is_teacher(path, seed))
+    found = [folder] if _is_teacher(folder, seed) else below
     if not found:
         raise FileNotFoundError(
             f"expected a trained teacher of seed {seed} in {folder}, got none. "
@@ -121,14 +125,54 @@ def read_sasrec(dataset: Dataset, *, seed: int, folder: Path) -> tuple[SASRec, P
             f"{', '.join(path.name for path in found)}. Name the folder of one of them."
         )
     lineage = Provenance.read(found[0])
-    splits, what_to_do = dataset.splits, "Train the teacher on this data and this split."
     whose = f"of the teacher in {found[0]}"
-    require_same(
-        f"item order {whose}", dataset.catalog.order_hash, lineage.items, what_to_do=what_to_do
-    )
-    require_same(f"training part {whose}", splits.train_hash, lineage.seen, what_to_do=what_to_do)
-    shape = {field.name: lineage.config[field.name] for field in dataclasses.fields(SASRecConfig)}
-    shape["encoder"] = EncoderConfig(**shape["encoder"])
-    model = SASRec(SASRecConfig(**shape), len(dataset.catalog), seed)
+    require_teacher_of(dataset, lineage, whose=whose, other_interactions=other_interactions)
+    config = TeacherConfig.of_record(lineage.config)
+    if config.model == "lightgcn" and lineage.seen != dataset.splits.train_hash:
+        raise ProvenanceError(
+            f"the teacher in {found[0]} scores by the graph of its training part, which is not "
+            "that of this data. Train it on this data, or take another teacher."
+        )
+    model = config.build(dataset, seed)
     read_trained(found[0], model)
     return model, lineage
+
+
+def require_teacher_of(
+    dataset: Dataset,
+    lineage: Provenance,
+    *,
+    whose: str = "of the teacher",
+    other_interactions: bool = False,
+) -> None:
+    """Refuse a teacher of another catalogue, or one that may know what is held out.
+
+    Args:
+        dataset: What it is to teach.
+        lineage: The teacher's provenance.
+        whose: Names it in the error.
+        other_interactions: Whether it may have learned from other interactions than the training
+            part of ``dataset``.
+
+    Raises:
+        ProvenanceError: If the item order or, unless allowed, the interactions differ.
+    """
+    require_same(
+        f"item order {whose}",
+        dataset.catalog.order_hash,
+        lineage.items,
+        what_to_do="Train the teacher on this data and this split.",
+    )
+    if not other_interactions:
+        require_same(
+            f"training part {whose}",
+            dataset.splits.train_hash,
+            lineage.seen,
+            what_to_do="It may have seen what is held out here: train the teacher on this split, "
+            "or ask for it by other_interactions.",
+        )
+
+
+def _is_teacher(folder: Path, seed: int) -> bool:
+    model, _, rest = folder.name.partition("-")
+    return model in TEACHERS and rest.startswith(f"{seed}-") and is_trained(folder)

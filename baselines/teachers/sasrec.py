@@ -6,11 +6,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch
 from baselines.encoder import CausalEncoder, EncoderConfig
+from baselines.teachers.losses import (
+    binary_loss,
+    catalogue_cross_entropy,
+    draw_outside,
+    gbce_beta,
+)
+from baselines.teachers.model import TeacherModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,32 +25,36 @@ class SASRecConfig:
 
     Attributes:
         loss: Full cross-entropy over the catalogue, whose softmax is a calibrated start for a
-            teacher, or the paper's binary cross-entropy with sampled negatives.
-        num_negatives: Uniform negatives a position for the binary loss, none of them in the
-            window.
+            teacher; the paper's binary cross-entropy with sampled negatives; or gSASRec's, which
+            takes back the overconfidence that sampling brings.
+        num_negatives: Uniform negatives a position for the binary losses, none of them in the
+            window. The SASRec paper takes 1, gSASRec 256.
+        gbce_t: Calibration of the loss gbce, from 0 (plain bce) to 1; gSASRec takes 0.75.
         max_history: Most items looked back on.
         encoder: Shape of the transformer.
     """
 
-    loss: Literal["ce", "bce"] = "ce"
+    loss: Literal["ce", "bce", "gbce"] = "ce"
     num_negatives: int = 1
+    gbce_t: float = 0.75
     max_history: int = 50
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
 
-class SASRec(nn.Module):
+class SASRec(TeacherModel):
     """Causal transformer over items; the score of an item is its embedding times the last state.
 
     Positions are counted back from the most recent item, as left padding to a fixed length does.
 
     Raises:
-        ValueError: If a window could hold the whole catalogue, so that no negative is left.
+        ValueError: If a window could hold the whole catalogue, so that no negative is left, or
+            the loss gbce cannot be calibrated as asked for.
     """
 
     def __init__(self, config: SASRecConfig, num_items: int, seed: int) -> None:
         super().__init__()
         window = config.max_history + 1
-        if config.loss == "bce" and num_items <= window:
+        if config.loss != "ce" and num_items <= window:
             raise ValueError(
                 f"the binary loss draws negatives from outside a window of {window} items, so the "
                 f"catalogue must hold more than {window} items, got {num_items}. "
@@ -52,6 +62,13 @@ class SASRec(nn.Module):
             )
         self.config = config
         self.num_items = num_items
+        self.label = f"SASRec {config.loss}"
+        self.max_history = config.max_history
+        self.beta = 1.0
+        if config.loss == "gbce":
+            self.beta = gbce_beta(
+                num_negatives=config.num_negatives, num_items=num_items, t=config.gbce_t
+            )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.item_embedding = nn.Embedding(num_items, config.encoder.dim)
@@ -59,11 +76,6 @@ class SASRec(nn.Module):
             self.encoder = CausalEncoder(config.encoder)
             for table in (self.item_embedding, self.position_embedding):
                 nn.init.normal_(table.weight, std=0.02)
-
-    @property
-    def max_history(self) -> int:
-        """Most items looked back on."""
-        return self.config.max_history
 
     def states(self, histories: Histories) -> Tensor:
         """State after each position; float ``(batch, pos, dim)``."""
@@ -79,20 +91,14 @@ class SASRec(nn.Module):
         past = batch.windows.without_last()
         states = self.states(past)[batch.target_row, batch.target_pos - 1]
         if self.config.loss == "ce":
-            logits = states @ self.item_embedding.weight.to(states.dtype).T
-            return F.cross_entropy(logits.float(), batch.target_items)
+            return catalogue_cross_entropy(states, self.item_embedding.weight, batch.target_items)
         candidates = torch.cat([batch.target_items[:, None], self._negatives(batch)], dim=1)
         scores = (self.item_embedding(candidates) @ states.float().unsqueeze(-1)).squeeze(-1)
-        return -(F.logsigmoid(scores[:, 0]) + F.logsigmoid(-scores[:, 1:]).sum(dim=1)).mean()
+        return binary_loss(scores[:, 0], scores[:, 1:], beta=self.beta)
 
     def _negatives(self, batch: TrainBatch) -> Tensor:
-        shape = (len(batch.target_row), self.config.num_negatives)
-        seen = batch.windows.items.masked_fill(~batch.windows.mask, -1)[batch.target_row]
-        negatives = torch.randint(self.num_items, shape, device=seen.device)
-        while (clash := (negatives[:, :, None] == seen[:, None, :]).any(dim=-1)).any():
-            fresh = torch.randint(self.num_items, shape, device=seen.device)
-            negatives = torch.where(clash, fresh, negatives)
-        return negatives
+        windows = batch.windows.items.masked_fill(~batch.windows.mask, -1)[batch.target_row]
+        return draw_outside(windows, self.num_items, self.config.num_negatives)
 
     @torch.inference_mode()
     def score(self, histories: Histories) -> Tensor:
@@ -106,5 +112,5 @@ class SASRec(nn.Module):
         return self.states(past)[:, -1]
 
     def item_vectors(self) -> Tensor:
-        """The item embeddings; float32 ``(item, dim)``."""
+        """Input embeddings, by which items are scored too; float32 ``(item, dim)``."""
         return self.item_embedding.weight.detach()

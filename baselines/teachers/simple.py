@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines.data.batches import Histories
 from baselines.data.sequences import SequenceSet
+from baselines.teachers.model import TeacherModel
 
 
-class Popularity:
-    """Scores an item by how often it occurs in training, whoever asks."""
+class Popularity(TeacherModel):
+    """Scores an item by how often it occurs in training, whoever asks.
 
+    The score is ``log(count + 1)``: the softmax of a teacher's scores is then the share of the
+    training interactions, with one more of each item.
+    """
+
+    label = "Popularity"
     max_history = 1
 
     def __init__(self, train: SequenceSet, num_items: int) -> None:
+        super().__init__()
         counts = torch.bincount(torch.from_numpy(train.items), minlength=num_items)
-        self.counts = counts.float()
+        self.counts = nn.Parameter(counts, requires_grad=False)
 
+    @torch.inference_mode()
     def score(self, histories: Histories) -> Tensor:
-        """Training counts; float32 ``(batch, item)``."""
-        return self.counts.expand(len(histories.items), -1)
+        """Logarithms of training counts; float32 ``(batch, item)``."""
+        return self.counts.double().log1p().float().expand(len(histories.items), -1)

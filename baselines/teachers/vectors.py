@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from baselines.data.dataset import Dataset
-from baselines.teachers.sasrec import SASRec
+from baselines.teachers.model import TeacherModel
 from semid.embed import Embeddings
 from semid.provenance import Provenance
 
 
-def item_vectors(teacher: SASRec, dataset: Dataset, lineage: Provenance) -> Embeddings:
-    """Item vectors of a trained SASRec: its input embeddings, by which it also scores items.
+def item_vectors(teacher: TeacherModel, dataset: Dataset, lineage: Provenance) -> Embeddings:
+    """Item vectors of a trained teacher: those that a user's state is multiplied with.
 
     An item that occurs in no training sequence gets a row of zeros: nobody's choice has shaped its
     vector, only its random start and its part in the softmax's denominator.
@@ -24,10 +24,13 @@ def item_vectors(teacher: SASRec, dataset: Dataset, lineage: Provenance) -> Embe
     Returns:
         float32 ``(item, dim)`` in catalogue order. ``provenance.seen`` is the hash of the training
         interactions, so that nobody takes the vectors for made from text alone.
+
+    Raises:
+        ValueError: For a teacher without item vectors.
     """
     train, num_items = dataset.splits.train, len(dataset.catalog)
     occurs = np.bincount(train.items, minlength=num_items) > 0
-    vectors = teacher.item_embedding.weight.detach().float().cpu().numpy()
+    vectors = teacher.item_vectors().float().cpu().numpy()
     return Embeddings.of(
         np.where(occurs[:, None], vectors, np.float32(0)),
         dataset.catalog,

@@ -26,7 +26,7 @@ out: runs/tiny
 ids: {codebook_sizes: [4, 4]}
 arms: ["tiger:ntp", "tiger:soft_ce:0.5"]
 seeds: [0]
-teacher: {max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}
+teacher: {sasrec: {max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}}
 teacher_training: {epochs: 1}
 backbones:
   tiger: {num_layers: 1, dim: 8, num_heads: 1, head_dim: 8, ff_dim: 8, max_history: 4}
@@ -206,7 +206,7 @@ def test_the_path_for_modules_is_put_back(folder: Path) -> None:
 def test_a_trained_teacher_serves_a_comparison(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shape = "{max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}"
+    shape = "{sasrec: {max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}}"
     (folder / "teacher.yaml").write_text(
         f"data: shop\nout: teachers\nteacher: {shape}\ntraining: {{epochs: 1}}\n"
     )
@@ -220,11 +220,33 @@ def test_a_trained_teacher_serves_a_comparison(
     assert made == {p: p.stat().st_mtime_ns for p in Path("teachers").rglob("*.safetensors")}
 
 
+def test_any_teacher_is_trained_by_its_name_and_its_own_options(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["teacher", "train", "--data", "shop", "--out", "teachers", "--training.epochs", "1"]
+    small = ["--teacher.gru4rec.dim", "8", "--teacher.gru4rec.hidden_dim", "9"]
+    assert main([*train, "--teacher.model", "gru4rec", *small]) == 0
+    assert "GRU4Rec" in capsys.readouterr().out
+    (folder / "knn.yaml").write_text(
+        "data: shop\nout: teachers\nteacher: {model: itemknn, itemknn: {decay: 0.5}}\n"
+    )
+    assert main(["teacher", "train", "--config", "knn.yaml"]) == 0
+    assert "item-kNN" in capsys.readouterr().out
+    assert {path.name.split("-")[0] for path in Path("teachers").iterdir()} == {
+        "gru4rec",
+        "itemknn",
+    }
+    (knn,) = Path("teachers").glob("itemknn-*")
+    export = ["teacher", "export", "--data", "shop", "--teachers", str(knn), "--out", "vectors"]
+    assert main(export) == 2
+    assert "semid: item-kNN has no item vectors" in capsys.readouterr().err
+
+
 def test_a_teacher_is_exported_as_item_vectors(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = ["teacher", "train", "--data", "shop", "--out", "teachers", "--training.epochs", "1"]
-    assert main([*train, "--seeds", "[0,1]", "--teacher.encoder.dim", "8"]) == 0
+    assert main([*train, "--seeds", "[0,1]", "--teacher.sasrec.encoder.dim", "8"]) == 0
     export = ["teacher", "export", "--data", "shop", "--teachers", "teachers", "--out", "vectors"]
     capsys.readouterr()
     assert main([*export, "--seed", "1"]) == 0
@@ -328,6 +350,10 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         (["teacher"], "{train,export}"),
         (["teacher", "--data", "shop"], "subcommand"),
         (["teacher", "train", "--data", "nowhere", "--out", "out"], "no folder nowhere"),
+        (
+            ["teacher", "train", "--data", "shop", "--out", "out", "--teacher.model", "bert"],
+            "bert4rec",
+        ),
         ([*EXPORT, "--seed", "7"], "expected a trained teacher of seed 7 in none, got none"),
         ([*COMPARE, "--arms", "[tiger@x:ntp]"], "those in schemes (none), got 'x'"),
         ([*COMPARE, "--schemes", "{x: {scheme: kmean}}", "--arms", "[tiger@x:ntp]"], "a tokenizer"),

@@ -29,6 +29,7 @@ from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
 from baselines.experiment import CompareConfig, run_comparison
+from baselines.teachers.config import TeacherConfig
 from baselines.teachers.mass import MassConfig
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.training import TrainingConfig
@@ -44,7 +45,7 @@ TINY = CompareConfig(
     ids=IdsConfig(codebook_sizes=(4, 4)),
     arms=("causal:ntp", "causal:soft_ce:0.5"),
     seeds=(0, 1),
-    teacher=SASRecConfig(max_history=9, encoder=ENCODER),
+    teacher=TeacherConfig(sasrec=SASRecConfig(max_history=9, encoder=ENCODER)),
     teacher_training=TrainingConfig(epochs=2),
     backbones=BackboneConfigs(
         tiger=TigerConfig(num_layers=1, dim=8, num_heads=1, head_dim=8, ff_dim=8, max_history=4),
@@ -302,6 +303,21 @@ def test_data_that_changed_since_is_refused(changed: str, shop: Path, tmp_path: 
         pl.read_parquet(data / "items.parquet").reverse().write_parquet(data / "items.parquet")
     with pytest.raises(ValueError, match="begun on other data"):
         run_comparison(config)
+
+
+def test_the_teachers_row_says_which_teacher_it_is(shop: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        TINY,
+        data=str(shop),
+        out=str(tmp_path / "out"),
+        arms=("causal:soft_ce:0.5",),
+        seeds=(0,),
+        teacher=TeacherConfig(model="itemknn"),
+    )
+    teacher = run_comparison(config).rows[1]
+    assert (teacher.arm, teacher.role, teacher.parameters) == ("item-kNN (teacher)", "teacher", 0)
+    (folder,) = (tmp_path / "out" / "teachers").iterdir()
+    assert folder.name.startswith("itemknn-0-")
 
 
 def test_a_teacher_of_other_data_is_not_taken(done: CompareConfig, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ COMPARE = {
     "arms": ["causal:ntp", "causal:soft_ce:0.5"],
     "seeds": [0],
     "temperature": "auto",
-    "teacher": {"max_history": 9, "encoder": dataclasses.asdict(ENCODER)},
+    "teacher": {"sasrec": {"max_history": 9, "encoder": dataclasses.asdict(ENCODER)}},
     "teacher_training": {"epochs": 1, "precision": "fp32"},
     "backbones": {"causal": dataclasses.asdict(SHAPES.causal)},
     "training": {"epochs": 2, "batch_events": 100},

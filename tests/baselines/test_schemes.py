@@ -25,7 +25,8 @@ from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
 from baselines.experiment import CompareConfig, run_comparison
 from baselines.schemes import schemes_of
-from baselines.teachers.fit import read_sasrec
+from baselines.teachers.config import TeacherConfig
+from baselines.teachers.fit import read_teacher
 from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.teachers.vectors import item_vectors
@@ -45,7 +46,7 @@ TINY = CompareConfig(
     schemes={"random": RANDOM, "unused": IdsConfig(scheme="nothing that could be made")},
     arms=("causal@random:ntp", "causal:soft_ce:0.5", "causal@random:soft_ce:0.5", "causal:ntp"),
     seeds=(0, 1),
-    teacher=SASRecConfig(max_history=9, encoder=ENCODER),
+    teacher=TeacherConfig(sasrec=SASRecConfig(max_history=9, encoder=ENCODER)),
     teacher_training=TrainingConfig(epochs=1),
     backbones=BackboneConfigs(causal=CausalConfig(max_history=9, encoder=ENCODER)),
     training=TrainingConfig(epochs=1),
@@ -290,7 +291,7 @@ def test_a_scheme_learns_from_the_item_vectors_of_the_first_seeds_teacher(
     )
     run_comparison(config)
     dataset = load_dataset(shop)
-    teacher, lineage = read_sasrec(dataset, seed=1, folder=out / "teachers")
+    teacher, lineage = read_teacher(dataset, seed=1, folder=out / "teachers")
     expected = item_vectors(teacher, dataset, lineage)
     assert len(given) == 1
     np.testing.assert_array_equal(given[0].numpy(), expected.vectors)

@@ -16,7 +16,8 @@ from baselines.data.batches import TrainBatch, Windows
 from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import rank_by_scores
-from baselines.teachers.fit import fit_sasrec
+from baselines.teachers.config import TeacherConfig
+from baselines.teachers.fit import fit_teacher
 from baselines.teachers.sasrec import SASRec, SASRecConfig
 from baselines.teachers.scorer import ItemScorer
 from baselines.training import TrainingConfig
@@ -196,16 +197,16 @@ def test_fitting_twice_reads_the_teacher_and_another_setting_is_another_teacher(
     tmp_path: Path,
 ) -> None:
     dataset = synthetic_dataset(num_users=150, num_items=50, seed=0)
-    config = SASRecConfig(encoder=ENCODER)
+    config = TeacherConfig(sasrec=SASRecConfig(encoder=ENCODER))
     training = TrainingConfig(epochs=3, lr=0.01)
-    first, state, lineage = fit_sasrec(dataset, config, training, seed=0, folder=tmp_path)
+    first, state, lineage = fit_teacher(dataset, config, training, seed=0, folder=tmp_path)
     assert state.epoch == 3
     assert state.history[-1]["loss"] < state.history[0]["loss"]
     assert not first.training
     assert lineage.seen == dataset.splits.train_hash
     assert lineage.items == dataset.catalog.order_hash
 
-    again, state_again, lineage_again = fit_sasrec(
+    again, state_again, lineage_again = fit_teacher(
         dataset, config, training, seed=0, folder=tmp_path
     )
     assert state_again == state
@@ -215,5 +216,5 @@ def test_fitting_twice_reads_the_teacher_and_another_setting_is_another_teacher(
     ranks = rank_by_scores(again, dataset.splits.valid)
     assert ranks.metrics("removed", "expected")["N@10"].mean() == state.best
 
-    fit_sasrec(dataset, config, training, seed=1, folder=tmp_path)
+    fit_teacher(dataset, config, training, seed=1, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2

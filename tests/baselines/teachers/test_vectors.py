@@ -15,14 +15,16 @@ from baselines.data.splits import Splits
 from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import rank_by_scores
-from baselines.teachers.fit import fit_sasrec, read_sasrec
+from baselines.teachers.config import TeacherConfig
+from baselines.teachers.fit import fit_teacher, read_teacher
 from baselines.teachers.sasrec import SASRec, SASRecConfig
 from baselines.teachers.vectors import item_vectors
 from baselines.training import TrainingConfig
 from semid.embed import Embeddings
 from semid.provenance import Provenance, ProvenanceError
 
-CONFIG = SASRecConfig(max_history=7, encoder=EncoderConfig(dim=8, num_layers=1, ff_dim=16))
+SHAPE = SASRecConfig(max_history=7, encoder=EncoderConfig(dim=8, num_layers=1, ff_dim=16))
+CONFIG = TeacherConfig(sasrec=SHAPE)
 TRAINING = TrainingConfig(epochs=1, lr=0.01)
 
 
@@ -35,7 +37,7 @@ def dataset() -> Dataset:
 def teachers(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teachers")
     for seed in (0, 1, 12):
-        fit_sasrec(dataset, CONFIG, TRAINING, seed=seed, folder=folder)
+        fit_teacher(dataset, CONFIG, TRAINING, seed=seed, folder=folder)
     return folder
 
 
@@ -43,12 +45,12 @@ def teachers(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_a_teacher_that_is_read_scores_as_the_one_that_was_trained(
     dataset: Dataset, teachers: Path, seed: int
 ) -> None:
-    fitted, state, lineage = fit_sasrec(dataset, CONFIG, TRAINING, seed=seed, folder=teachers)
+    fitted, state, lineage = fit_teacher(dataset, CONFIG, TRAINING, seed=seed, folder=teachers)
     (own,) = teachers.glob(f"sasrec-{seed}-*")
     for folder in (teachers, own):
-        found, its_lineage = read_sasrec(dataset, seed=seed, folder=folder)
+        found, its_lineage = read_teacher(dataset, seed=seed, folder=folder)
         assert its_lineage == lineage
-        assert found.config == CONFIG
+        assert found.config == SHAPE
         assert not found.training
         for name, value in fitted.state_dict().items():
             assert torch.equal(value, found.state_dict()[name])
@@ -60,34 +62,34 @@ def test_no_teacher_and_several_teachers_are_refused(
     dataset: Dataset, teachers: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(FileNotFoundError, match=r"Train it with semid teacher train .*\[2\]"):
-        read_sasrec(dataset, seed=2, folder=teachers)
+        read_teacher(dataset, seed=2, folder=teachers)
     both = Path(shutil.copytree(teachers, tmp_path / "both"))
     other = TrainingConfig(epochs=1, lr=0.02)
-    fit_sasrec(dataset, CONFIG, other, seed=0, folder=both)
+    fit_teacher(dataset, CONFIG, other, seed=0, folder=both)
     with pytest.raises(ValueError, match=r"one teacher of seed 0 in .*, got sasrec-0-.*, sasrec-0"):
-        read_sasrec(dataset, seed=0, folder=both)
-    assert read_sasrec(dataset, seed=1, folder=both)
+        read_teacher(dataset, seed=0, folder=both)
+    assert read_teacher(dataset, seed=1, folder=both)
 
 
 def test_an_unfinished_teacher_is_none(dataset: Dataset, teachers: Path, tmp_path: Path) -> None:
     begun = Path(shutil.copytree(teachers, tmp_path / "begun"))
     next(begun.glob("sasrec-0-*/state.json")).unlink()
     with pytest.raises(FileNotFoundError, match="expected a trained teacher of seed 0"):
-        read_sasrec(dataset, seed=0, folder=begun)
+        read_teacher(dataset, seed=0, folder=begun)
 
 
 def test_a_teacher_of_other_data_is_refused(teachers: Path) -> None:
     same_items = synthetic_dataset(num_users=61, num_items=40, num_categories=2)
     with pytest.raises(ProvenanceError, match="does not match"):
-        read_sasrec(same_items, seed=0, folder=teachers)
+        read_teacher(same_items, seed=0, folder=teachers)
     with pytest.raises(ProvenanceError, match="item order of the teacher"):
-        read_sasrec(synthetic_dataset(num_users=60, num_items=41), seed=0, folder=teachers)
+        read_teacher(synthetic_dataset(num_users=60, num_items=41), seed=0, folder=teachers)
 
 
 def test_vectors_are_the_item_embeddings_and_say_what_they_have_seen(
     dataset: Dataset, teachers: Path, tmp_path: Path
 ) -> None:
-    teacher, lineage = read_sasrec(dataset, seed=0, folder=teachers)
+    teacher, lineage = read_teacher(dataset, seed=0, folder=teachers)
     found = item_vectors(teacher, dataset, lineage)
     occurs = np.isin(np.arange(40), dataset.splits.train.items)
     expected = teacher.item_embedding.weight.detach().numpy()
@@ -114,7 +116,7 @@ def test_an_item_that_training_never_saw_has_a_row_of_zeros() -> None:
         ),
         interactions=None,
     )
-    teacher = SASRec(CONFIG, 40, seed=0)
+    teacher = SASRec(SHAPE, 40, seed=0)
     lineage = Provenance(kind="teacher", content="c", seen=dataset.splits.train_hash)
     found = item_vectors(teacher, dataset, lineage)
     assert np.flatnonzero(found.vectors.any(axis=1)).tolist() == [1, 2, 3, 4, 5, 6, 9]

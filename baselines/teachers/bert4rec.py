@@ -1,0 +1,129 @@
+"""BERT4Rec (arXiv:1904.06690): masked items told from both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.data.batches import Histories, TrainBatch
+from baselines.encoder import CausalEncoder, EncoderConfig
+from baselines.teachers.losses import catalogue_cross_entropy
+from baselines.teachers.model import TeacherModel
+from tca.objective import ObjectiveOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class BERT4RecConfig:
+    """Shape and masking of BERT4Rec.
+
+    Attributes:
+        masked: Share of a window's items that are masked: 0.6 on Beauty (paper, section 4.3).
+        last_only: Share of windows of which only the last item is masked, as when the model is
+            used (section 3.5). The released code has one such copy to ten others.
+        passes: Times that an epoch takes each window, every time with other masks; the released
+            code's ``dupe_factor``.
+        max_history: Most items looked back on; with the mask, a window has one more.
+        encoder: Shape of the transformer. The released code has two heads; width, layers and
+            feed-forward are those of ``EncoderConfig``.
+    """
+
+    masked: float = 0.6
+    last_only: float = 0.1
+    passes: int = 10
+    max_history: int = 50
+    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(num_heads=2))
+
+    def __post_init__(self) -> None:
+        if not (0 < self.masked < 1 and 0 <= self.last_only <= 1):
+            raise ValueError(
+                f"masked must lie in (0, 1) and last_only in [0, 1], got {self.masked} and "
+                f"{self.last_only}"
+            )
+
+
+class BERT4Rec(TeacherModel):
+    """Bidirectional transformer; the next item is what stands where a mask follows the history.
+
+    Scores are ``gelu(state W + b) E^T + c`` with the input embeddings ``E`` (equation 7).
+    Positions are counted back from the last one.
+    """
+
+    label = "BERT4Rec"
+
+    def __init__(self, config: BERT4RecConfig, num_items: int, seed: int) -> None:
+        super().__init__()
+        self.config = config
+        self.max_history = config.max_history
+        dim = config.encoder.dim
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.item_embedding = nn.Embedding(num_items, dim)
+            self.position_embedding = nn.Embedding(config.max_history + 1, dim)
+            self.mask_embedding = nn.Parameter(torch.empty(dim))
+            self.embedding_norm = nn.LayerNorm(dim)
+            self.encoder = CausalEncoder(config.encoder, both_ways=True)
+            self.project = nn.Linear(dim, dim)
+            self.bias = nn.Parameter(torch.zeros(num_items))
+            tables = (self.item_embedding.weight, self.position_embedding.weight)
+            for table in (*tables, self.mask_embedding):
+                nn.init.normal_(table, std=0.02)
+
+    def states(self, histories: Histories, masked: Tensor) -> Tensor:
+        """What is told of each position; float ``(batch, pos, dim)``.
+
+        Args:
+            histories: Of at most ``max_history + 1`` items.
+            masked: bool ``(batch, pos)``, where the item is hidden.
+        """
+        distance = torch.arange(masked.shape[1] - 1, -1, -1, device=masked.device)
+        items = self.item_embedding(histories.items)
+        x = torch.where(masked.unsqueeze(-1), self.mask_embedding, items)
+        x = self.embedding_norm(x + self.position_embedding(distance))
+        states: Tensor = F.gelu(self.project(self.encoder(x, histories.mask)[0]))
+        return states
+
+    def objective(self, batch: TrainBatch) -> ObjectiveOutput:
+        """Mean cross-entropy over masked items, drawn anew by every call."""
+        windows = batch.windows
+        masked = self._draw_masks(windows.mask)
+        loss = catalogue_cross_entropy(
+            self.states(windows, masked)[masked],
+            self.item_embedding.weight,
+            windows.items[masked],
+            self.bias,
+        )
+        return ObjectiveOutput(loss=loss, parts={}, count=masked.sum())
+
+    def loss(self, batch: TrainBatch) -> Tensor:
+        """Mean cross-entropy over masked items; scalar float32."""
+        return self.objective(batch).loss
+
+    def _draw_masks(self, real: Tensor) -> Tensor:
+        """Which items are hidden: bool ``(batch, pos)``, one to all but one of each window."""
+        lengths = real.sum(dim=1, keepdim=True)
+        counts = (lengths * self.config.masked).round().clamp_min(1).minimum(lengths - 1)
+        noise = torch.rand(real.shape, device=real.device).masked_fill(~real, 2)
+        masked = noise.argsort(dim=1).argsort(dim=1) < counts
+        last = torch.zeros_like(real)
+        last[:, -1] = True
+        only = torch.rand(len(real), 1, device=real.device) < self.config.last_only
+        return torch.where(only, last, masked)
+
+    @torch.inference_mode()
+    def score(self, histories: Histories) -> Tensor:
+        """Scores of all items after a mask; float32 ``(batch, item)``."""
+        past = histories.last(self.max_history).to(self.item_embedding.weight.device)
+        asked = Histories(
+            items=F.pad(past.items, (0, 1)), mask=F.pad(past.mask, (0, 1), value=True),
+            users=past.users,
+        )  # fmt: skip
+        masked = torch.zeros_like(asked.mask)
+        masked[:, -1] = True
+        return self.states(asked, masked)[:, -1] @ self.item_embedding.weight.T + self.bias
+
+    def item_vectors(self) -> Tensor:
+        """Input embeddings, by which items are scored too; float32 ``(item, dim)``."""
+        return self.item_embedding.weight.detach()

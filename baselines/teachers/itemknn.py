@@ -1,0 +1,102 @@
+"""Item-kNN: what those who chose an item chose besides, as cosines of co-occurrence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baselines.data.batches import Histories
+from baselines.data.sequences import SequenceSet
+from baselines.teachers.model import TeacherModel
+
+_ROWS_AT_ONCE = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemKNNConfig:
+    """Settings of item-kNN; the defaults of ``neighbours`` and ``shrinkage`` are RecBole's.
+
+    Attributes:
+        neighbours: Most similar items that each item speaks for.
+        shrinkage: Added to the cosine's denominator, so that few co-occurrences count less.
+        decay: Weight of an item of the history against the one that came after it; 1 for none.
+        max_history: Most items looked back on.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    neighbours: int = 100
+    shrinkage: float = 0.0
+    decay: float = 1.0
+    max_history: int = 50
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1 or self.shrinkage < 0 or not 0 < self.decay <= 1:
+            raise ValueError(
+                "item-kNN needs neighbours of at least 1, shrinkage of at least 0 and decay in "
+                f"(0, 1], got {self.neighbours}, {self.shrinkage} and {self.decay}"
+            )
+
+
+class ItemKNN(TeacherModel):
+    """The score of an item is its similarity to the items of the history, summed.
+
+    The similarity of two items is ``n_ij / (sqrt(n_i n_j) + shrinkage)``, with ``n_ij`` the users
+    who have both, and ``n_i`` those who have one. Each item of the history speaks for its nearest
+    neighbours only (Deshpande and Karypis, TOIS 2004, section 4), ties going to the lower row; the
+    ``a``-th item from the end weighs ``decay ** a``. Exact: all pairs that occur are counted.
+
+    Scores are similarities and no logits: as a teacher they want a temperature far below 1.
+    """
+
+    label = "item-kNN"
+
+    def __init__(self, config: ItemKNNConfig, train: SequenceSet, num_items: int) -> None:
+        super().__init__()
+        self.config = config
+        self.max_history = config.max_history
+        self.num_items = num_items
+        rows, weights = _nearest(config, train, num_items)
+        self.neighbours = nn.Parameter(rows, requires_grad=False)
+        self.similarity = nn.Parameter(weights, requires_grad=False)
+
+    @torch.inference_mode()
+    def score(self, histories: Histories) -> Tensor:
+        """Summed similarities to the history; float32 ``(batch, item)``."""
+        past = histories.last(self.max_history).to(self.similarity.device)
+        age = torch.arange(past.items.shape[1] - 1, -1, -1, device=past.items.device)
+        weight = self.config.decay ** age.float() * past.mask
+        spoken = self.similarity[past.items] * weight.unsqueeze(-1)
+        scores = torch.zeros(len(past.items), self.num_items, device=spoken.device)
+        return scores.scatter_add_(1, self.neighbours[past.items].flatten(1), spoken.flatten(1))
+
+
+def _nearest(config: ItemKNNConfig, train: SequenceSet, num_items: int) -> tuple[Tensor, Tensor]:
+    """Rows int64 and similarities float32 ``(item, neighbour)``; row 0 at 0 where there are few."""
+    from scipy.sparse import csr_array
+
+    owner = np.repeat(train.users, train.lengths)
+    pairs = np.unique(owner * num_items + train.items)
+    shape = (int(train.users.max()) + 1, num_items)
+    has = csr_array((np.ones(len(pairs)), (pairs // num_items, pairs % num_items)), shape=shape)
+    has_transposed, popularity = has.T.tocsr(), np.asarray(has.sum(axis=0))
+    count = min(config.neighbours, max(num_items - 1, 1))
+    rows = np.zeros((num_items, count), dtype=np.int64)
+    weights = np.zeros((num_items, count), dtype=np.float32)
+    for begin in range(0, num_items, _ROWS_AT_ONCE):
+        together = (has_transposed[begin : begin + _ROWS_AT_ONCE] @ has).tocoo()
+        item, other = together.row + begin, together.col
+        value = together.data / (np.sqrt(popularity[item] * popularity[other]) + config.shrinkage)
+        keep = item != other
+        item, other, value = item[keep], other[keep], value[keep]
+        order = np.lexsort((other, -value, item))
+        item, other, value = item[order], other[order], value[order]
+        rank = np.arange(len(item)) - np.searchsorted(item, item)
+        keep = rank < count
+        rows[item[keep], rank[keep]] = other[keep]
+        weights[item[keep], rank[keep]] = value[keep]
+    return torch.from_numpy(rows), torch.from_numpy(weights)

@@ -1,0 +1,88 @@
+"""The losses that teachers are trained by."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def catalogue_cross_entropy(
+    states: Tensor, item_vectors: Tensor, targets: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Mean cross-entropy of the softmax over all items.
+
+    Args:
+        states: float ``(target, dim)``.
+        item_vectors: float ``(item, dim)``.
+        targets: int64 ``(target,)``, catalogue rows.
+        bias: float ``(item,)``, added to the scores.
+
+    Returns:
+        Scalar float32.
+    """
+    scores = (states @ item_vectors.to(states.dtype).T).float()
+    return F.cross_entropy(scores if bias is None else scores + bias, targets)
+
+
+def binary_loss(positive: Tensor, negative: Tensor, *, beta: float = 1.0) -> Tensor:
+    """Binary cross-entropy with sampled negatives, positives by a generalised sigmoid.
+
+    The mean over targets of ``-(log sigmoid(s+)^beta + sum log(1 - sigmoid(s-)))`` (gSASRec,
+    arXiv:2308.07192, equation 11, without its factor 1 / (negatives + 1), which does not change
+    the optimum). ``beta = 1`` is plain binary cross-entropy.
+
+    Args:
+        positive: float32 ``(target,)``, scores of the targets.
+        negative: float32 ``(target, negative)``.
+        beta: Power of the positive's probability, in (0, 1].
+
+    Returns:
+        Scalar float32.
+    """
+    return -(beta * F.logsigmoid(positive) + F.logsigmoid(-negative).sum(dim=1)).mean()
+
+
+def gbce_beta(*, num_negatives: int, num_items: int, t: float) -> float:
+    """The power of gBCE: ``a (t (1 - 1/a) + 1/a)``, ``a = num_negatives / (num_items - 1)``.
+
+    gSASRec, arXiv:2308.07192, equations 10 and 16. ``t = 0`` gives 1, which leaves scores as
+    overconfident as sampling makes them; ``t = 1`` gives ``a``, which calibrates them.
+
+    Raises:
+        ValueError: If ``t`` or ``a`` does not lie in [0, 1], with ``a`` above 0.
+    """
+    share = num_negatives / (num_items - 1)
+    if not (0 <= t <= 1 and 0 < share <= 1):
+        raise ValueError(
+            f"gbce needs t in [0, 1] and 1 to {num_items - 1} negatives for {num_items} items, "
+            f"got t {t} and {num_negatives} negatives"
+        )
+    return share * (t * (1 - 1 / share) + 1 / share)
+
+
+def draw_outside(windows: Tensor, num_items: int, num_negatives: int) -> Tensor:
+    """Items drawn uniformly from outside each window, with replacement.
+
+    Args:
+        windows: int64 ``(target, pos)``, the window of each target; -1 in the padding.
+        num_items: Size of the catalogue, above that of any window.
+        num_negatives: Items to draw for each target.
+
+    Returns:
+        int64 ``(target, negative)``.
+    """
+    shape = (len(windows), num_negatives)
+    negatives = torch.randint(num_items, shape, device=windows.device)
+    while (clash := _in_window(negatives, windows)).any():
+        fresh = torch.randint(num_items, shape, device=windows.device)
+        negatives = torch.where(clash, fresh, negatives)
+    return negatives
+
+
+def _in_window(items: Tensor, windows: Tensor) -> Tensor:
+    """Whether each item stands in its row's window, one position at a time for memory's sake."""
+    found = torch.zeros_like(items, dtype=torch.bool)
+    for column in windows.unbind(dim=1):
+        found |= items == column[:, None]
+    return found

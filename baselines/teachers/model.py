@@ -1,0 +1,51 @@
+"""What the teachers that this package fits have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from baselines.data.batches import Histories, TrainBatch
+from tca.objective import ObjectiveOutput
+
+
+class TeacherModel(nn.Module, ABC):
+    """An ``ItemScorer`` whose parameters, trained or counted, are all that it has learned.
+
+    Attributes:
+        label: Its name in reports.
+        max_history: Most items looked back on.
+    """
+
+    label: str
+    max_history: int
+
+    @abstractmethod
+    def score(self, histories: Histories) -> Tensor:
+        """Scores of all items; float32 ``(batch, item)``."""
+
+    def loss(self, batch: TrainBatch) -> Tensor:
+        """Mean loss over the targets of a batch; scalar float32.
+
+        Raises:
+            NotImplementedError: For a model that counts and has nothing to train.
+        """
+        raise NotImplementedError(f"{self.label} is counted, not trained")
+
+    def objective(self, batch: TrainBatch) -> ObjectiveOutput:
+        """The loss, and how many terms it is the mean of."""
+        count = torch.tensor(len(batch.target_id), device=batch.target_id.device)
+        return ObjectiveOutput(loss=self.loss(batch), parts={}, count=count)
+
+    def item_vectors(self) -> Tensor:
+        """The vectors that a user's state is multiplied with; float32 ``(item, dim)``.
+
+        Raises:
+            ValueError: For a model without such vectors.
+        """
+        raise ValueError(
+            f"{self.label} has no item vectors; expected a teacher that learns an embedding of "
+            "each item, such as sasrec"
+        )
