@@ -21,6 +21,7 @@ from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
 from baselines.experiment import CompareConfig, run_comparison
 from baselines.fusion import FusionConfig
+from baselines.teachers.config import TeacherConfig
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.training import TrainingConfig
 from semid.build import IdsConfig
@@ -41,7 +42,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> CompareConfig:
         ids=IdsConfig(codebook_sizes=(4, 4)),
         arms=("causal:ntp", "causal:soft_ce:0.5"),
         seeds=(0, 1),
-        teacher=SASRecConfig(max_history=9, encoder=ENCODER),
+        teacher=TeacherConfig(sasrec=SASRecConfig(max_history=9, encoder=ENCODER)),
         teacher_training=TrainingConfig(epochs=2),
         backbones=BackboneConfigs(causal=CausalConfig(max_history=9, encoder=ENCODER)),
         training=TrainingConfig(epochs=2),
