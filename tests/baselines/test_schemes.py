@@ -25,9 +25,9 @@ from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
 from baselines.experiment import CompareConfig, run_comparison
 from baselines.schemes import schemes_of
+from baselines.teachers.cache import cached_mass
 from baselines.teachers.config import TeacherConfig
 from baselines.teachers.fit import read_teacher
-from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.teachers.vectors import item_vectors
 from baselines.training import TrainingConfig
@@ -61,10 +61,10 @@ class MassLog(list[int]):
     def __init__(self) -> None:
         self.last: weakref.ref[Tensor] | None = None
 
-    def __call__(self, scorer: Any, tokenizer: Any, data: Any) -> Tensor:
+    def __call__(self, source: Any, *args: Any, **kwargs: Any) -> Tensor:
         assert self.last is None or self.last() is None, "the mass before is still in memory"
-        mass = teacher_mass(scorer, tokenizer, data)
-        self.append(tokenizer.num_slots)
+        mass = cached_mass(source, *args, **kwargs)
+        self.append(source.trie.max_children)
         self.last = weakref.ref(mass)
         return mass
 
@@ -72,7 +72,7 @@ class MassLog(list[int]):
 @pytest.fixture
 def masses(monkeypatch: pytest.MonkeyPatch) -> MassLog:
     log = MassLog()
-    monkeypatch.setattr(baselines.experiment, "teacher_mass", log)
+    monkeypatch.setattr(baselines.experiment, "cached_mass", log)
     return log
 
 
@@ -91,7 +91,7 @@ def done(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[CompareC
     )
     log = MassLog()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines.experiment, "teacher_mass", log)
+        patch.setattr(baselines.experiment, "cached_mass", log)
         run_comparison(config)
     return config, log
 

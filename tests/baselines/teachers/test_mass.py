@@ -110,7 +110,7 @@ def test_all_that_was_seen_is_left_out_however_little_the_teacher_looks_back_on(
     for ids, block in mass_blocks(source, DATA, batch_size=5):
         mass[torch.from_numpy(ids)] = block.float()
     for row, (past, item) in enumerate(own_pasts(DATA)):
-        scores = scorer.counts.clone()
+        scores = (scorer.counts + 1).log()
         scores[list(set(past) - {item})] = -torch.inf
         alone = CollaborativeTokenizer(source.trie)(scores[None], torch.tensor([item]))[0]
         torch.testing.assert_close(mass[row], alone, atol=1e-3, rtol=1e-3)
