@@ -80,6 +80,13 @@ def test_factors_beside_the_logarithm_change_nothing(epsilon: float) -> None:
     )
 
 
+def test_nor_does_moving_them_into_it_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = torch.rand(12, 5, generator=torch.Generator().manual_seed(0))
+    kept_apart = sinkhorn(costs, iterations=30)
+    monkeypatch.setattr("semid.tokenizers.sinkhorn._LARGEST_FACTOR", 1.01)  # at every round or so
+    torch.testing.assert_close(sinkhorn(costs, iterations=30), kept_apart)
+
+
 def test_a_tiny_epsilon_overflows_nothing_and_equal_costs_share_alike() -> None:
     costs = torch.rand(20, 5, generator=torch.Generator().manual_seed(1))
     assert not sinkhorn(costs, epsilon=1e-7).isnan().any()
