@@ -349,7 +349,8 @@ def _records_of_seed(
                 notes["teacher_temperature"] = of_teacher
             records[arm] = [run(arm.label, ranks=ranks, models=[backbone], notes=notes)]
             if arm in fused:
-                key = hash_json([lineage.content, temperature])[:8]
+                mask_history = config.mass.mask_history
+                key = hash_json([lineage.content, temperature, mask_history])[:8]
                 ranks, notes = decoded_with_teacher(
                     backbone,
                     teacher,
@@ -357,6 +358,7 @@ def _records_of_seed(
                     evaluation,
                     config.fusion.weights,
                     temperature=temperature,
+                    mask_history=mask_history,
                     folder=folder / f"fused-{key}",
                     title=f"{title}, teacher in the beam",
                 )

@@ -20,6 +20,7 @@ from baselines.data.sequences import SequenceSet
 from baselines.evaluation import EvaluationConfig, FuseBatch, Ranks, rank_by_beam
 from baselines.parallel import processes
 from baselines.records import decoded
+from baselines.teachers.mass import without_seen
 from baselines.teachers.scorer import ItemScorer
 from semid.fusion import Fusion, PrefixGuide
 from semid.provenance import atomic_write
@@ -85,7 +86,12 @@ class FusionConfig:
 
 
 def teacher_fusion(
-    teacher: ItemScorer, trie: CodeTrie, *, weight: float, temperature: float = 1.0
+    teacher: ItemScorer,
+    trie: CodeTrie,
+    *,
+    weight: float,
+    temperature: float = 1.0,
+    mask_history: bool = False,
 ) -> FuseBatch:
     """A teacher's opinion on every step.
 
@@ -94,10 +100,14 @@ def teacher_fusion(
         trie: That of the backbone that is decoded.
         weight: Of the backbone, in [0, 1].
         temperature: Divides the teacher's scores.
+        mask_history: Whether the teacher gives nothing to the items of the history, which then
+            come after all others.
     """
 
     def fuse(histories: Histories) -> Fusion:
         scores = teacher.score(histories).to(trie.device)
+        if mask_history:
+            scores = without_seen(scores, histories)
         guide = TeacherGuide(trie, scores, temperature=temperature)
         return Fusion(guide=guide, weight=weight)
 
@@ -216,6 +226,7 @@ def decoded_with_teacher(
     weights: Sequence[float],
     *,
     temperature: float,
+    mask_history: bool,
     folder: Path,
     title: str,
 ) -> tuple[Ranks, dict[str, Any]]:
@@ -228,7 +239,8 @@ def decoded_with_teacher(
         evaluation: How.
         weights: Of the generator, the grid.
         temperature: Divides the teacher's scores.
-        folder: Keeps what comes out, for this backbone, teacher and temperature.
+        mask_history: As of ``teacher_fusion``.
+        folder: Keeps what comes out, for this backbone, teacher and these two.
         title: Name shown beside the progress bar.
 
     Returns:
@@ -237,7 +249,13 @@ def decoded_with_teacher(
     """
 
     def fuse_at(weight: float) -> FuseBatch:
-        return teacher_fusion(teacher, backbone.trie, weight=weight, temperature=temperature)
+        return teacher_fusion(
+            teacher,
+            backbone.trie,
+            weight=weight,
+            temperature=temperature,
+            mask_history=mask_history,
+        )
 
     chosen = choose_weight(
         backbone, fuse_at, dataset.splits.valid, evaluation, weights, folder=folder, title=title

@@ -192,20 +192,23 @@ def seen_items(histories: Histories, target_items: Tensor) -> Tensor:
     return past
 
 
-def without_seen(scores: Tensor, histories: Histories, target_items: Tensor) -> Tensor:
-    """The same scores with ``-inf`` for seen items; the target keeps its own.
+def without_seen(
+    scores: Tensor, histories: Histories, target_items: Tensor | None = None
+) -> Tensor:
+    """The same scores with ``-inf`` for seen items; a known target keeps its own.
 
     Args:
         scores: Float ``(batch, item)``.
         histories: The past of each row.
-        target_items: int64 ``(batch,)``.
+        target_items: int64 ``(batch,)``, where targets are known.
     """
     row, pos = histories.mask.nonzero().unbind(1)
     item, row = histories.items[row, pos].to(scores.device), row.to(scores.device)
-    target = target_items.to(scores.device)
-    own = scores.gather(1, target[:, None])
     masked = scores.index_put((row, item), scores.new_tensor(-torch.inf))
-    return masked.scatter_(1, target[:, None], own)
+    if target_items is None:
+        return masked
+    target = target_items.to(scores.device)
+    return masked.scatter_(1, target[:, None], scores.gather(1, target[:, None]))
 
 
 def teacher_mass(

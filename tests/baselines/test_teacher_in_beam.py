@@ -125,6 +125,27 @@ def test_a_fused_beam_of_all_leaves_is_certified_against_fused_exact_scores(
     assert proof.illegal == 0.0
 
 
+def test_a_teacher_that_leaves_seen_items_out_puts_them_last(
+    backbone: CausalBackbone, teacher: SASRec
+) -> None:
+    data = random_sequences(NUM_ITEMS, 40)
+    found = {
+        masked: rank_by_beam(
+            backbone,
+            data,
+            beam=NUM_ITEMS,
+            fuse=teacher_fusion(teacher, backbone.trie, weight=0.5, mask_history=masked),
+        )
+        for masked in (False, True)
+    }
+    unseen = found[False].better["removed"]
+    new = unseen < NUM_ITEMS  # the others are targets of which the history knows
+    for policy in POLICIES:
+        np.testing.assert_array_equal(found[True].better[policy][new], unseen[new])
+    assert (found[False].better["kept"] > unseen)[new].any()
+    assert (found[True].better["kept"][~new] > found[False].better["kept"][~new]).any()
+
+
 def chosen(
     backbone: CausalBackbone, teacher: SASRec, weights: tuple[float, ...], folder: Path
 ) -> fusion.ChosenWeight:
