@@ -25,6 +25,7 @@ from baselines.fusion import FusionConfig, decoded_with_teacher
 from baselines.parallel import processes
 from baselines.records import agreement, decoded, record
 from baselines.schemes import Scheme, scheme_card, schemes_of
+from baselines.teachers.best_items import require_dot_product
 from baselines.teachers.cache import cached_mass
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import TeacherConfig
@@ -312,6 +313,8 @@ def _records_of_seed(
     )
     temperature = 1.0
     if fused or any(arm.objective.needs_teacher for arm in arms):
+        if config.mass.top_k is not None:
+            require_dot_product(teacher)
         temperature = _temperature(config, dataset, teacher, lineage, out)
     records: dict[Arm, list[RunRecord]] = {}
     for scheme, its in ids.items():

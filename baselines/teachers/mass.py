@@ -17,7 +17,7 @@ from baselines.data.sequences import IntArray, SequenceSet
 from baselines.parallel import add_up, processes
 from baselines.progress import track
 from baselines.teachers.best_items import BestItems, Tail, require_dot_product
-from baselines.teachers.scorer import ItemScorer
+from baselines.teachers.scorer import ItemScorer, checked_scores
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.top_k import TopKTokenizer
@@ -124,8 +124,13 @@ class ExactMass:
         return None if self.mask_history else self.scorer.max_history
 
     def __call__(self, histories: Histories, target_items: Tensor) -> Tensor:
-        """Score all items, and sum."""
-        scores = self.scorer.score(histories).to(self.trie.device)
+        """Score all items, and sum.
+
+        Raises:
+            ValueError: If scores are NaN or +inf, a history has none above -inf, or all items
+                below a prefix of the target's path, with several tokens after it, are -inf.
+        """
+        scores = checked_scores(self.scorer, histories).to(self.trie.device)
         if self.mask_history:
             scores = without_seen(scores, histories, target_items)
         return self.tokenizer(scores, target_items.to(self.trie.device))

@@ -93,6 +93,10 @@ def test_vectors_that_are_no_numbers_name_their_row() -> None:
     users[2, 3] = math.nan
     with pytest.raises(ValueError, match="row 2 of user_vectors holds NaN"):
         BestItems(ITEMS, 3)(users)
+    items = ITEMS.clone()
+    items[7, 0] = math.inf
+    with pytest.raises(ValueError, match="row 7 of item_vectors holds NaN or infinity"):
+        BestItems(items, 3)
 
 
 def test_lists_that_cannot_be_are_refused() -> None:
