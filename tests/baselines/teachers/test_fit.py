@@ -69,7 +69,7 @@ def test_a_teacher_is_fitted_once_and_read_as_it_was(
     )
     assert (state_again, lineage_again) == (state, lineage)
     assert {path: path.stat().st_mtime_ns for path in own.iterdir()} == files
-    read, _ = read_teacher(dataset, seed=1, folder=tmp_path)
+    read, _ = read_teacher(dataset, seed=1, folder=own)
     assert type(read) is type(fitted)
     assert read.max_history == fitted.max_history
     for other in (again, read):
