@@ -29,7 +29,7 @@ from baselines.teachers.best_items import require_dot_product
 from baselines.teachers.cache import cached_mass
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import TeacherConfig
-from baselines.teachers.fit import fit_teacher, teacher_training
+from baselines.teachers.fit import fit_teacher, scores_hash, teacher_training
 from baselines.teachers.mass import MassConfig, mass_source
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.simple import Popularity
@@ -277,7 +277,7 @@ def _temperature(
     return fit_temperature(
         teacher,
         dataset.splits.valid,
-        teacher=lineage.content,
+        teacher=scores_hash(lineage),
         folder=_teachers(config, out),
         mask_history=config.mass.mask_history,
     ).temperature
@@ -329,7 +329,7 @@ def _records_of_seed(
                 mass = cached_mass(
                     mass_source(teacher, trie, temperature=of_teacher, config=config.mass),
                     dataset.splits.train,
-                    teacher=lineage.content,
+                    teacher=scores_hash(lineage),
                     folder=Path(config.mass_cache) if config.mass_cache else out / _MASS,
                 )
             state = fit_backbone(
@@ -352,7 +352,7 @@ def _records_of_seed(
                 notes["teacher_temperature"] = of_teacher
             records[arm] = [run(arm.label, ranks=ranks, models=[backbone], notes=notes)]
             if arm in fused:
-                key = hash_json([lineage.content, temperature])[:8]
+                key = hash_json([scores_hash(lineage), temperature])[:8]
                 ranks, notes = decoded_with_teacher(
                     backbone,
                     teacher,
@@ -389,7 +389,7 @@ def _lineage(
         "seed": seed,
     }
     if temperature is not None:
-        inputs["teacher"] = teacher.content
+        inputs["teacher"] = scores_hash(teacher)
         settings |= {"temperature": temperature, "mass": dataclasses.asdict(config.mass)}
     return Provenance(
         kind="generator",

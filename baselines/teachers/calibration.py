@@ -100,7 +100,7 @@ def fit_temperature(
     Args:
         scorer: The frozen teacher.
         data: Held-out sequences with targets.
-        teacher: Content hash of the teacher (``Provenance.content``).
+        teacher: Hash of all that decides its scores (``baselines.teachers.fit.scores_hash``).
         folder: Where the artefact's own folder stands, beside the teacher's.
         mask_history: As for ``calibrate``.
 

@@ -86,7 +86,7 @@ def _fit_hybrid(
         "content": content.provenance.config,
         "dim": content.vectors.shape[1],
     }
-    inputs = {"collaborative": cf_lineage.content, "content": content.provenance.content}
+    inputs = {"collaborative": scores_hash(cf_lineage), "content": content.provenance.content}
     learned = [parameter for parameter in cf.parameters() if parameter.requires_grad]
     for parameter in learned:
         parameter.requires_grad_(False)  # it is trained already
@@ -248,6 +248,17 @@ def require_teacher_of(
             what_to_do="It may have seen what is held out here: train the teacher on this split, "
             "or ask for it by other_interactions.",
         )
+
+
+def scores_hash(lineage: Provenance) -> str:
+    """Hash of all that decides the scores of a fitted teacher; what is made of them is kept by it.
+
+    Other settings of a training make other weights, which are enough. What was counted, or blended,
+    is the same under settings that only say how to score by it, such as item-kNN's ``decay``.
+    """
+    if lineage.config["model"] in ("itemknn", "hybrid"):
+        return hash_json([lineage.content, lineage.config])
+    return lineage.content
 
 
 def _is_teacher(folder: Path, seed: int) -> bool:

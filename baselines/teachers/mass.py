@@ -139,7 +139,7 @@ class ExactMass:
 class TopKMass:
     """The best items count, those near the target, and a tail (``BestItems.and_near``).
 
-    Seen items that are left out have no share of the tail either.
+    Seen items that are left out take their share of the tail with them.
 
     Args:
         scorer: The frozen teacher, whose scores are dot products.
@@ -177,8 +177,11 @@ class TopKMass:
         if self.config.mask_history:
             seen = seen_items(histories, target_items).to(items.device)
             found = (items[:, :, None] == seen[:, None, :]).any(dim=-1)
+            others = self.best.num_items - (items >= 0).sum(dim=1)
             items = torch.cat([items.masked_fill(found, -1), seen], dim=1)
             scores = torch.cat([scores, scores.new_full(seen.shape, -torch.inf)], dim=1)
+            unseen = self.best.num_items - (items >= 0).sum(dim=1)
+            tail = torch.where(unseen > 0, tail + (unseen / others).log(), -torch.inf)
         device = self.trie.device
         return self.tokenizer(
             scores.to(device), items.to(device), target_items.to(device), tail.to(device)
