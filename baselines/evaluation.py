@@ -20,7 +20,7 @@ from baselines.data.sequences import IntArray, SequenceSet
 from baselines.metrics import MISS, TieRule, metric_values, ranks_from_scores
 from baselines.parallel import add_up, is_my_turn
 from baselines.progress import track
-from baselines.teachers.scorer import ItemScorer
+from baselines.teachers.scorer import ItemScorer, checked_scores
 from semid.decoding import beam_search, rank_items
 from semid.fusion import Fusion
 from semid.provenance import atomic_write
@@ -132,10 +132,13 @@ def rank_by_scores(
         data: Sequences with targets.
         batch_size: Histories scored at a time.
         title: Shown beside the progress bar.
+
+    Raises:
+        ValueError: If scores are NaN or +inf, or a history has none above -inf.
     """
 
     def rank(histories: Histories, targets: Tensor) -> dict[str, Tensor]:
-        scores = scorer.score(histories)
+        scores = checked_scores(scorer, histories)
         histories, targets = histories.to(scores.device), targets.to(scores.device)
         seen = torch.zeros_like(scores, dtype=torch.bool)
         row = torch.arange(len(targets), device=scores.device).unsqueeze(1)

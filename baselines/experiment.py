@@ -25,10 +25,11 @@ from baselines.fusion import FusionConfig, decoded_with_teacher
 from baselines.parallel import processes
 from baselines.records import agreement, decoded, record
 from baselines.schemes import Scheme, scheme_card, schemes_of
+from baselines.teachers.best_items import require_dot_product
 from baselines.teachers.cache import cached_mass
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import TeacherConfig
-from baselines.teachers.fit import fit_teacher, teacher_training
+from baselines.teachers.fit import fit_teacher, scores_hash, teacher_training
 from baselines.teachers.mass import MassConfig, mass_source
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.simple import Popularity
@@ -276,7 +277,7 @@ def _temperature(
     return fit_temperature(
         teacher,
         dataset.splits.valid,
-        teacher=lineage.content,
+        teacher=scores_hash(lineage),
         folder=_teachers(config, out),
         mask_history=config.mass.mask_history,
     ).temperature
@@ -312,6 +313,8 @@ def _records_of_seed(
     )
     temperature = 1.0
     if fused or any(arm.objective.needs_teacher for arm in arms):
+        if config.mass.top_k is not None:
+            require_dot_product(teacher)
         temperature = _temperature(config, dataset, teacher, lineage, out)
     records: dict[Arm, list[RunRecord]] = {}
     for scheme, its in ids.items():
@@ -326,7 +329,7 @@ def _records_of_seed(
                 mass = cached_mass(
                     mass_source(teacher, trie, temperature=of_teacher, config=config.mass),
                     dataset.splits.train,
-                    teacher=lineage.content,
+                    teacher=scores_hash(lineage),
                     folder=Path(config.mass_cache) if config.mass_cache else out / _MASS,
                 )
             state = fit_backbone(
@@ -350,7 +353,7 @@ def _records_of_seed(
             records[arm] = [run(arm.label, ranks=ranks, models=[backbone], notes=notes)]
             if arm in fused:
                 mask_history = config.mass.mask_history
-                key = hash_json([lineage.content, temperature, mask_history])[:8]
+                key = hash_json([scores_hash(lineage), temperature, mask_history])[:8]
                 ranks, notes = decoded_with_teacher(
                     backbone,
                     teacher,
@@ -388,7 +391,7 @@ def _lineage(
         "seed": seed,
     }
     if temperature is not None:
-        inputs["teacher"] = teacher.content
+        inputs["teacher"] = scores_hash(teacher)
         settings |= {"temperature": temperature, "mass": dataclasses.asdict(config.mass)}
     return Provenance(
         kind="generator",

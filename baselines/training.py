@@ -227,8 +227,19 @@ def is_trained(folder: Path) -> bool:
 def read_trained(
     folder: Path, model: nn.Module, objective: nn.Module | None = None
 ) -> TrainingState:
-    """Put the weights of a finished training into ``model``, and ``objective``, in eval mode."""
-    _put_weights(load_file(folder / _BEST), model, objective or nn.Module())
+    """Put the weights of a finished training into ``model``, and ``objective``, in eval mode.
+
+    Raises:
+        ProvenanceError: If they are not those that were trained.
+    """
+    weights = load_file(folder / _BEST)
+    require_same(
+        f"content of the model in {folder}",
+        Provenance.read(folder).content,
+        _content(weights),
+        what_to_do="Its file was changed after the training: remove the folder to train again.",
+    )
+    _put_weights(weights, model, objective or nn.Module())
     return TrainingState(**json.loads((folder / _STATE).read_text()))
 
 
@@ -236,6 +247,7 @@ def _keep_untrained(
     model: nn.Module, validate: Callable[[], float], folder: Path, lineage: Provenance
 ) -> TrainingState:
     started = time.perf_counter()
+    model.eval()
     state = TrainingState(best=validate())
     state.validation_seconds = time.perf_counter() - started
     if processes().is_main_process:
@@ -247,11 +259,14 @@ def _keep_untrained(
 
 
 def _finish(folder: Path, state: TrainingState, lineage: Provenance) -> None:
-    weights = load_file(folder / _BEST)
-    content = hash_arrays(*(weights[name].numpy() for name in sorted(weights)))
+    content = _content(load_file(folder / _BEST))
     dataclasses.replace(lineage, content=content).write(folder)
     atomic_write(folder / _STATE, json.dumps(dataclasses.asdict(state), indent=2))
     (folder / _CHECKPOINT).unlink(missing_ok=True)
+
+
+def _content(weights: dict[str, Tensor]) -> str:
+    return hash_arrays(*(weights[name].numpy() for name in sorted(weights)))
 
 
 def _require_lineage(folder: Path, found: Provenance, expected: Provenance) -> None:

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +14,7 @@ import torch
 from semid.extension import costs_of, extend_semantic_ids, load_tokenizer
 from semid.ids import SemanticIds
 from semid.interop import read_codes_file
-from semid.provenance import FILE_NAME, hash_arrays, require_same
+from semid.provenance import hash_arrays, require_same
 from semid.testing import check_encoding, check_settings
 from semid.tokenizers.base import BUILT_IN, MOST_CODES, load_tokenizer_class
 
@@ -144,6 +143,8 @@ def make_semantic_ids(
     Raises:
         ValueError: If the config does not fit the catalogue; see what it names.
     """
+    from semid.embed import embeddings_from
+
     if config.scheme.startswith("file:"):
         path = config.scheme.removeprefix("file:")
         try:
@@ -159,7 +160,7 @@ def make_semantic_ids(
     cf_embeddings = _cf_embeddings(config, tokenizer, catalog)
     return build_semantic_ids(
         tokenizer,
-        _embed(config, catalog, cache_dir),
+        embeddings_from(config.embeddings, catalog, template=config.template, cache_dir=cache_dir),
         catalog,
         cf_embeddings=cf_embeddings,
         collisions=config.collisions,
@@ -236,6 +237,8 @@ def extend_made_ids(
         ValueError: If the config asks for another scheme or its settings, the texts of old items
             are not those that were fitted, or as `semid.extension.extend_semantic_ids`.
     """
+    from semid.embed import embeddings_from
+
     given = {name: getattr(config, name) for name in ("embeddings", "template", "collisions")}
     if config != replace(IdsConfig(), **given):
         raise ValueError(
@@ -247,7 +250,9 @@ def extend_made_ids(
     if config.embeddings == "lsa":
         embeddings = _embed_as_before(ids, config.template, catalog)
     else:
-        embeddings = _embed(config, catalog, cache_dir)
+        embeddings = embeddings_from(
+            config.embeddings, catalog, template=config.template, cache_dir=cache_dir
+        )
     return extend_semantic_ids(ids, tokenizer, embeddings, catalog, collisions=config.collisions)
 
 
@@ -272,17 +277,3 @@ def _embed_as_before(ids: SemanticIds, template: str | None, catalog: Catalog) -
 
 def _codes_for(num_items: int) -> int:
     return min(256, 2 ** max(int(math.log2(num_items / 8)), 1)) if num_items >= 16 else 2
-
-
-def _embed(
-    config: IdsConfig, catalog: Catalog, cache_dir: str | os.PathLike[str] | None
-) -> Embeddings:
-    from semid.embed import LsaEncoder, SentenceTransformerEncoder, embed_catalog, read_embeddings
-
-    source = Path(config.embeddings)
-    if source.suffix == ".npy" or (source / FILE_NAME).is_file():
-        return read_embeddings(source, catalog)
-    if config.embeddings == "lsa":
-        return embed_catalog(catalog, LsaEncoder(), template=config.template, cache_dir=cache_dir)
-    encoder = SentenceTransformerEncoder(name_or_path=config.embeddings)
-    return embed_catalog(catalog, encoder, template=config.template, cache_dir=cache_dir)

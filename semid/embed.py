@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from semid.lsa import FittedLsa, fit_lsa
 from semid.provenance import (
+    FILE_NAME,
     Provenance,
     atomic_dir,
     hash_arrays,
@@ -35,6 +36,7 @@ __all__ = [
     "SentenceTransformerEncoder",
     "TextEncoder",
     "embed_catalog",
+    "embeddings_from",
     "read_embeddings",
 ]
 
@@ -319,6 +321,34 @@ def embed_catalog(
         if cached:
             embeddings.save(cached)
         return embeddings
+
+
+def embeddings_from(
+    source: str,
+    catalog: Catalog,
+    *,
+    template: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Embeddings:
+    """What a setting such as ``--ids.embeddings`` names.
+
+    Args:
+        source: ``lsa``, a sentence-transformers model (name or local path), or vectors that exist
+            already: what `read_embeddings` takes.
+        catalog: The items.
+        template: As in `embed_catalog`; of no account for vectors that exist already.
+        cache_dir: As in `embed_catalog`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        OSError: If there is no such model, or it cannot be reached.
+        ValueError: As `read_embeddings` and `embed_catalog`.
+    """
+    path = Path(source)
+    if path.suffix == ".npy" or (path / FILE_NAME).is_file():
+        return read_embeddings(path, catalog)
+    encoder = LsaEncoder() if source == "lsa" else SentenceTransformerEncoder(name_or_path=source)
+    return embed_catalog(catalog, encoder, template=template, cache_dir=cache_dir)
 
 
 def _from_cache(folder: Path) -> FloatArray | None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from baselines.data.batches import Histories
+from baselines.teachers.scorer import require_scores
 from semid.catalog import Catalog
 
 ScoreLists = Callable[[list[list[int]]], Any]
@@ -59,7 +60,8 @@ class CallableScorer:
         past = histories.last(self.max_history)
         pasts = [items[mask].tolist() for items, mask in zip(past.items, past.mask, strict=True)]
         scores = _as_tensor(self.function(pasts))
-        require_scores(scores, (len(pasts), self.num_items), whose=self.name)
+        _require_shape(scores, (len(pasts), self.num_items), whose=self.name)
+        require_scores(scores, histories, whose=self.name)
         return scores
 
 
@@ -247,33 +249,6 @@ def rectools_scorer(
     return ExternalScorer(
         scores, item_ids, catalog, max_history=max_history, name="the RecTools model"
     )
-
-
-def require_scores(scores: Tensor, shape: tuple[int, int], *, whose: str) -> None:
-    """Refuse scores that no distribution over items can be made of.
-
-    Args:
-        scores: What should be float ``(batch, item)``.
-        shape: What it should be.
-        whose: Names the scorer in the error.
-
-    Raises:
-        ValueError: If the shape differs, a score is NaN or +inf, or a row is -inf throughout.
-    """
-    _require_shape(scores, shape, whose=whose)
-    bad = scores.isnan() | (scores == torch.inf)
-    if bad.any():
-        row, item = bad.nonzero()[0].tolist()
-        raise ValueError(
-            f"scores of {whose} must be numbers or -inf, got {float(scores[row, item])} for item "
-            f"{item} of history {row} of the batch. Was its training sound?"
-        )
-    empty = (scores == -torch.inf).all(dim=1)
-    if empty.any():
-        raise ValueError(
-            f"scores of {whose} must be above -inf for some item, got none for history "
-            f"{int(empty.nonzero()[0])} of the batch. Does it know any item of the catalogue?"
-        )
 
 
 def _require_shape(scores: Tensor, shape: tuple[int, int], *, whose: str) -> None:

@@ -80,7 +80,7 @@ class BestItems:
         probed: Lists searched for a history.
 
     Raises:
-        ValueError: If ``k`` is not within the catalogue.
+        ValueError: If ``k`` is not within the catalogue, or a vector holds NaN or infinity.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class BestItems:
             )
         self.k, self.tail, self.temperature, self.num_items = k, tail, temperature, num_items
         self._vectors = item_vectors.detach().float().cpu()
+        _require_finite(self._vectors, "item_vectors")
         self._index = _index(self._vectors.numpy(), lists, probed)
         gen = torch.Generator().manual_seed(0)
         sample = torch.randperm(num_items, generator=gen)[:_SAMPLE]
@@ -121,11 +122,7 @@ class BestItems:
             ValueError: If a vector holds NaN or infinity.
         """
         users = user_vectors.detach().float().cpu()
-        if (broken := ~users.isfinite().all(dim=1)).any():
-            raise ValueError(
-                f"row {int(broken.nonzero()[0])} of user_vectors holds NaN or infinity. "
-                "Check the teacher's output for that row."
-            )
+        _require_finite(users, "user_vectors")
         with _matrix_products():
             found: tuple[Any, Any] = self._index.search(users.numpy(), self.k)
         items = torch.from_numpy(found[1])
@@ -197,6 +194,14 @@ def near_items(trie: CodeTrie, target_items: Tensor, most: int) -> tuple[Tensor,
     node = path.gather(1, fits.to(torch.uint8).argmax(dim=1, keepdim=True)).squeeze(1)
     row, item = trie.items_below_each(node)
     return row.cpu(), item.cpu(), node
+
+
+def _require_finite(vectors: Tensor, name: str) -> None:
+    if (broken := ~vectors.isfinite().all(dim=1)).any():
+        raise ValueError(
+            f"row {int(broken.nonzero()[0])} of {name} holds NaN or infinity. "
+            "Check the teacher's output for that row."
+        )
 
 
 @contextmanager

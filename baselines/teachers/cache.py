@@ -49,7 +49,7 @@ def cached_mass(
     Args:
         source: What computes them.
         data: Sequences with targets.
-        teacher: Content hash of the teacher (``Provenance.content``).
+        teacher: Hash of all that decides its scores (``baselines.teachers.fit.scores_hash``).
         folder: Where files are kept; may be shared, and removed when no training runs.
         batch_size: Histories of one process scored at a time.
 

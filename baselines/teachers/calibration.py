@@ -15,7 +15,7 @@ from baselines.data.sequences import SequenceSet
 from baselines.parallel import add_up, is_my_turn, processes
 from baselines.progress import track
 from baselines.teachers.mass import without_seen
-from baselines.teachers.scorer import ItemScorer
+from baselines.teachers.scorer import ItemScorer, checked_scores
 from semid.provenance import Provenance, atomic_dir, atomic_write, hash_json, require_same
 
 _FILE = "calibration.json"
@@ -100,7 +100,7 @@ def fit_temperature(
     Args:
         scorer: The frozen teacher.
         data: Held-out sequences with targets.
-        teacher: Content hash of the teacher (``Provenance.content``).
+        teacher: Hash of all that decides its scores (``baselines.teachers.fit.scores_hash``).
         folder: Where the artefact's own folder stands, beside the teacher's.
         mask_history: As for ``calibrate``.
 
@@ -156,15 +156,15 @@ class _Likelihood:
         for turn, (ids, histories) in enumerate(batches):
             if is_my_turn(turn):
                 targets = self.targets[torch.from_numpy(ids)]
-                scores = self.scorer.score(histories)
+                scores = checked_scores(self.scorer, histories)
                 if self.mask_history:
                     scores = without_seen(scores, histories, targets)
                 sums += _likelihood(scores, targets, temperature)
         nll, slope = (add_up(sums) / len(self.targets)).tolist()
         if not math.isfinite(nll):
             raise ValueError(
-                "the teacher's scores of validation histories hold NaN or +inf, or a target has "
-                "the score -inf. Check the teacher's output."
+                "the teacher gives a validation target the score -inf, which no temperature makes "
+                "likely. Does it know all items? Name a temperature instead of auto."
             )
         return nll, slope
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_type_hints
+
+from torch import Tensor
 
 from baselines.data.dataset import Dataset
 from baselines.teachers.bert4rec import BERT4Rec, BERT4RecConfig
 from baselines.teachers.gru4rec import GRU4Rec, GRU4RecConfig
+from baselines.teachers.hybrid import CollaborativeName, Hybrid, HybridConfig
 from baselines.teachers.itemknn import ItemKNN, ItemKNNConfig
 from baselines.teachers.lightgcn import LightGCN, LightGCNConfig
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.sasrec import SASRec, SASRecConfig
 from baselines.teachers.simple import Popularity
 
-TeacherName = Literal["sasrec", "bert4rec", "gru4rec", "lightgcn", "itemknn", "popularity"]
+TeacherName = Literal[CollaborativeName, "hybrid"]
 TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
 
 
@@ -31,6 +34,8 @@ class TeacherConfig:
         gru4rec: Shape of GRU4Rec.
         lightgcn: Shape and loss of LightGCN.
         itemknn: Settings of item-kNN.
+        hybrid: How a collaborative teacher, one of the others with its own settings here, is
+            blended with content.
     """
 
     model: TeacherName = "sasrec"
@@ -39,9 +44,22 @@ class TeacherConfig:
     gru4rec: GRU4RecConfig = field(default_factory=GRU4RecConfig)
     lightgcn: LightGCNConfig = field(default_factory=LightGCNConfig)
     itemknn: ItemKNNConfig = field(default_factory=ItemKNNConfig)
+    hybrid: HybridConfig = field(default_factory=HybridConfig)
+
+    @property
+    def collaborative(self) -> TeacherConfig:
+        """The teacher that learns from interactions: of a hybrid its own, else itself."""
+        return replace(self, model=self.hybrid.cf) if self.model == "hybrid" else self
 
     def record(self) -> dict[str, Any]:
-        """The model and the settings that it depends on, as JSON values."""
+        """The model and the settings that it depends on, as JSON values.
+
+        Where a hybrid's item vectors come from is not among them: what they are decides.
+        """
+        if self.model == "hybrid":
+            settings = dataclasses.asdict(self.hybrid)
+            del settings["embeddings"], settings["template"]
+            return {"model": self.model, **settings, "collaborative": self.collaborative.record()}
         if self.model == "popularity":
             return {"model": self.model}
         settings = dataclasses.asdict(getattr(self, self.model))
@@ -55,11 +73,27 @@ class TeacherConfig:
         model = record["model"]
         if model == "popularity":
             return cls(model=model)
+        if model == "hybrid":
+            hybrid = _from_json(HybridConfig, record)
+            return replace(cls.of_record(record["collaborative"]), model=model, hybrid=hybrid)
         return cls(model=model, **{model: _from_json(get_type_hints(cls)[model], record)})
 
-    def build(self, dataset: Dataset, seed: int) -> TeacherModel:
-        """The teacher before any training, or counted: from the training part alone."""
+    def build(self, dataset: Dataset, seed: int, *, vectors: Tensor | None = None) -> TeacherModel:
+        """The teacher before any training, or counted: from the training part alone.
+
+        Args:
+            dataset: The data.
+            seed: Of random starts.
+            vectors: The content of a hybrid, float ``(item, dim)``; no other takes any.
+
+        Raises:
+            ValueError: For a hybrid without vectors.
+        """
         train, num_items = dataset.splits.train, len(dataset.catalog)
+        if self.model == "hybrid":
+            if vectors is None:
+                raise ValueError("a hybrid needs vectors of the items, got none")
+            return Hybrid(self.hybrid, self.collaborative.build(dataset, seed), vectors, train)
         if self.model == "sasrec":
             return SASRec(self.sasrec, num_items, seed)
         if self.model == "bert4rec":

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
 from baselines.evaluation import rank_by_scores
 from baselines.teachers.config import TEACHERS, TeacherConfig
+from baselines.teachers.hybrid import Hybrid, HybridConfig
 from baselines.teachers.model import TeacherModel
 from baselines.training import (
     TrainingConfig,
@@ -19,7 +23,10 @@ from baselines.training import (
     read_trained,
     train,
 )
+from semid.embed import Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
+
+_EMBEDDINGS = "embeddings"
 
 
 def teacher_training() -> TrainingConfig:
@@ -39,27 +46,94 @@ def fit_teacher(
 
     Args:
         dataset: Only its training sequences are learned from.
-        config: Which teacher, in which shape.
+        config: Which teacher, in which shape. The collaborative teacher of a hybrid is fitted
+            first, or taken from ``folder`` as any other.
         training: How to train it; a teacher that counts is not trained.
         seed: Of weights, data order, dropout, masks and negatives.
         folder: Parent of the model's own folder, whose name says what it was made from, so that
             several experiments can share one trained teacher.
 
     Returns:
-        The model in eval mode, its training, and its provenance.
+        The model in eval mode, its training, and its provenance. A hybrid was trained as long as
+        its collaborative teacher, and validated itself.
+
+    Raises:
+        ProvenanceError: If the item vectors of a hybrid are of another catalogue, or have seen
+            other interactions than the training part.
+        ValueError: If they cannot be read or made.
     """
+    if config.model == "hybrid":
+        return _fit_hybrid(dataset, config, training, seed=seed, folder=folder)
+    model = config.build(dataset, seed)
+    settings = {"seed": seed, **config.record(), "training": dataclasses.asdict(training)}
+    state, lineage = _fit(model, dataset, training, settings, passes=config.passes, folder=folder)
+    return model, state, lineage
+
+
+def _fit_hybrid(
+    dataset: Dataset, config: TeacherConfig, training: TrainingConfig, *, seed: int, folder: Path
+) -> tuple[TeacherModel, TrainingState, Provenance]:
+    cf, cf_state, cf_lineage = fit_teacher(
+        dataset, config.collaborative, training, seed=seed, folder=folder
+    )
+    content = _content(config.hybrid, dataset, cache_dir=folder / _EMBEDDINGS)
+    model = Hybrid(
+        config.hybrid, cf, torch.from_numpy(content.vectors), dataset.splits.train
+    ).eval()
+    settings = {
+        "seed": seed,
+        **config.record(),
+        "content": content.provenance.config,
+        "dim": content.vectors.shape[1],
+    }
+    inputs = {"collaborative": scores_hash(cf_lineage), "content": content.provenance.content}
+    learned = [parameter for parameter in cf.parameters() if parameter.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad_(False)  # it is trained already
+    state, lineage = _fit(model, dataset, training, settings, folder=folder, inputs=inputs)
+    for parameter in learned:
+        parameter.requires_grad_(True)  # and counts among what was trained
+    spent = {name: getattr(cf_state, name) for name in ("epoch", "best_epoch", "seconds")}
+    return model, dataclasses.replace(state, **spent), lineage
+
+
+def _content(config: HybridConfig, dataset: Dataset, *, cache_dir: Path) -> Embeddings:
+    """Item vectors that nobody has learned from what is held out."""
+    content = embeddings_from(
+        config.embeddings, dataset.catalog, template=config.template, cache_dir=cache_dir
+    )
+    if content.provenance.seen is not None:
+        require_same(
+            "interactions that the item vectors of the hybrid have seen",
+            dataset.splits.train_hash,
+            content.provenance.seen,
+            what_to_do="Take vectors of the content alone, or of the training part of this split.",
+        )
+    return content
+
+
+def _fit(
+    model: TeacherModel,
+    dataset: Dataset,
+    training: TrainingConfig,
+    settings: dict[str, Any],
+    *,
+    folder: Path,
+    passes: int = 1,
+    inputs: Mapping[str, str] | None = None,
+) -> tuple[TrainingState, Provenance]:
+    """Train a model in a folder below ``folder`` that is named by all it is made from."""
     splits = dataset.splits
     lineage = Provenance(
         kind="teacher",
         content="",
         items=dataset.catalog.order_hash,
         seen=splits.train_hash,
-        inputs={"valid": splits.valid.content_hash()},
-        config={"seed": seed, **config.record(), "training": dataclasses.asdict(training)},
+        inputs={"valid": splits.valid.content_hash(), **(inputs or {})},
+        config=settings,
     )
-    key = hash_json([lineage.items, lineage.seen, lineage.inputs, lineage.config])
-    folder = folder / f"{config.model}-{seed}-{key[:8]}"
-    model = config.build(dataset, seed)
+    seed, key = settings["seed"], hash_json([lineage.items, lineage.seen, lineage.inputs, settings])
+    folder = folder / f"{settings['model']}-{seed}-{key[:8]}"
 
     def validate() -> float:
         ranks = rank_by_scores(model, splits.valid, title="validation")
@@ -69,14 +143,14 @@ def fit_teacher(
         model,
         config=training,
         seed=seed,
-        windows=_repeated(Windows.per_sequence(splits.train, model.max_history), config.passes),
+        windows=_repeated(Windows.per_sequence(splits.train, model.max_history), passes),
         loss=model.objective,
         validate=validate,
         folder=folder,
         lineage=lineage,
         title=f"{model.label}, seed {seed}",
     )
-    return model, state, Provenance.read(folder)
+    return state, Provenance.read(folder)
 
 
 def _repeated(windows: Windows, times: int) -> Windows:
@@ -128,12 +202,15 @@ def read_teacher(
     whose = f"of the teacher in {found[0]}"
     require_teacher_of(dataset, lineage, whose=whose, other_interactions=other_interactions)
     config = TeacherConfig.of_record(lineage.config)
-    if config.model == "lightgcn" and lineage.seen != dataset.splits.train_hash:
+    if config.collaborative.model == "lightgcn" and lineage.seen != dataset.splits.train_hash:
         raise ProvenanceError(
             f"the teacher in {found[0]} scores by the graph of its training part, which is not "
             "that of this data. Train it on this data, or take another teacher."
         )
-    model = config.build(dataset, seed)
+    vectors = None
+    if config.model == "hybrid":
+        vectors = torch.zeros(len(dataset.catalog), lineage.config["dim"])
+    model = config.build(dataset, seed, vectors=vectors)
     read_trained(found[0], model)
     return model, lineage
 
@@ -171,6 +248,17 @@ def require_teacher_of(
             what_to_do="It may have seen what is held out here: train the teacher on this split, "
             "or ask for it by other_interactions.",
         )
+
+
+def scores_hash(lineage: Provenance) -> str:
+    """Hash of all that decides the scores of a fitted teacher; what is made of them is kept by it.
+
+    Other settings of a training make other weights, which are enough. What was counted, or blended,
+    is the same under settings that only say how to score by it, such as item-kNN's ``decay``.
+    """
+    if lineage.config["model"] in ("itemknn", "hybrid"):
+        return hash_json([lineage.content, lineage.config])
+    return lineage.content
 
 
 def _is_teacher(folder: Path, seed: int) -> bool:

@@ -17,7 +17,7 @@ from baselines.data.sequences import IntArray, SequenceSet
 from baselines.parallel import add_up, processes
 from baselines.progress import track
 from baselines.teachers.best_items import BestItems, Tail, require_dot_product
-from baselines.teachers.scorer import ItemScorer
+from baselines.teachers.scorer import ItemScorer, checked_scores
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.top_k import TopKTokenizer
@@ -124,8 +124,13 @@ class ExactMass:
         return None if self.mask_history else self.scorer.max_history
 
     def __call__(self, histories: Histories, target_items: Tensor) -> Tensor:
-        """Score all items, and sum."""
-        scores = self.scorer.score(histories).to(self.trie.device)
+        """Score all items, and sum.
+
+        Raises:
+            ValueError: If scores are NaN or +inf, a history has none above -inf, or all items
+                below a prefix of the target's path, with several tokens after it, are -inf.
+        """
+        scores = checked_scores(self.scorer, histories).to(self.trie.device)
         if self.mask_history:
             scores = without_seen(scores, histories, target_items)
         return self.tokenizer(scores, target_items.to(self.trie.device))
@@ -134,7 +139,7 @@ class ExactMass:
 class TopKMass:
     """The best items count, those near the target, and a tail (``BestItems.and_near``).
 
-    Seen items that are left out have no share of the tail either.
+    Seen items that are left out take their share of the tail with them.
 
     Args:
         scorer: The frozen teacher, whose scores are dot products.
@@ -172,8 +177,11 @@ class TopKMass:
         if self.config.mask_history:
             seen = seen_items(histories, target_items).to(items.device)
             found = (items[:, :, None] == seen[:, None, :]).any(dim=-1)
+            others = self.best.num_items - (items >= 0).sum(dim=1)
             items = torch.cat([items.masked_fill(found, -1), seen], dim=1)
             scores = torch.cat([scores, scores.new_full(seen.shape, -torch.inf)], dim=1)
+            unseen = self.best.num_items - (items >= 0).sum(dim=1)
+            tail = torch.where(unseen > 0, tail + (unseen / others).log(), -torch.inf)
         device = self.trie.device
         return self.tokenizer(
             scores.to(device), items.to(device), target_items.to(device), tail.to(device)

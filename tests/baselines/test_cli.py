@@ -288,6 +288,7 @@ def test_compare_prints_both_tables_and_where_the_files_are(
 
 COMPARE = ["compare", "--config", "tiny.yaml", "--out", "out"]
 EXPORT = ["teacher", "export", "--data", "shop", "--teachers", "none", "--out", "out"]
+TRAIN = ["teacher", "train", "--data", "shop", "--out", "out", "--teacher.model", "hybrid"]
 BUILD = ["build", "--data", "shop", "--out", "out"]
 
 
@@ -354,6 +355,10 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
             ["teacher", "train", "--data", "shop", "--out", "out", "--teacher.model", "bert"],
             "bert4rec",
         ),
+        ([*TRAIN, "--teacher.hybrid.cf", "hybrid"], "hybrid.cf"),
+        ([*TRAIN, "--teacher.hybrid.half_items", "0"], "hybrid needs half_items above 0, got 0.0"),
+        ([*COMPARE, "--mass.top_k", "33"], "top_k must be at most the 32 items of the catalogue"),
+        ([*COMPARE, "--arms", "[tiger:soft_ce:0.5:rise=2]"], "start and rise are shares"),
         ([*EXPORT, "--seed", "7"], "expected a trained teacher of seed 7 in none, got none"),
         ([*COMPARE, "--arms", "[tiger@x:ntp]"], "those in schemes (none), got 'x'"),
         ([*COMPARE, "--schemes", "{x: {scheme: kmean}}", "--arms", "[tiger@x:ntp]"], "a tokenizer"),

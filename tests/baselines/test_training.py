@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from worlds import random_sequences
 
@@ -169,6 +169,16 @@ def test_other_weights_are_other_content(tmp_path: Path) -> None:
     for seed in (0, 1):
         run(model(seed), tmp_path / str(seed), config=dataclasses.replace(CONFIG, epochs=1))
     assert Provenance.read(tmp_path / "0").content != Provenance.read(tmp_path / "1").content
+
+
+def test_weights_that_were_changed_after_the_training_are_refused(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, epochs=1)
+    run(model(), tmp_path, config=config)
+    found = load_file(tmp_path / "model.safetensors")
+    changed = {name: value * math.nan for name, value in found.items()}
+    (tmp_path / "model.safetensors").write_bytes(save(changed))
+    with pytest.raises(ProvenanceError, match=r"content of the model in .*was changed after"):
+        run(model(), tmp_path, config=config)
 
 
 @pytest.mark.parametrize("finished", [True, False])

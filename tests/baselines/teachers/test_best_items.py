@@ -93,6 +93,10 @@ def test_vectors_that_are_no_numbers_name_their_row() -> None:
     users[2, 3] = math.nan
     with pytest.raises(ValueError, match="row 2 of user_vectors holds NaN"):
         BestItems(ITEMS, 3)(users)
+    items = ITEMS.clone()
+    items[7, 0] = math.inf
+    with pytest.raises(ValueError, match="row 7 of item_vectors holds NaN or infinity"):
+        BestItems(items, 3)
 
 
 def test_lists_that_cannot_be_are_refused() -> None:
@@ -198,6 +202,19 @@ def test_seen_items_have_no_mass_whether_or_not_they_are_among_the_best(
         assert (p[row, 0, items] == 0).all()
         assert (p[row, 0] > 0).sum() == 300 - len(items)
     torch.testing.assert_close(p.sum(dim=-1), torch.ones(3, 1))
+
+
+def test_all_other_items_stand_to_each_other_as_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    shallow(monkeypatch)
+    trie = CodeTrie.from_paths(torch.arange(300)[:, None], 300)
+    masked, whole = (
+        mass_source(teacher(), trie, config=MassConfig(top_k=40, mask_history=mask))(PASTS, TARGETS)
+        for mask in (True, False)
+    )
+    for row, items in enumerate([[1], [7, 250, 9, 11], [5]]):
+        others = [item for item in range(300) if item not in items]
+        expected = whole[row, 0, others] / whole[row, 0, others].sum()
+        torch.testing.assert_close(masked[row, 0, others], expected, rtol=1e-4, atol=0)
 
 
 def test_the_cache_of_the_best_items_is_near_exact_and_of_all_items_as_good_as(

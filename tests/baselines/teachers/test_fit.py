@@ -15,17 +15,21 @@ from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import rank_by_scores
 from baselines.teachers.bert4rec import BERT4Rec, BERT4RecConfig
+from baselines.teachers.cache import cached_mass
 from baselines.teachers.config import TEACHERS, TeacherConfig, TeacherName
-from baselines.teachers.fit import fit_teacher, read_teacher, teacher_training
+from baselines.teachers.fit import fit_teacher, read_teacher, scores_hash, teacher_training
 from baselines.teachers.gru4rec import GRU4RecConfig
+from baselines.teachers.hybrid import HybridConfig
 from baselines.teachers.itemknn import ItemKNNConfig
 from baselines.teachers.lightgcn import LightGCNConfig
+from baselines.teachers.mass import MassConfig, mass_source
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.teachers.scorer import ItemScorer
 from baselines.teachers.simple import Popularity
 from baselines.teachers.vectors import item_vectors
 from baselines.training import TrainingConfig
 from semid.provenance import Provenance, ProvenanceError
+from semid.trie import CodeTrie
 from tca.objective import ObjectiveOutput
 
 ENCODER = EncoderConfig(dim=8, num_layers=1, num_heads=2, ff_dim=16)
@@ -69,7 +73,7 @@ def test_a_teacher_is_fitted_once_and_read_as_it_was(
     )
     assert (state_again, lineage_again) == (state, lineage)
     assert {path: path.stat().st_mtime_ns for path in own.iterdir()} == files
-    read, _ = read_teacher(dataset, seed=1, folder=tmp_path)
+    read, _ = read_teacher(dataset, seed=1, folder=own)
     assert type(read) is type(fitted)
     assert read.max_history == fitted.max_history
     for other in (again, read):
@@ -162,6 +166,35 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert state.epoch == 3
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (SHAPES.itemknn, {"decay": 0.3}),
+        (HybridConfig(cf="popularity"), {"half_items": 9.0}),
+        (HybridConfig(cf="itemknn"), {"half_history": 0.0}),
+    ],
+)
+def test_what_is_counted_alike_but_scored_otherwise_is_another_teacher(
+    dataset: Dataset,
+    tmp_path: Path,
+    config: ItemKNNConfig | HybridConfig,
+    settings: dict[str, float],
+) -> None:
+    name: TeacherName = "itemknn" if isinstance(config, ItemKNNConfig) else "hybrid"
+    trie = CodeTrie.from_paths(torch.arange(40)[:, None], 40)
+    lineages, masses = [], []
+    for shape in (config, dataclasses.replace(config, **settings)):
+        teacher = dataclasses.replace(named(name), **{name: shape})
+        made, _, lineage = fit_teacher(dataset, teacher, TRAINING, seed=0, folder=tmp_path)
+        source = mass_source(made, trie, temperature=0.1, config=MassConfig())
+        key = scores_hash(lineage)
+        masses.append(cached_mass(source, dataset.splits.train, teacher=key, folder=tmp_path / "m"))
+        lineages.append(lineage)
+    assert lineages[0].content == lineages[1].content
+    assert len(list((tmp_path / "m").iterdir())) == 2
+    assert not torch.equal(*masses)
 
 
 def test_several_models_of_one_seed_have_to_be_named(dataset: Dataset, tmp_path: Path) -> None:
