@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from baselines.arms import Arm, BackboneConfigs
 from baselines.backbones.fit import fit_backbone
@@ -25,9 +24,14 @@ from baselines.fusion import FusionConfig, decoded_with_teacher
 from baselines.parallel import processes
 from baselines.records import agreement, decoded, record
 from baselines.schemes import Scheme, scheme_card, schemes_of
-from baselines.teachers.cache import cached_mass
+from baselines.teachers.cache import cached_mass, code_table_hash
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import TeacherConfig
+from baselines.teachers.distributions import (
+    LiveDistributions,
+    StoredDistributions,
+    TargetDistributions,
+)
 from baselines.teachers.fit import fit_teacher, teacher_training
 from baselines.teachers.mass import MassConfig, mass_source
 from baselines.teachers.model import TeacherModel
@@ -315,24 +319,33 @@ def _records_of_seed(
         temperature = _temperature(config, dataset, teacher, lineage, out)
     records: dict[Arm, list[RunRecord]] = {}
     for scheme, its in ids.items():
-        mass: Tensor | None = None
+        stored: StoredDistributions | None = None
         for arm in (arm for arm in arms if arm.scheme == scheme.name):
             backbone = arm.build(config.backbones, its.codes, its.sizes, seed)
             folder = out / f"{arm.folder}-{seed}"
             title = f"{arm.label}, seed {seed}"
             of_teacher = temperature if arm.objective.needs_teacher else None
-            if of_teacher is not None and mass is None and not is_trained(folder):
+            distributions: TargetDistributions | None = None
+            if of_teacher is not None and not is_trained(folder):
+                source = partial(mass_source, teacher, temperature=of_teacher, config=config.mass)
                 trie = CodeTrie.from_paths(its.codes, max(its.sizes))
-                mass = cached_mass(
-                    mass_source(teacher, trie, temperature=of_teacher, config=config.mass),
-                    dataset.splits.train,
-                    teacher=lineage.content,
-                    folder=Path(config.mass_cache) if config.mass_cache else out / _MASS,
-                )
+                if code_table_hash(backbone.trie) != code_table_hash(trie):  # it writes titles
+                    live = source(backbone.to(processes().device).trie)
+                    distributions = LiveDistributions(live, dataset.splits.train)
+                else:
+                    stored = stored or StoredDistributions(
+                        cached_mass(
+                            source(trie),
+                            dataset.splits.train,
+                            teacher=lineage.content,
+                            folder=Path(config.mass_cache) if config.mass_cache else out / _MASS,
+                        )
+                    )
+                    distributions = stored
             state = fit_backbone(
                 backbone,
                 arm.objective,
-                mass,
+                distributions,
                 dataset.splits,
                 config.training,
                 config.evaluation,
