@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
+from tiny_lm import write_model
 from torch import Tensor
 from worlds import all_logits, histories, next_logits, random_sequences
 
 from baselines.backbones.backbone import Backbone, CodeBackbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.language import LanguageBackbone
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.data.batches import TrainBatch, Windows
 from baselines.encoder import EncoderConfig
+from baselines.lm.config import LanguageModelConfig
+from semid.catalog import Catalog
 from semid.decoding import beam_search, rank_items
 from semid.scoring import score_all
 from semid.successors import Renormalize
@@ -24,6 +32,22 @@ SIZES = (3, 3, 2)
 NUM_ITEMS = 13
 MAX_HISTORY = 4
 PASTS = [[3, 1, 4, 1], [7], [2, 9], [11, 10, 12]]
+
+TITLES = [
+    "red lipstick",
+    "red lipstick set",  # begins with another title
+    "pink lipstick",
+    "pink shampoo",
+    "nude lipstick",
+    "nude",
+    "dry shampoo",
+    "dry brush",
+    "oily shampoo, by Bo",
+    "fine brush",
+    "fine",
+    "brush",
+    "red lipstick",  # a twin
+]
 
 Build = Callable[[Tensor, int], Backbone]
 
@@ -51,6 +75,29 @@ def tiger(*, separator: bool = False, user_tokens: int = 0) -> Build:
     return lambda codes, seed: TigerBackbone(config, codes, SIZES, seed)
 
 
+def language(kind: str = "llama", *, codes: bool = False, tied: bool = False) -> Build:
+    def build(item_codes: Tensor, seed: int) -> Backbone:
+        config = LanguageModelConfig(
+            model=model_of(kind, tied),
+            items="codes" if codes else "titles",
+            template="chosen: {history} next: ",
+            max_history=MAX_HISTORY,
+        )
+        catalog = Catalog(item_ids=list(range(NUM_ITEMS)), fields=pl.DataFrame({"title": TITLES}))
+        return LanguageBackbone(config, item_codes, SIZES, seed, catalog)
+
+    return build
+
+
+MODELS = tempfile.TemporaryDirectory()
+
+
+@cache
+def model_of(kind: str, tied: bool) -> str:
+    folder = Path(MODELS.name) / f"{kind}-{tied}"
+    return str(write_model(folder, TITLES, kind=kind, tied=tied, spare=3))
+
+
 FORMS: dict[str, Build] = {
     "causal over items": causal("item"),
     "causal over codes": causal("code"),
@@ -58,6 +105,11 @@ FORMS: dict[str, Build] = {
     "tiger with separator": tiger(separator=True),
     "tiger with users": tiger(user_tokens=3),
     "tiger with both": tiger(separator=True, user_tokens=3),
+    "titles by llama": language(),
+    "codes by llama": language(codes=True),
+    "codes by llama, tied": language(codes=True, tied=True),
+    "titles by qwen2": language("qwen2", tied=True),
+    "codes by gemma": language("gemma", codes=True, tied=True),
 }
 
 
