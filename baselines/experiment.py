@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from baselines.arms import Arm, BackboneConfigs
+from baselines.backbones.backbone import Backbone
 from baselines.backbones.fit import fit_backbone
 from baselines.comparison import Comparison, RunRecord, compare, write_per_user
 from baselines.controls import control_records
@@ -143,6 +144,8 @@ def run_comparison(config: CompareConfig) -> Comparison:
     _require_free(out, config)
     dataset = load_dataset(config.data, split=config.split, ties=config.ties)
     config.mass.require_fit(len(dataset.catalog))
+    for arm in arms:
+        arm.require_fit(config.backbones, dataset.catalog)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if any(scheme.waits_for_teacher for scheme in schemes):
@@ -321,7 +324,9 @@ def _records_of_seed(
     for scheme, its in ids.items():
         stored: StoredDistributions | None = None
         for arm in (arm for arm in arms if arm.scheme == scheme.name):
-            backbone = arm.build(config.backbones, its.codes, its.sizes, seed)
+            backbone = arm.build(
+                config.backbones, its.codes, its.sizes, seed, catalog=dataset.catalog
+            )
             folder = out / f"{arm.folder}-{seed}"
             title = f"{arm.label}, seed {seed}"
             of_teacher = temperature if arm.objective.needs_teacher else None
@@ -351,7 +356,7 @@ def _records_of_seed(
                 config.evaluation,
                 seed=seed,
                 folder=folder,
-                lineage=_lineage(config, arm, dataset, its, lineage, of_teacher, seed),
+                lineage=_lineage(config, arm, backbone, dataset, its, lineage, of_teacher, seed),
                 title=title,
             )
             evaluation = config.evaluation
@@ -383,6 +388,7 @@ def _records_of_seed(
 def _lineage(
     config: CompareConfig,
     arm: Arm,
+    backbone: Backbone,
     dataset: Dataset,
     ids: SemanticIds,
     teacher: Provenance,
@@ -390,6 +396,7 @@ def _lineage(
     seed: int,
 ) -> Provenance:
     inputs = {"semantic_ids": ids.provenance.content, "valid": dataset.splits.valid.content_hash()}
+    inputs |= backbone.made_from
     settings = {
         "backbone": arm.backbone,
         "shape": dataclasses.asdict(getattr(config.backbones, arm.backbone)),

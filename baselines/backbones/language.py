@@ -14,7 +14,7 @@ from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.lm.adapters import adapt
 from baselines.lm.config import LanguageModelConfig
-from baselines.lm.loading import Base, load_base, project
+from baselines.lm.loading import Base, load_base, load_tokenizer, project
 from baselines.lm.prompts import Prompts
 from baselines.lm.tokens import AddedTokens, add_code_tokens, first_rows
 from semid.catalog import Catalog
@@ -61,7 +61,7 @@ class LanguageBackbone(Backbone):
         rows = base.model.get_input_embeddings().weight.shape[0]
         titles = _titles(config, catalog)
         if config.items == "titles":
-            paths, num_tokens = _title_paths(base, config, titles, catalog), rows
+            paths, num_tokens = _title_paths(base.tokenizer, config, titles, catalog), rows
         else:
             vocab = add_code_tokens(base.tokenizer, sizes, rows)
             paths, num_tokens = vocab.tokens(codes.cpu()), vocab.num_tokens
@@ -189,6 +189,18 @@ class LanguageBackbone(Backbone):
         return torch.cat([known[..., :first], own, known[..., first + own.shape[-1] :]], dim=-1)
 
 
+def require_writable(config: LanguageModelConfig, catalog: Catalog) -> None:
+    """Refuse, without loading a model, what ``LanguageBackbone`` would refuse of the titles.
+
+    Raises:
+        ValueError: If no model is named, its tokenizer cannot be loaded or has no end token, or
+            titles are to be written and there are none, or not of every item.
+    """
+    tokenizer = load_tokenizer(config)
+    if config.items == "titles":
+        _title_paths(tokenizer, config, _titles(config, catalog), catalog)
+
+
 def _titles(config: LanguageModelConfig, catalog: Catalog | None) -> list[str] | None:
     """The title of each item; None where there are none and codes are written."""
     try:
@@ -203,16 +215,16 @@ def _titles(config: LanguageModelConfig, catalog: Catalog | None) -> list[str] |
 
 
 def _title_paths(
-    base: Base, config: LanguageModelConfig, titles: list[str] | None, catalog: Catalog | None
+    tokenizer: Any, config: LanguageModelConfig, titles: list[str] | None, catalog: Catalog | None
 ) -> Tensor:
     if titles is None or catalog is None:
         raise ValueError("a language model that writes titles needs a catalogue, got none")
-    if base.tokenizer.eos_token_id is None:
+    if tokenizer.eos_token_id is None:
         raise ValueError(
             f"expected a tokenizer with an end token, got that of {config.model!r}, without one. "
             "Set eos_token in its tokenizer_config.json, or take --backbones.lm.items codes."
         )
-    return title_paths(titles, base.tokenizer, item_ids=catalog.item_ids).paths
+    return title_paths(titles, tokenizer, item_ids=catalog.item_ids).paths
 
 
 def _code_rows(

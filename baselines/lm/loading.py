@@ -42,6 +42,22 @@ class Base:
         return min(found)
 
 
+def load_tokenizer(config: LanguageModelConfig) -> Any:
+    """Load the tokenizer of the model that a config names.
+
+    Raises:
+        ValueError: If it names nothing, or nothing that has a tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    if not config.model:
+        raise ValueError(
+            "expected a language model for the arm lm, got none. Name a folder or a hub id with "
+            "--backbones.lm.model."
+        )
+    return _loaded(AutoTokenizer, config)
+
+
 def load_base(config: LanguageModelConfig) -> Base:
     """Load what a config names.
 
@@ -50,25 +66,13 @@ def load_base(config: LanguageModelConfig) -> Base:
             quantise cannot be met, or its logits are not a product of its last states with its
             output matrix.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    if not config.model:
-        raise ValueError(
-            "expected a language model for the arm lm, got none. Name a folder or a hub id with "
-            "--backbones.lm.model."
-        )
+    tokenizer = load_tokenizer(config)
     options: dict[str, Any] = {"dtype": config.dtype if config.dtype == "auto" else _dtype(config)}
     if config.quantize != "none":
         options |= {"quantization_config": _quantization(config), "device_map": processes().device}
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(config.model)
-        model: Any = AutoModelForCausalLM.from_pretrained(config.model, **options)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"expected a causal language model with its tokenizer, got {config.model!r}, which "
-            f"cannot be loaded: {reason}"
-        ) from error
+    model = _loaded(AutoModelForCausalLM, config, **options)
     model.eval()
     _check_head(model)
     return Base(model=model, tokenizer=tokenizer, content=_content_hash(model))
@@ -107,6 +111,17 @@ def _check_head(model: Any) -> None:
             "matrix, so they cannot be computed for some tokens alone. Take a model of the Llama, "
             "Qwen or Gemma families."
         )
+
+
+def _loaded(kind: Any, config: LanguageModelConfig, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(config.model, **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"expected a causal language model with its tokenizer, got {config.model!r}, which "
+            f"cannot be loaded: {reason}"
+        ) from error
 
 
 def _dtype(config: LanguageModelConfig) -> torch.dtype:
