@@ -87,7 +87,9 @@ class LanguageBackbone(Backbone):
                 self._made_from["words"] = hash_json(words)
             self.lm: Any = adapt(base.model, config.lora)
         if config.gradient_checkpointing:
-            self.base.gradient_checkpointing_enable({"use_reentrant": False})
+            base_model = self.base  # older versions know the older name only
+            name = "activation_checkpointing_enable"
+            getattr(base_model, name, base_model.gradient_checkpointing_enable)()
 
     @property
     def base(self) -> Any:
