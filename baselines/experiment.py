@@ -326,7 +326,7 @@ def _records_of_seed(
         for arm in (arm for arm in arms if arm.scheme == scheme.name):
             backbone = arm.build(
                 config.backbones, its.codes, its.sizes, seed, catalog=dataset.catalog
-            )
+            ).to(processes().device)
             folder = out / f"{arm.folder}-{seed}"
             title = f"{arm.label}, seed {seed}"
             of_teacher = temperature if arm.objective.needs_teacher else None
@@ -335,7 +335,7 @@ def _records_of_seed(
                 source = partial(mass_source, teacher, temperature=of_teacher, config=config.mass)
                 trie = CodeTrie.from_paths(its.codes, max(its.sizes))
                 if code_table_hash(backbone.trie) != code_table_hash(trie):  # it writes titles
-                    live = source(backbone.to(processes().device).trie)
+                    live = source(backbone.trie)
                     distributions = LiveDistributions(live, dataset.splits.train)
                 else:
                     stored = stored or StoredDistributions(

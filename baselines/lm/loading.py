@@ -14,6 +14,7 @@ from baselines.lm.config import LanguageModelConfig
 from baselines.parallel import processes
 from semid.provenance import hash_json
 
+_UNLIMITED = 2**31 - 1
 _WINDOWS = ("sliding_window", "attention_window_size")
 
 
@@ -35,7 +36,7 @@ class Base:
     def context(self) -> int:
         """Most tokens whose attention is whole: positions, or a window that some layers have."""
         config = self.model.config
-        found = [int(config.max_position_embeddings)]
+        found = [int(getattr(config, "max_position_embeddings", _UNLIMITED))]
         if getattr(config, "use_sliding_window", True):
             windows = [getattr(config, name, None) for name in _WINDOWS]
             found += [int(window) for window in windows if window]
@@ -114,6 +115,11 @@ def _check_head(model: Any) -> None:
 
 
 def _loaded(kind: Any, config: LanguageModelConfig, **options: Any) -> Any:
+    from transformers.utils import logging
+
+    progress: Any = logging  # this project has bars of its own
+    shown = progress.is_progress_bar_enabled()
+    progress.disable_progress_bar()
     try:
         return kind.from_pretrained(config.model, **options)
     except (OSError, ValueError) as error:
@@ -122,6 +128,9 @@ def _loaded(kind: Any, config: LanguageModelConfig, **options: Any) -> Any:
             f"expected a causal language model with its tokenizer, got {config.model!r}, which "
             f"cannot be loaded: {reason}"
         ) from error
+    finally:
+        if shown:
+            progress.enable_progress_bar()
 
 
 def _dtype(config: LanguageModelConfig) -> torch.dtype:
