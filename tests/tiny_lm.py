@@ -47,7 +47,7 @@ def write_model(
     Args:
         folder: Where to.
         titles: What its tokenizer is trained on.
-        kind: ``llama``, ``qwen2`` or ``gemma``.
+        kind: ``llama``, ``qwen2``, ``gemma`` or ``gemma2``.
         tied: Whether input and output matrix are one.
         spare: Rows of the matrices that no token has.
         dim: Width.
@@ -57,6 +57,8 @@ def write_model(
         options: Of the tokenizer.
     """
     from transformers import (
+        Gemma2Config,
+        Gemma2ForCausalLM,
         GemmaConfig,
         GemmaForCausalLM,
         LlamaConfig,
@@ -69,6 +71,11 @@ def write_model(
         "llama": (LlamaConfig, LlamaForCausalLM, {}),
         "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
         "gemma": (GemmaConfig, GemmaForCausalLM, {"head_dim": dim // 2}),
+        "gemma2": (
+            Gemma2Config,
+            Gemma2ForCausalLM,
+            {"head_dim": dim // 2, "sliding_window": 64, "final_logit_softcapping": 3.0},
+        ),
     }
     settings, model, more = kinds[kind]
     tokenizer = tokenizer_of(titles, **options)

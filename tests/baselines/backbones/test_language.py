@@ -244,6 +244,92 @@ def test_adapters_and_added_tokens_load_back_and_merge_into_an_ordinary_folder(
     torch.testing.assert_close(logits, expected[:, 0], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("items", ["titles", "codes"])
+def test_a_base_in_bfloat16_learns_through_adapters_in_float32(
+    llama: Path, tiny_codes: Tensor, tmp_path: Path, items: str
+) -> None:
+    made = backbone(llama, tiny_codes, dtype="bfloat16", items=items)
+    kinds = {parameter.requires_grad: parameter.dtype for parameter in made.parameters()}
+    assert kinds == {False: torch.bfloat16, True: torch.float32}
+    full = backbone(llama, tiny_codes, items=items)
+    batch = some_batch()
+    losses = [loss_of(each.eval(), ObjectiveConfig(), batch) for each in (made, full)]
+    torch.testing.assert_close(losses[0], losses[1], rtol=0.03, atol=0.03)
+    learn(made, tmp_path / "trained", Provenance(kind="g", content="", inputs=made.made_from))
+    with torch.no_grad():
+        found = beam_search(made.start(histories([3, 4], [7])), made.trie, beam=12)
+    assert set(rank_items(found, made.trie, k=12).items[0].tolist()) == set(range(12))
+
+
+class Killed(Exception):
+    """What a test raises in the middle of an epoch."""
+
+
+def test_a_killed_training_ends_like_an_undisturbed_one(
+    llama: Path, tiny_codes: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lineage = Provenance(kind="g", content="")
+    learn(backbone(llama, tiny_codes), tmp_path / "undisturbed", lineage)
+    forward, calls = LanguageBackbone.forward, iter(range(1000))
+    made = backbone(llama, tiny_codes)
+    steps = made.windows(random_sequences(12, 9)).num_batches(60)
+
+    def killed(self: LanguageBackbone, *args: Any) -> Tensor:
+        if next(calls) == steps + 1:
+            raise Killed
+        return forward(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanguageBackbone, "forward", killed)
+        with pytest.raises(Killed):
+            learn(made, tmp_path / "killed", lineage)
+    torch.rand(7)  # what else happened in the process is of no consequence
+    learn(backbone(llama, tiny_codes, seed=3), tmp_path / "killed", lineage)
+    files = [load_file(tmp_path / name / "model.safetensors") for name in ("undisturbed", "killed")]
+    assert files[0].keys() == files[1].keys()
+    assert all(torch.equal(value, files[1][name]) for name, value in files[0].items())
+
+
+def test_adapters_go_where_the_settings_say(llama: Path, tiny_codes: Tensor) -> None:
+    def adapted(target: str) -> set[str]:
+        made = backbone(llama, tiny_codes, lora=LoraSettings(target=target))
+        names = [name for name, value in made.named_parameters() if value.requires_grad]
+        return {name.split(".lora_")[0].rpartition(".")[2] for name in names}
+
+    assert adapted("q_proj, v_proj") == {"q_proj", "v_proj"}
+    linear = {f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")}
+    assert adapted("all-linear") == linear
+    with pytest.raises(ValueError, match="between embedding and output matrix"):
+        adapted("q_proj,embed_tokens")
+    with pytest.raises(ValueError, match="c_attn"):
+        adapted("c_attn")
+
+
+def test_a_window_of_some_layers_is_the_context_and_capped_logits_are_projected(
+    tmp_path: Path, tiny_codes: Tensor
+) -> None:
+    model = write_model(tmp_path / "gemma2", TITLES, kind="gemma2", tied=True)
+    config = LanguageModelConfig(model=str(model))
+    assert load_base(config).context == 64, "its sliding window"
+    made = backbone(model, tiny_codes).eval()
+    past = histories([3, 1, 4], [9])
+    tokens, mask = made.prompts(past)
+    assert tokens.shape[1] + made.trie.depth <= 64
+    plain: Any = AutoModelForCausalLM.from_pretrained(model).eval()
+    with torch.no_grad():
+        logits = plain(input_ids=tokens, attention_mask=mask.long()).logits[:, -1:]
+        torch.testing.assert_close(made.start(past).logits(), logits, atol=1e-5, rtol=1e-4)
+        assert float(logits.abs().max()) <= 3, "its cap"
+        first, second = made.paths[0, :2].tolist()
+        longer = made.start(past).extend(torch.zeros(2, 1).long(), torch.tensor([[first]] * 2))
+        further = torch.cat([tokens, torch.tensor([[first]] * 2)], dim=1)
+        seen = torch.cat([mask, torch.ones(2, 1, dtype=torch.bool)], dim=1)
+        logits = plain(input_ids=further, attention_mask=seen.long()).logits[:, -1:, second]
+    torch.testing.assert_close(
+        longer.logits(torch.tensor([second]))[..., 0], logits, atol=1e-5, rtol=1e-4
+    )
+
+
 def test_adapters_of_another_base_or_of_other_titles_are_refused(
     tmp_path: Path, llama: Path, tiny_codes: Tensor
 ) -> None:
