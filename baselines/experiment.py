@@ -379,8 +379,10 @@ def _records_of_seed(
                     title=f"{title}, teacher in the beam",
                 )
                 notes |= agreement(ranks, teacher_ranks, evaluation.ties)
-                label, both = f"{arm.label}, teacher in the beam", [backbone, teacher]
-                records[arm].append(run(label, ranks=ranks, models=both, notes=notes))
+                label = f"{arm.label}, teacher in the beam"
+                fused_run = run(label, ranks=ranks, models=[backbone, teacher], notes=notes)
+                records[arm].append(fused_run)
+            del backbone  # a language model is large: it goes before the next is loaded
     for arm in arms:
         yield from records[arm]
 
@@ -441,6 +443,7 @@ def _settings(
         "renormalize": evaluation.renormalize,
         "ties": evaluation.ties,
         **_fusion_setting(config),
+        **_language_setting(config),
         "checkpoint chosen by": f"validation N@10, beam {evaluation.validation_beam}, "
         f"{min(evaluation.validation_targets, dataset.splits.valid.num_targets)} targets",
         "processes": processes().num_processes,
@@ -455,6 +458,13 @@ def _fusion_setting(config: CompareConfig) -> dict[str, str]:
     weights = ", ".join(f"{weight:g}" for weight in fusion.weights)
     how = f" by validation N@10, beam {beam}" if len(fusion.weights) > 1 else ""
     return {"generator's weight beside the teacher": weights + how}
+
+
+def _language_setting(config: CompareConfig) -> dict[str, str]:
+    if not any(re.match(r"lm\b", arm) for arm in config.arms):
+        return {}
+    shape = config.backbones.lm
+    return {"language model": f"{shape.model}, writes {shape.items}"}
 
 
 def _user_ids(dataset: Dataset) -> list[str | int]:

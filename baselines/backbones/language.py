@@ -15,7 +15,7 @@ from baselines.data.sequences import SequenceSet
 from baselines.lm.adapters import adapt
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import Base, load_base, load_tokenizer, project
-from baselines.lm.prompts import Prompts
+from baselines.lm.prompts import Prompts, positions
 from baselines.lm.tokens import AddedTokens, add_code_tokens, first_rows
 from semid.catalog import Catalog
 from semid.prefixes import Prefixes
@@ -128,8 +128,6 @@ class LanguageBackbone(Backbone):
         Returns:
             Float ``(position, dim)``.
         """
-        from baselines.lm.prefixes import positions
-
         prompt, mask = self.prompts(batch.windows.without_last())
         steps = int(at.pos.max()) if len(at.pos) else 0  # the answer's tokens that are looked at
         answer = self.paths[batch.target_items, :steps].clamp_min(0)
@@ -239,6 +237,11 @@ def _code_rows(
 ) -> AddedTokens:
     """Added tokens as they are before training."""
     embedding, head = base.model.get_input_embeddings(), base.model.get_output_embeddings()
+    if getattr(head, "bias", None) is not None:
+        raise ValueError(
+            f"codes cannot be added to {type(base.model).__name__}, whose output has a bias for "
+            "each token. Take --backbones.lm.items titles."
+        )
     tokens = None
     if titles is not None:
         tokens = base.tokenizer(titles, add_special_tokens=False)["input_ids"]

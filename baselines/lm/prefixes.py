@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from baselines.lm.prompts import positions
 from semid.prefixes import of_parents
 
 if TYPE_CHECKING:
@@ -135,11 +136,6 @@ def read_prompts(backbone: LanguageBackbone, tokens: Tensor, mask: Tensor) -> La
         states=states[:, -1:],
         depth=0,
     )
-
-
-def positions(mask: Tensor) -> Tensor:
-    """Numbers of the real positions of left-padded rows, from 0; int64 ``(batch, pos)``."""
-    return (mask.cumsum(dim=1) - 1).clamp_min_(0)
 
 
 def _of_living(own: list[KeysAndValues], visible: Tensor) -> tuple[list[KeysAndValues], Tensor]:

@@ -121,6 +121,11 @@ class Prompts(nn.Module):
         return histories.mask & (until <= self._room)
 
 
+def positions(mask: Tensor) -> Tensor:
+    """Numbers of the real positions of left-padded rows, from 0; int64 ``(batch, pos)``."""
+    return (mask.cumsum(dim=1) - 1).clamp_min_(0)
+
+
 def _around(tokenizer: Any, config: LanguageModelConfig) -> tuple[str, str]:
     """What stands before and after the history, special tokens included."""
     template = config.template

@@ -50,8 +50,9 @@ class StoredDistributions:
 class LiveDistributions:
     """Distributions that the frozen teacher gives for each batch anew.
 
-    A trie of titles has thousands of first tokens and paths of a dozen: a table of all targets
-    would outgrow the disk. Beside a step of a language model, scoring a batch is little.
+    A trie of titles has hundreds of first tokens or more, and paths of a dozen: a table of all
+    targets would be large and hold almost only zeros. Beside a step of a language model, scoring a
+    batch is little.
 
     Args:
         source: What computes them.

@@ -138,6 +138,40 @@ def test_the_end_token_decides_between_a_title_and_one_that_begins_with_it(
     assert int(made.paths[0][made.paths[0] >= 0][-1]) == made.tokenizer.eos_token_id
 
 
+@torch.no_grad()
+def test_beams_are_those_of_generate_with_a_function_of_allowed_tokens(
+    llama: Path, tiny_codes: Tensor
+) -> None:
+    made, past = backbone(llama, tiny_codes).eval(), histories([3, 4, 0], [7], [1, 9])
+    tokens, mask = made.prompts(past)
+    assert not mask.all(), "prompts are padded on the left"
+    ends = [path[path >= 0].tolist() for path in made.paths]
+    end, width = made.tokenizer.eos_token_id, tokens.shape[1]
+
+    def allowed(_: int, read: Tensor) -> list[int]:
+        own = read[width:].tolist()
+        return [
+            path[len(own)] for path in ends if path[: len(own)] == own and path[len(own) :]
+        ] or [end]
+
+    written = made.base.generate(
+        input_ids=tokens,
+        attention_mask=mask.long(),
+        prefix_allowed_tokens_fn=allowed,
+        num_beams=5,
+        num_return_sequences=5,
+        max_new_tokens=made.trie.depth,
+        length_penalty=0.0,
+        do_sample=False,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    theirs = [row[: row.index(end) + 1] for row in written[:, width:].tolist()]
+    found = beam_search(made.start(past), made.trie, beam=5, renormalize="none")
+    ours = rank_items(found, made.trie, k=5).items.flatten().tolist()
+    assert [ends[item] for item in ours] == theirs
+
+
 def test_checkpointed_gradients_are_the_same(llama: Path, tiny_codes: Tensor) -> None:
     gradients = []
     for checkpointing in (False, True):

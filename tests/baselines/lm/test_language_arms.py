@@ -61,6 +61,8 @@ def test_titles_and_codes_train_and_evaluate_beside_their_teacher(
     options = ("--backbones.lm.items", items, "--fusion.arms", "[lm:msl]")
     assert compare(shop, model, out, *options) == 0
     found = rows(out)
+    settings = json.loads((out / "comparison.json").read_text())["settings"]
+    assert settings["language model"] == f"{model}, writes {items}"
     assert {"LM msl", "LM+TCA soft_ntp alpha=0.1 tau=4.5"} < found.keys()
     for arm in ("lm-msl-0", "lm-soft_ntp-0.1-tau4.5-0"):
         state = json.loads((out / arm / "state.json").read_text())
