@@ -11,7 +11,10 @@ from torch import Tensor
 
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.language import LanguageBackbone, require_writable
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from baselines.lm.config import LanguageModelConfig
+from semid.catalog import Catalog
 from tca.alignment import AlphaPolicy
 from tca.objective import LETTER_TAU, ObjectiveConfig
 
@@ -22,11 +25,13 @@ class BackboneConfigs:
 
     tiger: TigerConfig = field(default_factory=TigerConfig)
     causal: CausalConfig = field(default_factory=CausalConfig)
+    lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
 
 
-_CLASSES: dict[str, type[TigerBackbone] | type[CausalBackbone]] = {
+_CLASSES: dict[str, type[TigerBackbone] | type[CausalBackbone] | type[LanguageBackbone]] = {
     "tiger": TigerBackbone,
     "causal": CausalBackbone,
+    "lm": LanguageBackbone,
 }
 
 
@@ -178,12 +183,38 @@ class Arm:
                 found[key] = _written(value)
         return found
 
+    def require_fit(self, configs: BackboneConfigs, catalog: Catalog) -> None:
+        """Refuse a catalogue that its backbone cannot write, before anything is trained for it.
+
+        Raises:
+            ValueError: If it needs a language model, or titles, and there are none.
+        """
+        if self.backbone == "lm":
+            require_writable(configs.lm, catalog)
+
     def build(
-        self, configs: BackboneConfigs, codes: Tensor, sizes: tuple[int, ...], seed: int
+        self,
+        configs: BackboneConfigs,
+        codes: Tensor,
+        sizes: tuple[int, ...],
+        seed: int,
+        *,
+        catalog: Catalog | None = None,
     ) -> Backbone:
-        """A fresh backbone over the codes ``(item, level)`` of a catalogue."""
+        """A fresh backbone.
+
+        Args:
+            configs: Shapes of the backbones.
+            codes: int64 ``(item, level)``, the semantic ids of a catalogue.
+            sizes: Number of codes of each level.
+            seed: Of its weights.
+            catalog: The catalogue, for a backbone that writes titles.
+        """
+        shape = getattr(configs, self.backbone)
         backbone: Callable[..., Backbone] = _CLASSES[self.backbone]
-        return backbone(getattr(configs, self.backbone), codes, sizes, seed)
+        if self.backbone == "lm":
+            return backbone(shape, codes, sizes, seed, catalog)
+        return backbone(shape, codes, sizes, seed)
 
 
 def _read(parts: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:

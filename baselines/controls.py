@@ -68,7 +68,10 @@ def control_records(
         )
         for arm in arms:
             its, folders = ids[arm.scheme], [out / f"{arm.folder}-{seed}" for seed in (a, b)]
-            pair = [arm.build(backbones, its.codes, its.sizes, seed) for seed in (a, b)]
+            pair = [
+                arm.build(backbones, its.codes, its.sizes, seed, catalog=dataset.catalog)
+                for seed in (a, b)
+            ]
             states = [read_trained(*model) for model in zip(folders, pair, strict=True)]
             pair = [model.to(processes().device) for model in pair]
             ranks, notes = decoded(

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from baselines.arms import Arm, BackboneConfigs
+from baselines.backbones.backbone import Backbone
 from baselines.backbones.fit import fit_backbone
 from baselines.comparison import Comparison, RunRecord, compare, write_per_user
 from baselines.controls import control_records
@@ -26,9 +26,14 @@ from baselines.parallel import processes
 from baselines.records import agreement, decoded, record
 from baselines.schemes import Scheme, scheme_card, schemes_of
 from baselines.teachers.best_items import require_dot_product
-from baselines.teachers.cache import cached_mass
+from baselines.teachers.cache import cached_mass, code_table_hash
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import TeacherConfig
+from baselines.teachers.distributions import (
+    LiveDistributions,
+    StoredDistributions,
+    TargetDistributions,
+)
 from baselines.teachers.fit import fit_teacher, scores_hash, teacher_training
 from baselines.teachers.mass import MassConfig, mass_source
 from baselines.teachers.model import TeacherModel
@@ -140,6 +145,8 @@ def run_comparison(config: CompareConfig) -> Comparison:
     _require_free(out, config)
     dataset = load_dataset(config.data, split=config.split, ties=config.ties)
     config.mass.require_fit(len(dataset.catalog))
+    for arm in arms:
+        arm.require_fit(config.backbones, dataset.catalog)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if any(scheme.waits_for_teacher for scheme in schemes):
@@ -318,30 +325,41 @@ def _records_of_seed(
         temperature = _temperature(config, dataset, teacher, lineage, out)
     records: dict[Arm, list[RunRecord]] = {}
     for scheme, its in ids.items():
-        mass: Tensor | None = None
+        stored: StoredDistributions | None = None
         for arm in (arm for arm in arms if arm.scheme == scheme.name):
-            backbone = arm.build(config.backbones, its.codes, its.sizes, seed)
+            backbone = arm.build(
+                config.backbones, its.codes, its.sizes, seed, catalog=dataset.catalog
+            ).to(processes().device)
             folder = out / f"{arm.folder}-{seed}"
             title = f"{arm.label}, seed {seed}"
             of_teacher = temperature if arm.objective.needs_teacher else None
-            if of_teacher is not None and mass is None and not is_trained(folder):
+            distributions: TargetDistributions | None = None
+            if of_teacher is not None and not is_trained(folder):
+                source = partial(mass_source, teacher, temperature=of_teacher, config=config.mass)
                 trie = CodeTrie.from_paths(its.codes, max(its.sizes))
-                mass = cached_mass(
-                    mass_source(teacher, trie, temperature=of_teacher, config=config.mass),
-                    dataset.splits.train,
-                    teacher=scores_hash(lineage),
-                    folder=Path(config.mass_cache) if config.mass_cache else out / _MASS,
-                )
+                if code_table_hash(backbone.trie) != code_table_hash(trie):  # it writes titles
+                    live = source(backbone.trie)
+                    distributions = LiveDistributions(live, dataset.splits.train)
+                else:
+                    stored = stored or StoredDistributions(
+                        cached_mass(
+                            source(trie),
+                            dataset.splits.train,
+                            teacher=scores_hash(lineage),
+                            folder=Path(config.mass_cache) if config.mass_cache else out / _MASS,
+                        )
+                    )
+                    distributions = stored
             state = fit_backbone(
                 backbone,
                 arm.objective,
-                mass,
+                distributions,
                 dataset.splits,
                 config.training,
                 config.evaluation,
                 seed=seed,
                 folder=folder,
-                lineage=_lineage(config, arm, dataset, its, lineage, of_teacher, seed),
+                lineage=_lineage(config, arm, backbone, dataset, its, lineage, of_teacher, seed),
                 title=title,
             )
             evaluation = config.evaluation
@@ -366,8 +384,10 @@ def _records_of_seed(
                     title=f"{title}, teacher in the beam",
                 )
                 notes |= agreement(ranks, teacher_ranks, evaluation.ties)
-                label, both = f"{arm.label}, teacher in the beam", [backbone, teacher]
-                records[arm].append(run(label, ranks=ranks, models=both, notes=notes))
+                label = f"{arm.label}, teacher in the beam"
+                fused_run = run(label, ranks=ranks, models=[backbone, teacher], notes=notes)
+                records[arm].append(fused_run)
+            del backbone  # a language model is large: it goes before the next is loaded
     for arm in arms:
         yield from records[arm]
 
@@ -375,6 +395,7 @@ def _records_of_seed(
 def _lineage(
     config: CompareConfig,
     arm: Arm,
+    backbone: Backbone,
     dataset: Dataset,
     ids: SemanticIds,
     teacher: Provenance,
@@ -382,6 +403,7 @@ def _lineage(
     seed: int,
 ) -> Provenance:
     inputs = {"semantic_ids": ids.provenance.content, "valid": dataset.splits.valid.content_hash()}
+    inputs |= backbone.made_from
     settings = {
         "backbone": arm.backbone,
         "shape": dataclasses.asdict(getattr(config.backbones, arm.backbone)),
@@ -426,6 +448,7 @@ def _settings(
         "renormalize": evaluation.renormalize,
         "ties": evaluation.ties,
         **_fusion_setting(config),
+        **_language_setting(config),
         "checkpoint chosen by": f"validation N@10, beam {evaluation.validation_beam}, "
         f"{min(evaluation.validation_targets, dataset.splits.valid.num_targets)} targets",
         "processes": processes().num_processes,
@@ -440,6 +463,13 @@ def _fusion_setting(config: CompareConfig) -> dict[str, str]:
     weights = ", ".join(f"{weight:g}" for weight in fusion.weights)
     how = f" by validation N@10, beam {beam}" if len(fusion.weights) > 1 else ""
     return {"generator's weight beside the teacher": weights + how}
+
+
+def _language_setting(config: CompareConfig) -> dict[str, str]:
+    if not any(re.match(r"lm\b", arm) for arm in config.arms):
+        return {}
+    shape = config.backbones.lm
+    return {"language model": f"{shape.model}, writes {shape.items}"}
 
 
 def _user_ids(dataset: Dataset) -> list[str | int]:

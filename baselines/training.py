@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from baselines.data.batches import TrainBatch, Windows
 from baselines.parallel import average, processes
 from baselines.progress import track
+from baselines.watch import BROKEN, Watch
 from semid.provenance import Provenance, atomic_write, hash_arrays, hash_json, require_same
 from tca.objective import ObjectiveOutput
 
@@ -30,6 +31,7 @@ _BEST = "model.safetensors"
 _CHECKPOINT = "checkpoint.safetensors"
 _STATE = "state.json"
 _OBJECTIVE = "objective."
+_LOOK_EVERY = 32  # steps of a device whose numbers are not at hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +117,8 @@ def train(
     weights are read. The folder is then an artefact whose provenance is ``lineage`` with the hash
     of the weights for content. A model without trained parameters is validated and kept as it is.
 
+    Only what is trained is saved: a frozen base is in no file, and has to be in ``model`` already.
+
     Several processes (``baselines.parallel``) share the windows of every batch, and make the steps
     that one process would make. Each draws dropout masks of its own.
 
@@ -136,7 +140,8 @@ def train(
 
     Raises:
         ProvenanceError: If the folder holds a model that was made from something else.
-        ValueError: If the loss or the validation value is no longer a number.
+        ValueError: If the loss, a gradient or the validation value is no longer a number; the batch
+            that broke them is then in ``broken_batch.safetensors`` in the folder.
     """
     if is_trained(folder):
         _require_lineage(folder, Provenance.read(folder), lineage)
@@ -153,6 +158,7 @@ def train(
     state = _load_checkpoint(folder, model, objective, optimizer, lineage)
     here.wait_for_everyone()  # before the main process changes what the others have to read
     batches_per_epoch = windows.num_batches(config.batch_events)
+    watch = Watch(folder, title, every=1 if here.device.type == "cpu" else _LOOK_EVERY)
     with track(title, config.epochs * batches_per_epoch) as progress:
         progress.advance(state.epoch * batches_per_epoch)
         while not _finished(state, config):
@@ -180,20 +186,17 @@ def train(
                     parts = {"loss": output.loss.detach(), **output.parts}
                     gradients = [p.grad for p in parameters if p.grad is not None]
                     average([*parts.values(), *objective.buffers(), *gradients], output.count)
-                    nn.utils.clip_grad_norm_(parameters, config.clip)
+                    norm = nn.utils.clip_grad_norm_(parameters, config.clip)
+                    watch.saw(batch, epoch + 1, parts["loss"], norm)
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                     for name, part in parts.items():
                         sums[name] = sums.get(name, torch.zeros_like(part)) + part
                     progress.advance(1)
+            watch.look()
             state.epoch += 1
             state.seconds += time.perf_counter() - started
             entry = {name: float(total) / batches_per_epoch for name, total in sums.items()}
-            if not math.isfinite(entry["loss"]):
-                raise ValueError(
-                    f"the training loss of {title} became {entry['loss']} in epoch {state.epoch}. "
-                    "Lower the learning rate, or check the teacher's scores."
-                )
             if state.epoch % config.eval_every == 0 or state.epoch == config.epochs:
                 started = time.perf_counter()
                 model.eval()
@@ -251,7 +254,7 @@ def _keep_untrained(
     state = TrainingState(best=validate())
     state.validation_seconds = time.perf_counter() - started
     if processes().is_main_process:
-        weights = {name: value.detach().contiguous() for name, value in model.named_parameters()}
+        weights = {name: value.contiguous() for name, value in _weights(model).items()}
         atomic_write(folder / _BEST, save(weights))
         _finish(folder, state, lineage)
     processes().wait_for_everyone()
@@ -263,10 +266,19 @@ def _finish(folder: Path, state: TrainingState, lineage: Provenance) -> None:
     dataclasses.replace(lineage, content=content).write(folder)
     atomic_write(folder / _STATE, json.dumps(dataclasses.asdict(state), indent=2))
     (folder / _CHECKPOINT).unlink(missing_ok=True)
+    for batch in folder.glob(f"{BROKEN}*"):  # of a try before
+        batch.unlink()
+
+
+def _as_array(weight: Tensor) -> np.ndarray[Any, Any]:
+    """A weight for NumPy, which knows no bfloat16."""
+    array: np.ndarray[Any, Any]
+    array = (weight.view(torch.int16) if weight.dtype == torch.bfloat16 else weight).numpy()
+    return array
 
 
 def _content(weights: dict[str, Tensor]) -> str:
-    return hash_arrays(*(weights[name].numpy() for name in sorted(weights)))
+    return hash_arrays(*(_as_array(weights[name]) for name in sorted(weights)))
 
 
 def _require_lineage(folder: Path, found: Provenance, expected: Provenance) -> None:
@@ -283,14 +295,22 @@ def _lineage_hash(lineage: Provenance) -> str:
     return hash_json({name: fields[name] for name in ("kind", "items", "inputs", "seen", "config")})
 
 
-def _weights(model: nn.Module, objective: nn.Module) -> dict[str, Tensor]:
-    weights = dict(model.named_parameters())  # each tensor once, under one of its tied names
-    weights |= {_OBJECTIVE + name: value for name, value in objective.state_dict().items()}
-    return {name: value.detach() for name, value in weights.items()}
+def _weights(model: nn.Module, objective: nn.Module | None = None) -> dict[str, Tensor]:
+    """What is saved: all that is trained, or everything where nothing is."""
+    every = dict(model.named_parameters())  # each tensor once, under one of its tied names
+    trained = {name: value for name, value in every.items() if value.requires_grad}
+    weights = {name: value.detach() for name, value in (trained or every).items()}
+    return weights | _kept_by(objective)
+
+
+def _kept_by(objective: nn.Module | None) -> dict[str, Tensor]:
+    kept = {} if objective is None else objective.state_dict()
+    return {_OBJECTIVE + name: value for name, value in kept.items()}
 
 
 def _put_weights(weights: dict[str, Tensor], model: nn.Module, objective: nn.Module) -> None:
-    places = _weights(model, objective)
+    places = {name: value.detach() for name, value in model.named_parameters()}
+    places |= _kept_by(objective)
     for name, value in weights.items():
         if name in places or not name.startswith(_OBJECTIVE):
             places[name].copy_(value)

@@ -99,7 +99,7 @@ def plain_step(
             loss = model(
                 input_ids=tokens,
                 attention_mask=mask.long(),
-                labels=backbone.item_tokens[batch.target_items],
+                labels=backbone.paths[batch.target_items],
             ).loss
         return learn(model, optimizer, loss, targets)
 

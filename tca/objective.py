@@ -175,7 +175,9 @@ class Objective(nn.Module):
         """Whether ``forward`` needs the teacher's token distributions; not at ``alpha = 0``."""
         return self.config.needs_teacher
 
-    def positions(self, trie: CodeTrie, target_items: Tensor) -> Positions:
+    def positions(
+        self, trie: CodeTrie, target_items: Tensor, *, together: int = _TOGETHER
+    ) -> Positions:
         """Where the loss of these targets depends on the logits.
 
         Where a single token may follow and only such tokens compete, its probability is one
@@ -185,6 +187,7 @@ class Objective(nn.Module):
         Args:
             trie: The paths of the catalogue.
             target_items: int64 ``(target,)``, catalogue rows, on the trie's device.
+            together: The positions of a depth are filled up to a multiple of this.
         """
         config = self.config
         num_children = trie.num_children(trie.path(target_items)[:, :-1])
@@ -193,7 +196,7 @@ class Objective(nn.Module):
         targets, sizes, real = [], [], []
         for of_depth in (num_children > 0 if everywhere else branching).T:
             target = of_depth.nonzero().squeeze(1)
-            filling = (0, -len(target) % _TOGETHER)
+            filling = (0, -len(target) % together)
             targets.append(F.pad(target, filling))
             real.append(F.pad(torch.ones_like(target, dtype=torch.bool), filling))
             sizes.append(len(targets[-1]))

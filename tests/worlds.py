@@ -59,8 +59,8 @@ def next_logits(backbone: Backbone, past: Histories, prefix: Tensor) -> Tensor:
 
 
 def all_logits(backbone: Backbone, batch: TrainBatch) -> Tensor:
-    """Teacher-forced logits at every position; float ``(target, level, token)``."""
-    targets, levels = len(batch.target_row), backbone.codes.shape[1]
+    """Teacher-forced logits at every position; float ``(target, pos, token)``."""
+    targets, levels = len(batch.target_row), backbone.trie.depth
     at = Positions(
         target=torch.arange(targets).repeat(levels),
         pos=torch.arange(levels).repeat_interleave(targets),

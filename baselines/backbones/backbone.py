@@ -18,29 +18,37 @@ from tca.candidates import Positions
 
 
 class Backbone(nn.Module, ABC):
-    """A generator over the codes of one catalogue.
+    """A generator over the items of one catalogue, each of them a path of tokens.
 
-    A backbone spells codes as tokens through its ``vocab``; its ``trie`` is built from the same
-    tokens, so a mask, a teacher's mass and a beam speak of the same axis.
+    What the paths spell, codes or titles, is the backbone's own affair. Its ``trie`` is built from
+    the same tokens, so a mask, a teacher's mass and a beam speak of the same axis.
 
     Args:
-        codes: int64 ``(item, level)``, the semantic IDs in catalogue order.
-        vocab: How the backbone spells them.
+        paths: int64 ``(item, pos)``, the tokens of each item in catalogue order; shorter paths are
+            filled with -1.
+        num_tokens: Size of the token axis.
     """
 
     label: ClassVar[str]
-    codes: Tensor
+    together: ClassVar[int] = 64
+    """Positions of one depth are filled up to a multiple of this, see ``Positions``."""
 
-    def __init__(self, codes: Tensor, vocab: CodeVocab) -> None:
+    paths: Tensor
+
+    def __init__(self, paths: Tensor, num_tokens: int) -> None:
         super().__init__()
-        self.register_buffer("codes", codes, persistent=False)
-        self.vocab = vocab
-        self.trie = CodeTrie.from_paths(vocab.tokens(codes), vocab.num_tokens)
+        self.register_buffer("paths", paths, persistent=False)
+        self.trie = CodeTrie.from_paths(paths, num_tokens)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.trie = self.trie.to(self.codes.device)  # the trie moves with the weights
+        self.trie = self.trie.to(self.paths.device)  # the trie moves with the weights
         return self
+
+    @property
+    def made_from(self) -> dict[str, str]:
+        """Content hashes of what it is made from beside the semantic ids, by name."""
+        return {}
 
     @property
     @abstractmethod
@@ -60,8 +68,9 @@ class Backbone(nn.Module, ABC):
             at: Where logits are asked for: nothing is projected on the vocabulary elsewhere.
 
         Returns:
-            Float ``(position, token)``, over the tokens after the true codes of the levels before.
-            A token that cannot stand at a level may hold ``-inf``.
+            Float ``(position, token)``, over the tokens after the path's own tokens before it.
+            A token that cannot stand at a level may hold ``-inf``. Anything after the end of a
+            shorter path.
         """
 
     @abstractmethod
@@ -70,3 +79,19 @@ class Backbone(nn.Module, ABC):
 
         The logits are over the backbone's tokens, and the same as ``forward``'s.
         """
+
+
+class CodeBackbone(Backbone):
+    """A backbone that spells the codes of semantic ids through a vocabulary of its own.
+
+    Args:
+        codes: int64 ``(item, level)``, the semantic IDs in catalogue order.
+        vocab: How the backbone spells them.
+    """
+
+    codes: Tensor
+
+    def __init__(self, codes: Tensor, vocab: CodeVocab) -> None:
+        super().__init__(vocab.tokens(codes), vocab.num_tokens)
+        self.register_buffer("codes", codes, persistent=False)
+        self.vocab = vocab

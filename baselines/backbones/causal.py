@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from baselines.backbones.backbone import Backbone
+from baselines.backbones.backbone import CodeBackbone
 from baselines.continuations import Continuations
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
@@ -45,7 +45,7 @@ class CausalConfig:
     )
 
 
-class CausalBackbone(Backbone):
+class CausalBackbone(CodeBackbone):
     """Causal transformer over a user's items, and a small autoregressive head over the levels.
 
     With one position an item, its input is the sum of its code embeddings and of an embedding of

@@ -13,6 +13,7 @@ from baselines.data.batches import TrainBatch
 from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
 from baselines.evaluation import EvaluationConfig, rank_by_beam
+from baselines.teachers.distributions import TargetDistributions
 from baselines.training import TrainingConfig, TrainingState, is_trained, train
 from semid.provenance import Provenance
 from tca.alignment import AlphaContext
@@ -23,7 +24,7 @@ from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
 def fit_backbone(
     backbone: Backbone,
     objective: ObjectiveConfig,
-    mass: Tensor | None,
+    teacher: TargetDistributions | None,
     splits: Splits,
     training: TrainingConfig,
     evaluation: EvaluationConfig,
@@ -38,9 +39,8 @@ def fit_backbone(
     Args:
         backbone: The generator.
         objective: Its loss.
-        mass: The teacher's token distributions, float ``(target, pos, child)``, rows in the order
-            of the training target ids; ``None`` where the objective needs no teacher, or ``folder``
-            holds the trained model.
+        teacher: The teacher's token distributions; ``None`` where the objective needs no teacher,
+            or ``folder`` holds the trained model.
         splits: Only the training sequences are learned from; a fixed subset of the validation
             targets chooses the epoch, seen items removed.
         training: How to train.
@@ -51,9 +51,9 @@ def fit_backbone(
         title: Name shown beside the progress bar.
 
     Raises:
-        ValueError: If the objective needs a teacher and there is no ``mass``.
+        ValueError: If the objective needs a teacher and there is none.
     """
-    if objective.needs_teacher and mass is None and not is_trained(folder):
+    if objective.needs_teacher and teacher is None and not is_trained(folder):
         raise ValueError(
             f"{title} is trained with {objective.name} at alpha {objective.alpha}, which needs the "
             "teacher's token distributions, got none. Compute them with teacher_mass, or take "
@@ -64,19 +64,19 @@ def fit_backbone(
     history_length, popularity = _counts(splits.train)
 
     def loss(batch: TrainBatch) -> ObjectiveOutput:
-        at = loss_of.positions(backbone.trie, batch.target_items)
-        choices = candidates(backbone.trie, batch.target_items, at)
-        teacher = None
-        if mass is not None and loss_of.needs_teacher:
-            row = batch.target_id[at.target].to(mass.device)
-            teacher = mass[row, at.pos.to(mass.device)].to(at.pos.device)
+        trie, items = backbone.trie, batch.target_items
+        at = loss_of.positions(trie, items, together=backbone.together)
+        choices = candidates(trie, items, at)
+        p = None
+        if teacher is not None and loss_of.needs_teacher:
+            p = teacher(batch, at)
         number = batch.target_id[at.target].to(history_length.device)
         context = AlphaContext(
             progress=batch.progress,
             history_length=history_length[number].to(at.pos.device),
             popularity=popularity[number].to(at.pos.device),
         )
-        output: ObjectiveOutput = loss_of(backbone(batch, at), choices, teacher, context)
+        output: ObjectiveOutput = loss_of(backbone(batch, at), choices, p, context)
         return output
 
     chosen = evaluation.chosen_for_validation(splits.valid)

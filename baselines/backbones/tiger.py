@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.backbones.backbone import Backbone
+from baselines.backbones.backbone import CodeBackbone
 from baselines.backbones.t5 import Packing, Source, decode, encode, extend
 from baselines.continuations import Continuations
 from baselines.data.batches import Histories, TrainBatch, Windows
@@ -49,7 +49,7 @@ class TigerConfig:
     separator: bool = False
 
 
-class TigerBackbone(Backbone):
+class TigerBackbone(CodeBackbone):
     """T5 from ``transformers`` that reads the codes of the last items and writes those of the next.
 
     Output only over tokens that exist: the softmax runs over padding and the codes of all levels,
@@ -65,7 +65,6 @@ class TigerBackbone(Backbone):
 
         super().__init__(codes, CodeVocab.flat(sizes))
         self.config = config
-        self.register_buffer("item_tokens", self.vocab.tokens(codes), persistent=False)
         t5 = T5Config(
             vocab_size=self.vocab.num_tokens + int(config.separator) + config.user_tokens,
             d_model=config.dim,
@@ -86,8 +85,6 @@ class TigerBackbone(Backbone):
             if hasattr(module, "dropout") and isinstance(module.dropout, nn.Dropout):
                 module.dropout = Dropout(module.dropout.p)
 
-    item_tokens: Tensor
-
     @property
     def max_history(self) -> int:
         """Most items looked back on."""
@@ -101,7 +98,7 @@ class TigerBackbone(Backbone):
         """Teacher-forced logits; float ``(position, token)``."""
         tokens, mask = self.encoder_input(batch.windows.without_last())
         source = self._read(tokens, mask)
-        written = self.item_tokens[batch.target_items]
+        written = self.paths[batch.target_items]
         start = torch.full_like(written[:, :1], _PAD)
         written = torch.cat([start, written[:, :-1]], dim=1)[source.packing.order]
         states = decode(self.t5.decoder, written, source, self.weights_dropout)
@@ -122,7 +119,7 @@ class TigerBackbone(Backbone):
 
     def encoder_input(self, histories: Histories) -> tuple[Tensor, Tensor]:
         """Tokens that the encoder reads, int64, and their mask, bool; both ``(batch, pos)``."""
-        tokens, mask = self.item_tokens[histories.items], histories.mask
+        tokens, mask = self.paths[histories.items], histories.mask
         special = self.vocab.num_tokens
         if self.config.separator:
             tokens = torch.cat([tokens, torch.full_like(tokens[..., :1], special)], dim=-1)

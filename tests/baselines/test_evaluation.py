@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from worlds import random_sequences, sequence_set
 
-from baselines.backbones.backbone import Backbone
+from baselines.backbones.backbone import Backbone, CodeBackbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.data.batches import Histories, TrainBatch, Windows, histories_of_targets
 from baselines.data.sequences import SequenceSet
@@ -92,7 +92,7 @@ class LoopScorer:
         )
 
 
-class LoopBackbone(Backbone):
+class LoopBackbone(CodeBackbone):
     """One level of codes; the logit of a code is ``slow_score`` of it."""
 
     label = "Loop"

@@ -31,6 +31,7 @@ from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
 from baselines.parallel import processes
+from baselines.teachers.distributions import StoredDistributions
 from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRec, SASRecConfig
 from baselines.teachers.simple import Popularity
@@ -84,7 +85,7 @@ def train_arm(text: str, out: Path) -> None:
     fit_backbone(
         backbone,
         arm.objective,
-        mass,
+        StoredDistributions(mass),
         splits,
         TRAINING,
         EVALUATION,

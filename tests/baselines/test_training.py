@@ -268,15 +268,36 @@ def test_a_loss_that_is_no_number_ends_training_with_a_word_and_is_never_kept(
         factor = bad if next(calls) == NUM_BATCHES + 2 else 1.0
         return output(made.loss(batch) * factor)
 
-    with pytest.raises(ValueError, match=r"training loss of test became .* in epoch 2"):
+    with pytest.raises(ValueError, match=r"training loss of test became .* in epoch 2.*broken_b"):
         run(made, tmp_path, loss=loss)
+    assert next(calls) == NUM_BATCHES + 3, "it ends with the step"
     assert not is_trained(tmp_path)
+    assert (tmp_path / "broken_batch.safetensors").exists()
     assert all(
         value.isfinite().all() for value in load_file(tmp_path / "model.safetensors").values()
     )
     assert run(model(), tmp_path).epoch == 5, (
         "a repaired training goes on after the last good epoch"
     )
+    assert not (tmp_path / "broken_batch.safetensors").exists()
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_what_is_frozen_stays_and_is_in_no_file(tmp_path: Path, kill: bool) -> None:
+    made = model()
+    made.item_embedding.weight.requires_grad_(False)
+    before = weights(made)
+    if kill:
+        with pytest.raises(Killed):
+            run(made, tmp_path, kill_after=NUM_BATCHES + 1)
+        assert "model/item_embedding.weight" not in load_file(tmp_path / "checkpoint.safetensors")
+        made = model()
+        made.item_embedding.weight.requires_grad_(False)
+    run(made, tmp_path)
+    assert torch.equal(weights(made)["item_embedding.weight"], before["item_embedding.weight"])
+    kept = load_file(tmp_path / "model.safetensors")
+    assert kept.keys() == before.keys() - {"item_embedding.weight"}
+    assert all(not torch.equal(value, before[name]) for name, value in kept.items())
 
 
 def test_a_validation_that_is_no_number_ends_training_with_a_word(tmp_path: Path) -> None:

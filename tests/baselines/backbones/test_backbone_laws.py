@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
+from tiny_lm import write_model
 from torch import Tensor
 from worlds import all_logits, histories, next_logits, random_sequences
 
-from baselines.backbones.backbone import Backbone
+from baselines.backbones.backbone import Backbone, CodeBackbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.language import LanguageBackbone
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.data.batches import TrainBatch, Windows
 from baselines.encoder import EncoderConfig
+from baselines.lm.config import LanguageModelConfig
+from semid.catalog import Catalog
 from semid.decoding import beam_search, rank_items
 from semid.scoring import score_all
 from semid.successors import Renormalize
@@ -24,6 +32,22 @@ SIZES = (3, 3, 2)
 NUM_ITEMS = 13
 MAX_HISTORY = 4
 PASTS = [[3, 1, 4, 1], [7], [2, 9], [11, 10, 12]]
+
+TITLES = [
+    "red lipstick",
+    "red lipstick set",  # begins with another title
+    "pink lipstick",
+    "pink shampoo",
+    "nude lipstick",
+    "nude",
+    "dry shampoo",
+    "dry brush",
+    "oily shampoo, by Bo",
+    "fine brush",
+    "fine",
+    "brush",
+    "red lipstick",  # a twin
+]
 
 Build = Callable[[Tensor, int], Backbone]
 
@@ -51,6 +75,29 @@ def tiger(*, separator: bool = False, user_tokens: int = 0) -> Build:
     return lambda codes, seed: TigerBackbone(config, codes, SIZES, seed)
 
 
+def language(kind: str = "llama", *, codes: bool = False, tied: bool = False) -> Build:
+    def build(item_codes: Tensor, seed: int) -> Backbone:
+        config = LanguageModelConfig(
+            model=model_of(kind, tied),
+            items="codes" if codes else "titles",
+            template="chosen: {history} next: ",
+            max_history=MAX_HISTORY,
+        )
+        catalog = Catalog(item_ids=list(range(NUM_ITEMS)), fields=pl.DataFrame({"title": TITLES}))
+        return LanguageBackbone(config, item_codes, SIZES, seed, catalog)
+
+    return build
+
+
+MODELS = tempfile.TemporaryDirectory()
+
+
+@cache
+def model_of(kind: str, tied: bool) -> str:
+    folder = Path(MODELS.name) / f"{kind}-{tied}"
+    return str(write_model(folder, TITLES, kind=kind, tied=tied, spare=3))
+
+
 FORMS: dict[str, Build] = {
     "causal over items": causal("item"),
     "causal over codes": causal("code"),
@@ -58,6 +105,11 @@ FORMS: dict[str, Build] = {
     "tiger with separator": tiger(separator=True),
     "tiger with users": tiger(user_tokens=3),
     "tiger with both": tiger(separator=True, user_tokens=3),
+    "titles by llama": language(),
+    "codes by llama": language(codes=True),
+    "codes by llama, tied": language(codes=True, tied=True),
+    "titles by qwen2": language("qwen2", tied=True),
+    "codes by gemma": language("gemma", codes=True, tied=True),
 }
 
 
@@ -84,10 +136,17 @@ def batch_of(windows: Windows) -> TrainBatch:
 
 def slow_logits(backbone: Backbone, past: list[int], user: int, item: int) -> Tensor:
     """Next-token logits along an item's path, one history and one prefix at a time."""
-    tokens = backbone.vocab.tokens(backbone.codes[item])
+    tokens = own_tokens(backbone, item)
     history = histories(past, users=[user])
-    rows = [next_logits(backbone, history, tokens[None, None, :level]) for level in range(3)]
+    places = range(len(tokens))
+    rows = [next_logits(backbone, history, tokens[None, None, :pos]) for pos in places]
     return torch.stack([row[0, 0] for row in rows])
+
+
+def own_tokens(backbone: Backbone, item: int) -> Tensor:
+    """The path of an item without what fills it up."""
+    path = backbone.paths[item]
+    return path[path >= 0]
 
 
 @torch.no_grad()
@@ -95,11 +154,15 @@ def test_decoding_the_true_path_gives_the_teacher_forced_logits(backbone: Backbo
     data = random_sequences(NUM_ITEMS, 6, longest=7)
     batch = batch_of(Windows.per_target(data, MAX_HISTORY))
     logits = all_logits(backbone, batch)
-    assert logits.shape == (len(batch.target_row), 3, backbone.vocab.num_tokens)
+    assert logits.shape == (
+        len(batch.target_row),
+        backbone.trie.depth,
+        backbone.trie.num_tokens,
+    )
     for target, item in enumerate(batch.target_items.tolist()):
         window = batch.windows.items[target][batch.windows.mask[target]].tolist()
         expected = slow_logits(backbone, window[:-1], int(batch.windows.users[target]), item)
-        torch.testing.assert_close(logits[target], expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(logits[target, : len(expected)], expected, atol=1e-5, rtol=1e-4)
     allowed = logits.isfinite()
     assert float(logits[:, 0][allowed[:, 0]].std()) > 0.1
 
@@ -107,15 +170,19 @@ def test_decoding_the_true_path_gives_the_teacher_forced_logits(backbone: Backbo
 @torch.no_grad()
 def test_logits_at_some_positions_are_those_of_all(backbone: Backbone) -> None:
     batch = batch_of(Windows.per_target(random_sequences(NUM_ITEMS, 6, longest=7), MAX_HISTORY))
-    at = Objective(ObjectiveConfig()).positions(backbone.trie, batch.target_items)
-    assert 0 < at.real.sum() < 3 * len(batch.target_row), "some tokens are certain"
+    at = Objective(ObjectiveConfig()).positions(
+        backbone.trie, batch.target_items, together=backbone.together
+    )
+    assert 0 < at.real.sum() < backbone.trie.depth * len(batch.target_row), (
+        "some tokens are certain"
+    )
     expected = all_logits(backbone, batch)[at.target, at.pos]
     torch.testing.assert_close(backbone(batch, at), expected, atol=1e-6, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_padding_and_batch_mates_change_no_logits(backbone: Backbone) -> None:
-    prefix = backbone.vocab.tokens(backbone.codes[:, :2])[None]
+    prefix = backbone.paths[:, :2][None]
     together = histories(*PASTS)
     padded = histories(*PASTS, padding=3)
     for depth in range(3):
@@ -142,7 +209,7 @@ def test_padding_changes_no_teacher_forced_logits(backbone: Backbone) -> None:
 @torch.no_grad()
 def test_beams_side_by_side_do_not_see_each_other(backbone: Backbone) -> None:
     context = histories(*PASTS)
-    prefixes = backbone.vocab.tokens(backbone.codes[:, :2])
+    prefixes = backbone.paths[:, :2]
     together = next_logits(backbone, context, prefixes.expand(len(PASTS), -1, -1))
     for beam, prefix in enumerate(prefixes):
         alone = next_logits(backbone, context, prefix.expand(len(PASTS), 1, -1))[:, 0]
@@ -203,12 +270,16 @@ def test_every_weight_is_learned(backbone: Backbone) -> None:
     batch = batch_of(backbone.windows(random_sequences(NUM_ITEMS, 20, longest=5)))
     logits = all_logits(backbone, batch)
     logits[logits.isfinite()].square().mean().backward()
-    assert not [name for name, value in backbone.named_parameters() if value.grad is None]
+    learned = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
+    assert learned
+    assert not [name for name, value in learned.items() if value.grad is None]
 
 
 def test_trie_and_vocabulary_spell_the_same_paths(backbone: Backbone, codes: Tensor) -> None:
-    assert torch.equal(backbone.codes, codes)
-    leaves = backbone.trie.walk(backbone.vocab.tokens(codes))
-    assert torch.equal(leaves, backbone.trie.node_of_item)
-    assert backbone.trie.num_tokens == backbone.vocab.num_tokens
+    leaves = [int(backbone.trie.walk(own_tokens(backbone, item))) for item in range(NUM_ITEMS)]
+    assert leaves == backbone.trie.node_of_item.tolist()
     assert backbone.max_history == MAX_HISTORY
+    if isinstance(backbone, CodeBackbone):
+        assert torch.equal(backbone.codes, codes)
+        assert torch.equal(backbone.paths, backbone.vocab.tokens(codes))
+        assert backbone.trie.num_tokens == backbone.vocab.num_tokens

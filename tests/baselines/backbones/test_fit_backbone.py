@@ -18,6 +18,7 @@ from baselines.data.dataset import Dataset
 from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig, rank_by_beam
+from baselines.teachers.distributions import StoredDistributions
 from baselines.teachers.mass import teacher_mass
 from baselines.teachers.simple import Popularity
 from baselines.training import TrainingConfig, TrainingState, read_trained
@@ -47,13 +48,14 @@ def fit(
     backbone = CausalBackbone(config, CODES, (6, 8), seed=0)
     train = dataset.splits.train
     scorer = Popularity(train, NUM_ITEMS)
-    mass = None
+    teacher = None
     if objective.needs_teacher:
-        mass = teacher_mass(scorer, CollaborativeTokenizer(backbone.trie), train)
+        tokenizer = CollaborativeTokenizer(backbone.trie)
+        teacher = StoredDistributions(teacher_mass(scorer, tokenizer, train))
     state = fit_backbone(
         backbone,
         objective,
-        mass,
+        teacher,
         dataset.splits,
         TrainingConfig(epochs=2, lr=0.01, precision=precision),  # type: ignore[arg-type]
         EVALUATION,
@@ -254,7 +256,7 @@ def test_each_target_meets_the_teacher_of_its_own_past(
     fit_backbone(
         backbone,
         ObjectiveConfig(name="soft_ce", alpha=0.5),
-        mass,
+        StoredDistributions(mass),
         dataset.splits,
         TrainingConfig(epochs=1),
         EVALUATION,

@@ -1,0 +1,252 @@
+"""A language model as a backbone: it reads a prompt and writes a title, or codes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.backbones.backbone import Backbone
+from baselines.data.batches import Histories, TrainBatch, Windows
+from baselines.data.sequences import SequenceSet
+from baselines.lm.adapters import adapt
+from baselines.lm.config import LanguageModelConfig
+from baselines.lm.loading import Base, load_base, load_tokenizer, project
+from baselines.lm.prompts import Prompts, positions
+from baselines.lm.tokens import AddedTokens, add_code_tokens, first_rows
+from semid.catalog import Catalog
+from semid.prefixes import Prefixes
+from semid.provenance import hash_arrays, hash_json
+from semid.titles import title_paths
+from tca.candidates import Positions
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 4096  # prompts whose lengths are looked at together
+
+
+class LanguageBackbone(Backbone):
+    """Any causal language model of ``transformers``, with adapters, over titles or codes.
+
+    One pass reads a prompt and its answer; the loss is on the answer alone, and only there are
+    states projected. An item whose title is the beginning of another's is told apart by the end
+    token; items of one title share a leaf and its score.
+
+    Args:
+        config: Which model, what it is asked, what is trained.
+        codes: int64 ``(item, level)``, the semantic ids; where titles are written they say nothing.
+        sizes: Number of codes of each level.
+        seed: Of the adapters and the added tokens.
+        catalog: Whose titles they are; needed where titles are written.
+
+    Raises:
+        ValueError: If the model, its tokenizer or the titles cannot be used; says which and why.
+    """
+
+    label: ClassVar[str] = "LM"
+    together: ClassVar[int] = 1  # a row more of a language model's vocabulary is not for nothing
+
+    def __init__(
+        self,
+        config: LanguageModelConfig,
+        codes: Tensor,
+        sizes: tuple[int, ...],
+        seed: int,
+        catalog: Catalog | None = None,
+    ) -> None:
+        base = load_base(config)
+        rows = base.model.get_input_embeddings().weight.shape[0]
+        titles = _titles(config, catalog)
+        if config.items == "titles":
+            paths, num_tokens = _title_paths(base.tokenizer, config, titles, catalog), rows
+        else:
+            vocab = add_code_tokens(base.tokenizer, sizes, rows)
+            paths, num_tokens = vocab.tokens(codes.cpu()), vocab.num_tokens
+        super().__init__(paths, num_tokens)
+        self.config = config
+        self.tokenizer = base.tokenizer
+        self.added: AddedTokens | None = None
+        own = [row[row >= 0].tolist() for row in paths]
+        spelled = own if config.items == "codes" else [row[:-1] for row in own]
+        self.prompts = Prompts(
+            base.tokenizer, config, spelled, answer=self.trie.depth, context=base.context
+        )
+        self._made_from = {
+            "base": base.content,
+            "paths": hash_arrays(paths.numpy()),
+            "prompts": self.prompts.content_hash(),
+        }
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            if config.items == "codes":
+                words = titles if config.init == "titles" else None
+                self.added = _code_rows(base, vocab.offsets[0], codes, sizes, words, seed)
+                self._made_from["words"] = hash_json(words)
+            self.lm: Any = adapt(base.model, config.lora)
+        if config.gradient_checkpointing:
+            base_model = self.base  # older versions know the older name only
+            name = "activation_checkpointing_enable"
+            getattr(base_model, name, base_model.gradient_checkpointing_enable)()
+
+    @property
+    def base(self) -> Any:
+        """The language model itself, adapters within."""
+        return self.lm if self.config.lora.r == 0 else self.lm.get_base_model()
+
+    @property
+    def made_from(self) -> dict[str, str]:
+        """Hashes of the base, the paths, the prompts and what added tokens began with."""
+        return dict(self._made_from)
+
+    @property
+    def max_history(self) -> int:
+        """Most items looked back on."""
+        return self.config.max_history
+
+    def windows(self, data: SequenceSet) -> Windows:
+        """One target a window; says how many prompts lose items because they are too long."""
+        windows = Windows.per_target(data, self.config.max_history)
+        parts = np.array_split(np.arange(len(windows)), len(windows) // _AT_ONCE + 1)
+        pasts = (windows.batch(part).windows.without_last() for part in parts if len(part))
+        count = sum(int(self.prompts.shortened(past.to(self.paths.device)).sum()) for past in pasts)
+        if count:
+            logger.warning(
+                "%d of %d prompts are too long and lose their oldest items", count, len(windows)
+            )
+        return windows
+
+    def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
+        """Teacher-forced logits; float ``(position, token)``."""
+        return self.token_logits(self.answer_states(batch, at))
+
+    def answer_states(self, batch: TrainBatch, at: Positions) -> Tensor:
+        """Last states where ``forward`` gives logits: what ``token_logits`` projects.
+
+        Returns:
+            Float ``(position, dim)``.
+        """
+        prompt, mask = self.prompts(batch.windows.without_last())
+        steps = int(at.pos.max()) if len(at.pos) else 0  # the answer's tokens that are looked at
+        answer = self.paths[batch.target_items, :steps].clamp_min(0)
+        mask = torch.cat([mask, torch.ones_like(answer, dtype=torch.bool)], dim=1)
+        states = self.read(torch.cat([prompt, answer], dim=1), mask, positions(mask))
+        return states[at.target, prompt.shape[1] - 1 + at.pos]
+
+    def start(self, histories: Histories) -> Prefixes:
+        """Read each prompt once."""
+        from baselines.lm.prefixes import read_prompts
+
+        return read_prompts(self, *self.prompts(histories))
+
+    def read(self, tokens: Tensor, mask: Tensor, position: Tensor, cache: Any = None) -> Tensor:
+        """Last states of the language model; float ``(batch, pos, dim)``.
+
+        Args:
+            tokens: int64 ``(batch, pos)``.
+            mask: Which positions are real, ``(batch, pos)``, or what each may look back on,
+                ``(batch, 1, pos, seen)``.
+            position: int64 ``(batch, pos)``, their numbers in the text.
+            cache: What was read before.
+        """
+        base = self.base
+        given = {"input_ids": tokens}
+        if self.added is not None:
+            given = {"inputs_embeds": self.added.embed(base.get_input_embeddings(), tokens)}
+        states: Tensor = base.get_decoder()(
+            **given,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+        return states
+
+    def token_logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Logits of tokens, of all by default, from last states.
+
+        Args:
+            states: Float ``(..., dim)``.
+            tokens: int64 ``(n,)``.
+
+        Returns:
+            Float ``(..., n)`` or ``(..., token)``.
+        """
+        head = self.base.get_output_embeddings()
+        bias = getattr(head, "bias", None)
+        if self.added is None:
+            table = head.weight if tokens is None else head.weight[tokens]
+            return project(
+                self.base, states, table, bias if bias is None or tokens is None else bias[tokens]
+            )
+        if tokens is not None:
+            return project(self.base, states, self.added.output_of(head.weight, tokens), None)
+        known = project(self.base, states, head.weight, None)
+        own = project(self.base, states, self.added.output_table().to(head.weight.dtype), None)
+        first = self.added.first
+        return torch.cat([known[..., :first], own, known[..., first + own.shape[-1] :]], dim=-1)
+
+
+def require_writable(config: LanguageModelConfig, catalog: Catalog) -> None:
+    """Refuse, without loading a model, what ``LanguageBackbone`` would refuse of the titles.
+
+    Raises:
+        ValueError: If no model is named, its tokenizer cannot be loaded or has no end token, or
+            titles are to be written and there are none, or not of every item.
+    """
+    tokenizer = load_tokenizer(config)
+    if config.items == "titles":
+        _title_paths(tokenizer, config, _titles(config, catalog), catalog)
+
+
+def _titles(config: LanguageModelConfig, catalog: Catalog | None) -> list[str] | None:
+    """The title of each item; None where there are none and codes are written."""
+    try:
+        return None if catalog is None else catalog.texts(config.title)
+    except ValueError as error:
+        if config.items == "codes":
+            return None
+        raise ValueError(
+            f"a language model that writes titles needs a catalogue with titles: {error}. Name "
+            "their column with --backbones.lm.title, or take --backbones.lm.items codes."
+        ) from error
+
+
+def _title_paths(
+    tokenizer: Any, config: LanguageModelConfig, titles: list[str] | None, catalog: Catalog | None
+) -> Tensor:
+    if titles is None or catalog is None:
+        raise ValueError("a language model that writes titles needs a catalogue, got none")
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"expected a tokenizer with an end token, got that of {config.model!r}, without one. "
+            "Set eos_token in its tokenizer_config.json, or take --backbones.lm.items codes."
+        )
+    return title_paths(titles, tokenizer, item_ids=catalog.item_ids).paths
+
+
+def _code_rows(
+    base: Base,
+    first: int,
+    codes: Tensor,
+    sizes: tuple[int, ...],
+    titles: list[str] | None,
+    seed: int,
+) -> AddedTokens:
+    """Added tokens as they are before training."""
+    embedding, head = base.model.get_input_embeddings(), base.model.get_output_embeddings()
+    if getattr(head, "bias", None) is not None:
+        raise ValueError(
+            f"codes cannot be added to {type(base.model).__name__}, whose output has a bias for "
+            "each token. Take --backbones.lm.items titles."
+        )
+    tokens = None
+    if titles is not None:
+        tokens = base.tokenizer(titles, add_special_tokens=False)["input_ids"]
+    generator = torch.Generator().manual_seed(seed)
+    tables = [embedding.weight, head.weight]
+    rows, output = (first_rows(table, codes, sizes, tokens, generator) for table in tables)
+    tied = embedding.weight is head.weight
+    return AddedTokens(embedding, first, rows, None if tied else output)

@@ -1,0 +1,1 @@
+"""Pieces of language-model recommenders: the base, its adapters, its tokens and its prompts."""

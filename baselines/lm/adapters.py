@@ -1,0 +1,113 @@
+"""Low-rank adapters on a language model: put on, and merged into an ordinary model's folder."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from baselines.lm.config import LoraSettings
+from baselines.training import TrainingState, read_trained
+from semid.provenance import Provenance, atomic_dir, require_same
+
+if TYPE_CHECKING:
+    from baselines.backbones.language import LanguageBackbone
+
+_ALL = "all-linear"
+
+
+def adapt(model: Any, settings: LoraSettings) -> Any:
+    """Freeze a language model and put adapters on it; with ``r`` 0 it is trained as it is.
+
+    Draws from PyTorch's default generator.
+
+    Args:
+        model: Changed in place.
+        settings: Which layers, and how.
+
+    Returns:
+        A ``PeftModel`` around ``model``, or ``model``.
+
+    Raises:
+        ValueError: If it has no layer of the names, or one of them is its embedding or its output
+            matrix.
+    """
+    if settings.r == 0:
+        return model.requires_grad_(True)
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    names = [name.strip() for name in settings.target.split(",")]
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=_ALL if settings.target == _ALL else names,
+        use_dora=settings.dora,
+    )
+    with warnings.catch_warnings():  # peft 0.21 asks for what transformers 5.23 has renamed
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        adapted = get_peft_model(model, lora)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if isinstance(layer, BaseTunerLayer):
+            raise ValueError(
+                f"adapters go on the layers between embedding and output matrix, got target "
+                f"{settings.target!r}. Name layers such as q_proj,v_proj, or {_ALL}."
+            )
+    return adapted
+
+
+def load_adapter(folder: str | os.PathLike[str], backbone: LanguageBackbone) -> TrainingState:
+    """Put what a training has learned onto a fresh backbone over the same base.
+
+    Args:
+        folder: Of a finished training: its adapters and added tokens.
+        backbone: Changed in place; in eval mode afterwards.
+
+    Raises:
+        ProvenanceError: If it was learned on another base, for other prompts or other paths.
+    """
+    found = Provenance.read(folder).inputs
+    for name, content in backbone.made_from.items():
+        require_same(
+            f"the {name} of the adapters in {folder}",
+            content,
+            found.get(name, "none"),
+            what_to_do="Load the base, the catalogue and the settings that they were trained with.",
+        )
+    return read_trained(Path(folder), backbone)
+
+
+@torch.no_grad()
+def merge_and_save(backbone: LanguageBackbone, folder: str | os.PathLike[str]) -> None:
+    """Write the trained model as an ordinary ``transformers`` folder, with its tokenizer.
+
+    Adapters are merged into the weights and added tokens into the matrices, so that
+    ``AutoModelForCausalLM`` and ``AutoTokenizer`` read it without ``peft``. It appears whole, or
+    not at all. In the meantime a copy of the model is in memory.
+
+    Raises:
+        ValueError: If the base is quantised.
+    """
+    if backbone.config.quantize != "none":
+        raise ValueError(
+            f"a base in {backbone.config.quantize} cannot take up its adapters exactly. Load them "
+            "onto the base as it is (quantize none), and merge there."
+        )
+    model: Any = copy.deepcopy(backbone.lm).to("cpu")
+    if backbone.config.lora.r > 0:
+        model = model.merge_and_unload()
+    if (added := backbone.added) is not None:
+        first, last = added.first, added.first + len(added.rows)
+        if last > model.get_input_embeddings().weight.shape[0]:
+            model.resize_token_embeddings(last, mean_resizing=False)
+        model.get_output_embeddings().weight[first:last] = added.output_table().cpu()
+        model.get_input_embeddings().weight[first:last] = added.rows.cpu()
+    with atomic_dir(folder) as filling:
+        model.save_pretrained(filling)
+        backbone.tokenizer.save_pretrained(filling)

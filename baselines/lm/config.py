@@ -1,0 +1,122 @@
+"""Settings of the language-model backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Items = Literal["titles", "codes"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantization = Literal["none", "8bit", "4bit"]
+
+ATTENTION = "q_proj,k_proj,v_proj,o_proj"
+"""What TCA4Rec's released code adapts; MSL's adapts ``q_proj,v_proj``."""
+
+TEMPLATE = (
+    "Below are the items that a user has chosen, oldest first.\n"
+    "Items: {history}\n"
+    "Name the item that the user will choose next.\n"
+    "Next item: "
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Which weights of the base are adapted, and how (arXiv:2106.09685), through ``peft``.
+
+    The defaults are those of TCA4Rec's released code.
+
+    Attributes:
+        r: Rank of the adapters; 0 trains all weights of the base instead.
+        alpha: The adapters' output is multiplied by ``alpha / r``.
+        dropout: Before the adapters.
+        target: Names of the adapted layers, joined by commas; ``all-linear`` for all but the
+            output matrix.
+        dora: Learn the norm of each row apart from its direction (arXiv:2402.09353).
+
+    Raises:
+        ValueError: If a value is out of its range, or DoRA is asked for without adapters.
+    """
+
+    r: int = 8
+    alpha: int = 16
+    dropout: float = 0.05
+    target: str = ATTENTION
+    dora: bool = False
+
+    def __post_init__(self) -> None:
+        if self.r < 0:
+            raise ValueError(f"r must be at least 0, got {self.r}")
+        if self.alpha < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(
+                "alpha must be at least 1 and dropout in [0, 1), got "
+                f"{self.alpha} and {self.dropout}"
+            )
+        if self.dora and self.r == 0:
+            raise ValueError("dora needs adapters, got r 0. Give r, or leave dora out.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig:
+    """A language model that writes the next item, and what it is asked.
+
+    Attributes:
+        model: Folder or hub id of a causal language model with its tokenizer.
+        items: How an item is written: its title in the model's own tokens, closed by the end token;
+            or its codes, each a token that is added to the vocabulary.
+        title: An item's title, as a template over the catalogue's columns.
+        template: The prompt, with ``{history}`` once.
+        item: An item of the history, with ``{item}`` once: its title, or its codes.
+        separator: Between two items of the history.
+        chat: Whether the prompt is wrapped as a user's turn by the tokenizer's chat template.
+        max_history: Most items looked back on; TCA4Rec's is 10.
+        max_length: Most tokens of a prompt and its answer, None for the model's context. Of a
+            longer prompt the oldest items are left out.
+        init: What an added token is at first: the mean of the title tokens of its items
+            (``titles``), or the mean of the vocabulary with some noise.
+        lora: What is trained.
+        dtype: Of the base's weights; ``auto`` is that of its files. Adapters and added tokens are
+            float32.
+        quantize: Load the base in 8 or 4 bits (``bitsandbytes``, on a GPU; QLoRA,
+            arXiv:2305.14314).
+        gradient_checkpointing: Compute activations again in the backward pass, to save memory.
+
+    Raises:
+        ValueError: If a value is out of its range or contradicts another.
+    """
+
+    model: str = ""
+    items: Items = "titles"
+    title: str = "{title}"
+    template: str = TEMPLATE
+    item: str = '"{item}"'
+    separator: str = ", "
+    chat: bool = False
+    max_history: int = 10
+    max_length: int | None = None
+    init: Literal["titles", "vocabulary"] = "titles"
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    dtype: Dtype = "auto"
+    quantize: Quantization = "none"
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        known = {"items": Items, "dtype": Dtype, "quantize": Quantization}
+        for name, values in known.items():
+            if getattr(self, name) not in get_args(values):
+                raise ValueError(
+                    f"{name} must be one of {', '.join(get_args(values))}, "
+                    f"got {getattr(self, name)!r}"
+                )
+        for name in ("max_history", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name, named in (("template", "{history}"), ("item", "{item}")):
+            if getattr(self, name).count(named) != 1:
+                raise ValueError(f"{name} must hold {named} once, got {getattr(self, name)!r}")
+        if self.quantize != "none" and self.lora.r == 0:
+            raise ValueError(
+                f"a base in {self.quantize} cannot be trained itself, got r 0. "
+                "Give lora.r, or leave quantize out."
+            )

@@ -1,0 +1,172 @@
+"""Causal language models and tokenizers from a folder or the hub, and what they can do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines.lm.config import LanguageModelConfig
+from baselines.parallel import processes
+from semid.provenance import hash_json
+
+_UNLIMITED = 2**31 - 1
+_WINDOWS = ("sliding_window", "attention_window_size")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Base:
+    """A language model as its files have it, before anything is added.
+
+    Attributes:
+        model: A ``transformers`` causal language model.
+        tokenizer: Its tokenizer.
+        content: Hash of its architecture and weights.
+    """
+
+    model: Any
+    tokenizer: Any
+    content: str
+
+    @property
+    def context(self) -> int:
+        """Most tokens whose attention is whole: positions, or a window that some layers have."""
+        config = self.model.config
+        found = [int(getattr(config, "max_position_embeddings", _UNLIMITED))]
+        if getattr(config, "use_sliding_window", True):
+            windows = [getattr(config, name, None) for name in _WINDOWS]
+            found += [int(window) for window in windows if window]
+        return min(found)
+
+
+def load_tokenizer(config: LanguageModelConfig) -> Any:
+    """Load the tokenizer of the model that a config names.
+
+    Raises:
+        ValueError: If it names nothing, or nothing that has a tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    if not config.model:
+        raise ValueError(
+            "expected a language model for the arm lm, got none. Name a folder or a hub id with "
+            "--backbones.lm.model."
+        )
+    return _loaded(AutoTokenizer, config)
+
+
+def load_base(config: LanguageModelConfig) -> Base:
+    """Load what a config names.
+
+    Raises:
+        ValueError: If it names nothing, it cannot be loaded as a causal language model, the wish to
+            quantise cannot be met, or its logits are not a product of its last states with its
+            output matrix.
+    """
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(config)
+    options: dict[str, Any] = {"dtype": config.dtype if config.dtype == "auto" else _dtype(config)}
+    if config.quantize != "none":
+        options |= {"quantization_config": _quantization(config), "device_map": processes().device}
+    model = _loaded(AutoModelForCausalLM, config, **options)
+    model.eval()
+    _check_head(model)
+    return Base(model=model, tokenizer=tokenizer, content=_content_hash(model))
+
+
+def project(model: Any, states: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
+    """Logits of some tokens from a model's last states, as the model itself computes them.
+
+    Args:
+        model: The language model, for its settings.
+        states: Float ``(..., dim)``.
+        table: Float ``(token, dim)``, rows of its output matrix.
+        bias: Float ``(token,)``, if it has one.
+
+    Returns:
+        Float ``(..., token)``.
+    """
+    logits = nn.functional.linear(states.to(table.dtype), table, bias)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    if cap is not None:  # Gemma 2
+        logits = (logits / cap).tanh() * cap
+    return logits
+
+
+@torch.no_grad()
+def _check_head(model: Any) -> None:
+    """Whoever projects only what is asked for must come to the model's own logits."""
+    tokens = torch.tensor([[1, 2, 3]], device=model.device)
+    head = model.get_output_embeddings()
+    own = model(input_ids=tokens, use_cache=False).logits.float()
+    states = model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state
+    ours = project(model, states, head.weight, getattr(head, "bias", None)).float()
+    if not torch.allclose(ours, own, rtol=0.02, atol=0.02 * float(own.abs().max())):
+        raise ValueError(
+            f"the logits of {type(model).__name__} are not its last states times its output "
+            "matrix, so they cannot be computed for some tokens alone. Take a model of the Llama, "
+            "Qwen or Gemma families."
+        )
+
+
+def _loaded(kind: Any, config: LanguageModelConfig, **options: Any) -> Any:
+    from transformers.utils import logging
+
+    progress: Any = logging  # this project has bars of its own
+    shown = progress.is_progress_bar_enabled()
+    progress.disable_progress_bar()
+    try:
+        return kind.from_pretrained(config.model, **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"expected a causal language model with its tokenizer, got {config.model!r}, which "
+            f"cannot be loaded: {reason}"
+        ) from error
+    finally:
+        if shown:
+            progress.enable_progress_bar()
+
+
+def _dtype(config: LanguageModelConfig) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    return dtype
+
+
+def _quantization(config: LanguageModelConfig) -> Any:
+    from importlib.util import find_spec
+
+    if find_spec("bitsandbytes") is None:
+        raise ValueError(
+            f"quantize {config.quantize} needs bitsandbytes, which is not installed. "
+            "pip install bitsandbytes, or leave quantize out."
+        )
+    from transformers import BitsAndBytesConfig
+
+    settings: Any = BitsAndBytesConfig
+    if config.quantize == "8bit":
+        return settings(load_in_8bit=True)
+    return settings(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def _content_hash(model: Any) -> str:
+    """Hash of the architecture, its settings and every weight, byte by byte."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        raw = weight.detach().cpu().contiguous()
+        digest.update(f"{name} {raw.dtype} {tuple(raw.shape)};".encode())
+        digest.update(raw.view(-1).view(torch.uint8).numpy().data)
+    settings = json.loads(model.config.to_json_string())
+    for name in ("transformers_version", "_name_or_path", "dtype"):
+        settings.pop(name, None)
+    return hash_json([type(model).__name__, settings, digest.hexdigest()])

@@ -1,0 +1,145 @@
+"""Prompts: a history as the tokens that a language model reads before it writes the next item."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from baselines.data.batches import Histories
+from baselines.lm.config import LanguageModelConfig
+from semid.provenance import hash_arrays
+
+logger = logging.getLogger(__name__)
+
+
+class Prompts(nn.Module):
+    """Writes histories into a template, token by token.
+
+    Every piece is tokenised alone: the words around the history, those around an item, and the item
+    as it stands in the trie. So an item has one spelling wherever it stands, whatever a tokenizer
+    would merge it with. A history that does not fit loses its oldest items, never the latest.
+
+    Args:
+        tokenizer: Of the language model.
+        config: Template and lengths.
+        items: Tokens of each item, without end token.
+        answer: Most tokens of an answer.
+        context: Most tokens that the model can look back on.
+
+    Raises:
+        ValueError: If a single item of the history would not fit, or a chat template is asked for
+            and the tokenizer has none.
+    """
+
+    head: Tensor
+    tail: Tensor
+    pieces: Tensor
+    lengths: Tensor
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        config: LanguageModelConfig,
+        items: Sequence[Sequence[int]],
+        *,
+        answer: int,
+        context: int,
+    ) -> None:
+        super().__init__()
+
+        def tokens(text: str) -> list[int]:
+            found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+            return found
+
+        before, after = _around(tokenizer, config)
+        separator = tokens(config.separator)
+        left, right = map(tokens, config.item.split("{item}"))
+        pieces = [torch.tensor([*separator, *left, *item, *right]) for item in items]
+        self.register_buffer("head", torch.tensor(tokens(before), dtype=torch.int64), False)
+        self.register_buffer("tail", torch.tensor(tokens(after), dtype=torch.int64), False)
+        self.register_buffer("pieces", pad_sequence(pieces, batch_first=True), False)
+        self.register_buffer("lengths", torch.tensor([len(piece) for piece in pieces]), False)
+        self._separator = len(separator)
+        self.max_history = config.max_history
+        most = context if config.max_length is None else min(config.max_length, context)
+        self._room = most - len(self.head) - len(self.tail) - answer
+        longest = int(self.lengths.max()) - self._separator
+        if longest > self._room:
+            raise ValueError(
+                f"expected prompts of at most {most} tokens with at least the latest item, got "
+                f"{len(self.head) + len(self.tail)} of the template, up to {longest} of an item "
+                f"and up to {answer} of an answer. Raise max_length, up to the model's {context}, "
+                "or shorten the template or the titles."
+            )
+
+    def content_hash(self) -> str:
+        """Hash of all that decides which tokens a history becomes."""
+        parts = [self.head, self.tail, self.pieces, self.lengths]
+        numbers = torch.tensor([self._separator, self._room, self.max_history])
+        return hash_arrays(*(part.cpu().numpy() for part in (*parts, numbers)))
+
+    def shortened(self, histories: Histories) -> Tensor:
+        """Which histories lose items because they do not fit; bool ``(batch,)``."""
+        histories = histories.last(self.max_history)
+        return (self._kept(histories) != histories.mask).any(dim=1)
+
+    def forward(self, histories: Histories) -> tuple[Tensor, Tensor]:
+        """Tokens and mask of the prompts.
+
+        Args:
+            histories: On the device of this module.
+
+        Returns:
+            int64 and bool ``(batch, pos)``, padded on the left.
+        """
+        histories = histories.last(self.max_history)
+        kept = self._kept(histories)
+        place = torch.arange(self.pieces.shape[1], device=kept.device)
+        first = kept & ~F.pad(kept, (1, 0))[:, :-1]
+        real = kept.unsqueeze(-1) & (place < self.lengths[histories.items].unsqueeze(-1))
+        real &= ~first.unsqueeze(-1) | (place >= self._separator)
+        batch = len(kept)
+        head, tail = (part.expand(batch, -1) for part in (self.head, self.tail))
+        tokens = torch.cat([head, self.pieces[histories.items].flatten(1), tail], dim=1)
+        ones = (torch.ones_like(part, dtype=torch.bool) for part in (head, tail))
+        real = torch.cat([next(ones), real.flatten(1), next(ones)], dim=1)
+        count = real.sum(dim=1, keepdim=True)
+        width = int(count.max())
+        mask = torch.arange(width, device=count.device) >= width - count
+        return tokens.new_zeros(mask.shape).masked_scatter_(mask, tokens[real]), mask
+
+    def _kept(self, histories: Histories) -> Tensor:
+        """The items that fit, the latest first; bool ``(batch, pos)``."""
+        taken = self.lengths[histories.items] * histories.mask
+        until = taken.flip(1).cumsum(dim=1).flip(1) - self._separator
+        return histories.mask & (until <= self._room)
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Numbers of the real positions of left-padded rows, from 0; int64 ``(batch, pos)``."""
+    return (mask.cumsum(dim=1) - 1).clamp_min_(0)
+
+
+def _around(tokenizer: Any, config: LanguageModelConfig) -> tuple[str, str]:
+    """What stands before and after the history, special tokens included."""
+    template = config.template
+    if config.chat:
+        if not tokenizer.chat_template:
+            raise ValueError(
+                f"expected a tokenizer with a chat template, got that of {config.model!r}, which "
+                "has none. Leave chat out."
+            )
+        turns = [{"role": "user", "content": template}]
+        template = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    elif (start := tokenizer.bos_token) and tokenizer("a")["input_ids"][
+        0
+    ] == tokenizer.bos_token_id:
+        template = start + template
+    before, after = template.split("{history}")
+    return before, after

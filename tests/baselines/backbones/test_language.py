@@ -1,0 +1,393 @@
+"""The language-model backbone beside what transformers itself computes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_lm import write_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from worlds import histories, random_sequences
+
+from baselines.backbones.language import LanguageBackbone
+from baselines.data.batches import TrainBatch, Windows
+from baselines.lm.adapters import load_adapter, merge_and_save
+from baselines.lm.config import LanguageModelConfig, LoraSettings
+from baselines.lm.loading import load_base
+from baselines.training import TrainingConfig, train
+from semid.catalog import Catalog
+from semid.decoding import beam_search, rank_items
+from semid.provenance import Provenance, ProvenanceError
+from tca.candidates import candidates
+from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
+
+TITLES = [
+    "red lipstick",
+    "red lipstick set",
+    "pink lipstick",
+    "pink shampoo",
+    "nude lipstick",
+    "nude",
+    "dry shampoo",
+    "dry brush",
+    "oily shampoo, by Bo",
+    "fine brush",
+    "fine",
+    "brush",
+]
+SIZES = (3, 3, 2)
+CATALOG = Catalog(item_ids=list(range(12)), fields=pl.DataFrame({"title": TITLES}))
+
+
+def backbone(model: Path, codes: Tensor, *, seed: int = 0, **options: Any) -> LanguageBackbone:
+    options = {"template": "had {history}; next ", "max_history": 4, **options}
+    config = LanguageModelConfig(model=str(model), **options)
+    return LanguageBackbone(config, codes, SIZES, seed, CATALOG)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "llama", TITLES)
+
+
+def some_batch() -> TrainBatch:
+    windows = Windows.per_target(random_sequences(12, 4, longest=6), 4)
+    return windows.batch(np.arange(len(windows)))
+
+
+def loss_of(made: LanguageBackbone, objective: ObjectiveConfig, batch: TrainBatch) -> Tensor:
+    loss = Objective(objective)
+    at = loss.positions(made.trie, batch.target_items, together=made.together)
+    output: ObjectiveOutput = loss(made(batch, at), candidates(made.trie, batch.target_items, at))
+    return output.loss
+
+
+def plain_texts(batch: TrainBatch) -> list[tuple[list[str], str]]:
+    """History and target of each row, in words."""
+    rows = zip(batch.windows.items, batch.windows.mask, strict=True)
+    found = [[TITLES[item] for item in items[mask].tolist()] for items, mask in rows]
+    return [(words[:-1], words[-1]) for words in found]
+
+
+def written_out(tokenizer: Any, past: list[str], title: str) -> tuple[list[int], list[int]]:
+    """Prompt and answer as a person would put them together."""
+
+    def tokens(text: str) -> list[int]:
+        found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    prompt = tokens("had ")
+    for number, word in enumerate(past):
+        prompt += [*(tokens(", ") if number else []), *tokens('"'), *tokens(word), *tokens('"')]
+    return prompt + tokens("; next "), [*tokens(title), tokenizer.eos_token_id]
+
+
+def test_plain_training_has_the_loss_of_transformers_labels(
+    llama: Path, tiny_codes: Tensor
+) -> None:
+    made, batch = backbone(llama, tiny_codes), some_batch()
+    model: Any = AutoModelForCausalLM.from_pretrained(llama)
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    total, count = 0.0, 0
+    for past, title in plain_texts(batch):
+        prompt, answer = written_out(tokenizer, past, title)
+        labels = torch.tensor([[-100] * len(prompt) + answer])
+        loss = model(input_ids=torch.tensor([prompt + answer]), labels=labels).loss
+        total, count = total + loss.item() * len(answer), count + len(answer)
+    ours = loss_of(made, ObjectiveConfig(masked=False), batch)
+    torch.testing.assert_close(ours.item(), total / count, rtol=1e-4, atol=0)
+
+
+def test_msl_is_the_softmax_over_the_children_written_slowly(
+    llama: Path, tiny_codes: Tensor
+) -> None:
+    made, batch = backbone(llama, tiny_codes), some_batch()
+    model: Any = AutoModelForCausalLM.from_pretrained(llama)
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    ends = [written_out(tokenizer, [], title)[1] for title in TITLES]
+    losses = []
+    for past, title in plain_texts(batch):
+        prompt, answer = written_out(tokenizer, past, title)
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([prompt + answer])).logits[0]
+        for pos, token in enumerate(answer):
+            legal = sorted({end[pos] for end in ends if end[:pos] == answer[:pos] and end[pos:]})
+            log_p = (logits[len(prompt) - 1 + pos, legal] / 4.5).log_softmax(0)
+            losses.append(-log_p[legal.index(token)])
+    ours = loss_of(made, ObjectiveConfig(name="msl", tau=4.5), batch)
+    torch.testing.assert_close(ours, torch.stack(losses).mean(), rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_end_token_decides_between_a_title_and_one_that_begins_with_it(
+    llama: Path, tiny_codes: Tensor
+) -> None:
+    made = backbone(llama, tiny_codes).eval()
+    found = beam_search(made.start(histories([3, 4], [7])), made.trie, beam=12)
+    ranked = rank_items(found, made.trie, k=12)
+    for row in ranked.items:
+        assert set(row.tolist()) == set(range(12)), "each title once, also the shorter ones"
+    assert made.paths[0][-1] == -1
+    assert int(made.paths[0][made.paths[0] >= 0][-1]) == made.tokenizer.eos_token_id
+
+
+@torch.no_grad()
+def test_beams_are_those_of_generate_with_a_function_of_allowed_tokens(
+    llama: Path, tiny_codes: Tensor
+) -> None:
+    made, past = backbone(llama, tiny_codes).eval(), histories([3, 4, 0], [7], [1, 9])
+    tokens, mask = made.prompts(past)
+    assert not mask.all(), "prompts are padded on the left"
+    ends = [path[path >= 0].tolist() for path in made.paths]
+    end, width = made.tokenizer.eos_token_id, tokens.shape[1]
+
+    def allowed(_: int, read: Tensor) -> list[int]:
+        own = read[width:].tolist()
+        return [
+            path[len(own)] for path in ends if path[: len(own)] == own and path[len(own) :]
+        ] or [end]
+
+    written = made.base.generate(
+        input_ids=tokens,
+        attention_mask=mask.long(),
+        prefix_allowed_tokens_fn=allowed,
+        num_beams=5,
+        num_return_sequences=5,
+        max_new_tokens=made.trie.depth,
+        length_penalty=0.0,
+        do_sample=False,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    theirs = [row[: row.index(end) + 1] for row in written[:, width:].tolist()]
+    found = beam_search(made.start(past), made.trie, beam=5, renormalize="none")
+    ours = rank_items(found, made.trie, k=5).items.flatten().tolist()
+    assert [ends[item] for item in ours] == theirs
+
+
+def test_checkpointed_gradients_are_the_same(llama: Path, tiny_codes: Tensor) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        made = backbone(
+            llama,
+            tiny_codes,
+            gradient_checkpointing=checkpointing,
+            lora=LoraSettings(dropout=0.0),
+        ).train()
+        for name, value in made.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.constant_(value, 0.1)
+        loss_of(made, ObjectiveConfig(), some_batch()).backward()
+        gradients.append({n: p.grad for n, p in made.named_parameters() if p.requires_grad})
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], value, msg=name)
+
+
+def test_prompts_that_lose_items_are_counted_and_said(
+    llama: Path, tiny_codes: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = backbone(llama, tiny_codes)
+    windows = made.windows(random_sequences(12, 20))
+    assert not caplog.messages
+    texts = plain_texts(windows.batch(np.arange(len(windows))))
+    needed = [len(written_out(made.tokenizer, *text)[0]) + made.trie.depth for text in texts]
+    most = sorted(needed)[-4]
+    count = sum(length > most for length in needed)
+    assert 0 < count <= 3
+    backbone(llama, tiny_codes, max_length=most).windows(windows.data)
+    assert caplog.messages == [
+        f"{count} of {len(windows)} prompts are too long and lose their oldest items"
+    ]
+
+
+def learn(made: LanguageBackbone, folder: Path, lineage: Provenance) -> None:
+    windows = made.windows(random_sequences(12, 9))
+    train(
+        made,
+        config=TrainingConfig(epochs=2, lr=0.02, batch_events=60),
+        seed=0,
+        windows=windows,
+        loss=lambda batch: ObjectiveOutput(
+            loss=loss_of(made, ObjectiveConfig(masked=False), batch),
+            parts={},
+            count=torch.tensor(1),
+        ),
+        validate=lambda: 1.0,
+        folder=folder,
+        lineage=lineage,
+        title="test",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "tied", "spare"),
+    [("llama", False, 0), ("llama", True, 40), ("qwen2", True, 5), ("gemma", True, 0)],
+)
+@pytest.mark.parametrize("items", ["titles", "codes"])
+@pytest.mark.parametrize("dora", [False, True])
+def test_adapters_and_added_tokens_load_back_and_merge_into_an_ordinary_folder(
+    tmp_path: Path,
+    tiny_codes: Tensor,
+    kind: str,
+    tied: bool,
+    spare: int,
+    items: str,
+    dora: bool,
+) -> None:
+    model = write_model(tmp_path / "base", TITLES, kind=kind, tied=tied, spare=spare)
+    options: dict[str, Any] = {"items": items, "lora": LoraSettings(r=2, dora=dora)}
+    made = backbone(model, tiny_codes, **options)
+    base = {n: p.detach().clone() for n, p in made.named_parameters() if not p.requires_grad}
+    assert any("embed_tokens" in name for name in base)
+    lineage = Provenance(kind="generator", content="", inputs=made.made_from)
+    learn(made, tmp_path / "trained", lineage)
+    for name, value in made.named_parameters():
+        if name in base:
+            assert torch.equal(value, base[name]), f"{name} of the base has moved"
+    kept = load_file(tmp_path / "trained" / "model.safetensors")
+    assert sum(value.numel() for value in kept.values()) < sum(v.numel() for v in base.values())
+    if items == "codes":
+        rows = {name for name in kept if name.startswith("added.")}
+        assert rows == ({"added.rows"} if tied else {"added.rows", "added.output_rows"})
+
+    again = backbone(model, tiny_codes, seed=7, **options)
+    load_adapter(tmp_path / "trained", again)
+    past = histories([3, 1, 4], [9])
+    with torch.no_grad():
+        expected = made.start(past).logits()
+        assert torch.equal(again.start(past).logits(), expected)
+
+    merge_and_save(made, tmp_path / "merged")
+    with torch.no_grad():
+        assert torch.equal(made.start(past).logits(), expected), "the backbone is left as it was"
+    plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    tokens, mask = made.prompts(past)
+    assert (tokens[mask] < len(tokenizer)).all()
+    if items == "codes":
+        assert tokenizer("<a_0><c_1>")["input_ids"] == [made.paths[0, 0], made.paths[1, 2]]
+    with torch.no_grad():
+        logits = plain(input_ids=tokens, attention_mask=mask.long()).logits[:, -1]
+    torch.testing.assert_close(logits, expected[:, 0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("items", ["titles", "codes"])
+def test_a_base_in_bfloat16_learns_through_adapters_in_float32(
+    llama: Path, tiny_codes: Tensor, tmp_path: Path, items: str
+) -> None:
+    made = backbone(llama, tiny_codes, dtype="bfloat16", items=items)
+    kinds = {parameter.requires_grad: parameter.dtype for parameter in made.parameters()}
+    assert kinds == {False: torch.bfloat16, True: torch.float32}
+    full = backbone(llama, tiny_codes, items=items)
+    batch = some_batch()
+    losses = [loss_of(each.eval(), ObjectiveConfig(), batch) for each in (made, full)]
+    torch.testing.assert_close(losses[0], losses[1], rtol=0.03, atol=0.03)
+    learn(made, tmp_path / "trained", Provenance(kind="g", content="", inputs=made.made_from))
+    with torch.no_grad():
+        found = beam_search(made.start(histories([3, 4], [7])), made.trie, beam=12)
+    assert set(rank_items(found, made.trie, k=12).items[0].tolist()) == set(range(12))
+
+
+class Killed(Exception):
+    """What a test raises in the middle of an epoch."""
+
+
+def test_a_killed_training_ends_like_an_undisturbed_one(
+    llama: Path, tiny_codes: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lineage = Provenance(kind="g", content="")
+    learn(backbone(llama, tiny_codes), tmp_path / "undisturbed", lineage)
+    forward, calls = LanguageBackbone.forward, iter(range(1000))
+    made = backbone(llama, tiny_codes)
+    steps = made.windows(random_sequences(12, 9)).num_batches(60)
+
+    def killed(self: LanguageBackbone, *args: Any) -> Tensor:
+        if next(calls) == steps + 1:
+            raise Killed
+        return forward(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanguageBackbone, "forward", killed)
+        with pytest.raises(Killed):
+            learn(made, tmp_path / "killed", lineage)
+    torch.rand(7)  # what else happened in the process is of no consequence
+    learn(backbone(llama, tiny_codes, seed=3), tmp_path / "killed", lineage)
+    files = [load_file(tmp_path / name / "model.safetensors") for name in ("undisturbed", "killed")]
+    assert files[0].keys() == files[1].keys()
+    assert all(torch.equal(value, files[1][name]) for name, value in files[0].items())
+
+
+def test_adapters_go_where_the_settings_say(llama: Path, tiny_codes: Tensor) -> None:
+    def adapted(target: str) -> set[str]:
+        made = backbone(llama, tiny_codes, lora=LoraSettings(target=target))
+        names = [name for name, value in made.named_parameters() if value.requires_grad]
+        return {name.split(".lora_")[0].rpartition(".")[2] for name in names}
+
+    assert adapted("q_proj, v_proj") == {"q_proj", "v_proj"}
+    linear = {f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")}
+    assert adapted("all-linear") == linear
+    with pytest.raises(ValueError, match="between embedding and output matrix"):
+        adapted("q_proj,embed_tokens")
+    with pytest.raises(ValueError, match="c_attn"):
+        adapted("c_attn")
+
+
+def test_a_window_of_some_layers_is_the_context_and_capped_logits_are_projected(
+    tmp_path: Path, tiny_codes: Tensor
+) -> None:
+    model = write_model(tmp_path / "gemma2", TITLES, kind="gemma2", tied=True)
+    config = LanguageModelConfig(model=str(model))
+    assert load_base(config).context == 64, "its sliding window"
+    made = backbone(model, tiny_codes).eval()
+    past = histories([3, 1, 4], [9])
+    tokens, mask = made.prompts(past)
+    assert tokens.shape[1] + made.trie.depth <= 64
+    plain: Any = AutoModelForCausalLM.from_pretrained(model).eval()
+    with torch.no_grad():
+        logits = plain(input_ids=tokens, attention_mask=mask.long()).logits[:, -1:]
+        torch.testing.assert_close(made.start(past).logits(), logits, atol=1e-5, rtol=1e-4)
+        assert float(logits.abs().max()) <= 3, "its cap"
+        first, second = made.paths[0, :2].tolist()
+        longer = made.start(past).extend(torch.zeros(2, 1).long(), torch.tensor([[first]] * 2))
+        further = torch.cat([tokens, torch.tensor([[first]] * 2)], dim=1)
+        seen = torch.cat([mask, torch.ones(2, 1, dtype=torch.bool)], dim=1)
+        logits = plain(input_ids=further, attention_mask=seen.long()).logits[:, -1:, second]
+    torch.testing.assert_close(
+        longer.logits(torch.tensor([second]))[..., 0], logits, atol=1e-5, rtol=1e-4
+    )
+
+
+def test_adapters_of_another_base_or_of_other_titles_are_refused(
+    tmp_path: Path, llama: Path, tiny_codes: Tensor
+) -> None:
+    made = backbone(llama, tiny_codes)
+    learn(made, tmp_path / "trained", Provenance(kind="g", content="", inputs=made.made_from))
+    other = write_model(tmp_path / "other", TITLES, seed=1)
+    with pytest.raises(ProvenanceError, match="the base of the adapters"):
+        load_adapter(tmp_path / "trained", backbone(other, tiny_codes))
+    with pytest.raises(ProvenanceError, match="the prompts of the adapters"):
+        load_adapter(tmp_path / "trained", backbone(llama, tiny_codes, separator=" and "))
+
+
+def test_the_hash_of_a_base_is_of_its_weights_and_settings_not_of_its_place(tmp_path: Path) -> None:
+    def content(folder: Path) -> str:
+        return load_base(LanguageModelConfig(model=str(folder))).content
+
+    first = write_model(tmp_path / "a", TITLES)
+    second = write_model(tmp_path / "b", TITLES)
+    assert content(first) == content(second)
+    weights = load_file(second / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][0, 0] += 1e-3
+    save_file(weights, second / "model.safetensors", metadata={"format": "pt"})
+    assert content(first) != content(second)
+    settings = json.loads((first / "config.json").read_text())
+    third = write_model(tmp_path / "c", TITLES)
+    (third / "config.json").write_text(json.dumps({**settings, "rms_norm_eps": 1e-3}))
+    assert content(first) != content(third)
