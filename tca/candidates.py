@@ -17,8 +17,8 @@ class Positions:
         target: int64 ``(position,)``, index into the batch.
         pos: int64 ``(position,)``, rising: number of tokens before.
         real: bool ``(position,)``; false where a position only fills up its depth to a multiple of
-            64. Every batch has another number of positions, and on CPU a matrix product of a shape
-            that is new costs as much again as its work.
+            some number. Every batch has another number of positions, and on CPU a matrix product of
+            a shape that is new costs as much again as its work.
         count: int64 ``()``, the positions that a loss is the mean of. Those that are left out add
             nothing to it.
     """

@@ -70,6 +70,20 @@ def test_what_the_mass_takes_is_a_part_of_the_step(tmp_path: Path, options: list
         assert found["cache_bytes_of_a_target"] == 3 * 8 * 2
 
 
+def test_titles_are_held_against_plain_training(tmp_path: Path) -> None:
+    sizes = ["--vocab", "4000", "--titles", "200", "--length", "4", "--dim", "64", "--layers", "1"]
+    runs = ["--targets", "30", "--batch", "2", "--history", "4", "--rounds", "1"]
+    figures = figures_of("bench_titles.py", tmp_path / "titles.json", *sizes, *runs)
+    for part, plain in [("output_layer", "plain ntp"), ("whole_model", "labels=")]:
+        rows = figures[part]
+        (base,) = [name for name in rows if plain in name]
+        assert rows[base]["time_over_plain"] == rows[base]["memory_over_plain"] == 1
+        assert len(rows) > 6
+        for name, row in rows.items():
+            if "made" not in name and name != base:
+                assert row["memory_over_plain"] < 1, name
+
+
 def test_changed_tries_are_those_built_anew(tmp_path: Path) -> None:
     sizes = ["--items", "500", "--levels", "3", "--codebook", "8", "--changed", "50"]
     figures = figures_of("bench_trie.py", tmp_path / "trie.json", *sizes, "--rounds", "1")
