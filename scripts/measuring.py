@@ -8,13 +8,16 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
@@ -120,6 +123,24 @@ def ratios(times: Mapping[str, list[float]], base: str) -> dict[str, float]:
         name: median(a / b for a, b in zip(values, times[base], strict=True))
         for name, values in times.items()
     }
+
+
+def peak_memory(work: Callable[[], object]) -> int:
+    """Most bytes that tensors on the CPU hold at once during ``work``, beside those from before.
+
+    Every allocation of torch is counted, so the figure is the same in every run. The resident set
+    is not: it depends on what the C allocator keeps and on the runs before. Scratch space inside of
+    matrix products is left out.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
+        work()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        record.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    memory = [event for event in events if event["name"] == "[memory]"]
+    memory.sort(key=lambda event: event["ts"])
+    return max(accumulate(event["args"]["Bytes"] for event in memory), default=0)
 
 
 def arithmetic(work: Callable[[], object]) -> float:

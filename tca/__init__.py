@@ -16,6 +16,7 @@ from tca.consistency import (
 )
 from tca.guide import TeacherGuide, node_log_masses
 from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
+from tca.projection import Projection
 
 __all__ = [
     "AlphaContext",
@@ -27,6 +28,7 @@ __all__ = [
     "ObjectiveConfig",
     "ObjectiveOutput",
     "Positions",
+    "Projection",
     "TeacherGuide",
     "candidates",
     "collaborative_consistency",

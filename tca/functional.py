@@ -137,16 +137,26 @@ def log_probs_over_candidates(
 
 
 def log_probs_over_vocabulary(
-    logits: Tensor, candidate_tokens: Tensor, valid: Tensor, *, tau: float | Tensor = 1.0
+    logits: Tensor,
+    candidate_tokens: Tensor,
+    valid: Tensor,
+    *,
+    tau: float | Tensor = 1.0,
+    log_total: Tensor | None = None,
 ) -> Tensor:
     """Log-probabilities of the candidates when the whole vocabulary shares the mass.
 
     ``P = softmax(f / tau)`` over all tokens, read at the candidates: plain next-token prediction.
     The released code of TCA4Rec fixes ``tau = 1`` here; we let it apply.
 
-    Args and returns as ``log_probs_over_candidates``; the candidates' mass is at most one.
+    Args and returns as ``log_probs_over_candidates``; the candidates' mass is at most one. Where
+    the logits are those of a part of the vocabulary only, ``log_total``, float32 ``(target, pos)``,
+    is ``logsumexp(logits / tau)`` over all of it.
     """
-    log_p = (logits.float() / tau).log_softmax(dim=-1).gather(-1, candidate_tokens)
+    if log_total is None:
+        log_p = (logits.float() / tau).log_softmax(dim=-1).gather(-1, candidate_tokens)
+    else:
+        log_p = logits.gather(-1, candidate_tokens).float() / tau - log_total.unsqueeze(-1)
     return log_p + 2 * _closed(valid)
 
 

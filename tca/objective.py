@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -31,6 +32,7 @@ from tca.functional import (
     uniform_over_items,
     uniform_over_tokens,
 )
+from tca.projection import Projection
 from tca.temperature import AdaptiveTemperature
 
 ObjectiveName = Literal["ntp", "msl", "letter", "soft_ntp", "soft_ce", "aux_kl"]
@@ -210,7 +212,7 @@ class Objective(nn.Module):
 
     def forward(
         self,
-        logits: Tensor,
+        logits: Tensor | Projection,
         candidates: Candidates,
         teacher: Tensor | None = None,
         context: AlphaContext = AlphaContext(),  # noqa: B008  (immutable)
@@ -231,9 +233,17 @@ class Objective(nn.Module):
         """
         config = self.config
         _check_shapes(logits, candidates)
+        log_total: Tensor | None = None
+        if isinstance(logits, Projection):
+            tau_of_total = None if config.masked else float(config.tau)
+            logits, columns, log_total = logits.narrowed(candidates.tokens, tau_of_total)
+            candidates = dataclasses.replace(candidates, tokens=columns)
         tau = self._tau(logits, candidates)
-        log_probs = log_probs_over_candidates if config.masked else log_probs_over_vocabulary
-        log_p = log_probs(logits, candidates.tokens, candidates.valid, tau=tau)
+        tokens, valid = candidates.tokens, candidates.valid
+        if config.masked:
+            log_p = log_probs_over_candidates(logits, tokens, valid, tau=tau)
+        else:
+            log_p = log_probs_over_vocabulary(logits, tokens, valid, tau=tau, log_total=log_total)
         slot, counted, count = candidates.target_slot, candidates.counted, candidates.count
         if config.mean == "branching":
             counted, count = candidates.branching, candidates.num_branching
@@ -308,11 +318,20 @@ def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     return (values * chosen).sum() / chosen.sum().clamp_min(1)
 
 
-def _check_shapes(logits: Tensor, candidates: Candidates) -> None:
-    if logits.shape[:-1] != candidates.counted.shape:
+def _check_shapes(logits: Tensor | Projection, candidates: Candidates) -> None:
+    if isinstance(logits, Projection):
+        what, axis, found = "states", "dim", logits.states.shape
+    else:
+        what, axis, found = "logits", "token", logits.shape
+    if found[:-1] != candidates.counted.shape:
         raise ValueError(
-            f"logits must be of the candidates' targets and positions, "
-            f"{(*candidates.counted.shape, 'token')}, got {tuple(logits.shape)}"
+            f"{what} must be of the candidates' targets and positions, "
+            f"{(*candidates.counted.shape, axis)}, got {tuple(found)}"
+        )
+    if isinstance(logits, Projection) and len(logits.weight) < candidates.trie.num_tokens:
+        raise ValueError(
+            f"weight must have a row for each of the {candidates.trie.num_tokens} tokens of the "
+            f"trie, got {len(logits.weight)}. Is the trie made with the model's own vocabulary?"
         )
 
 

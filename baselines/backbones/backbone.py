@@ -15,6 +15,7 @@ from semid.prefixes import Prefixes
 from semid.trie import CodeTrie
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
+from tca.projection import Projection
 
 
 class Backbone(nn.Module, ABC):
@@ -60,8 +61,10 @@ class Backbone(nn.Module, ABC):
         """The windows that the backbone learns from."""
 
     @abstractmethod
-    def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
+    def forward(self, batch: TrainBatch, at: Positions) -> Tensor | Projection:
         """Teacher-forced logits at some positions of the targets' paths.
+
+        A backbone with a large vocabulary gives the states and weights they are the product of.
 
         Args:
             batch: What to learn from.

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+TIGER = ["--layers", "1", "--dim", "16", "--codebook", "8", "--levels", "3"]
 
 
 def figures_of(script: str, out: Path, *options: str) -> dict[str, Any]:
@@ -54,15 +57,31 @@ def test_the_best_items_are_held_against_all_of_them(tmp_path: Path) -> None:
         assert (error["mean"][0] > 0.01) == ("alone" in listed), "all are near in a small catalogue"
 
 
-def test_what_the_mass_takes_is_a_part_of_the_step(tmp_path: Path) -> None:
-    sizes = ["--items", "120", "--levels", "3", "--codebook", "8", "--layers", "1"]
-    figures = figures_of("bench_step.py", tmp_path / "step.json", *sizes, "--steps", "2")
+@pytest.mark.parametrize("options", [[], ["--top_k", "20"]], ids=["all items", "best items"])
+def test_what_the_mass_takes_is_a_part_of_the_step(tmp_path: Path, options: list[str]) -> None:
+    sizes = [*TIGER, "--items", "120", "--events", "96", *options]
+    figures = figures_of("bench_step.py", tmp_path / "step.json", *sizes, "--steps", "1")
     assert set(figures["backbones"]) == {"TIGER", "Causal"}
     for found in figures["backbones"].values():
         assert set(found["step_over_ntp"]) == set(found["step_milliseconds"])
-        assert found["step_over_ntp"]["ntp"] == 1
+        assert found["step_over_ntp"]["ntp"] == found["memory_over_ntp"]["ntp"] == 1
+        assert all(1 <= ratio < 1.5 for ratio in found["memory_over_ntp"].values())
         assert all(0 < share < 1 for share in found["share_of_the_step"].values())
         assert found["cache_bytes_of_a_target"] == 3 * 8 * 2
+
+
+def test_titles_are_held_against_plain_training(tmp_path: Path) -> None:
+    sizes = ["--vocab", "4000", "--titles", "200", "--length", "4", "--dim", "64", "--layers", "1"]
+    runs = ["--targets", "30", "--batch", "2", "--history", "4", "--rounds", "1"]
+    figures = figures_of("bench_titles.py", tmp_path / "titles.json", *sizes, *runs)
+    for part, plain in [("output_layer", "plain ntp"), ("whole_model", "labels=")]:
+        rows = figures[part]
+        (base,) = [name for name in rows if plain in name]
+        assert rows[base]["time_over_plain"] == rows[base]["memory_over_plain"] == 1
+        assert len(rows) > 6
+        for name, row in rows.items():
+            if "made" not in name and name != base:
+                assert row["memory_over_plain"] < 1, name
 
 
 def test_changed_tries_are_those_built_anew(tmp_path: Path) -> None:
@@ -70,9 +89,6 @@ def test_changed_tries_are_those_built_anew(tmp_path: Path) -> None:
     figures = figures_of("bench_trie.py", tmp_path / "trie.json", *sizes, "--rounds", "1")
     assert figures["as_built_anew"] == {"add": True, "remove": True}
     assert list(figures["costs"]) == ["build", "save", "load", "add", "remove"]
-
-
-TIGER = ["--layers", "1", "--dim", "16", "--codebook", "8", "--levels", "3"]
 
 
 def test_exact_scoring_is_held_against_the_arithmetic_of_the_nodes(tmp_path: Path) -> None:
