@@ -214,21 +214,27 @@ def rectools_scorer(
     ``user_id``, ``item_id`` and ``score``. Items that it does not list are scored as in
     ``implicit_scorer``.
 
+    RecTools numbers items by their first appearance in a dataset, and a fitted model goes by the
+    numbers. So a dataset of histories begins with one more user, who has all items in the model's
+    order and is not asked for.
+
     Args:
         model: The fitted model.
         make_dataset: From columns ``user_id``, ``item_id``, ``weight`` and ``datetime`` (days in
             the order of the history) to a RecTools dataset:
             ``lambda columns: Dataset.construct(pandas.DataFrame(columns))``.
-        item_ids: Ids of the items that the model knows, in any order.
+        item_ids: Ids of all items that the model knows, in its order:
+            ``dataset.item_id_map.get_external_sorted_by_internal()`` of what it was fitted to.
         catalog: The catalogue.
         max_history: Most items of a history that the model gets.
     """
     number_of = {item: number for number, item in enumerate(item_ids)}
 
     def scores(pasts: list[list[int]]) -> Tensor:
+        everything = range(len(item_ids))
         events = [
             (user, item_ids[number], np.datetime64("2000-01-01") + np.timedelta64(day, "D"))
-            for user, past in enumerate(pasts)
+            for user, past in enumerate([everything, *pasts], start=-1)
             for day, number in enumerate(past)
         ]
         columns: dict[str, list[Any]] = {

@@ -208,12 +208,19 @@ def test_what_an_implicit_model_does_not_list_stands_below_what_it_lists() -> No
 
 
 class RecToolsStandIn:
-    """Recommends the items of a dataset's users by their most recent day."""
+    """Recommends the items of a dataset's users by their most recent day.
+
+    Like the library's models it goes by the numbers of items, which a dataset gives by appearance.
+    """
+
+    def __init__(self, item_ids: list[str]) -> None:
+        self.item_ids = item_ids
 
     def recommend(
         self, users: list[int], dataset: Mapping[str, list[Any]], k: int, filter_viewed: bool
     ) -> dict[str, list[Any]]:
         assert not filter_viewed
+        assert list(dict.fromkeys(dataset["item_id"])) == self.item_ids
         table: dict[str, list[Any]] = {"user_id": [], "item_id": [], "score": [], "rank": []}
         for user in users:
             events = [
@@ -232,7 +239,8 @@ class RecToolsStandIn:
 
 
 def test_a_rectools_model_is_asked_with_a_dataset_of_the_histories() -> None:
-    scorer = rectools_scorer(RecToolsStandIn(), dict, ["b", "a", "d"], LETTERS)
+    known = ["b", "a", "d"]
+    scorer = rectools_scorer(RecToolsStandIn(known), dict, known, LETTERS)
     scores = scorer.score(histories([0, 2, 3], [1]))
     inf = float("inf")
     assert scores.tolist() == [[0.5, -0.5, -inf, 1.0, -inf, -inf], [0, 1.0, -inf, 0, -inf, -inf]]
