@@ -139,7 +139,7 @@ def train(
         ValueError: If the loss or the validation value is no longer a number.
     """
     if is_trained(folder):
-        _require_lineage(folder, Provenance.read(folder), lineage)
+        require_lineage(folder, Provenance.read(folder), lineage)
         return read_trained(folder, model, objective)
     here = processes()
     bf16 = config.precision == "bf16"
@@ -254,7 +254,12 @@ def _finish(folder: Path, state: TrainingState, lineage: Provenance) -> None:
     (folder / _CHECKPOINT).unlink(missing_ok=True)
 
 
-def _require_lineage(folder: Path, found: Provenance, expected: Provenance) -> None:
+def require_lineage(folder: Path, found: Provenance, expected: Provenance) -> None:
+    """Refuse a model in ``folder`` that was made from other data or settings than expected.
+
+    Raises:
+        ProvenanceError: If the lineages differ in more than content and versions.
+    """
     require_same(
         f"the model in {folder}",
         _lineage_hash(expected),
@@ -357,7 +362,7 @@ def _load_checkpoint(
             else:
                 index, slot = name.split("/")
                 slots.setdefault(int(index), {})[slot] = file.get_tensor(key)
-        _require_lineage(folder, Provenance(**json.loads(file.metadata()["lineage"])), lineage)
+        require_lineage(folder, Provenance(**json.loads(file.metadata()["lineage"])), lineage)
         state = TrainingState(**json.loads(file.metadata()["state"]))
     _put_weights(weights, model, objective)
     groups = optimizer.state_dict()["param_groups"]

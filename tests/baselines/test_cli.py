@@ -288,13 +288,14 @@ def test_compare_prints_both_tables_and_where_the_files_are(
 
 COMPARE = ["compare", "--config", "tiny.yaml", "--out", "out"]
 EXPORT = ["teacher", "export", "--data", "shop", "--teachers", "none", "--out", "out"]
+LM = ["lm", "train", "--data", "shop", "--out", "out"]
 BUILD = ["build", "--data", "shop", "--out", "out"]
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ([], "build,inspect,teacher,compare"),
+        ([], "build,inspect,teacher,lm,compare"),
         (["bild"], "invalid choice: 'bild'"),
         ([*COMPARE, "--arm", "x"], "unrecognized arguments: --arm"),
         (["build", "--out", "out"], "required: build.data"),
@@ -354,6 +355,12 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
             ["teacher", "train", "--data", "shop", "--out", "out", "--teacher.model", "bert"],
             "bert4rec",
         ),
+        (["lm"], "{train}"),
+        ([*LM, "--texts.held_out", "0"], "held_out must be a share between 0 and 1, got 0"),
+        ([*LM, "--texts.held_out", "0.0001"], "titles to hold out, got 32 and 0 of 32 items"),
+        ([*LM, "--texts.title", "{colour}"], "must name columns in braces"),
+        ([*LM, "--model.vocab_size", "200"], "vocab_size must be at least 259"),
+        ([*LM, "--out", "shop", "--texts.held_out", "0.1"], "expected an artefact folder"),
         ([*EXPORT, "--seed", "7"], "expected a trained teacher of seed 7 in none, got none"),
         ([*COMPARE, "--arms", "[tiger@x:ntp]"], "those in schemes (none), got 'x'"),
         ([*COMPARE, "--schemes", "{x: {scheme: kmean}}", "--arms", "[tiger@x:ntp]"], "a tokenizer"),

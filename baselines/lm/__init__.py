@@ -1,0 +1,1 @@
+"""Language models as recommenders, and a small one that the project trains itself."""
