@@ -91,12 +91,7 @@ def log_likelihoods(
     """
     if not len(texts):
         raise ValueError("expected at least one text, got none")
-    end = tokenizer.eos_token_id
-    if end is None:
-        raise ValueError(
-            "expected a tokenizer with an end token, got one without. Set tokenizer.eos_token to "
-            "the token that ends a text in the model's training."
-        )
+    end = _end_token(tokenizer)
     begin = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     tokens = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     rows = [torch.tensor([begin, *row, end]) for row in tokens]
@@ -153,9 +148,12 @@ def write_titles(
     Returns:
         What was written after each prompt up to the end token, without special tokens; as many for
         a prompt as ``num_return_sequences``, one after another.
+
+    Raises:
+        ValueError: If the tokenizer has no end token.
     """
+    end = _end_token(tokenizer)
     longest = max(map(len, prompts))
-    end = tokenizer.eos_token_id
     ids = torch.tensor([[end] * (longest - len(row)) + list(row) for row in prompts])
     real = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])
     written = model.generate(
@@ -168,3 +166,13 @@ def write_titles(
     )
     texts: list[str] = tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
     return texts
+
+
+def _end_token(tokenizer: Any) -> int:
+    end: int | None = tokenizer.eos_token_id
+    if end is None:
+        raise ValueError(
+            "expected a tokenizer with an end token, got one without. Set tokenizer.eos_token to "
+            "the token that ends a text in the model's training."
+        )
+    return end

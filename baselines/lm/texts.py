@@ -11,6 +11,7 @@ from baselines.data.dataset import Dataset
 from semid.provenance import hash_json
 
 SEPARATOR = "\n"  # between the titles of a list
+_STEP = 2.0**-32  # between the places that titles have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,8 @@ def make_texts(dataset: Dataset, config: TextsConfig, *, seed: int) -> Texts:
     Every title of the catalogue may be among the texts, those of validation and test targets too:
     a catalogue is known before anybody buys. Which titles follow each other comes from the training
     sequences alone. Whether a title is held out depends on its letters alone, so items that share a
-    title are held out together, and a catalogue that grows keeps them.
+    title are held out together, and a catalogue that grows keeps them; only where the share would
+    hold out none, in a small catalogue, it holds out one.
 
     Args:
         dataset: Catalogue and split.
@@ -83,13 +85,15 @@ def make_texts(dataset: Dataset, config: TextsConfig, *, seed: int) -> Texts:
         seed: Of the choice of sequences.
 
     Raises:
-        ValueError: If a template names no column, or the share leaves no title on either side.
+        ValueError: If a template names no column, or no title is left to learn from.
     """
     of_item = [text.strip() for text in dataset.catalog.texts(config.title)]
-    is_out = {title: _place(title) < config.held_out for title in dict.fromkeys(of_item)}
-    learned = [bool(title) and not is_out[title] for title in of_item]
-    held_out = [title for title, out in is_out.items() if title and out]
-    titles = [title for title, out in is_out.items() if title and not out]
+    place = {title: _place(title) for title in dict.fromkeys(of_item) if title}
+    border = max(config.held_out, min(place.values(), default=0.0) + _STEP)
+    held_out = [title for title, where in place.items() if where < border]
+    titles = [title for title, where in place.items() if where >= border]
+    kept = set(titles)
+    learned = [title in kept for title in of_item]
     if not titles or not held_out:
         raise ValueError(
             f"expected titles to learn from and titles to hold out, got {len(titles)} and "
@@ -138,4 +142,4 @@ def _lists(
 
 def _place(title: str) -> float:
     """A number in ``[0, 1)`` that belongs to the title."""
-    return int(hash_json(title)[:8], 16) / 2**32
+    return int(hash_json(title)[:8], 16) * _STEP

@@ -91,6 +91,8 @@ def test_no_text_and_no_end_token_are_refused() -> None:
         fluency(MODEL, TOKENIZER, [])
     with pytest.raises(ValueError, match="with an end token"):
         fluency(MODEL, without("eos_token"), ["nude"])
+    with pytest.raises(ValueError, match="with an end token"):
+        write_titles(MODEL, without("eos_token"), [[40]])
     with pytest.raises(ValueError, match="at least one written title"):
         valid_titles([], TITLES)
 
@@ -116,3 +118,7 @@ def test_titles_written_within_the_trie_are_valid_and_written_freely_are_not() -
         for row in prompts
     ]
     assert held == alone, "padding changes nothing"
+    unpadded = without("pad_token")
+    assert held == write_titles(
+        MODEL, unpadded, prompts, within=within, max_new_tokens=trie.depth
+    ), "no padding token is needed"

@@ -114,9 +114,11 @@ def test_settings_out_of_range_are_refused(settings: dict[str, float], message: 
         TextsConfig(**settings)  # type: ignore[arg-type]
 
 
-def test_a_share_that_leaves_one_side_empty_is_refused() -> None:
-    with pytest.raises(ValueError, match="titles to hold out, got 5 and 0 of 7 items"):
-        make_texts(world(), TextsConfig(held_out=1e-6), seed=0)
+def test_one_title_is_held_out_where_the_share_holds_out_none() -> None:
+    assert make_texts(world(), TextsConfig(held_out=1e-6), seed=0).held_out == ["comb"]
+
+
+def test_a_share_that_leaves_nothing_to_learn_from_is_refused() -> None:
     with pytest.raises(ValueError, match="titles to hold out, got 0 and 5 of 7 items"):
         make_texts(world(), TextsConfig(held_out=1 - 1e-6), seed=0)
     with pytest.raises(ValueError, match="must name columns"):
