@@ -25,6 +25,9 @@ from safetensors import SafetensorError
 from baselines.data.dataset import Split, load_catalog, load_dataset
 from baselines.evaluation import POLICIES, rank_by_scores
 from baselines.experiment import CompareConfig, run_comparison
+from baselines.lm.next_token import NextTokenConfig
+from baselines.lm.small import SmallLMConfig, SmallModelConfig, train_small_lm
+from baselines.lm.texts import TextsConfig
 from baselines.machine import keep_freed_memory
 from baselines.parallel import processes
 from baselines.progress import track_epochs
@@ -134,6 +137,29 @@ class TeacherExportConfig:
     split: Split = "auto"
     seed: int = 0
     other_interactions: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmTrainConfig:
+    """Settings of ``semid lm train``.
+
+    Attributes:
+        data: A folder in the plain layout, or ``synthetic``.
+        out: Folder to write the language model to; ``transformers`` loads it.
+        split: Protocol; lists of titles come from its training part alone.
+        seed: Of weights, chosen sequences and data order.
+        texts: What the model reads.
+        model: Its shape and vocabulary.
+        training: How it is trained.
+    """
+
+    data: str
+    out: str
+    split: Split = "auto"
+    seed: int = 0
+    texts: TextsConfig = field(default_factory=TextsConfig)
+    model: SmallModelConfig = field(default_factory=SmallModelConfig)
+    training: NextTokenConfig = field(default_factory=NextTokenConfig)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -262,6 +288,30 @@ def teacher_export(config: TeacherExportConfig, console: Console) -> None:
     console.print(f"{len(dataset.catalog)} item vectors, {zero} of them zero: {config.out}")
 
 
+def lm_train(config: LmTrainConfig, console: Console) -> None:
+    """Train a small language model of your own on a catalogue's texts, from nothing."""
+    report = train_small_lm(
+        load_dataset(config.data, split=config.split),
+        SmallLMConfig(texts=config.texts, model=config.model, training=config.training),
+        seed=config.seed,
+        folder=config.out,
+    )
+    table = Table("held-out titles", "perplexity of a token")
+    for name in ("uniform", "unigram", "perplexity"):
+        shown = "model" if name == "perplexity" else name
+        table.add_row(shown, f"{getattr(report, name):.1f}")
+    console.print(table)
+    console.print(
+        f"read: {report.titles} titles, {report.further} further texts, {report.lists} lists of "
+        f"titles; {report.cut} cut, {report.items_without_title} items without title; "
+        f"held out: {report.held_out} titles"
+    )
+    console.print(
+        f"language model: {config.out} ({report.parameters} parameters, {report.vocabulary} "
+        f"tokens, best epoch {report.best_epoch} of {len(report.history)})"
+    )
+
+
 def compare(config: CompareConfig, console: Console) -> None:
     """Train and rank every arm on the same data, ids, budget and seeds, and print the table."""
     comparison = run_comparison(config)
@@ -286,9 +336,13 @@ _COMMANDS: _Commands = {
         "train": _Command(TeacherTrainConfig, teacher_train, trains=True),
         "export": _Command(TeacherExportConfig, teacher_export, trains=False),
     },
+    "lm": {"train": _Command(LmTrainConfig, lm_train, trains=True)},
     "compare": _Command(CompareConfig, compare, trains=True),
 }
-_GROUPS = {"teacher": "Train a collaborative-filtering teacher, or export its item vectors."}
+_GROUPS = {
+    "teacher": "Train a collaborative-filtering teacher, or export its item vectors.",
+    "lm": "Train a small language model.",
+}
 
 
 def _parser() -> ArgumentParser:

@@ -144,7 +144,7 @@ def train(
             that broke them is then in ``broken_batch.safetensors`` in the folder.
     """
     if is_trained(folder):
-        _require_lineage(folder, Provenance.read(folder), lineage)
+        require_lineage(folder, Provenance.read(folder), lineage)
         return read_trained(folder, model, objective)
     here = processes()
     bf16 = config.precision == "bf16"
@@ -281,7 +281,12 @@ def _content(weights: dict[str, Tensor]) -> str:
     return hash_arrays(*(_as_array(weights[name]) for name in sorted(weights)))
 
 
-def _require_lineage(folder: Path, found: Provenance, expected: Provenance) -> None:
+def require_lineage(folder: Path, found: Provenance, expected: Provenance) -> None:
+    """Refuse a model in ``folder`` that was made from other data or settings than expected.
+
+    Raises:
+        ProvenanceError: If the lineages differ in more than content and versions.
+    """
     require_same(
         f"the model in {folder}",
         _lineage_hash(expected),
@@ -392,7 +397,7 @@ def _load_checkpoint(
             else:
                 index, slot = name.split("/")
                 slots.setdefault(int(index), {})[slot] = file.get_tensor(key)
-        _require_lineage(folder, Provenance(**json.loads(file.metadata()["lineage"])), lineage)
+        require_lineage(folder, Provenance(**json.loads(file.metadata()["lineage"])), lineage)
         state = TrainingState(**json.loads(file.metadata()["state"]))
     _put_weights(weights, model, objective)
     groups = optimizer.state_dict()["param_groups"]

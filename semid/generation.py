@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from semid.trie import CodeTrie
+from semid.trie import CodeTrie, ranges
+
+_NO_KEY = 2**62  # beyond all that a node and a token make
 
 
 class TrieLogitsProcessor(LogitsProcessor):
@@ -40,6 +42,12 @@ class TrieLogitsProcessor(LogitsProcessor):
         self.trie = trie
         self.start = start
         self.end = end
+        # Nodes are numbered breadth-first and siblings by token, so these keys rise, and one
+        # search finds the child that a token leads to. Nothing leads to the root or to the last.
+        keys = trie.parent_of_node.long() * trie.num_tokens + trie.token_of_node
+        keys[0] = -_NO_KEY
+        self._key_of_node = torch.cat([keys, keys.new_tensor([_NO_KEY])])
+        self._is_leaf = trie.first_child.diff() == 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Forbid what does not continue a path.
@@ -60,13 +68,15 @@ class TrieLogitsProcessor(LogitsProcessor):
                 "Is the trie made with the model's own vocabulary?"
             )
         nodes = self.nodes(input_ids)
-        child, valid = self.trie.children(nodes.clamp_min(0))
-        valid &= (nodes >= 0).unsqueeze(1)
-        allowed = torch.zeros_like(scores, dtype=torch.bool)
-        row = valid.nonzero()[:, 0]
-        allowed[row, self.trie.token_of_node[child[valid]].long()] = True
-        allowed[:, self.end] |= ~valid.any(dim=1)
-        return scores.masked_fill(~allowed, -torch.inf)
+        first = self.trie.first_child[nodes]
+        last = torch.where(nodes < 0, first, self.trie.first_child[nodes + 1])
+        row, child = ranges(first, last)
+        ended = (first == last).nonzero().squeeze(1)
+        row = torch.cat([row, ended])
+        token = torch.cat([self.trie.token_of_node[child], torch.full_like(ended, self.end)])
+        allowed = torch.full_like(scores, -torch.inf)
+        allowed[row, token] = scores[row, token]
+        return allowed
 
     def nodes(self, input_ids: Tensor) -> Tensor:
         """Node of the trie that each row has reached; int64 ``(row,)``, -1 outside the trie.
@@ -75,17 +85,23 @@ class TrieLogitsProcessor(LogitsProcessor):
             input_ids: int64 ``(row, pos)``. ``end`` after a whole path, and what follows it, is
                 not read.
         """
-        place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        length = input_ids.shape[1]
+        place = torch.arange(length, device=input_ids.device)
         begins = place.masked_fill(input_ids != self.start, -1).amax(dim=1)
-        node = torch.where(begins >= 0, 0, -1)
-        finished = node < 0
-        for pos in range(int(begins.clamp_min(0).min()) + 1, input_ids.shape[1]):
-            token = input_ids[:, pos]
-            ends = (token == self.end) | (input_ids[:, pos - 1] == self.end)
-            finished = finished | (ends & (self.trie.num_children(node.clamp_min(0)) == 0))
-            reads = (pos > begins) & ~finished
-            node = torch.where(reads, self.trie.step(node, token), node)
-        return node
+        after = place > begins.unsqueeze(1)
+        tokens = input_ids.masked_fill(input_ids >= self.trie.num_tokens, -_NO_KEY // 2)
+        node = torch.where(begins >= 0, 0, -1)  # the last node is a leaf, so that -1 stays
+        for pos in range(int(begins.clamp_min(0).min()) + 1, length):
+            key = node * self.trie.num_tokens + tokens[:, pos]
+            child = torch.searchsorted(self._key_of_node, key)
+            child = torch.where(self._key_of_node[child] == key, child, -1)
+            node = torch.where(after[:, pos] & ~self._is_leaf[node], child, node)
+        depth = torch.searchsorted(self.trie.level_start, node, right=True) - 1
+        last = (begins + depth).clamp_min(0)  # the token that led there
+        both = torch.stack([last, last + 1], dim=1).clamp_max(length - 1)
+        ends = (input_ids.gather(1, both) == self.end).any(dim=1)
+        goes_on = self._is_leaf[node] & (last < length - 1)
+        return torch.where(goes_on & ~ends, -1, node)
 
     def items(self, sequences: Tensor) -> Tensor:
         """Catalogue rows that ``generate`` has written.
@@ -99,5 +115,5 @@ class TrieLogitsProcessor(LogitsProcessor):
         is_start = sequences == self.start
         padding = is_start.flip(1).cumprod(dim=1).flip(1).bool()  # T5 pads with its start token
         node = self.nodes(sequences.masked_fill(padding, self.end))
-        whole = (node >= 0) & (self.trie.num_children(node.clamp_min(0)) == 0)
+        whole = (node >= 0) & self._is_leaf[node]
         return torch.where(whole, self.trie.item_order[self.trie.first_item[node]].long(), -1)

@@ -1,1 +1,1 @@
-"""Pieces of language-model recommenders: the base, its adapters, its tokens and its prompts."""
+"""Language models as recommenders, in pieces, and a small one that the project trains itself."""

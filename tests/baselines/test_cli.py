@@ -289,13 +289,14 @@ def test_compare_prints_both_tables_and_where_the_files_are(
 COMPARE = ["compare", "--config", "tiny.yaml", "--out", "out"]
 EXPORT = ["teacher", "export", "--data", "shop", "--teachers", "none", "--out", "out"]
 TRAIN = ["teacher", "train", "--data", "shop", "--out", "out", "--teacher.model", "hybrid"]
+LM = ["lm", "train", "--data", "shop", "--out", "out"]
 BUILD = ["build", "--data", "shop", "--out", "out"]
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ([], "build,inspect,teacher,compare"),
+        ([], "build,inspect,teacher,lm,compare"),
         (["bild"], "invalid choice: 'bild'"),
         ([*COMPARE, "--arm", "x"], "unrecognized arguments: --arm"),
         (["build", "--out", "out"], "required: build.data"),
@@ -359,6 +360,12 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         ([*TRAIN, "--teacher.hybrid.half_items", "0"], "hybrid needs half_items above 0, got 0.0"),
         ([*COMPARE, "--mass.top_k", "33"], "top_k must be at most the 32 items of the catalogue"),
         ([*COMPARE, "--arms", "[tiger:soft_ce:0.5:rise=2]"], "start and rise are shares"),
+        (["lm"], "{train}"),
+        ([*LM, "--texts.held_out", "0"], "held_out must be a share between 0 and 1, got 0"),
+        ([*LM, "--texts.held_out", "0.99999"], "titles to hold out, got 0 and 32 of 32 items"),
+        ([*LM, "--texts.title", "{colour}"], "must name columns in braces"),
+        ([*LM, "--model.vocab_size", "200"], "vocab_size must be at least 259"),
+        ([*LM, "--out", "shop"], "expected an artefact folder"),
         ([*EXPORT, "--seed", "7"], "expected a trained teacher of seed 7 in none, got none"),
         ([*COMPARE, "--arms", "[tiger@x:ntp]"], "those in schemes (none), got 'x'"),
         ([*COMPARE, "--schemes", "{x: {scheme: kmean}}", "--arms", "[tiger@x:ntp]"], "a tokenizer"),

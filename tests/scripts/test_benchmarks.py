@@ -34,6 +34,17 @@ def test_decoding_finds_what_generate_finds(tmp_path: Path) -> None:
             assert difference < 1e-3
 
 
+def test_titles_within_the_trie_are_those_of_a_dictionary_of_prefixes(tmp_path: Path) -> None:
+    sizes = ["--data", "synthetic:60x40", "--vocabulary", "300", "--layers", "1", "--dim", "16"]
+    runs = ["--batch", "3", "--prompt", "7", "--beams", "1", "4", "--rounds", "1"]
+    figures = figures_of("bench_titles_decode.py", tmp_path / "titles.json", *sizes, *runs)
+    assert list(figures["beams"]) == ["1", "4"]
+    for beam in figures["beams"].values():
+        assert beam["same_titles"]
+        assert beam["share_of_items"] == 1
+        assert all(spent > 0 for spent in beam["milliseconds_in_the_constraint"].values())
+
+
 def test_the_collaborative_tokenizer_is_the_loop_over_dictionaries(tmp_path: Path) -> None:
     sizes = ["--items", "120", "--larger", "300", "--levels", "3", "--codebook", "8"]
     figures = figures_of("bench_tca.py", tmp_path / "tca.json", *sizes, "--repeats", "1")

@@ -105,6 +105,13 @@ def test_titles_that_are_no_paths_are_refused(
         title_paths(titles, tokenizer, item_ids=[10, 11, 12])
 
 
+def test_a_tokenizer_needs_no_padding_token_and_no_beginning(tokenizer: Any) -> None:
+    assert (tokenizer.pad_token_id, tokenizer.bos_token_id) == (None, None)
+    padded = word_tokenizer(pad_token="matte", bos_token="pink")
+    titles = ["red lipstick", "brush"]
+    assert title_paths(titles, padded).paths.equal(title_paths(titles, tokenizer).paths)
+
+
 def test_no_title_and_no_end_token_are_refused(tokenizer: Any) -> None:
     with pytest.raises(ValueError, match="at least one title"):
         title_paths([], tokenizer)
