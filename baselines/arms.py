@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from torch import Tensor
-
-from baselines.backbones.backbone import Backbone
-from baselines.backbones.causal import CausalBackbone, CausalConfig
-from baselines.backbones.language import LanguageBackbone, require_writable
-from baselines.backbones.tiger import TigerBackbone, TigerConfig
-from baselines.lm.config import LanguageModelConfig
-from semid.catalog import Catalog
+from baselines.backbones.registry import KINDS, Kind
 from tca.alignment import AlphaPolicy
 from tca.objective import LETTER_TAU, ObjectiveConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneConfigs:
-    """Shapes of the backbones, by the name that an arm calls them."""
-
-    tiger: TigerConfig = field(default_factory=TigerConfig)
-    causal: CausalConfig = field(default_factory=CausalConfig)
-    lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
-
-
-_CLASSES: dict[str, type[TigerBackbone] | type[CausalBackbone] | type[LanguageBackbone]] = {
-    "tiger": TigerBackbone,
-    "causal": CausalBackbone,
-    "lm": LanguageBackbone,
-}
 
 
 def _number(text: str) -> float:
@@ -76,7 +53,7 @@ class Arm:
     """One row of a comparison.
 
     Attributes:
-        backbone: A key of ``BackboneConfigs``.
+        backbone: A key of ``KINDS``.
         objective: What it is trained with.
         scheme: Name of its ID scheme; None for the comparison's own.
         own: Names of the settings that all arms share (``tau``, ``masked``) and this one does not.
@@ -110,10 +87,10 @@ class Arm:
         head, *parts = text.split(":")
         backbone, at, scheme = head.partition("@")
         plain = list(takewhile(lambda part: "=" not in part, parts))
-        if len(plain) not in (1, 2) or backbone not in _CLASSES or (at and not scheme):
+        if len(plain) not in (1, 2) or backbone not in KINDS or (at and not scheme):
             raise ValueError(
                 "expected an arm backbone[@scheme]:objective[:alpha][:KEY=VALUE ...] with a "
-                f"backbone out of {', '.join(_CLASSES)}, got {text!r}; "
+                f"backbone out of {', '.join(KINDS)}, got {text!r}; "
                 "for example tiger:soft_ce:0.5"
             )
         name, *rest = plain
@@ -148,9 +125,14 @@ class Arm:
         )
 
     @property
+    def kind(self) -> Kind:
+        """Its backbone."""
+        return KINDS[self.backbone]
+
+    @property
     def label(self) -> str:
         """What reports call the arm; LETTER's loss on the scheme ``letter`` takes its name."""
-        objective, name = self.objective, _CLASSES[self.backbone].label
+        objective, name = self.objective, self.kind.cls.label
         options = self._options()
         by = options.pop("alpha", "")
         said = "".join(f" {key}={value}" for key, value in options.items())
@@ -165,12 +147,12 @@ class Arm:
 
     @property
     def folder(self) -> str:
-        """A name for the arm's files."""
+        """A name for the files of the arm's training; arms that are trained alike share it."""
         objective = self.objective
         scheme = f"@{self.scheme}" if self.scheme else ""
         alpha = f"-{objective.alpha:g}" if objective.is_aligned else ""
         said = "".join(f"-{key}{value}" for key, value in self._options().items())
-        return f"{self.backbone}{scheme}-{objective.name}{alpha}{said}"
+        return f"{self.kind.trained_as or self.backbone}{scheme}-{objective.name}{alpha}{said}"
 
     def _options(self) -> dict[str, str]:
         """The options that differ from those of all arms, or from their defaults, as written."""
@@ -182,39 +164,6 @@ class Arm:
             if key in self.own if key in _SHARED else value != getattr(type(of)(), name):
                 found[key] = _written(value)
         return found
-
-    def require_fit(self, configs: BackboneConfigs, catalog: Catalog) -> None:
-        """Refuse a catalogue that its backbone cannot write, before anything is trained for it.
-
-        Raises:
-            ValueError: If it needs a language model, or titles, and there are none.
-        """
-        if self.backbone == "lm":
-            require_writable(configs.lm, catalog)
-
-    def build(
-        self,
-        configs: BackboneConfigs,
-        codes: Tensor,
-        sizes: tuple[int, ...],
-        seed: int,
-        *,
-        catalog: Catalog | None = None,
-    ) -> Backbone:
-        """A fresh backbone.
-
-        Args:
-            configs: Shapes of the backbones.
-            codes: int64 ``(item, level)``, the semantic ids of a catalogue.
-            sizes: Number of codes of each level.
-            seed: Of its weights.
-            catalog: The catalogue, for a backbone that writes titles.
-        """
-        shape = getattr(configs, self.backbone)
-        backbone: Callable[..., Backbone] = _CLASSES[self.backbone]
-        if self.backbone == "lm":
-            return backbone(shape, codes, sizes, seed, catalog)
-        return backbone(shape, codes, sizes, seed)
 
 
 def _read(parts: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:

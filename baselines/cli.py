@@ -24,13 +24,14 @@ from safetensors import SafetensorError
 
 from baselines.data.dataset import Split, load_catalog, load_dataset
 from baselines.evaluation import POLICIES, rank_by_scores
-from baselines.experiment import CompareConfig, run_comparison
+from baselines.experiment import run_comparison
 from baselines.lm.next_token import NextTokenConfig
 from baselines.lm.small import SmallLMConfig, SmallModelConfig, train_small_lm
 from baselines.lm.texts import TextsConfig
 from baselines.machine import keep_freed_memory
 from baselines.parallel import processes
 from baselines.progress import track_epochs
+from baselines.settings import CompareConfig
 from baselines.teachers.config import TeacherConfig
 from baselines.teachers.fit import fit_teacher, read_teacher, teacher_training
 from baselines.teachers.vectors import item_vectors

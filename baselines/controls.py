@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from baselines.arms import Arm, BackboneConfigs
+from baselines.arms import Arm
+from baselines.backbones.registry import BackboneConfigs
 from baselines.comparison import RunRecord
 from baselines.data.dataset import Dataset
 from baselines.evaluation import EvaluationConfig, Ranks, rank_by_scores
@@ -69,8 +70,15 @@ def control_records(
         for arm in arms:
             its, folders = ids[arm.scheme], [out / f"{arm.folder}-{seed}" for seed in (a, b)]
             pair = [
-                arm.build(backbones, its.codes, its.sizes, seed, catalog=dataset.catalog)
-                for seed in (a, b)
+                arm.kind.build(
+                    backbones,
+                    its.codes,
+                    its.sizes,
+                    seed,
+                    catalog=dataset.catalog,
+                    teacher=teacher,
+                )
+                for seed, teacher in zip((a, b), teachers, strict=True)
             ]
             states = [read_trained(*model) for model in zip(folders, pair, strict=True)]
             pair = [model.to(processes().device) for model in pair]

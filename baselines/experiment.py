@@ -4,43 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-
-from baselines.arms import Arm, BackboneConfigs
+from baselines.arms import Arm
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.fit import fit_backbone
 from baselines.comparison import Comparison, RunRecord, compare, write_per_user
 from baselines.controls import control_records
-from baselines.data.dataset import Dataset, Split, load_dataset
-from baselines.data.interactions import Ties
-from baselines.evaluation import EvaluationConfig, rank_by_scores
-from baselines.fusion import FusionConfig, decoded_with_teacher
+from baselines.data.dataset import Dataset, load_dataset
+from baselines.evaluation import rank_by_scores
+from baselines.fusion import decoded_with_teacher
 from baselines.parallel import processes
 from baselines.records import agreement, decoded, record
 from baselines.schemes import Scheme, scheme_card, schemes_of
+from baselines.settings import CompareConfig, told_settings
 from baselines.teachers.best_items import require_dot_product
 from baselines.teachers.cache import cached_mass, code_table_hash
 from baselines.teachers.calibration import fit_temperature
-from baselines.teachers.config import TeacherConfig
 from baselines.teachers.distributions import (
     LiveDistributions,
     StoredDistributions,
     TargetDistributions,
 )
-from baselines.teachers.fit import fit_teacher, scores_hash, teacher_training
-from baselines.teachers.mass import MassConfig, mass_source
+from baselines.teachers.fit import fit_teacher, scores_hash
+from baselines.teachers.mass import mass_source
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.simple import Popularity
 from baselines.teachers.vectors import item_vectors
-from baselines.training import TrainingConfig, TrainingState, is_trained
-from semid.build import IdsConfig
+from baselines.training import TrainingState, is_trained
 from semid.ids import SemanticIds
 from semid.provenance import Provenance, atomic_write, hash_json
 from semid.trie import CodeTrie
@@ -48,82 +42,6 @@ from semid.trie import CodeTrie
 _EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
 _MASS = "mass"
 _KEPT = (_EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS)  # for the next try where ids cannot be made
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareConfig:
-    """Settings of a comparison.
-
-    Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
-        out: Folder of the results. The same command goes on where it was stopped.
-        split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
-        ties: Order of one user's events at one time.
-        ids: Where the semantic ids come from of arms that name no scheme. Here and in ``schemes``,
-            ``cf_embeddings: teacher`` stands for the item vectors of this comparison's teacher of
-            the first seed.
-        schemes: Further ID schemes by name, to compare beside each other.
-        arms: What is compared, ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``; the first
-            is the baseline.
-        seeds: Each arm, and the teacher, is trained once with each.
-        masked: Whether softmaxes run over the tokens that may follow a prefix (MSL's mask) or over
-            the vocabulary, in arms that do not say so themselves.
-        tau: Temperature of the generator's softmax in the loss, likewise.
-        temperature: Divides the teacher's scores before its softmax. ``auto`` takes, for each
-            seed's teacher, the one that fits the validation targets best.
-        mass: What the teacher's token distributions are made from.
-        mass_cache: Folder of token distributions, to share them between comparisons; None for one
-            below ``out``.
-        teacher: Which teacher, in which shape.
-        teacher_training: How the teacher is trained.
-        teachers: Folder of trained teachers, to share them between comparisons; None for one below
-            ``out``.
-        backbones: Shapes of the backbones.
-        training: How every arm is trained.
-        evaluation: How everything is ranked.
-        fusion: Which arms are also decoded with their teacher; may change on a folder that is
-            finished, since nothing is trained for it.
-        resamples: Bootstrap resamples of the users.
-
-    Raises:
-        ValueError: If the temperature is not above 0, there are no resamples, or the name of a
-            scheme cannot be that of a folder.
-    """
-
-    data: str = "synthetic"
-    out: str = "runs/compare"
-    split: Split = "auto"
-    ties: Ties = "file"
-    ids: IdsConfig = field(default_factory=IdsConfig)
-    schemes: dict[str, IdsConfig] = field(default_factory=dict)
-    arms: tuple[str, ...] = ("tiger:ntp", "tiger:soft_ntp:0.1", "tiger:soft_ce:0.5")
-    seeds: tuple[int, ...] = (0, 1, 2)
-    masked: bool = True
-    tau: float = 1.0
-    temperature: float | Literal["auto"] = 1.0
-    mass: MassConfig = field(default_factory=MassConfig)
-    mass_cache: str | None = None
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    teacher_training: TrainingConfig = field(default_factory=teacher_training)
-    teachers: str | None = None
-    backbones: BackboneConfigs = field(default_factory=BackboneConfigs)
-    training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(schedule="cosine", weight_decay=0.05)
-    )
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    fusion: FusionConfig = field(default_factory=FusionConfig)
-    resamples: int = 1000
-
-    def __post_init__(self) -> None:
-        if self.temperature != "auto" and not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0 or auto, got {self.temperature}")
-        if self.resamples < 1:
-            raise ValueError(f"resamples must be at least 1, got {self.resamples}")
-        for name in self.schemes:
-            if not re.fullmatch(r"\w[\w.-]*", name):
-                raise ValueError(
-                    f"schemes must have names of letters, digits, '_', '-' and '.', got {name!r}"
-                )
 
 
 def run_comparison(config: CompareConfig) -> Comparison:
@@ -138,15 +56,15 @@ def run_comparison(config: CompareConfig) -> Comparison:
         ValueError: If a setting does not fit the data, or ``out`` holds another comparison or one
             of other data.
     """
-    arms = _parse_arms(config)
-    fused = config.fusion.choose(arms, config.seeds, _arm_parser(config))
+    arms = config.parsed_arms()
+    fused = config.fusion.choose(arms, config.seeds, config.arm_parser)
     out = Path(config.out)
     schemes = schemes_of(arms, config.ids, config.schemes, out)
     _require_free(out, config)
     dataset = load_dataset(config.data, split=config.split, ties=config.ties)
     config.mass.require_fit(len(dataset.catalog))
     for arm in arms:
-        arm.require_fit(config.backbones, dataset.catalog)
+        arm.kind.require_fit(config.backbones, dataset.catalog)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if any(scheme.waits_for_teacher for scheme in schemes):
@@ -180,7 +98,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
     comparison = compare(
         records,
         baseline=arms[0].label,
-        settings=_settings(config, dataset, ids),
+        settings=told_settings(config, dataset, ids),
         schemes=[scheme_card(scheme, its) for scheme, its in ids.items()],
         resamples=config.resamples,
     )
@@ -189,21 +107,6 @@ def run_comparison(config: CompareConfig) -> Comparison:
         comparison.to_json(out / "comparison.json")
         atomic_write(out / "comparison.md", comparison.to_markdown())
     return comparison
-
-
-def _parse_arms(config: CompareConfig) -> list[Arm]:
-    arms = list(map(_arm_parser(config), config.arms))
-    if not arms or not config.seeds:
-        raise ValueError("expected at least one arm and one seed; see --arms and --seeds")
-    given: dict[str, list[Any]] = {"arm": [a.label for a in arms], "seed": list(config.seeds)}
-    for what, values in given.items():
-        if len(set(values)) < len(values):
-            raise ValueError(f"expected every {what} once, got {values}")
-    return arms
-
-
-def _arm_parser(config: CompareConfig) -> Callable[[str], Arm]:
-    return partial(Arm.parse, masked=config.masked, tau=config.tau)
 
 
 def _require_free(out: Path, config: CompareConfig) -> None:
@@ -327,8 +230,13 @@ def _records_of_seed(
     for scheme, its in ids.items():
         stored: StoredDistributions | None = None
         for arm in (arm for arm in arms if arm.scheme == scheme.name):
-            backbone = arm.build(
-                config.backbones, its.codes, its.sizes, seed, catalog=dataset.catalog
+            backbone = arm.kind.build(
+                config.backbones,
+                its.codes,
+                its.sizes,
+                seed,
+                catalog=dataset.catalog,
+                teacher=teacher,
             ).to(processes().device)
             folder = out / f"{arm.folder}-{seed}"
             title = f"{arm.label}, seed {seed}"
@@ -405,8 +313,8 @@ def _lineage(
     inputs = {"semantic_ids": ids.provenance.content, "valid": dataset.splits.valid.content_hash()}
     inputs |= backbone.made_from
     settings = {
-        "backbone": arm.backbone,
-        "shape": dataclasses.asdict(getattr(config.backbones, arm.backbone)),
+        "backbone": arm.kind.trained_as or arm.backbone,
+        "shape": arm.kind.settings(config.backbones),
         "objective": dataclasses.asdict(arm.objective),
         "training": dataclasses.asdict(config.training),
         "evaluation": dataclasses.asdict(config.evaluation),
@@ -423,53 +331,6 @@ def _lineage(
         inputs=inputs,
         config=json.loads(json.dumps(settings)),
     )
-
-
-def _settings(
-    config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
-) -> dict[str, Any]:
-    evaluation = config.evaluation
-    said = [
-        (f"{scheme.name}: " if scheme.name else "")
-        + f"{its.scheme}, sizes {'x'.join(map(str, its.sizes))}"
-        for scheme, its in ids.items()
-    ]
-    return {
-        "data": dataset.name,
-        "split": dataset.splits.protocol,
-        **dataset.statistics,
-        "ids": "; ".join(said),
-        "seeds": list(config.seeds),
-        "epochs at most": config.training.epochs,
-        "valid-token mask in training": config.masked,
-        "teacher temperature": config.temperature,
-        "candidates": "the whole catalogue",
-        "beam": evaluation.beam,
-        "renormalize": evaluation.renormalize,
-        "ties": evaluation.ties,
-        **_fusion_setting(config),
-        **_language_setting(config),
-        "checkpoint chosen by": f"validation N@10, beam {evaluation.validation_beam}, "
-        f"{min(evaluation.validation_targets, dataset.splits.valid.num_targets)} targets",
-        "processes": processes().num_processes,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _fusion_setting(config: CompareConfig) -> dict[str, str]:
-    fusion, beam = config.fusion, config.evaluation.beam
-    if not fusion.arms:
-        return {}
-    weights = ", ".join(f"{weight:g}" for weight in fusion.weights)
-    how = f" by validation N@10, beam {beam}" if len(fusion.weights) > 1 else ""
-    return {"generator's weight beside the teacher": weights + how}
-
-
-def _language_setting(config: CompareConfig) -> dict[str, str]:
-    if not any(re.match(r"lm\b", arm) for arm in config.arms):
-        return {}
-    shape = config.backbones.lm
-    return {"language model": f"{shape.model}, writes {shape.items}"}
 
 
 def _user_ids(dataset: Dataset) -> list[str | int]:

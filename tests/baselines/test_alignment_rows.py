@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from baselines.arms import BackboneConfigs
 from baselines.backbones.causal import CausalConfig
+from baselines.backbones.registry import BackboneConfigs
 from baselines.controls import pairs_of_seeds
 from baselines.data.dataset import write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
-from baselines.experiment import CompareConfig, run_comparison
+from baselines.experiment import run_comparison
 from baselines.fusion import FusionConfig
+from baselines.settings import CompareConfig
 from baselines.teachers.config import TeacherConfig
 from baselines.teachers.sasrec import SASRecConfig
 from baselines.training import TrainingConfig

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.arms import Arm, BackboneConfigs
+from baselines.arms import Arm
 from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.registry import BackboneConfigs
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.encoder import EncoderConfig
 from tca.alignment import AlphaPolicy
@@ -233,7 +234,7 @@ def test_an_arm_builds_its_backbone_with_the_shape_under_its_name(tiny_codes: Te
         ("tiger:ntp", TigerBackbone, 7),
         ("causal:soft_ce:0.5", CausalBackbone, 9),
     ):
-        made = parse(text).build(configs, tiny_codes, (3, 3, 2), seed=0)
+        made = parse(text).kind.build(configs, tiny_codes, (3, 3, 2), seed=0)
         assert isinstance(made, kind)
         assert made.max_history == max_history
         assert torch.equal(made.codes, tiny_codes)

@@ -20,15 +20,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.arms import BackboneConfigs
 from baselines.backbones.causal import CausalConfig
+from baselines.backbones.registry import BackboneConfigs
 from baselines.backbones.tiger import TigerConfig
 from baselines.cli import main
 from baselines.data.dataset import load_dataset, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
-from baselines.experiment import CompareConfig, run_comparison
+from baselines.experiment import run_comparison
+from baselines.settings import CompareConfig
 from baselines.teachers.config import TeacherConfig
 from baselines.teachers.mass import MassConfig
 from baselines.teachers.sasrec import SASRecConfig

@@ -20,9 +20,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from baselines.arms import Arm, BackboneConfigs
+from baselines.arms import Arm
 from baselines.backbones.causal import CausalConfig
 from baselines.backbones.fit import fit_backbone
+from baselines.backbones.registry import BackboneConfigs
 from baselines.backbones.tiger import TigerConfig
 from baselines.cli import main
 from baselines.data.batches import TrainBatch, Windows
@@ -79,7 +80,7 @@ def world() -> Splits:
 def train_arm(text: str, out: Path) -> None:
     """Train an arm with a teacher whose mass the processes compute together."""
     arm, splits = Arm.parse(text, masked=True, tau=1.0), world()
-    backbone = arm.build(SHAPES, CODES, (4, 8), seed=0)
+    backbone = arm.kind.build(SHAPES, CODES, (4, 8), seed=0)
     tokenizer = CollaborativeTokenizer(backbone.trie)
     mass = teacher_mass(Popularity(splits.train, NUM_ITEMS), tokenizer, splits.train, batch_size=9)
     fit_backbone(
@@ -218,7 +219,7 @@ def test_the_loss_curve_and_the_weights_are_those_of_one_process(runs: Path, arm
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_trainings_above_met_uneven_shares_and_batches_too_small_to_share(arm: str) -> None:
-    backbone = Arm.parse(arm, masked=True, tau=1.0).build(SHAPES, CODES, (4, 8), seed=0)
+    backbone = Arm.parse(arm, masked=True, tau=1.0).kind.build(SHAPES, CODES, (4, 8), seed=0)
     batches = backbone.windows(world().train).epoch(BATCH_EVENTS, np.random.default_rng(0))
     rows = [len(batch.windows.items) for batch in batches]
     assert min(rows) == 1

@@ -17,14 +17,16 @@ import torch
 from torch import Tensor
 
 import baselines.experiment
-from baselines.arms import Arm, BackboneConfigs
+from baselines.arms import Arm
 from baselines.backbones.causal import CausalConfig
+from baselines.backbones.registry import BackboneConfigs
 from baselines.data.dataset import load_dataset, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
-from baselines.experiment import CompareConfig, run_comparison
+from baselines.experiment import run_comparison
 from baselines.schemes import schemes_of
+from baselines.settings import CompareConfig
 from baselines.teachers.cache import cached_mass
 from baselines.teachers.config import TeacherConfig
 from baselines.teachers.fit import read_teacher

@@ -1,0 +1,102 @@
+"""Which backbones there are, by the name that an arm calls them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from baselines.backbones.backbone import Backbone
+from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.language import LanguageBackbone, require_writable
+from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from baselines.lm.config import LanguageModelConfig
+from baselines.teachers.model import TeacherModel
+from semid.catalog import Catalog
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfigs:
+    """Shapes of the backbones. Every recommender on a language model shares ``lm``."""
+
+    tiger: TigerConfig = field(default_factory=TigerConfig)
+    causal: CausalConfig = field(default_factory=CausalConfig)
+    lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A backbone as an arm calls it.
+
+    Attributes:
+        cls: Its class.
+        shape: The field of ``BackboneConfigs`` that it is made by.
+        own: A second one, for settings that its family does not share.
+        trained_as: The kind whose training is its own too, where only the ranking differs.
+        taught: Whether it is made from the teacher as well.
+    """
+
+    cls: type[Any]
+    shape: str
+    own: str | None = None
+    trained_as: str | None = None
+    taught: bool = False
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether it reads prompts, and needs a catalogue for their titles."""
+        return issubclass(self.cls, LanguageBackbone)
+
+    def settings(self, configs: BackboneConfigs) -> dict[str, Any]:
+        """All that it is made by, as JSON values."""
+        shape = dataclasses.asdict(getattr(configs, self.shape))
+        own = {} if self.own is None else dataclasses.asdict(getattr(configs, self.own))
+        return shape | ({"own": own} if own else {})
+
+    def require_fit(self, configs: BackboneConfigs, catalog: Catalog) -> None:
+        """Refuse a catalogue that it cannot write, before anything is trained for it.
+
+        Raises:
+            ValueError: If it needs a language model, or titles, and there are none.
+        """
+        if self.is_language_model:
+            require_writable(configs.lm, catalog)
+
+    def build(
+        self,
+        configs: BackboneConfigs,
+        codes: Tensor,
+        sizes: tuple[int, ...],
+        seed: int,
+        *,
+        catalog: Catalog | None = None,
+        teacher: TeacherModel | None = None,
+    ) -> Backbone:
+        """A fresh backbone.
+
+        Args:
+            configs: Shapes of the backbones.
+            codes: int64 ``(item, level)``, the semantic ids of a catalogue.
+            sizes: Number of codes of each level.
+            seed: Of its weights.
+            catalog: The catalogue, for a backbone that writes titles.
+            teacher: Trained, for a backbone that is made from one.
+        """
+        given: list[Any] = [getattr(configs, self.shape), codes, sizes, seed]
+        if self.is_language_model:
+            given.append(catalog)
+        if self.own is not None:
+            given.append(getattr(configs, self.own))
+        if self.taught:
+            given.append(teacher)
+        backbone: Backbone = self.cls(*given)
+        return backbone
+
+
+KINDS: dict[str, Kind] = {
+    "tiger": Kind(cls=TigerBackbone, shape="tiger"),
+    "causal": Kind(cls=CausalBackbone, shape="causal"),
+    "lm": Kind(cls=LanguageBackbone, shape="lm"),
+}
