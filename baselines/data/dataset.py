@@ -85,8 +85,8 @@ def load_dataset(
 
     The plain layout is ``items.*`` (column ``item_id`` and text columns) beside either
     ``interactions.*`` (``user_id``, ``item_id``, and ``timestamp`` or ``position``) or windows in
-    ``train*.*``, ``valid*.*``, ``test*.*`` (``history``, ``item_id``); each a parquet, CSV or
-    JSON-lines file.
+    ``train*.*``, ``valid*.*``, ``test*.*`` (``history``, ``item_id``; without ``valid*.*``, see
+    ``given_windows``); each a parquet, CSV or JSON-lines file.
 
     Args:
         source: The folder; or ``"synthetic"``, or ``"synthetic:1200x400"`` for that many users and
@@ -115,7 +115,8 @@ def load_dataset(
     if split == "windows" or (
         split == "auto" and has_windows and not _files(folder, "interactions")
     ):
-        train, valid, test = (_only_file(folder, name) for name in WINDOWS)
+        train, test = (_only_file(folder, name) for name in ("train", "test"))
+        valid = _only_file(folder, "valid") if _files(folder, "valid") else None
         return Dataset(
             name=folder.resolve().name,
             catalog=catalog,

@@ -120,7 +120,7 @@ class Interactions:
                 "user": as_ids(table["user_id"]),
                 "item": as_ids(table["item_id"]),
                 "row": catalog.find(table["item_id"]),
-                "time": _as_times(table[order]),
+                "time": as_times(table[order]),
             }
         )
         whole = events.drop_nulls()
@@ -158,7 +158,7 @@ def _order_name(column: str) -> str:
     return "position" if column == "position" else "timestamp"
 
 
-def _as_times(column: pl.Series) -> pl.Series:
+def as_times(column: pl.Series) -> pl.Series:
     """Times as Int64 or Float64; dates become microseconds since 1970, NaN becomes missing."""
     times: pl.Series = _parse_times(column) if column.dtype == pl.String else column
     if times.dtype in (pl.Date, pl.Datetime):

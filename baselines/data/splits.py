@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from baselines.data.interactions import Interactions
+from baselines.data.interactions import Interactions, as_times
 from baselines.data.sequences import SequenceSet
 from semid.catalog import Catalog, as_ids, read_table
 
@@ -147,7 +147,7 @@ def global_time(
 
 
 def given_windows(
-    train: str | Path, valid: str | Path, test: str | Path, catalog: Catalog
+    train: str | Path, valid: str | Path | None, test: str | Path, catalog: Catalog
 ) -> Splits:
     """Windows that someone else has cut: each row a history and its one target.
 
@@ -156,14 +156,22 @@ def given_windows(
     ``user_id``; otherwise every row is a user of its own. Items outside the catalogue are taken out
     of histories; rows with such a target, or with no history left, are dropped; both are counted.
 
+    Where nobody has cut validation windows (MSL's release has none), the last tenth of the training
+    windows is taken for it: in order of ``timestamp``, or of the rows where there is no such
+    column.
+
     Raises:
         FileNotFoundError: If a file does not exist.
         ValueError: If a column is missing or of the wrong kind, or a file has no window left.
     """
-    paths = {"train": train, "valid": valid, "test": test}
+    paths = {"train": train, "valid": train if valid is None else valid, "test": test}
     tables = {
         name: read_table(path, required=("history", "item_id")) for name, path in paths.items()
     }
+    protocol = "windows"
+    if valid is None:
+        tables |= zip(("train", "valid"), _without_last_tenth(tables["train"]), strict=True)
+        protocol = "windows, validation the last tenth of train"
     users = _number_users(list(tables.values()))
     parts: dict[str, SequenceSet] = {}
     dropped: dict[str, int] = {}
@@ -173,7 +181,14 @@ def given_windows(
         except ValueError as error:
             raise ValueError(f"{paths[name]}: {error}") from None
         dropped |= {f"{name}_{reason}": count for reason, count in counts.items()}
-    return Splits(**parts, protocol="windows", dropped=dropped)
+    return Splits(**parts, protocol=protocol, dropped=dropped)
+
+
+def _without_last_tenth(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    if "timestamp" in table.columns:
+        table = table.sort(as_times(table["timestamp"]), maintain_order=True)
+    first = table.height - math.ceil(table.height / 10)
+    return table[:first], table[first:]
 
 
 def _prefixes(

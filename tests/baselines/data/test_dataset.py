@@ -82,7 +82,7 @@ def test_ties_follow_the_named_rule(tmp_path: Path) -> None:
         (
             {"items": ITEMS, "train": WINDOWS},
             "auto",
-            r"one file valid{.*found items.csv, train.csv",
+            r"one file test{.*found items.csv, train.csv",
         ),
         ({"items": ITEMS, "interactions": EVENTS}, "windows", r"expected one file train{"),
         (

@@ -171,6 +171,19 @@ def test_each_window_has_one_target(tmp_path: Path) -> None:
     assert not any(splits.dropped.values())
 
 
+def test_the_last_tenth_of_train_validates_where_no_windows_do(tmp_path: Path) -> None:
+    rows = windows(*[([1], 2 + n % 2, n) for n in range(11)])
+    train, test = tmp_path / "train.parquet", tmp_path / "test.parquet"
+    rows.write_parquet(test)
+    for column, last in [(None, {9, 10}), ("timestamp", {0, 1})]:
+        table = rows if column is None else rows.with_columns(timestamp=pl.Series(range(11, 0, -1)))
+        table.write_parquet(train)
+        splits = given_windows(train, None, test, CATALOG)
+        assert set(splits.valid.users) == last
+        assert set(splits.train.users) == set(range(11)) - last
+        assert splits.protocol == "windows, validation the last tenth of train"
+
+
 def test_without_user_ids_each_window_is_a_user(tmp_path: Path) -> None:
     rows = windows(([1], 2), ([1], 2))
     splits = split_windows(tmp_path, train=rows, valid=rows, test=rows)
