@@ -215,10 +215,16 @@ def test_office_comes_in_windows(shared_data: Path) -> None:
     assert data.statistics["users"] == 4_332
 
 
-@pytest.mark.parametrize(("name", "part"), [("books_msl", "valid"), ("office_minionerec", "train")])
-def test_a_data_set_without_all_windows_is_refused(shared_data: Path, name: str, part: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}: expected one file {part}"):
-        load_dataset(shared_data / name)
+def test_the_last_tenth_of_books_validates(shared_data: Path) -> None:
+    data = load_dataset(shared_data / "books_msl")
+    found = [data.statistics[f"{part}_targets"] for part in ("train", "valid", "test")]
+    assert found == [31_554, 3_506, 4_383]
+    assert "last tenth of train" in data.splits.protocol
+
+
+def test_a_data_set_without_training_windows_is_refused(shared_data: Path) -> None:
+    with pytest.raises(ValueError, match="office_minionerec: expected one file train"):
+        load_dataset(shared_data / "office_minionerec")
 
 
 def test_positions_have_no_global_time(shared_data: Path) -> None:
