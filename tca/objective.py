@@ -328,10 +328,10 @@ def _check_shapes(logits: Tensor | Projection, candidates: Candidates) -> None:
             f"{what} must be of the candidates' targets and positions, "
             f"{(*candidates.counted.shape, axis)}, got {tuple(found)}"
         )
-    if isinstance(logits, Projection) and len(logits.weight) < candidates.trie.num_tokens:
+    if isinstance(logits, Projection) and logits.num_tokens < candidates.trie.num_tokens:
         raise ValueError(
             f"weight must have a row for each of the {candidates.trie.num_tokens} tokens of the "
-            f"trie, got {len(logits.weight)}. Is the trie made with the model's own vocabulary?"
+            f"trie, got {logits.num_tokens}. Is the trie made with the model's own vocabulary?"
         )
 
 
