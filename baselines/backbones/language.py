@@ -68,6 +68,7 @@ class LanguageBackbone(Backbone):
             paths, num_tokens = vocab.tokens(codes.cpu()), vocab.num_tokens
         super().__init__(paths, num_tokens)
         self.config = config
+        self.end_token = config.items == "titles"
         self.tokenizer = base.tokenizer
         self.added: AddedTokens | None = None
         own = [row[row >= 0].tolist() for row in paths]
