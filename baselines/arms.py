@@ -29,12 +29,17 @@ def _truth(text: str) -> bool:
     return text == "true"
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(sorted(set(text.split("+"))))
+
+
 # Which values an arm's options take; names among several are checked where they are used.
 _OF_OBJECTIVE: dict[str, Callable[[str], Any]] = {
     "tau": _number_or_adaptive,
     "masked": _truth,
     "labels": str,
     "mean": str,
+    "reference": _names,
 }
 _OF_POLICY: dict[str, Callable[[str], Any]] = {
     "alpha": str,
@@ -69,9 +74,9 @@ class Arm:
         """Read ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``.
 
         Such as ``tiger:soft_ce:0.5`` or ``causal:soft_ntp:0.3:alpha=entropy:cap=true``. The keys
-        are ``tau`` (a number or ``adaptive``), ``masked``, ``mean`` and ``labels`` of
-        ``ObjectiveConfig``, and of ``AlphaPolicy`` ``alpha`` (its ``by``), ``start``, ``rise``,
-        ``cap``, ``half`` and ``gate``.
+        are ``tau`` (a number or ``adaptive``), ``masked``, ``mean``, ``labels`` and ``reference``
+        (names joined by ``+``) of ``ObjectiveConfig``, and of ``AlphaPolicy`` ``alpha`` (its
+        ``by``), ``start``, ``rise``, ``cap``, ``half`` and ``gate``.
 
         Args:
             text: The arm.
@@ -195,4 +200,6 @@ def _read_value(key: str, value: str, read: Callable[[str], Any]) -> Any:
 def _written(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return "+".join(value)
     return value if isinstance(value, str) else f"{value:g}"

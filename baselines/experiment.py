@@ -32,6 +32,8 @@ from baselines.teachers.distributions import (
 from baselines.teachers.fit import fit_teacher, scores_hash
 from baselines.teachers.mass import mass_source
 from baselines.teachers.model import TeacherModel
+from baselines.teachers.rounded import RoundedScorer
+from baselines.teachers.scorer import ItemScorer
 from baselines.teachers.simple import Popularity
 from baselines.teachers.vectors import item_vectors
 from baselines.training import TrainingState, is_trained
@@ -223,12 +225,13 @@ def _records_of_seed(
     )
     temperature = 1.0
     if fused or any(arm.objective.needs_teacher for arm in arms):
-        if config.mass.top_k is not None:
-            require_dot_product(teacher)
+        for scorer in [_scorer(arm, teacher) for arm in arms]:
+            if config.mass.top_k is not None:
+                require_dot_product(scorer)
         temperature = _temperature(config, dataset, teacher, lineage, out)
     records: dict[Arm, list[RunRecord]] = {}
     for scheme, its in ids.items():
-        stored: StoredDistributions | None = None
+        stored: dict[bool, StoredDistributions] = {}  # by whether scores are rounded
         for arm in (arm for arm in arms if arm.scheme == scheme.name):
             backbone = arm.kind.build(
                 config.backbones,
@@ -243,21 +246,23 @@ def _records_of_seed(
             of_teacher = temperature if arm.objective.needs_teacher else None
             distributions: TargetDistributions | None = None
             if of_teacher is not None and not is_trained(folder):
-                source = partial(mass_source, teacher, temperature=of_teacher, config=config.mass)
+                scorer = _scorer(arm, teacher)
+                source = partial(mass_source, scorer, temperature=of_teacher, config=config.mass)
                 trie = CodeTrie.from_paths(its.codes, max(its.sizes))
                 if code_table_hash(backbone.trie) != code_table_hash(trie):  # it writes titles
                     live = source(backbone.trie)
                     distributions = LiveDistributions(live, dataset.splits.train)
                 else:
-                    stored = stored or StoredDistributions(
-                        cached_mass(
+                    rounded = scorer is not teacher
+                    if rounded not in stored:
+                        mass = cached_mass(
                             source(trie),
                             dataset.splits.train,
                             teacher=scores_hash(lineage),
                             folder=Path(config.mass_cache) if config.mass_cache else out / _MASS,
                         )
-                    )
-                    distributions = stored
+                        stored[rounded] = StoredDistributions(mass)
+                    distributions = stored[rounded]
             state = fit_backbone(
                 backbone,
                 arm.objective,
@@ -298,6 +303,10 @@ def _records_of_seed(
             del backbone  # a language model is large: it goes before the next is loaded
     for arm in arms:
         yield from records[arm]
+
+
+def _scorer(arm: Arm, teacher: TeacherModel) -> ItemScorer:
+    return RoundedScorer(teacher) if "bfloat16" in arm.objective.reference else teacher
 
 
 def _lineage(

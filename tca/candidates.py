@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from semid.trie import CodeTrie
@@ -46,8 +48,9 @@ class Candidates:
         target_slot: int64 ``(target, pos)``, the slot of the path's own next token.
         pos: int64 ``(target, pos)``, number of tokens before.
         counted: bool ``(target, pos)``; false beyond the end of a shorter path.
-        count: int64 ``()``, the counted positions of the paths, those that are left out included.
-        num_branching: int64 ``()``, those of them that are branching.
+        left: int64 ``(target, pos)``, tokens of the path from here to its end; 0 or less beyond.
+        on_paths: int64 ``(target, depth)``, ``num_children`` along the whole paths, whatever the
+            positions; 0 where they do not count.
     """
 
     trie: CodeTrie
@@ -58,13 +61,28 @@ class Candidates:
     target_slot: Tensor
     pos: Tensor
     counted: Tensor
-    count: Tensor
-    num_branching: Tensor
+    left: Tensor
+    on_paths: Tensor
+
+    @property
+    def count(self) -> Tensor:
+        """int64 ``()``: the counted positions of the paths, those that are left out included."""
+        return (self.on_paths > 0).sum()
+
+    @property
+    def num_branching(self) -> Tensor:
+        """int64 ``()``: those of them that are branching."""
+        return (self.on_paths > 1).sum()
 
     @property
     def branching(self) -> Tensor:
         """Bool ``(target, pos)``: counted, and more than one token may follow."""
         return self.counted & (self.num_children > 1)
+
+    def without_last(self, num: int) -> Candidates:
+        """The same, with the last ``num`` positions of each path not counted."""
+        counted = self.counted & (self.left > num)
+        return dataclasses.replace(self, counted=counted, on_paths=without_last(self.on_paths, num))
 
     def items_below(self) -> Tensor:
         """int64 ``(target, pos, child)``: items below each candidate, twins counted; 0 if none."""
@@ -86,14 +104,15 @@ def candidates(trie: CodeTrie, target_items: Tensor, at: Positions | None = None
     """
     nodes = trie.path(target_items)
     prefix, following = nodes[:, :-1], nodes[:, 1:]
-    num_children = trie.num_children(prefix)
-    count, num_branching = (num_children > 0).sum(), (num_children > 1).sum()
+    num_children = on_paths = trie.num_children(prefix)
+    left = _left(on_paths)
     if at is None:
         pos = prefix.new_tensor(range(trie.depth)).expand_as(prefix)
         counted = num_children > 0
     else:
         prefix, following = prefix[at.target, at.pos], following[at.target, at.pos]
-        num_children, pos, counted = num_children[at.target, at.pos], at.pos, at.real
+        num_children, left = num_children[at.target, at.pos], left[at.target, at.pos]
+        pos, counted = at.pos, at.real
     child, valid = trie.children(prefix, trie.max_children)
     return Candidates(
         trie=trie,
@@ -104,6 +123,16 @@ def candidates(trie: CodeTrie, target_items: Tensor, at: Positions | None = None
         target_slot=(following - trie.first_child[prefix]).masked_fill_(~counted, 0),
         pos=pos,
         counted=counted,
-        count=count,
-        num_branching=num_branching,
+        left=left,
+        on_paths=on_paths,
     )
+
+
+def without_last(on_paths: Tensor, num: int) -> Tensor:
+    """``Candidates.on_paths`` with 0 at the last ``num`` positions of each path."""
+    return on_paths.masked_fill(_left(on_paths) <= num, 0)
+
+
+def _left(on_paths: Tensor) -> Tensor:
+    lengths = (on_paths > 0).sum(dim=1, keepdim=True)
+    return lengths - torch.arange(on_paths.shape[1], device=on_paths.device)

@@ -238,6 +238,29 @@ def soft_ntp_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
     return _mean(_soft_losses(log_p, labels, losses.squeeze(-1), pull, push), counted)
 
 
+def linear_soft_ntp_loss(log_p: Tensor, labels: Tensor, counted: Tensor, highest: Tensor) -> Tensor:
+    """``soft_ntp_loss`` summed as in TCA4Rec's released code, outside of log space.
+
+    With ``e(v) = exp((f(v) - max f) / tau)`` it is the mean of
+    ``-log sum_v y(v) e(v) + log sum_v e(v)``: the same number, until ``e`` underflows for every
+    token that the labels are on. There it is infinite, and its gradient no number.
+
+    Args:
+        log_p: float32 ``(target, pos, child)``.
+        labels: float32 ``(target, pos, child)``.
+        counted: bool ``(target, pos)``.
+        highest: float32 ``(target, pos)``, the largest log-probability of all tokens that share the
+            mass, which is ``-log sum_v e(v)``. The loss does not depend on it.
+
+    Returns:
+        Scalar float32.
+    """
+    highest = torch.where(counted, highest, 0.0).detach()
+    e = torch.where(counted[..., None], log_p - highest[..., None], 0.0).exp()
+    mass = torch.where(counted, (e * labels).sum(dim=-1), 1.0)
+    return _mean(-mass.log() - highest, counted)
+
+
 def soft_ce_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
     """Soft cross-entropy: mean of ``-sum_v y(v) log P(v)``.
 

@@ -20,9 +20,10 @@ from tca.alignment import (
     schedule,
     trust_of,
 )
-from tca.candidates import Candidates, Positions
+from tca.candidates import Candidates, Positions, without_last
 from tca.functional import (
     aux_kl_loss,
+    linear_soft_ntp_loss,
     log_probs_over_candidates,
     log_probs_over_vocabulary,
     ntp_loss,
@@ -38,11 +39,13 @@ from tca.temperature import AdaptiveTemperature
 ObjectiveName = Literal["ntp", "msl", "letter", "soft_ntp", "soft_ce", "aux_kl"]
 LabelSource = Literal["teacher", "uniform_tokens", "uniform_items"]
 Mean = Literal["all", "branching"]
+Reference = Literal["bfloat16", "end", "linear"]
 
 LETTER_TAU = 0.7
 """Temperature of LETTER's loss: the author's for Instruments, to be tuned in [0.7, 1]."""
 
 _ALIGNED = ("soft_ntp", "soft_ce", "aux_kl")
+_LINEAR = ("ntp", "msl", "soft_ntp")
 _TOGETHER = 64
 
 
@@ -74,6 +77,11 @@ class ObjectiveConfig:
             released code, or the ``branching`` ones, where more than one token may follow. Under
             the mask the others have no loss, and only scale the mean; over the vocabulary they
             have one, and ``branching`` leaves it out.
+        reference: What is done as in TCA4Rec's released code, where we do otherwise. ``bfloat16``:
+            the teacher's vectors and scores are rounded (``Objective`` is given the result, and
+            whoever computes it has to). ``end``: the last token of an item has no loss, nor has the
+            end token, which the code does not append; a title of one token has none at all.
+            ``linear``: sums of probabilities, outside of log space (``linear_soft_ntp_loss``).
 
     Raises:
         ValueError: If a value is out of its range or contradicts the name.
@@ -86,11 +94,14 @@ class ObjectiveConfig:
     tau: float | Literal["adaptive"] = 1.0
     masked: bool = True
     mean: Mean = "all"
+    reference: tuple[Reference, ...] = ()
 
     def __post_init__(self) -> None:
         _require_known("objective", self.name, ObjectiveName)
         _require_known("labels", self.labels, LabelSource)
         _require_known("mean", self.mean, Mean)
+        for name in self.reference:
+            _require_known("reference", name, Reference)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
         if not self.is_aligned and self.alpha > 0:
@@ -111,6 +122,15 @@ class ObjectiveConfig:
             raise ValueError(f"tau must be above 0, or 'adaptive', got {self.tau!r}")
         if self.name == "msl" and not self.masked:
             raise ValueError("msl is masked by definition, got masked=False. Take ntp.")
+        if "bfloat16" in self.reference and not self.needs_teacher:
+            raise ValueError(
+                f"reference bfloat16 rounds a teacher's scores, and {self.name} at alpha "
+                f"{self.alpha} with labels of {self.labels} takes none. Leave it out."
+            )
+        if "linear" in self.reference and self.name not in _LINEAR:
+            raise ValueError(
+                f"reference linear is of {', '.join(_LINEAR)}, got {self.name}. Leave it out."
+            )
 
     @property
     def is_aligned(self) -> bool:
@@ -155,12 +175,20 @@ class Objective(nn.Module):
         config: Which loss.
         trust: A share of alpha of your own at each position, in place of that of
             ``config.policy.by``, which is then ``constant``; schedule and cap stay.
+        end_token: Whether every path closes with an end token that is none of the item's own, as
+            titles do; only the reference ``end`` asks.
 
     Raises:
         ValueError: If there are two trusts, or a trust without an alpha.
     """
 
-    def __init__(self, config: ObjectiveConfig, *, trust: TrustFunction | None = None) -> None:
+    def __init__(
+        self,
+        config: ObjectiveConfig,
+        *,
+        trust: TrustFunction | None = None,
+        end_token: bool = False,
+    ) -> None:
         super().__init__()
         if trust is not None and (config.alpha == 0 or config.policy.by != "constant"):
             raise ValueError(
@@ -169,6 +197,7 @@ class Objective(nn.Module):
             )
         self.config = config
         self.trust = trust
+        self._unsupervised = 1 + end_token if "end" in config.reference else 0
         self.gate = AlphaGate(config.alpha) if config.policy.by == "learned" else None
         self.temperature = AdaptiveTemperature() if config.tau == "adaptive" else None
 
@@ -193,6 +222,7 @@ class Objective(nn.Module):
         """
         config = self.config
         num_children = trie.num_children(trie.path(target_items)[:, :-1])
+        num_children = without_last(num_children, self._unsupervised)
         branching = num_children > 1
         everywhere = not config.masked and config.mean == "all"
         targets, sizes, real = [], [], []
@@ -233,8 +263,12 @@ class Objective(nn.Module):
         """
         config = self.config
         _check_shapes(logits, candidates)
+        candidates = candidates.without_last(self._unsupervised)
+        linear = "linear" in config.reference
         log_total: Tensor | None = None
-        if isinstance(logits, Projection):
+        if isinstance(logits, Projection) and linear and not config.masked:
+            logits = logits.logits()
+        elif isinstance(logits, Projection):
             tau_of_total = None if config.masked else float(config.tau)
             logits, columns, log_total = logits.narrowed(candidates.tokens, tau_of_total)
             candidates = dataclasses.replace(candidates, tokens=columns)
@@ -248,22 +282,24 @@ class Objective(nn.Module):
         if config.mean == "branching":
             counted, count = candidates.branching, candidates.num_branching
         share = counted.sum() / count.clamp_min(1)  # a mean over all positions, not over these
-        parts: dict[str, Tensor] = {}
+        parts = {"ntp": share * ntp_loss(log_p.detach(), slot, counted)}
         alpha: float | Tensor = config.alpha
         penalty: Tensor | None = None
-        if alpha == 0:
-            loss = share * ntp_loss(log_p, slot, counted)
-            parts["ntp"] = loss.detach()
+        if alpha == 0 and not linear:
+            loss = ntp_loss(log_p, slot, counted)
         else:
-            parts["ntp"] = share * ntp_loss(log_p.detach(), slot, counted)
-            p = self._label_p(candidates, teacher)
-            alpha, penalty = self._alpha(p, candidates, context)
+            p = self._label_p(candidates, teacher) if alpha > 0 else torch.zeros_like(log_p)
+            alpha, penalty = self._alpha(p, candidates, context) if alpha > 0 else (alpha, None)
             if config.name == "aux_kl":
                 loss = aux_kl_loss(log_p, slot, p, alpha, counted)
+            elif linear:
+                of_all = log_p if config.masked else (logits.float() / tau).log_softmax(dim=-1)
+                highest, labels = of_all.detach().amax(dim=-1), soft_labels(slot, p, alpha)
+                loss = linear_soft_ntp_loss(log_p, labels, counted, highest)
             else:
                 soft_loss = soft_ntp_loss if config.name == "soft_ntp" else soft_ce_loss
                 loss = soft_loss(log_p, soft_labels(slot, p, alpha), counted)
-            loss = share * loss
+        loss = share * loss
         if self.temperature is not None:
             loss, parts["tau"] = loss * tau, self.temperature.tau.clone()
         if isinstance(alpha, Tensor):
@@ -328,10 +364,10 @@ def _check_shapes(logits: Tensor | Projection, candidates: Candidates) -> None:
             f"{what} must be of the candidates' targets and positions, "
             f"{(*candidates.counted.shape, axis)}, got {tuple(found)}"
         )
-    if isinstance(logits, Projection) and len(logits.weight) < candidates.trie.num_tokens:
+    if isinstance(logits, Projection) and logits.num_tokens < candidates.trie.num_tokens:
         raise ValueError(
             f"weight must have a row for each of the {candidates.trie.num_tokens} tokens of the "
-            f"trie, got {len(logits.weight)}. Is the trie made with the model's own vocabulary?"
+            f"trie, got {logits.num_tokens}. Is the trie made with the model's own vocabulary?"
         )
 
 

@@ -7,8 +7,9 @@ in place of logits and computes just that, by the same equations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -43,7 +44,10 @@ class Projection:
 
     Attributes:
         states: Float ``(target, pos, dim)`` or ``(position, dim)``, the model's last hidden states.
-        weight: Float ``(token, dim)``, its output embeddings, shared with the input or not.
+        weight: Float ``(token, dim)``, its output embeddings, shared with the input or not. Or
+            their parts, one after another along the token axis, such as a frozen matrix and rows of
+            tokens that were added to it: they are never put together, and only those that are
+            trained get a gradient.
         bias: Float ``(token,)``, if it has one.
 
     Raises:
@@ -51,24 +55,35 @@ class Projection:
     """
 
     states: Tensor
-    weight: Tensor
+    weight: Tensor | tuple[Tensor, ...]
     bias: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.weight.dim() != 2 or self.states.shape[-1] != self.weight.shape[1]:
+        for part in self.parts:
+            if part.dim() != 2 or self.states.shape[-1] != part.shape[1]:
+                raise ValueError(
+                    f"weight must be (token, dim) with dim {self.states.shape[-1]} as the states "
+                    f"have it, got {tuple(part.shape)}"
+                )
+        if self.bias is not None and self.bias.shape != (self.num_tokens,):
             raise ValueError(
-                f"weight must be (token, dim) with dim {self.states.shape[-1]} as the states have "
-                f"it, got {tuple(self.weight.shape)}"
-            )
-        if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
-            raise ValueError(
-                f"bias must hold one value for each of the {len(self.weight)} tokens, got "
+                f"bias must hold one value for each of the {self.num_tokens} tokens, got "
                 f"{tuple(self.bias.shape)}"
             )
 
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """The weight's parts; one where it is whole."""
+        return (self.weight,) if isinstance(self.weight, Tensor) else self.weight
+
+    @property
+    def num_tokens(self) -> int:
+        """Size of the token axis."""
+        return sum(self._lengths())
+
     def logits(self) -> Tensor:
         """All of them; float ``(target, pos, token)``."""
-        return F.linear(self.states, self.weight, self.bias)
+        return _joined([F.linear(self.states, *part) for part in self._split()])
 
     def narrowed(self, tokens: Tensor, tau: float | None = None) -> Narrowed:
         """The logits of all tokens that are in use somewhere in the batch.
@@ -82,62 +97,91 @@ class Projection:
                 total is summed block by block of the vocabulary, and once more for the gradient
                 of weights that are trained, so no more than a block's logits are there at a time.
         """
-        in_use = torch.zeros(len(self.weight), dtype=torch.bool, device=tokens.device)
+        in_use = torch.zeros(self.num_tokens, dtype=torch.bool, device=tokens.device)
         in_use.index_fill_(0, tokens.flatten(), True)
-        used = in_use.nonzero().squeeze(1)
         columns = (in_use.cumsum(0) - 1)[tokens]
+        used = [own.nonzero().squeeze(1) for own in torch.split(in_use, self._lengths())]
         if tau is None:
-            bias = None if self.bias is None else self.bias[used]
-            return Narrowed(F.linear(self.states, self.weight[used], bias), columns, None)
+            logits = [
+                F.linear(self.states, weight[rows], None if bias is None else bias[rows])
+                for (weight, bias), rows in zip(self._split(), used, strict=True)
+            ]
+            return Narrowed(_joined(logits), columns, None)
         states = self.states.flatten(0, -2)
         if torch.is_autocast_enabled(states.device.type):
             states = states.to(torch.get_autocast_dtype(states.device.type))
-        logits, total = _UsedAndTotal.apply(states, self.weight, self.bias, used, tau)  # type: ignore[no-untyped-call]
+        flat = chain.from_iterable(self._split())
+        logits, total = _UsedAndTotal.apply(states, used, tau, *flat)  # type: ignore[no-untyped-call]
         shape = self.states.shape[:-1]
-        return Narrowed(logits.view(*shape, len(used)), columns, total.view(shape))
+        return Narrowed(logits.view(*shape, logits.shape[-1]), columns, total.view(shape))
+
+    def _split(self) -> list[tuple[Tensor, Tensor | None]]:
+        if self.bias is None:
+            return [(part, None) for part in self.parts]
+        return list(zip(self.parts, torch.split(self.bias, self._lengths()), strict=True))
+
+    def _lengths(self) -> list[int]:
+        return [len(part) for part in self.parts]
 
 
 class _UsedAndTotal(torch.autograd.Function):
-    """Logits of the tokens in use, and the total of all, with one gradient for the weights.
+    """Logits of the tokens in use, and the total of all, with one gradient for each weight.
 
-    States are ``(position, dim)``. The gradient of a total in its logits is the softmax, over
-    ``tau``; in the states it is the mean row of the weights under that softmax, which is summed
-    beside the total, rescaled as the total grows. Only weights that are trained need the softmax
-    again, and it goes into their gradient block by block.
+    States are ``(position, dim)``; each part of the weights is followed by its bias, if any. The
+    gradient of a total in its logits is the softmax, over ``tau``; in the states it is the mean row
+    of the weights under that softmax, which is summed beside the total, rescaled as the total
+    grows. Only weights that are trained need the softmax again, and it goes into their gradient
+    block by block.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, used: Tensor, tau: float
+        ctx: Any,
+        states: Tensor,
+        used: list[Tensor],
+        tau: float,
+        *weights_and_biases: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         # finite, for a first block of tokens whose bias forbids them all
         highest = states.new_full((len(states), 1), _LOWEST, dtype=torch.float32)
         mass = torch.zeros_like(highest)
         mean_row = torch.zeros_like(states, dtype=torch.float32)
-        for block in _blocks(states, weight):
-            scores = _logits(states, weight, bias, block).float().div_(tau)
-            before, highest = highest, highest.maximum(scores.amax(dim=-1, keepdim=True))
-            shrunk = (before - highest).exp_()
-            p = scores.sub_(highest).exp_()
-            mass.mul_(shrunk).add_(p.sum(dim=-1, keepdim=True))
-            p = p.to(states.dtype)
-            mean_row.mul_(shrunk).add_(p @ weight[block].to(p.dtype))
+        parts = _pairs(weights_and_biases)
+        for weight, bias in parts:
+            for block in _blocks(states, weight):
+                scores = _logits(states, weight, bias, block).float().div_(tau)
+                before, highest = highest, highest.maximum(scores.amax(dim=-1, keepdim=True))
+                shrunk = (before - highest).exp_()
+                p = scores.sub_(highest).exp_()
+                mass.mul_(shrunk).add_(p.sum(dim=-1, keepdim=True))
+                p = p.to(states.dtype)
+                mean_row.mul_(shrunk).add_(p @ weight[block].to(p.dtype))
         mean_row.div_(mass)
         total = mass.log_().add_(highest)
-        ctx.save_for_backward(states, weight, bias, used, total, mean_row)
-        ctx.tau = tau
-        return _logits(states, weight, bias, used), total.squeeze(1)
+        ctx.save_for_backward(states, total, mean_row, *weights_and_biases)
+        ctx.used, ctx.tau = used, tau
+        logits = [_logits(states, *part, rows) for part, rows in zip(parts, used, strict=True)]
+        return _joined(logits), total.squeeze(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_used: Tensor, of_total: Tensor) -> tuple[Tensor | None, ...]:
-        states, weight, bias, used, total, mean_row = ctx.saved_tensors
+        states, total, mean_row, *weights_and_biases = ctx.saved_tensors
         share = of_total[:, None] / ctx.tau
-        for_states = share * mean_row + of_used @ weight[used].to(of_used.dtype)
-        for_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
-        for_bias = torch.empty_like(bias) if ctx.needs_input_grad[2] else None
-        if for_weight is not None or for_bias is not None:
-            shared_states = (share * states).to(states.dtype)
+        for_states = share * mean_row
+        shared_states = (share * states).to(states.dtype)
+        gradients: list[Tensor | None] = []
+        of_parts = torch.split(of_used, [len(rows) for rows in ctx.used], dim=1)
+        needed = _pairs(ctx.needs_input_grad[3:])
+        for (weight, bias), rows, own, (of_weight, of_bias) in zip(
+            _pairs(weights_and_biases), ctx.used, of_parts, needed, strict=True
+        ):
+            for_states += own @ weight[rows].to(own.dtype)
+            for_weight = torch.empty_like(weight) if of_weight else None
+            for_bias = torch.empty_like(bias) if of_bias else None
+            gradients += [for_weight, for_bias]
+            if for_weight is None and for_bias is None:
+                continue
             for block in _blocks(states, weight):
                 scores = _logits(states, weight, bias, block).float().div_(ctx.tau)
                 p = scores.sub_(total).exp_()
@@ -145,11 +189,19 @@ class _UsedAndTotal(torch.autograd.Function):
                     for_bias[block] = (p * share).sum(dim=0)
                 if for_weight is not None:
                     for_weight[block] = p.to(states.dtype).T @ shared_states
-        if for_weight is not None:
-            for_weight.index_add_(0, used, (of_used.T @ states).to(for_weight.dtype))
-        if for_bias is not None:
-            for_bias.index_add_(0, used, of_used.sum(dim=0).to(for_bias.dtype))
-        return for_states.to(states.dtype), for_weight, for_bias, None, None
+            if for_weight is not None:
+                for_weight.index_add_(0, rows, (own.T @ states).to(for_weight.dtype))
+            if for_bias is not None:
+                for_bias.index_add_(0, rows, own.sum(dim=0).to(for_bias.dtype))
+        return for_states.to(states.dtype), None, None, *gradients
+
+
+def _pairs(values: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def _joined(logits: list[Tensor]) -> Tensor:
+    return logits[0] if len(logits) == 1 else torch.cat(logits, dim=-1)
 
 
 def _blocks(states: Tensor, weight: Tensor) -> Iterator[slice]:

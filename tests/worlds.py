@@ -10,6 +10,7 @@ from baselines.backbones.backbone import Backbone
 from baselines.data.batches import Histories, TrainBatch
 from baselines.data.sequences import SequenceSet
 from tca.candidates import Positions
+from tca.projection import Projection
 
 
 def sequence_set(sequences: list[tuple[list[int], int]]) -> SequenceSet:
@@ -67,5 +68,10 @@ def all_logits(backbone: Backbone, batch: TrainBatch) -> Tensor:
         real=torch.ones(targets * levels, dtype=torch.bool),
         count=torch.tensor(targets * levels),
     )
-    logits: Tensor = backbone(batch, at)
+    logits = as_logits(backbone(batch, at))
     return logits.view(levels, targets, -1).transpose(0, 1)
+
+
+def as_logits(logits: Tensor | Projection) -> Tensor:
+    """All logits, also those that are left unmade."""
+    return logits.logits() if isinstance(logits, Projection) else logits

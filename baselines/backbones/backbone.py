@@ -33,6 +33,8 @@ class Backbone(nn.Module, ABC):
     label: ClassVar[str]
     together: ClassVar[int] = 64
     """Positions of one depth are filled up to a multiple of this, see ``Positions``."""
+    end_token: bool = False
+    """Whether every path closes with an end token that is none of the item's own."""
 
     paths: Tensor
 

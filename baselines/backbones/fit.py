@@ -59,7 +59,7 @@ def fit_backbone(
             "teacher's token distributions, got none. Compute them with teacher_mass, or take "
             "uniform labels."
         )
-    loss_of = Objective(objective)
+    loss_of = Objective(objective, end_token=backbone.end_token)
     windows = backbone.windows(splits.train)
     history_length, popularity = _counts(splits.train)
 

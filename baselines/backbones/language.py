@@ -14,7 +14,7 @@ from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.lm.adapters import adapt
 from baselines.lm.config import LanguageModelConfig
-from baselines.lm.loading import Base, load_base, load_tokenizer, project
+from baselines.lm.loading import Base, load_base, load_tokenizer, logit_cap, project
 from baselines.lm.prompts import Prompts, positions
 from baselines.lm.tokens import AddedTokens, add_code_tokens, first_rows
 from semid.catalog import Catalog
@@ -22,6 +22,7 @@ from semid.prefixes import Prefixes
 from semid.provenance import hash_arrays, hash_json
 from semid.titles import title_paths
 from tca.candidates import Positions
+from tca.projection import Projection
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class LanguageBackbone(Backbone):
             paths, num_tokens = vocab.tokens(codes.cpu()), vocab.num_tokens
         super().__init__(paths, num_tokens)
         self.config = config
+        self.end_token = config.items == "titles"
         self.tokenizer = base.tokenizer
         self.added: AddedTokens | None = None
         own = [row[row >= 0].tolist() for row in paths]
@@ -118,9 +120,13 @@ class LanguageBackbone(Backbone):
             )
         return windows
 
-    def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
-        """Teacher-forced logits; float ``(position, token)``."""
-        return self.token_logits(self.answer_states(batch, at))
+    def forward(self, batch: TrainBatch, at: Positions) -> Tensor | Projection:
+        """Teacher-forced logits, not made yet; made where the base caps them after the product."""
+        states = self.answer_states(batch, at)
+        if logit_cap(self.base) is not None:
+            return self.token_logits(states)
+        weight, bias = self._output()
+        return Projection(states=states.to(weight[0].dtype), weight=weight, bias=bias)
 
     def answer_states(self, batch: TrainBatch, at: Positions) -> Tensor:
         """Last states where ``forward`` gives logits: what ``token_logits`` projects.
@@ -174,19 +180,23 @@ class LanguageBackbone(Backbone):
         Returns:
             Float ``(..., n)`` or ``(..., token)``.
         """
-        head = self.base.get_output_embeddings()
-        bias = getattr(head, "bias", None)
-        if self.added is None:
-            table = head.weight if tokens is None else head.weight[tokens]
-            return project(
-                self.base, states, table, bias if bias is None or tokens is None else bias[tokens]
-            )
-        if tokens is not None:
+        weight, bias = self._output()
+        if tokens is None:
+            logits = [project(self.base, states, part, bias) for part in weight]
+            return logits[0] if self.added is None else torch.cat(logits, dim=-1)
+        if self.added is not None:
+            head = self.base.get_output_embeddings()
             return project(self.base, states, self.added.output_of(head.weight, tokens), None)
-        known = project(self.base, states, head.weight, None)
-        own = project(self.base, states, self.added.output_table().to(head.weight.dtype), None)
-        first = self.added.first
-        return torch.cat([known[..., :first], own, known[..., first + own.shape[-1] :]], dim=-1)
+        of_tokens = None if bias is None else bias[tokens]
+        return project(self.base, states, weight[0][tokens], of_tokens)
+
+    def _output(self) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """The output matrix, in parts around the added tokens if there are any, and its bias."""
+        head = self.base.get_output_embeddings()
+        if self.added is None:
+            return (head.weight,), getattr(head, "bias", None)
+        first, own = self.added.first, self.added.output_table().to(head.weight.dtype)
+        return (head.weight[:first], own, head.weight[first + len(own) :]), None
 
 
 def require_writable(config: LanguageModelConfig, catalog: Catalog) -> None:

@@ -92,10 +92,14 @@ def project(model: Any, states: Tensor, table: Tensor, bias: Tensor | None) -> T
         Float ``(..., token)``.
     """
     logits = nn.functional.linear(states.to(table.dtype), table, bias)
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    if cap is not None:  # Gemma 2
-        logits = (logits / cap).tanh() * cap
-    return logits
+    cap = logit_cap(model)
+    return logits if cap is None else (logits / cap).tanh() * cap
+
+
+def logit_cap(model: Any) -> float | None:
+    """What a model bends its logits below after the product, as Gemma 2 does; None if nothing."""
+    cap: float | None = getattr(model.config, "final_logit_softcapping", None)
+    return cap
 
 
 @torch.no_grad()

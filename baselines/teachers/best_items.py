@@ -36,16 +36,21 @@ class DotProductScorer(ItemScorer, Protocol):
         ...
 
 
-def require_dot_product(scorer: ItemScorer) -> DotProductScorer:
+def require_dot_product(scorer: ItemScorer, *, needed_by: str = "top_k") -> DotProductScorer:
     """The same scorer, known to have vectors.
+
+    Args:
+        scorer: Any.
+        needed_by: The setting that cannot do without, for the error.
 
     Raises:
         ValueError: If it has none.
     """
     if not isinstance(scorer, DotProductScorer):
         raise ValueError(
-            f"top_k needs a teacher whose scores are dot products (user_vectors, item_vectors), "
-            f"got {type(scorer).__name__}. Leave top_k out to score all items."
+            f"{needed_by} needs a teacher whose scores are dot products (user_vectors, "
+            f"item_vectors), got {type(scorer).__name__}. Leave {needed_by} out to take all scores "
+            "as they are."
         )
     return scorer
 

@@ -17,6 +17,7 @@ from baselines.data.sequences import IntArray, SequenceSet
 from baselines.parallel import add_up, processes
 from baselines.progress import track
 from baselines.teachers.best_items import BestItems, Tail, require_dot_product
+from baselines.teachers.rounded import RoundedScorer
 from baselines.teachers.scorer import ItemScorer, checked_scores
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
@@ -117,6 +118,8 @@ class ExactMass:
             "temperature": tokenizer.temperature,
             "mask_history": mask_history,
         }
+        if isinstance(scorer, RoundedScorer):
+            self.settings["scores"] = "bfloat16"
 
     @property
     def max_history(self) -> int | None:

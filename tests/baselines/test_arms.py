@@ -134,6 +134,20 @@ def test_label_and_folder_say_the_scheme_and_a_temperature_of_ones_own(
             "causal-msl-tauadaptive",
         ),
         (
+            "tiger:soft_ntp:0.1:tau=4.5:reference=linear+bfloat16+end",
+            ObjectiveConfig(
+                name="soft_ntp", alpha=0.1, tau=4.5, reference=("bfloat16", "end", "linear")
+            ),
+            "TIGER+TCA soft_ntp alpha=0.1 tau=4.5 reference=bfloat16+end+linear",
+            "tiger-soft_ntp-0.1-tau4.5-referencebfloat16+end+linear",
+        ),
+        (
+            "tiger:msl:reference=end",
+            ObjectiveConfig(name="msl", reference=("end",)),
+            "TIGER msl reference=end",
+            "tiger-msl-referenceend",
+        ),
+        (
             "tiger:ntp:masked=false",
             ObjectiveConfig(masked=False),
             "TIGER ntp masked=false",
@@ -210,6 +224,10 @@ def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definit
         ("tiger:soft_ce:0.5:alpha=sure", "an alpha policy must be one of constant, .*, got 'sure'"),
         ("tiger:soft_ce:0.5:labels=flat", "labels must be one of teacher, .*, got 'flat'"),
         ("tiger:soft_ce:0.5:mean=some", "mean must be one of all, branching, got 'some'"),
+        ("tiger:msl:reference=", "reference must be one of bfloat16, end, linear, got ''"),
+        ("tiger:msl:reference=bf16+end", "bfloat16, end, linear, got 'bf16' .in arm 'tiger:msl"),
+        ("tiger:msl:reference=bfloat16", "reference bfloat16 rounds a teacher's scores, and msl"),
+        ("tiger:soft_ce:0.5:reference=linear", "reference linear is of ntp, msl, soft_ntp"),
         ("tiger:soft_ce:0.5:start=0.9:rise=0.2", "start and rise are shares of the training"),
         ("tiger:soft_ce:0.5:half=2", "half belongs to history, .*, not to constant"),
         ("tiger:ntp:alpha=entropy", "ntp has no teacher, so it takes no labels or alpha policy"),

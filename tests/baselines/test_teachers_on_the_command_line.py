@@ -122,6 +122,15 @@ def test_best_items_of_a_teacher_without_vectors_are_refused_before_anything_is_
     assert not list(Path("out").glob("tiger-*"))
 
 
+def test_rounded_scores_of_a_teacher_without_vectors_are_refused_before_anything_is_trained(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--arms", "[tiger:ntp, tiger:soft_ntp:0.1:reference=bfloat16]"]
+    said = refused([*COMPARE, *options, "--teacher.model", "itemknn"], capsys)
+    assert "reference=bfloat16 needs a teacher whose scores are dot products" in said
+    assert not list(Path("out").glob("tiger-*"))
+
+
 def test_a_cache_of_another_teacher_split_or_code_table_is_refused(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

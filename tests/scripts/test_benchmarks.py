@@ -84,8 +84,10 @@ def test_what_the_mass_takes_is_a_part_of_the_step(tmp_path: Path, options: list
 def test_titles_are_held_against_plain_training(tmp_path: Path) -> None:
     sizes = ["--vocab", "4000", "--titles", "200", "--length", "4", "--dim", "64", "--layers", "1"]
     runs = ["--targets", "30", "--batch", "2", "--history", "4", "--rounds", "1"]
+    sizes += ["--codebook", "8", "--levels", "3"]
     figures = figures_of("bench_titles.py", tmp_path / "titles.json", *sizes, *runs)
-    for part, plain in [("output_layer", "plain ntp"), ("whole_model", "labels=")]:
+    parts = [("output_layer", "plain ntp"), ("titles", "labels="), ("codes", "labels=")]
+    for part, plain in parts:
         rows = figures[part]
         (base,) = [name for name in rows if plain in name]
         assert rows[base]["time_over_plain"] == rows[base]["memory_over_plain"] == 1

@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from largest import Largest
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import tca.projection
 from semid.trie import CodeTrie
@@ -103,6 +102,30 @@ def test_a_projection_gives_the_loss_and_the_gradients_of_its_logits(
     assert all(bool(gradient.any()) for gradient in ours[:2])
 
 
+@pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("config", OBJECTIVES, ids=str)
+def test_parts_of_a_weight_are_the_whole_and_each_has_a_gradient_of_its_own(
+    titles: CodeTrie, config: dict[str, Any], with_bias: bool
+) -> None:
+    expected, found = (Objective(ObjectiveConfig(**config)) for _ in range(2))
+    world = World(titles, found, everywhere=False)
+    bias = world.bias if with_bias else None
+    parts = [p.detach().requires_grad_() for p in world.weight.split([17, 25, NUM_TOKENS - 42])]
+    parts[0].requires_grad_(False)
+    logits = F.linear(world.states, world.weight, bias)
+    slow = expected(logits, world.candidates, world.teacher)
+    given = Projection(states=world.states, weight=tuple(parts), bias=bias)
+    torch.testing.assert_close(given.logits(), logits)
+    fast = found(given, world.candidates, world.teacher)
+    torch.testing.assert_close(fast.loss, slow.loss)
+    of_bias = [world.bias] if with_bias else []
+    states, weight, *rest = torch.autograd.grad(slow.loss, [world.states, world.weight, *of_bias])
+    ours = torch.autograd.grad(fast.loss, [world.states, *parts[1:], *of_bias])
+    torch.testing.assert_close(ours, (states, weight[17:42], weight[42:], *rest))
+    assert bool(weight[17:42].any())
+    assert bool(weight[42:].any())
+
+
 def test_a_bias_may_forbid_tokens(titles: CodeTrie) -> None:
     objective = Objective(ObjectiveConfig(name="soft_ce", alpha=0.5, masked=False))
     world = World(titles, objective, everywhere=True)
@@ -124,20 +147,6 @@ def test_plain_ntp_is_cross_entropy_over_the_vocabulary(titles: CodeTrie) -> Non
     logits = F.linear(world.states, world.weight)
     expected = F.cross_entropy(logits[found.counted], target[found.counted])
     torch.testing.assert_close(objective(world.projection(None), found).loss, expected)
-
-
-class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that any operation returned."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        self.elements = max(self.elements, *sizes, 0)
-        return result
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -219,6 +228,8 @@ def test_shapes_that_do_not_fit_are_refused(titles: CodeTrie) -> None:
         Projection(states=world.states, weight=world.weight, bias=world.bias[1:])
     with pytest.raises(ValueError, match=r"states must be .* 'dim'\), got \(12, 5, 7\)"):
         objective(Projection(states=world.states[:, 1:], weight=world.weight), world.candidates)
+    with pytest.raises(ValueError, match=r"weight must be \(token, dim\) with dim 7"):
+        Projection(states=world.states, weight=(world.weight, torch.zeros(3, 8)))
     few = Projection(states=world.states, weight=world.weight[:50])
     with pytest.raises(ValueError, match="the model's own vocabulary"):
         objective(few, world.candidates)

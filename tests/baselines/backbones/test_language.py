@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from largest import Largest
 from safetensors.torch import load_file, save_file
 from tiny_lm import write_model
 from torch import Tensor
@@ -26,6 +27,7 @@ from semid.catalog import Catalog
 from semid.decoding import beam_search, rank_items
 from semid.provenance import Provenance, ProvenanceError
 from tca.candidates import candidates
+from tca.collaborative import CollaborativeTokenizer
 from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
 
 TITLES = [
@@ -62,10 +64,18 @@ def some_batch() -> TrainBatch:
     return windows.batch(np.arange(len(windows)))
 
 
-def loss_of(made: LanguageBackbone, objective: ObjectiveConfig, batch: TrainBatch) -> Tensor:
-    loss = Objective(objective)
-    at = loss.positions(made.trie, batch.target_items, together=made.together)
-    output: ObjectiveOutput = loss(made(batch, at), candidates(made.trie, batch.target_items, at))
+def loss_of(
+    made: LanguageBackbone, objective: ObjectiveConfig, batch: TrainBatch, *, dense: bool = False
+) -> Tensor:
+    """The loss as training computes it; ``dense`` from logits of the whole vocabulary."""
+    loss, trie, items = Objective(objective), made.trie, batch.target_items
+    at = loss.positions(trie, items, together=made.together)
+    p = None
+    if loss.needs_teacher:
+        scores = torch.randn(len(items), 12, generator=torch.Generator().manual_seed(5))
+        p = CollaborativeTokenizer(trie)(3 * scores, items)[at.target, at.pos]
+    given = made.token_logits(made.answer_states(batch, at)) if dense else made(batch, at)
+    output: ObjectiveOutput = loss(given, candidates(trie, items, at), p)
     return output.loss
 
 
@@ -170,6 +180,72 @@ def test_beams_are_those_of_generate_with_a_function_of_allowed_tokens(
     found = beam_search(made.start(past), made.trie, beam=5, renormalize="none")
     ours = rank_items(found, made.trie, k=5).items.flatten().tolist()
     assert [ends[item] for item in ours] == theirs
+
+
+OBJECTIVES = [
+    ObjectiveConfig(name="soft_ntp", alpha=0.1, tau=4.5),
+    ObjectiveConfig(name="soft_ntp", alpha=0.1, masked=False),
+    ObjectiveConfig(name="msl", tau="adaptive", mean="branching"),
+]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=["masked", "vocabulary", "adaptive"])
+@pytest.mark.parametrize("precision", ["float32", "autocast", "bfloat16"])
+@pytest.mark.parametrize("tied", [False, True], ids=["", "tied"])
+@pytest.mark.parametrize("items", ["titles", "codes"])
+def test_what_is_trained_has_the_loss_and_the_gradients_of_all_logits_made(
+    tmp_path: Path,
+    tiny_codes: Tensor,
+    items: str,
+    tied: bool,
+    precision: str,
+    objective: ObjectiveConfig,
+) -> None:
+    model = write_model(tmp_path / "base", TITLES, tied=tied, spare=30)
+    dtype = "bfloat16" if precision == "bfloat16" else "float32"
+    made = backbone(model, tiny_codes, items=items, dtype=dtype).eval()
+    for name, value in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.constant_(value, 0.1)
+    found = []
+    for dense in (True, False):
+        made.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+            loss = loss_of(made, objective, some_batch(), dense=dense)
+        assert loss.dtype == torch.float32
+        loss.backward()
+        assert all(p.grad is None for p in made.parameters() if not p.requires_grad)
+        gradients = {n: p.grad.clone() for n, p in made.named_parameters() if p.grad is not None}
+        assert ("added.rows" in gradients) == (items == "codes")
+        assert ("added.output_rows" in gradients) == (items == "codes" and not tied)
+        found.append((loss.detach(), gradients))
+    (theirs, expected), (ours, gradients) = found
+    exact = precision == "float32"
+    torch.testing.assert_close(ours, theirs, rtol=1e-5 if exact else 0.01, atol=1e-6)
+    assert gradients.keys() == expected.keys()
+    for name, value in gradients.items():
+        if exact:
+            torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-4, msg=name)
+        else:
+            sides = value.flatten(), expected[name].flatten()
+            assert torch.cosine_similarity(*sides, dim=0) > 0.99, name
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("items", ["titles", "codes"])
+def test_nothing_beside_the_base_is_as_large_as_its_matrix(
+    tmp_path: Path, tiny_codes: Tensor, monkeypatch: pytest.MonkeyPatch, items: str, masked: bool
+) -> None:
+    monkeypatch.setattr("tca.projection._LOGITS_AT_ONCE", 20_000)
+    made = backbone(write_model(tmp_path / "base", TITLES, spare=6_000), tiny_codes, items=items)
+    matrix = made.base.get_output_embeddings().weight.numel()
+    batch, objective = some_batch(), ObjectiveConfig(name="soft_ntp", alpha=0.5, masked=masked)
+    with Largest() as largest:
+        loss_of(made, objective, batch).backward()
+    assert 0 < largest.elements < matrix / 3
+    with Largest() as largest:
+        loss_of(made, objective, batch, dense=True).backward()
+    assert largest.elements > matrix
 
 
 def test_checkpointed_gradients_are_the_same(llama: Path, tiny_codes: Tensor) -> None:
@@ -346,7 +422,9 @@ def test_a_window_of_some_layers_is_the_context_and_capped_logits_are_projected(
     config = LanguageModelConfig(model=str(model))
     assert load_base(config).context == 64, "its sliding window"
     made = backbone(model, tiny_codes).eval()
-    past = histories([3, 1, 4], [9])
+    past, batch = histories([3, 1, 4], [9]), some_batch()
+    at = Objective(ObjectiveConfig()).positions(made.trie, batch.target_items)
+    assert isinstance(made(batch, at), Tensor)
     tokens, mask = made.prompts(past)
     assert tokens.shape[1] + made.trie.depth <= 64
     plain: Any = AutoModelForCausalLM.from_pretrained(model).eval()

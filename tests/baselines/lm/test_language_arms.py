@@ -83,6 +83,23 @@ def test_titles_and_codes_train_and_evaluate_beside_their_teacher(
     assert after == before, "nothing is done twice"
 
 
+@pytest.mark.parametrize("items", ["titles", "codes"])
+def test_what_the_released_code_does_is_an_arm_of_its_own(
+    shop: Path, model: Path, tmp_path: Path, items: str
+) -> None:
+    out, name = tmp_path / "out", "lm-soft_ntp-0.1-tau4.5"
+    arms = "[{0}, {0}:reference=linear+end+bfloat16]".format("lm:soft_ntp:0.1:tau=4.5")
+    assert compare(shop, model, out, "--backbones.lm.items", items, arms=arms) == 0
+    label = "LM+TCA soft_ntp alpha=0.1 tau=4.5"
+    assert {label, f"{label} reference=bfloat16+end+linear"} < rows(out).keys()
+    weights = [
+        load_file(out / folder / "model.safetensors")
+        for folder in (f"{name}-0", f"{name}-referencebfloat16+end+linear-0")
+    ]
+    assert any(not torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    assert len(list((out / "mass").glob("mass-*"))) == (2 if items == "codes" else 0)
+
+
 def test_a_base_that_has_changed_is_refused(
     shop: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

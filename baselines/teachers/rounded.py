@@ -1,0 +1,41 @@
+"""A teacher's scores in bfloat16, as TCA4Rec's released code computes them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.data.batches import Histories
+from baselines.teachers.best_items import require_dot_product
+from baselines.teachers.scorer import ItemScorer
+
+
+class RoundedScorer:
+    """A teacher whose vectors are rounded to bfloat16, and their products once more.
+
+    The released code casts them to the language model's type before the product, so near items tie:
+    numbers between 8 and 16 are 1/16 apart. Its softmax and the sums by next token are in bfloat16
+    too; here they stay float32, since on a GPU the rounding of such sums depends on their order.
+
+    Args:
+        scorer: The frozen teacher, whose scores are dot products.
+
+    Raises:
+        ValueError: If they are none.
+    """
+
+    def __init__(self, scorer: ItemScorer) -> None:
+        self.scorer = require_dot_product(scorer, needed_by="reference=bfloat16")
+        self.label = getattr(scorer, "label", type(scorer).__name__)
+
+    @property
+    def max_history(self) -> int:
+        """That of the teacher."""
+        return self.scorer.max_history
+
+    @torch.no_grad()
+    def score(self, histories: Histories) -> Tensor:
+        """Scores of all items; float32 ``(batch, item)``, each a number of bfloat16."""
+        users = self.scorer.user_vectors(histories).bfloat16().float()
+        items = self.scorer.item_vectors().bfloat16().float()
+        return (users @ items.T).bfloat16().float()
