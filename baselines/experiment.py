@@ -39,7 +39,7 @@ from baselines.teachers.mass import MassConfig, mass_source
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.simple import Popularity
 from baselines.teachers.vectors import item_vectors
-from baselines.training import TrainingConfig, TrainingState, is_trained
+from baselines.training import TrainingConfig, TrainingState, is_trained, recipe
 from semid.build import IdsConfig
 from semid.ids import SemanticIds
 from semid.provenance import Provenance, atomic_write, hash_json
@@ -210,7 +210,7 @@ def _require_free(out: Path, config: CompareConfig) -> None:
     """Refuse a folder that holds another comparison, or anything but what ids are made from."""
     path = out / "config.json"
     if path.exists():
-        found, settings = json.loads(path.read_text()), _as_json(config)
+        found, settings = recipe(json.loads(path.read_text())), recipe(config)
         changed = sorted(
             key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key)
         )
@@ -406,9 +406,9 @@ def _lineage(
     inputs |= backbone.made_from
     settings = {
         "backbone": arm.backbone,
-        "shape": dataclasses.asdict(getattr(config.backbones, arm.backbone)),
+        "shape": recipe(getattr(config.backbones, arm.backbone)),
         "objective": dataclasses.asdict(arm.objective),
-        "training": dataclasses.asdict(config.training),
+        "training": recipe(config.training),
         "evaluation": dataclasses.asdict(config.evaluation),
         "seed": seed,
     }
