@@ -138,7 +138,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
         ValueError: If a setting does not fit the data, or ``out`` holds another comparison or one
             of other data.
     """
-    arms = _parse_arms(config)
+    arms = parse_arms(config)
     fused = config.fusion.choose(arms, config.seeds, _arm_parser(config))
     out = Path(config.out)
     schemes = schemes_of(arms, config.ids, config.schemes, out)
@@ -191,7 +191,12 @@ def run_comparison(config: CompareConfig) -> Comparison:
     return comparison
 
 
-def _parse_arms(config: CompareConfig) -> list[Arm]:
+def parse_arms(config: CompareConfig) -> list[Arm]:
+    """The arms of a comparison, the baseline first.
+
+    Raises:
+        ValueError: If one cannot be read, one comes twice, or there are none.
+    """
     arms = list(map(_arm_parser(config), config.arms))
     if not arms or not config.seeds:
         raise ValueError("expected at least one arm and one seed; see --arms and --seeds")
@@ -228,7 +233,7 @@ def _begin(
     out: Path, config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
 ) -> None:
     """Make ``out`` the folder of this comparison, now that settings and data fit each other."""
-    data, path = _describe(dataset), out / "data.json"
+    data, path = describe(dataset), out / "data.json"
     if path.exists() and json.loads(path.read_text()) != data:
         raise ValueError(
             f"{out} was begun on other data than {config.data} holds now. "
@@ -246,7 +251,8 @@ def _as_json(config: CompareConfig) -> dict[str, Any]:
     return settings
 
 
-def _describe(dataset: Dataset) -> dict[str, Any]:
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """What a comparison remembers of its data, as JSON values: equal data are equal."""
     return {
         "name": dataset.name,
         "protocol": dataset.splits.protocol,
