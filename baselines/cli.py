@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from baselines.data.dataset import Split, load_catalog, load_dataset
 from baselines.evaluation import POLICIES, rank_by_scores
 from baselines.experiment import run_comparison
+from baselines.lm.fluency_study import FluencyConfig, study_fluency
 from baselines.lm.next_token import NextTokenConfig
 from baselines.lm.small import SmallLMConfig, SmallModelConfig, train_small_lm
 from baselines.lm.texts import TextsConfig
@@ -313,6 +314,12 @@ def lm_train(config: LmTrainConfig, console: Console) -> None:
     )
 
 
+def lm_fluency(config: FluencyConfig, console: Console) -> None:
+    """Judge the titles that the lm arms of a comparison write, beside those of their base."""
+    console.print(study_fluency(config).table())
+    console.print(f"files: {config.run}/fluency/fluency.md, fluency.json")
+
+
 def compare(config: CompareConfig, console: Console) -> None:
     """Train and rank every arm on the same data, ids, budget and seeds, and print the table."""
     comparison = run_comparison(config)
@@ -337,12 +344,15 @@ _COMMANDS: _Commands = {
         "train": _Command(TeacherTrainConfig, teacher_train, trains=True),
         "export": _Command(TeacherExportConfig, teacher_export, trains=False),
     },
-    "lm": {"train": _Command(LmTrainConfig, lm_train, trains=True)},
+    "lm": {
+        "train": _Command(LmTrainConfig, lm_train, trains=True),
+        "fluency": _Command(FluencyConfig, lm_fluency, trains=False),
+    },
     "compare": _Command(CompareConfig, compare, trains=True),
 }
 _GROUPS = {
     "teacher": "Train a collaborative-filtering teacher, or export its item vectors.",
-    "lm": "Train a small language model.",
+    "lm": "Train a small language model, or judge the titles that arms write.",
 }
 
 

@@ -36,7 +36,7 @@ from baselines.teachers.rounded import RoundedScorer
 from baselines.teachers.scorer import ItemScorer
 from baselines.teachers.simple import Popularity
 from baselines.teachers.vectors import item_vectors
-from baselines.training import TrainingState, is_trained
+from baselines.training import TrainingState, is_trained, recipe
 from semid.ids import SemanticIds
 from semid.provenance import Provenance, atomic_write, hash_json
 from semid.trie import CodeTrie
@@ -115,7 +115,7 @@ def _require_free(out: Path, config: CompareConfig) -> None:
     """Refuse a folder that holds another comparison, or anything but what ids are made from."""
     path = out / "config.json"
     if path.exists():
-        found, settings = json.loads(path.read_text()), _as_json(config)
+        found, settings = recipe(json.loads(path.read_text())), recipe(config)
         changed = sorted(
             key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key)
         )
@@ -133,7 +133,7 @@ def _begin(
     out: Path, config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
 ) -> None:
     """Make ``out`` the folder of this comparison, now that settings and data fit each other."""
-    data, path = _describe(dataset), out / "data.json"
+    data, path = describe(dataset), out / "data.json"
     if path.exists() and json.loads(path.read_text()) != data:
         raise ValueError(
             f"{out} was begun on other data than {config.data} holds now. "
@@ -151,7 +151,8 @@ def _as_json(config: CompareConfig) -> dict[str, Any]:
     return settings
 
 
-def _describe(dataset: Dataset) -> dict[str, Any]:
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """What a comparison remembers of its data, as JSON values: equal data are equal."""
     return {
         "name": dataset.name,
         "protocol": dataset.splits.protocol,
@@ -323,9 +324,9 @@ def _lineage(
     inputs |= backbone.made_from
     settings = {
         "backbone": arm.kind.trained_as or arm.backbone,
-        "shape": arm.kind.settings(config.backbones),
+        "shape": recipe(arm.kind.settings(config.backbones)),
         "objective": dataclasses.asdict(arm.objective),
-        "training": dataclasses.asdict(config.training),
+        "training": recipe(config.training),
         "evaluation": dataclasses.asdict(config.evaluation),
         "seed": seed,
     }

@@ -59,7 +59,8 @@ def average(tensors: Sequence[Tensor], weight: Tensor) -> None:
 
     Args:
         tensors: Changed in place. Float, of the same shapes on all processes.
-        weight: Scalar, how much this process's values count; not zero on all of them.
+        weight: Scalar, how much this process's values count; where it is zero on all of them, the
+            tensors stay as they are.
     """
     if processes().num_processes == 1:
         return
@@ -67,4 +68,4 @@ def average(tensors: Sequence[Tensor], weight: Tensor) -> None:
     flat = add_up(torch.cat([weight, *(tensor.float().flatten() * weight for tensor in tensors)]))
     means = torch.split(flat[1:] / flat[0], [tensor.numel() for tensor in tensors])
     for tensor, mean in zip(tensors, means, strict=True):
-        tensor.copy_(mean.view_as(tensor))
+        tensor.copy_(torch.where(flat[0] > 0, mean.view_as(tensor), tensor))

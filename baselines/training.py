@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 _BEST = "model.safetensors"
 _CHECKPOINT = "checkpoint.safetensors"
 _STATE = "state.json"
+_OF_MEMORY = ("accumulate", "shard")
 _OBJECTIVE = "objective."
 _LOOK_EVERY = 32  # steps of a device whose numbers are not at hand
 
@@ -43,6 +44,8 @@ class TrainingConfig:
         patience: Validations without a better result before training stops.
         eval_every: Epochs between validations.
         batch_events: Events (items, padding included) of a batch.
+        accumulate: Parts of a batch that are run one after another before each step, to save
+            memory. The step is that of the whole batch, but for what is drawn at random.
         lr: Peak learning rate of AdamW.
         betas: AdamW's averaging coefficients.
         weight_decay: AdamW's weight decay, on matrices only.
@@ -59,6 +62,7 @@ class TrainingConfig:
     patience: int = 3
     eval_every: int = 1
     batch_events: int = 640
+    accumulate: int = 1
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.0
@@ -68,7 +72,7 @@ class TrainingConfig:
     clip: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "eval_every", "batch_events"):
+        for name in ("epochs", "patience", "eval_every", "batch_events", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.lr > 0:
@@ -147,7 +151,6 @@ def train(
         require_lineage(folder, Provenance.read(folder), lineage)
         return read_trained(folder, model, objective)
     here = processes()
-    bf16 = config.precision == "bf16"
     objective = nn.Module() if objective is None else objective
     for module in (model, objective):
         module.to(here.device)
@@ -179,19 +182,16 @@ def train(
                     done = epoch * batches_per_epoch + step
                     _set_lr(optimizer, config, done, batches_per_epoch)
                     progressed = done / (config.epochs * batches_per_epoch)
-                    batch = dataclasses.replace(batch.to(here.device), progress=progressed)
-                    with torch.autocast(here.device.type, torch.bfloat16, enabled=bf16):
-                        output = loss(batch)
-                    output.loss.backward()  # type: ignore[no-untyped-call]
-                    parts = {"loss": output.loss.detach(), **output.parts}
+                    batch = dataclasses.replace(batch, progress=progressed)
+                    means, count = _accumulate(batch, config, loss, parameters, objective)
                     gradients = [p.grad for p in parameters if p.grad is not None]
-                    average([*parts.values(), *objective.buffers(), *gradients], output.count)
+                    average([*means.values(), *objective.buffers(), *gradients], count)
                     norm = nn.utils.clip_grad_norm_(parameters, config.clip)
-                    watch.saw(batch, epoch + 1, parts["loss"], norm)
+                    watch.saw(batch, epoch + 1, means["loss"], norm)
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
-                    for name, part in parts.items():
-                        sums[name] = sums.get(name, torch.zeros_like(part)) + part
+                    for name, mean in means.items():
+                        sums[name] = sums.get(name, torch.zeros_like(mean)) + mean
                     progress.advance(1)
             watch.look()
             state.epoch += 1
@@ -220,6 +220,65 @@ def train(
         _finish(folder, state, lineage)
     here.wait_for_everyone()
     return read_trained(folder, model, objective)
+
+
+def _accumulate(
+    batch: TrainBatch,
+    config: TrainingConfig,
+    loss: Callable[[TrainBatch], ObjectiveOutput],
+    parameters: Sequence[nn.Parameter],
+    objective: nn.Module,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Run the parts of a batch; gradients and the objective's buffers become those of the whole.
+
+    All are means over the parts, weighted by their counted positions, and brought up to date part
+    by part. Each part finds the buffers as they were before the step, as each process does.
+
+    Returns:
+        The means of the loss and what is logged beside it, and the counted positions.
+    """
+    device = processes().device
+    before = [buffer.clone() for buffer in objective.buffers()]
+    buffers = before
+    means: dict[str, Tensor] = {}
+    count = torch.zeros((), device=device)
+    for part in batch.split(config.accumulate):
+        _put(before, objective)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            output = loss(part.to(device))
+        count = count + output.count
+        share = output.count / count.clamp_min(1)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.mul_(1 - share)
+        (output.loss * share).backward()  # type: ignore[no-untyped-call]
+        for name, value in {"loss": output.loss.detach(), **output.parts}.items():
+            mean = means.get(name, torch.zeros_like(value))
+            means[name] = mean * (1 - share) + value * share
+        pairs = zip(buffers, objective.buffers(), strict=True)
+        buffers = [mean * (1 - share) + value * share for mean, value in pairs]
+    _put(buffers, objective)
+    return means, count
+
+
+def _put(buffers: Sequence[Tensor], objective: nn.Module) -> None:
+    for buffer, value in zip(objective.buffers(), buffers, strict=True):
+        buffer.copy_(value)
+
+
+def recipe(config: Any) -> Any:
+    """Settings as JSON, without those that say how memory is used and not what is learned.
+
+    A folder that was begun with other values of these goes on.
+
+    Args:
+        config: A dataclass, or its JSON.
+    """
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        config = json.loads(json.dumps(dataclasses.asdict(config)))
+    if not isinstance(config, dict):
+        return config
+    return {name: recipe(value) for name, value in config.items() if name not in _OF_MEMORY}
 
 
 def is_trained(folder: Path) -> bool:

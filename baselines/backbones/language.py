@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from baselines.backbones.backbone import Backbone
 from baselines.data.batches import Histories, TrainBatch, Windows
@@ -17,12 +18,16 @@ from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import Base, load_base, load_tokenizer, logit_cap, project
 from baselines.lm.prompts import Prompts, positions
 from baselines.lm.tokens import AddedTokens, add_code_tokens, first_rows
+from baselines.parallel import processes
 from semid.catalog import Catalog
 from semid.prefixes import Prefixes
 from semid.provenance import hash_arrays, hash_json
 from semid.titles import title_paths
 from tca.candidates import Positions
 from tca.projection import Projection
+
+if TYPE_CHECKING:
+    from baselines.lm.sharding import SharedLayers
 
 logger = logging.getLogger(__name__)
 
@@ -88,10 +93,25 @@ class LanguageBackbone(Backbone):
                 self.added = _code_rows(base, vocab.offsets[0], codes, sizes, words, seed)
                 self._made_from["words"] = hash_json(words)
             self.lm: Any = adapt(base.model, config.lora)
+        self._shared: SharedLayers | None = None
         if config.gradient_checkpointing:
             base_model = self.base  # older versions know the older name only
             name = "activation_checkpointing_enable"
             getattr(base_model, name, base_model.gradient_checkpointing_enable)()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and use; shared layers are whole in use.
+
+        Of several processes that share layers, all have to call it together.
+        """
+        super().train(mode)
+        if mode and self._shared is None and self.config.shard and processes().num_processes > 1:
+            from baselines.lm.sharding import SharedLayers
+
+            self._shared = SharedLayers(self.base.get_decoder())
+        if self._shared is not None:
+            (self._shared.share_out if mode else self._shared.gather)()
+        return self
 
     @property
     def base(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -53,6 +54,8 @@ class TrainBatch:
         target_pos: int64 ``(target,)``, its position there; its history is what stands before it.
         target_id: int64 ``(target,)``, the target's number in its ``SequenceSet``.
         progress: Share of a training that was done before this batch, in ``[0, 1)``.
+        divisible: Most parts that it can be split into. Of a batch that several processes share,
+            the same on all of them, so that they take the same number of turns.
     """
 
     windows: Histories
@@ -60,6 +63,7 @@ class TrainBatch:
     target_pos: Tensor
     target_id: Tensor
     progress: float = 0.0
+    divisible: int = 1
 
     @property
     def target_items(self) -> Tensor:
@@ -74,7 +78,28 @@ class TrainBatch:
             target_pos=self.target_pos.to(device),
             target_id=self.target_id.to(device),
             progress=self.progress,
+            divisible=self.divisible,
         )
+
+    def split(self, number: int) -> Iterator[TrainBatch]:
+        """The same windows in ``number`` parts, or in as many as can be; no part is empty."""
+        number = min(number, self.divisible)
+        if number == 1:
+            yield self
+            return
+        for part in range(number):
+            mine = self.target_row % number == part
+            yield TrainBatch(
+                windows=Histories(
+                    items=self.windows.items[part::number],
+                    mask=self.windows.mask[part::number],
+                    users=self.windows.users[part::number],
+                ),
+                target_row=self.target_row[mine] // number,
+                target_pos=self.target_pos[mine],
+                target_id=self.target_id[mine],
+                progress=self.progress,
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +179,7 @@ class Windows:
             target_row=torch.from_numpy(row),
             target_pos=torch.from_numpy(pos),
             target_id=torch.from_numpy(target_id),
+            divisible=len(chosen),
         )
 
     def epoch(
@@ -177,8 +203,11 @@ class Windows:
         cuts = _cuts(self.lengths[order], batch_events)
         for index in rng.permutation(len(cuts) - 1):
             chosen = order[cuts[index] : cuts[index + 1]]
-            shared = len(chosen) >= num_processes
-            yield self.batch(chosen[process::num_processes] if shared else chosen)
+            if len(chosen) >= num_processes:
+                batch = self.batch(chosen[process::num_processes])
+                yield dataclasses.replace(batch, divisible=len(chosen) // num_processes)
+            else:
+                yield self.batch(chosen)
 
     def num_batches(self, batch_events: int) -> int:
         """Number of batches of every ``epoch``."""

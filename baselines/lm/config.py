@@ -80,6 +80,8 @@ class LanguageModelConfig:
         quantize: Load the base in 8 or 4 bits (``bitsandbytes``, on a GPU; QLoRA,
             arXiv:2305.14314).
         gradient_checkpointing: Compute activations again in the backward pass, to save memory.
+        shard: Whether several processes share out the frozen layers while they train (FSDP).
+            Validation and decoding gather them. Changes memory and not what is learned.
 
     Raises:
         ValueError: If a value is out of its range or contradicts another.
@@ -99,6 +101,7 @@ class LanguageModelConfig:
     dtype: Dtype = "auto"
     quantize: Quantization = "none"
     gradient_checkpointing: bool = False
+    shard: bool = False
 
     def __post_init__(self) -> None:
         known = {"items": Items, "dtype": Dtype, "quantize": Quantization}
@@ -119,4 +122,9 @@ class LanguageModelConfig:
             raise ValueError(
                 f"a base in {self.quantize} cannot be trained itself, got r 0. "
                 "Give lora.r, or leave quantize out."
+            )
+        if self.shard and (self.lora.r == 0 or self.quantize != "none"):
+            raise ValueError(
+                f"shard is for a frozen base in its own precision, got r {self.lora.r} and "
+                f"quantize {self.quantize}. Give lora.r and leave quantize out, or leave shard out."
             )

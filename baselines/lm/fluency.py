@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 if TYPE_CHECKING:
-    from semid.generation import TrieLogitsProcessor
+    from semid.trie import CodeTrie
 
 NOT_COUNTED = -100  # the label that cross_entropy leaves out
 
@@ -34,6 +34,16 @@ class Fluency:
     tokens: int
     perplexity: float
     text_perplexity: float
+
+    @classmethod
+    def of(cls, log_p: Tensor, tokens: Tensor) -> Fluency:
+        """Sum up what ``log_likelihoods`` gives."""
+        return cls(
+            texts=len(tokens),
+            tokens=int(tokens.sum()),
+            perplexity=math.exp(-float(log_p.sum() / tokens.sum())),
+            text_perplexity=math.exp(-float((log_p / tokens).mean())),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +66,7 @@ def fluency(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_size: int
     To judge what a tuned model has written, ask the model it was tuned from (open question 4 of
     TCA4Rec, arXiv:2601.18457). Perplexities compare only under one model and one tokenizer.
     """
-    log_p, tokens = log_likelihoods(model, tokenizer, texts, batch_size=batch_size)
-    return Fluency(
-        texts=len(texts),
-        tokens=int(tokens.sum()),
-        perplexity=math.exp(-float(log_p.sum() / tokens.sum())),
-        text_perplexity=math.exp(-float((log_p / tokens).mean())),
-    )
+    return Fluency.of(*log_likelihoods(model, tokenizer, texts, batch_size=batch_size))
 
 
 @torch.no_grad()
@@ -119,11 +123,22 @@ def valid_titles(written: Sequence[str], catalogue: Sequence[str]) -> ValidTitle
     """
     if not len(written):
         raise ValueError("expected at least one written title, got none")
-    exact, normalised = set(catalogue), {" ".join(title.split()) for title in catalogue}
-    return ValidTitles(
-        exact=sum(title in exact for title in written) / len(written),
-        normalised=sum(" ".join(title.split()) in normalised for title in written) / len(written),
+    exact, normalised = existing(written, catalogue)
+    return ValidTitles(exact=sum(exact) / len(written), normalised=sum(normalised) / len(written))
+
+
+def existing(written: Sequence[str], catalogue: Sequence[str]) -> tuple[list[bool], list[bool]]:
+    """Which written titles are titles of the catalogue, exactly and normalised; see above."""
+    titles, spaced = set(catalogue), set(map(normalised, catalogue))
+    return (
+        [title in titles for title in written],
+        [normalised(title) in spaced for title in written],
     )
+
+
+def normalised(title: str) -> str:
+    """A title whose runs of white space are one space, with none at the ends."""
+    return " ".join(title.split())
 
 
 @torch.no_grad()
@@ -132,7 +147,7 @@ def write_titles(
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     *,
-    within: TrieLogitsProcessor | None = None,
+    within: CodeTrie | None = None,
     **settings: Any,
 ) -> list[str]:
     """Let ``generate`` write after prompts, freely or within a catalogue.
@@ -141,8 +156,8 @@ def write_titles(
         model: A causal language model of ``transformers`` in eval mode.
         tokenizer: Its tokenizer, with an end token.
         prompts: Token ids of each; shorter ones are padded on the left.
-        within: What keeps to the catalogue; its ``start`` is the last token of every prompt. None
-            to write freely.
+        within: The catalogue's titles in the model's own tokens, if nothing else may be written
+            (``TrieLogitsProcessor``). A path begins where the prompt ends, whatever stands there.
         settings: Of ``generate``, such as ``max_new_tokens`` or ``num_beams``.
 
     Returns:
@@ -159,13 +174,28 @@ def write_titles(
     written = model.generate(
         input_ids=ids.to(model.device),
         attention_mask=real.to(model.device),
-        logits_processor=[] if within is None else [within],
+        logits_processor=[] if within is None else [_AfterPrompts(within, longest, end)],
         eos_token_id=end,
         pad_token_id=end,
         **settings,
     )
     texts: list[str] = tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
     return texts
+
+
+class _AfterPrompts:
+    """A logits processor that keeps what is written behind prompts of one length to a trie."""
+
+    def __init__(self, trie: CodeTrie, length: int, end: int) -> None:
+        from semid.generation import TrieLogitsProcessor
+
+        self._length, self._start = length, trie.num_tokens  # no token of any text
+        self._within = TrieLogitsProcessor(trie, start=self._start, end=end)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        written = input_ids[:, self._length :]
+        start = written.new_full((len(written), 1), self._start)
+        return self._within(torch.cat([start, written], dim=1), scores)
 
 
 def _end_token(tokenizer: Any) -> int:

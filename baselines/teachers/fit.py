@@ -21,6 +21,7 @@ from baselines.training import (
     TrainingState,
     is_trained,
     read_trained,
+    recipe,
     train,
 )
 from semid.embed import Embeddings, embeddings_from
@@ -65,7 +66,7 @@ def fit_teacher(
     if config.model == "hybrid":
         return _fit_hybrid(dataset, config, training, seed=seed, folder=folder)
     model = config.build(dataset, seed)
-    settings = {"seed": seed, **config.record(), "training": dataclasses.asdict(training)}
+    settings = {"seed": seed, **config.record(), "training": recipe(training)}
     state, lineage = _fit(model, dataset, training, settings, passes=config.passes, folder=folder)
     return model, state, lineage
 

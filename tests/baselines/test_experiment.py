@@ -281,6 +281,14 @@ def test_a_calibrated_temperature_is_that_of_each_seeds_teacher(
         assert record["config"]["temperature"] == temperature
 
 
+def test_a_folder_goes_on_with_batches_in_parts(done: CompareConfig) -> None:
+    training = dataclasses.replace(done.training, accumulate=2)
+    teacher = dataclasses.replace(done.teacher_training, accumulate=2)
+    before = results(done.out)["rows"]
+    run_comparison(dataclasses.replace(done, training=training, teacher_training=teacher))
+    assert results(done.out)["rows"] == before, "nothing is trained again"
+
+
 def test_a_folder_of_another_comparison_is_refused_and_left_alone(done: CompareConfig) -> None:
     before = {path: path.stat().st_mtime_ns for path in Path(done.out).rglob("*")}
     with pytest.raises(ValueError, match=r"other settings \(seeds, temperature\)"):

@@ -31,7 +31,7 @@ from baselines.data.splits import Splits
 from baselines.data.synthetic import synthetic_dataset
 from baselines.encoder import EncoderConfig
 from baselines.evaluation import EvaluationConfig
-from baselines.parallel import processes
+from baselines.parallel import average, processes
 from baselines.teachers.distributions import StoredDistributions
 from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRec, SASRecConfig
@@ -153,6 +153,11 @@ def work(out: Path) -> None:
     """All that one process, and each of several, does in this test."""
     for arm in ARMS:
         train_arm(arm, out)
+    means, nobody_counts = torch.tensor([1.0 + processes().process_index]), torch.tensor([3.0])
+    average([means], torch.tensor(2 * processes().process_index + 1))
+    assert float(means) == (1.0 if processes().num_processes == 1 else 1.75)
+    average([nobody_counts], torch.tensor(0))
+    assert float(nobody_counts) == 3.0
     whole, targets = train_with_dropout(out / "undisturbed")
     begun, _ = train_with_dropout(out / "resumed", killed=True)
     rest, _ = train_with_dropout(out / "resumed")

@@ -120,6 +120,31 @@ def test_processes_share_each_batch_or_learn_it_together(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@given(batch_events=st.integers(1, 60), num_processes=st.integers(1, 3), number=st.integers(1, 5))
+def test_a_batch_falls_into_parts_that_have_its_targets_and_none_is_empty(
+    kind: str, batch_events: int, num_processes: int, number: int
+) -> None:
+    windows = KINDS[kind](sequence_set(WORLD * 3), 4)
+    shares = [
+        windows.epoch(
+            batch_events, np.random.default_rng(0), process=process, num_processes=num_processes
+        )
+        for process in range(num_processes)
+    ]
+    for batches in zip(*shares, strict=True):
+        parts = [list(batch.split(number)) for batch in batches]
+        assert len({len(of_process) for of_process in parts}) == 1, "all take as many turns"
+        fewest = min(len(batch.windows.items) for batch in batches)
+        assert len(parts[0]) == min(number, fewest)
+        for batch, of_process in zip(batches, parts, strict=True):
+            assert all(len(part.target_id) for part in of_process)
+            found = {key: value for part in of_process for key, value in read(part).items()}
+            assert found == read(batch)
+            assert sum(len(part.target_id) for part in of_process) == len(batch.target_id)
+            assert sum(len(part.windows.items) for part in of_process) == len(batch.windows.items)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_another_seed_is_another_order_of_batches_and_of_windows(kind: str) -> None:
     windows = KINDS[kind](sequence_set(WORLD * 5), 4)
     epochs = [list(windows.epoch(12, np.random.default_rng(seed))) for seed in (0, 1)]

@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerFast
 
 from baselines.lm.fluency import fluency, log_likelihoods, valid_titles, write_titles
 from baselines.lm.small import SmallModelConfig, small_llama, train_tokenizer
-from semid.generation import TrieLogitsProcessor
 from semid.titles import title_paths
 from semid.trie import CodeTrie
 
@@ -32,6 +31,7 @@ def random_llama(seed: int = 0) -> Any:
 
 
 MODEL = random_llama()
+END = TOKENIZER.eos_token_id
 
 
 @torch.no_grad()
@@ -108,17 +108,30 @@ def test_titles_written_within_the_trie_are_valid_and_written_freely_are_not() -
     prompts = [[TOKENIZER.bos_token_id], [40, 50, 60, TOKENIZER.bos_token_id]]
     free = write_titles(MODEL, TOKENIZER, prompts, max_new_tokens=8)
     trie = CodeTrie.from_paths(title_paths(TITLES, TOKENIZER).paths, len(TOKENIZER))
-    within = TrieLogitsProcessor(trie, start=TOKENIZER.bos_token_id, end=TOKENIZER.eos_token_id)
-    held = write_titles(MODEL, TOKENIZER, prompts, within=within, max_new_tokens=trie.depth)
+    held = write_titles(MODEL, TOKENIZER, prompts, within=trie, max_new_tokens=trie.depth)
     assert len(free) == len(held) == 2
     assert valid_titles(held, TITLES).exact == 1
     assert valid_titles(free, TITLES).exact == 0
     alone = [
-        write_titles(MODEL, TOKENIZER, [row], within=within, max_new_tokens=trie.depth)[0]
+        write_titles(MODEL, TOKENIZER, [row], within=trie, max_new_tokens=trie.depth)[0]
         for row in prompts
     ]
     assert held == alone, "padding changes nothing"
     unpadded = without("pad_token")
-    assert held == write_titles(
-        MODEL, unpadded, prompts, within=within, max_new_tokens=trie.depth
-    ), "no padding token is needed"
+    assert held == write_titles(MODEL, unpadded, prompts, within=trie, max_new_tokens=trie.depth), (
+        "no padding token is needed"
+    )
+
+
+def test_titles_begin_behind_a_prompt_that_ends_in_a_token_of_titles() -> None:
+    trie = CodeTrie.from_paths(title_paths(TITLES, TOKENIZER).paths, len(TOKENIZER))
+    row = TOKENIZER("red lipstick", add_special_tokens=False)["input_ids"]
+    likely = {title: 0.0 for title in TITLES}
+    for title in likely:
+        ids = [*row, *TOKENIZER(title, add_special_tokens=False)["input_ids"], END]
+        with torch.no_grad():
+            log_p = MODEL(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(dim=-1)
+        likely[title] = sum(float(log_p[at - 1, ids[at]]) for at in range(len(row), len(ids)))
+    settings = {"max_new_tokens": trie.depth, "num_beams": 6, "length_penalty": 0.0}
+    found = write_titles(MODEL, TOKENIZER, [row], within=trie, **settings)
+    assert found == [max(likely, key=lambda title: likely[title])], "the search is wide enough"

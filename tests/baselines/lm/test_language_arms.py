@@ -124,6 +124,7 @@ def test_a_base_that_has_changed_is_refused(
         ({"max_length": 12}, "Raise max_length"),
         ({"target": "lm_head"}, "between embedding and output matrix"),
         ({"quantize": "4bit"}, "needs bitsandbytes"),
+        ({"shard": True, "lora.r": 0}, "shard is for a frozen base"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -142,9 +143,9 @@ def test_what_cannot_be_used_is_refused_in_one_line(
         model = write_model(tmp_path / "model", ["a title"], end=None)
     if "model" in change:
         options = ("--backbones.lm.model", change["model"])
-    for name in ("chat", "max_length", "quantize"):
+    for name in ("chat", "max_length", "quantize", "shard", "lora.r"):
         if name in change:
-            options = (f"--backbones.lm.{name}", str(change[name]).lower())
+            options += (f"--backbones.lm.{name}", str(change[name]).lower())
     if "target" in change:
         options = ("--backbones.lm.lora.target", change["target"])
     assert compare(shop, model, tmp_path / "out", *options, arms="[lm:ntp]") == 2
