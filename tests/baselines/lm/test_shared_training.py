@@ -84,7 +84,7 @@ def build(kind: str, model: Path, *, shard: bool = False) -> Backbone:
         shard=shard,
     )
     shapes = BackboneConfigs(lm=config)
-    return ARM.build(shapes, CODES, (4, 8), seed=0, catalog=DATASET.catalog)
+    return ARM.kind.build(shapes, CODES, (4, 8), seed=0, catalog=DATASET.catalog)
 
 
 def learn(
