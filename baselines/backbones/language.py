@@ -87,8 +87,9 @@ class LanguageBackbone(Backbone):
                 words = titles if config.init == "titles" else None
                 self.added = _code_rows(base, vocab.offsets[0], codes, sizes, words, seed)
                 self._made_from["words"] = hash_json(words)
-            frozen = base.model.requires_grad_(False)
-            self.lm: Any = adapt(base.model, config.lora) if self.adapted else frozen
+            self.lm: Any = adapt(base.model, config.lora) if self.adapted else base.model
+        if not self.adapted:
+            self.lm.requires_grad_(False)
         if config.gradient_checkpointing:
             base_model = self.base  # older versions know the older name only
             name = "activation_checkpointing_enable"
