@@ -11,6 +11,7 @@ from torch import nn
 
 from baselines.arms import Arm
 from baselines.backbones.registry import BackboneConfigs
+from baselines.backbones.stages import read_fitted
 from baselines.comparison import RunRecord
 from baselines.data.dataset import Dataset
 from baselines.evaluation import EvaluationConfig, Ranks, rank_by_scores
@@ -18,7 +19,7 @@ from baselines.fusion import MeanScorer, generator_fusion
 from baselines.parallel import processes
 from baselines.records import agreement, decoded, record
 from baselines.teachers.model import TeacherModel
-from baselines.training import TrainingState, read_trained
+from baselines.training import TrainingState
 from semid.ids import SemanticIds
 from semid.provenance import Provenance
 
@@ -80,7 +81,7 @@ def control_records(
                 )
                 for seed, teacher in zip((a, b), teachers, strict=True)
             ]
-            states = [read_trained(*model) for model in zip(folders, pair, strict=True)]
+            states = [read_fitted(*model) for model in zip(pair, folders, strict=True)]
             pair = [model.to(processes().device) for model in pair]
             ranks, notes = decoded(
                 pair[0],
@@ -91,8 +92,9 @@ def control_records(
                 generator_fusion(pair[1], renormalize=evaluation.renormalize),
             )
             notes |= agreement(ranks, of_first, evaluation.ties)
+            models = [*pair, *teachers] if arm.kind.taught else pair
             found[arm].append(
-                _of_pair(arm.label, seeds_of_pair, ranks, pair, states, notes, evaluation)
+                _of_pair(arm.label, seeds_of_pair, ranks, models, states, notes, evaluation)
             )
     return [run for runs in found.values() for run in runs]
 

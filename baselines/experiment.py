@@ -12,6 +12,7 @@ from typing import Any
 from baselines.arms import Arm
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.fit import fit_backbone
+from baselines.backbones.stages import is_fitted
 from baselines.comparison import Comparison, RunRecord, compare, write_per_user
 from baselines.controls import control_records
 from baselines.data.dataset import Dataset, load_dataset
@@ -36,7 +37,7 @@ from baselines.teachers.rounded import RoundedScorer
 from baselines.teachers.scorer import ItemScorer
 from baselines.teachers.simple import Popularity
 from baselines.teachers.vectors import item_vectors
-from baselines.training import TrainingState, is_trained, recipe
+from baselines.training import TrainingState, recipe
 from semid.ids import SemanticIds
 from semid.provenance import Provenance, atomic_write, hash_json
 from semid.trie import CodeTrie
@@ -66,7 +67,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
     dataset = load_dataset(config.data, split=config.split, ties=config.ties)
     config.mass.require_fit(len(dataset.catalog))
     for arm in arms:
-        arm.kind.require_fit(config.backbones, dataset.catalog)
+        arm.kind.require_fit(config.backbones, dataset.catalog, config.teacher.kind)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if any(scheme.waits_for_teacher for scheme in schemes):
@@ -246,7 +247,7 @@ def _records_of_seed(
             title = f"{arm.label}, seed {seed}"
             of_teacher = temperature if arm.objective.needs_teacher else None
             distributions: TargetDistributions | None = None
-            if of_teacher is not None and not is_trained(folder):
+            if of_teacher is not None and not is_fitted(backbone, folder):
                 scorer = _scorer(arm, teacher)
                 source = partial(mass_source, scorer, temperature=of_teacher, config=config.mass)
                 trie = CodeTrie.from_paths(its.codes, max(its.sizes))
@@ -282,7 +283,8 @@ def _records_of_seed(
             notes |= agreement(ranks, teacher_ranks, evaluation.ties)
             if of_teacher is not None:
                 notes["teacher_temperature"] = of_teacher
-            records[arm] = [run(arm.label, ranks=ranks, models=[backbone], notes=notes)]
+            models = [backbone, teacher] if arm.kind.taught else [backbone]
+            records[arm] = [run(arm.label, ranks=ranks, models=models, notes=notes)]
             if arm in fused:
                 mask_history = config.mass.mask_history
                 key = hash_json([scores_hash(lineage), temperature, mask_history])[:8]

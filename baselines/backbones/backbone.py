@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from baselines.backbones.stages import WHOLE, Stage
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from semid.prefixes import Prefixes
@@ -52,6 +53,19 @@ class Backbone(nn.Module, ABC):
     def made_from(self) -> dict[str, str]:
         """Content hashes of what it is made from beside the semantic ids, by name."""
         return {}
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What it is trained in, one after another."""
+        return (WHOLE,)
+
+    def enter(self, stage: str | None) -> None:
+        """Get ready for a stage: what that does not train is frozen.
+
+        Args:
+            stage: Its name; None after the last, when all that any of them trains is no longer
+                frozen, and so counts as trained. A fresh backbone is as after None.
+        """
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,19 @@ import torch
 from torch import Tensor
 
 from baselines.backbones.backbone import Backbone
+from baselines.backbones.stages import (
+    Stage,
+    is_fitted,
+    one_after_another,
+    stage_folders,
+    stage_lineages,
+)
 from baselines.data.batches import TrainBatch
 from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
-from baselines.evaluation import EvaluationConfig, rank_by_beam
+from baselines.evaluation import EvaluationConfig, rank_by_beam, rank_by_scores
 from baselines.teachers.distributions import TargetDistributions
-from baselines.training import TrainingConfig, TrainingState, is_trained, train
+from baselines.training import TrainingConfig, TrainingState, train
 from semid.provenance import Provenance
 from tca.alignment import AlphaContext
 from tca.candidates import candidates
@@ -36,6 +44,8 @@ def fit_backbone(
 ) -> TrainingState:
     """Train ``backbone`` in place; the epoch with the best validation N@10 is kept.
 
+    Its stages are trained one after another, each by the same settings, and each resumes by itself.
+
     Args:
         backbone: The generator.
         objective: Its loss.
@@ -46,14 +56,17 @@ def fit_backbone(
         training: How to train.
         evaluation: How validation decodes.
         seed: Of data order and dropout.
-        folder: Where the model ends up.
+        folder: Where the model ends up; stages before the last are kept below it.
         lineage: What it is made from.
         title: Name shown beside the progress bar.
+
+    Returns:
+        The training, of all stages together.
 
     Raises:
         ValueError: If the objective needs a teacher and there is none.
     """
-    if objective.needs_teacher and teacher is None and not is_trained(folder):
+    if objective.needs_teacher and teacher is None and not is_fitted(backbone, folder):
         raise ValueError(
             f"{title} is trained with {objective.name} at alpha {objective.alpha}, which needs the "
             "teacher's token distributions, got none. Compute them with teacher_mass, or take "
@@ -81,30 +94,40 @@ def fit_backbone(
 
     chosen = evaluation.chosen_for_validation(splits.valid)
 
-    def validate() -> float:
-        ranks = rank_by_beam(
-            backbone,
-            splits.valid,
-            beam=evaluation.validation_beam,
-            renormalize=evaluation.renormalize,
-            batch_size=evaluation.batch_size,
-            subset=chosen,
-            title="validation",
-        )
+    def validate(stage: Stage) -> float:
+        if stage.scorer is not None:
+            ranks = rank_by_scores(stage.scorer, splits.valid, title="validation")
+        else:
+            ranks = rank_by_beam(
+                backbone,
+                splits.valid,
+                beam=evaluation.validation_beam,
+                renormalize=evaluation.renormalize,
+                batch_size=evaluation.batch_size,
+                subset=chosen,
+                title="validation",
+            )
         return float(ranks.metrics("removed", evaluation.ties)["N@10"].mean())
 
-    return train(
-        backbone,
-        config=training,
-        seed=seed,
-        windows=windows,
-        loss=loss,
-        validate=validate,
-        folder=folder,
-        lineage=lineage,
-        title=title,
-        objective=loss_of,
-    )
+    stages, states = backbone.stages, []
+    folders, lineages = stage_folders(stages, folder), stage_lineages(stages, folder, lineage)
+    for stage, kept, made_from in zip(stages, folders, lineages, strict=True):
+        backbone.enter(stage.name)
+        state = train(
+            backbone,
+            config=training,
+            seed=seed,
+            windows=windows,
+            loss=stage.loss or loss,
+            validate=partial(validate, stage),
+            folder=kept,
+            lineage=made_from,
+            title=title if len(stages) == 1 else f"{title}, {stage.name}",
+            objective=None if stage.loss else loss_of,
+        )
+        states.append(state)
+    backbone.enter(None)
+    return one_after_another(states)
 
 
 def _counts(train: SequenceSet) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -54,6 +55,10 @@ class LanguageBackbone(Backbone):
 
     label: ClassVar[str] = "LM"
     together: ClassVar[int] = 1  # a row more of a language model's vocabulary is not for nothing
+    adapted: ClassVar[bool] = True
+    """Whether ``lora`` says what is trained of the base; else it is frozen as it is."""
+    reads_vectors: ClassVar[bool] = False
+    """Whether prompts have slots, so that a folder of the language model alone is not all."""
 
     def __init__(
         self,
@@ -76,11 +81,8 @@ class LanguageBackbone(Backbone):
         self.end_token = config.items == "titles"
         self.tokenizer = base.tokenizer
         self.added: AddedTokens | None = None
-        own = [row[row >= 0].tolist() for row in paths]
-        spelled = own if config.items == "codes" else [row[:-1] for row in own]
-        self.prompts = Prompts(
-            base.tokenizer, config, spelled, answer=self.trie.depth, context=base.context
-        )
+        self.context = base.context
+        self.prompts = self.write_prompts(config)
         self._made_from = {
             "base": base.content,
             "paths": hash_arrays(paths.numpy()),
@@ -92,7 +94,9 @@ class LanguageBackbone(Backbone):
                 words = titles if config.init == "titles" else None
                 self.added = _code_rows(base, vocab.offsets[0], codes, sizes, words, seed)
                 self._made_from["words"] = hash_json(words)
-            self.lm: Any = adapt(base.model, config.lora)
+            self.lm: Any = adapt(base.model, config.lora) if self.adapted else base.model
+        if not self.adapted:
+            self.lm.requires_grad_(False)
         self._shared: SharedLayers | None = None
         if config.gradient_checkpointing:
             base_model = self.base  # older versions know the older name only
@@ -116,7 +120,8 @@ class LanguageBackbone(Backbone):
     @property
     def base(self) -> Any:
         """The language model itself, adapters within."""
-        return self.lm if self.config.lora.r == 0 else self.lm.get_base_model()
+        has_adapters = self.adapted and self.config.lora.r > 0
+        return self.lm.get_base_model() if has_adapters else self.lm
 
     @property
     def made_from(self) -> dict[str, str]:
@@ -127,6 +132,17 @@ class LanguageBackbone(Backbone):
     def max_history(self) -> int:
         """Most items looked back on."""
         return self.config.max_history
+
+    def write_prompts(self, config: LanguageModelConfig, *, slots: Sequence[str] = ()) -> Prompts:
+        """Prompts in the words of ``config``, with its items spelled as in the paths."""
+        own = [row[row >= 0].tolist() for row in self.paths]
+        spelled = own if config.items == "codes" else [row[:-1] for row in own]
+        answer, context = self.trie.depth, self.context
+        return Prompts(self.tokenizer, config, spelled, answer=answer, context=context, slots=slots)
+
+    def prompts_of(self, batch: TrainBatch | None) -> Prompts:
+        """What the histories of ``batch``, or those that are decoded (None), are written by."""
+        return self.prompts
 
     def windows(self, data: SequenceSet) -> Windows:
         """One target a window; says how many prompts lose items because they are too long."""
@@ -154,20 +170,49 @@ class LanguageBackbone(Backbone):
         Returns:
             Float ``(position, dim)``.
         """
-        prompt, mask = self.prompts(batch.windows.without_last())
+        past = batch.windows.without_last()
+        prompt, mask = self.prompts_of(batch)(past)
         steps = int(at.pos.max()) if len(at.pos) else 0  # the answer's tokens that are looked at
         answer = self.paths[batch.target_items, :steps].clamp_min(0)
         mask = torch.cat([mask, torch.ones_like(answer, dtype=torch.bool)], dim=1)
-        states = self.read(torch.cat([prompt, answer], dim=1), mask, positions(mask))
+        states = self.read(torch.cat([prompt, answer], dim=1), mask, positions(mask), past=past)
         return states[at.target, prompt.shape[1] - 1 + at.pos]
 
     def start(self, histories: Histories) -> Prefixes:
         """Read each prompt once."""
         from baselines.lm.prefixes import read_prompts
 
-        return read_prompts(self, *self.prompts(histories))
+        tokens, mask = self.prompts_of(None)(histories)
+        return read_prompts(self, tokens, mask, histories)
 
-    def read(self, tokens: Tensor, mask: Tensor, position: Tensor, cache: Any = None) -> Tensor:
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Input vectors of tokens int64 ``(...)``; float ``(..., dim)``."""
+        embedding = self.base.get_input_embeddings()
+        if self.added is not None:
+            return self.added.embed(embedding, tokens)
+        vectors: Tensor = embedding(tokens)
+        return vectors
+
+    def inputs(self, tokens: Tensor, past: Histories | None) -> dict[str, Tensor]:
+        """What the language model is given for tokens, by the name of its argument.
+
+        Args:
+            tokens: int64 ``(batch, pos)``.
+            past: The histories of the prompts among them, None where there is no prompt.
+        """
+        if self.added is None:
+            return {"input_ids": tokens}
+        return {"inputs_embeds": self.embed(tokens)}
+
+    def read(
+        self,
+        tokens: Tensor,
+        mask: Tensor,
+        position: Tensor,
+        cache: Any = None,
+        *,
+        past: Histories | None = None,
+    ) -> Tensor:
         """Last states of the language model; float ``(batch, pos, dim)``.
 
         Args:
@@ -176,13 +221,10 @@ class LanguageBackbone(Backbone):
                 ``(batch, 1, pos, seen)``.
             position: int64 ``(batch, pos)``, their numbers in the text.
             cache: What was read before.
+            past: The histories of the prompts among the tokens.
         """
-        base = self.base
-        given = {"input_ids": tokens}
-        if self.added is not None:
-            given = {"inputs_embeds": self.added.embed(base.get_input_embeddings(), tokens)}
-        states: Tensor = base.get_decoder()(
-            **given,
+        states: Tensor = self.base.get_decoder()(
+            **self.inputs(tokens, past),
             attention_mask=mask,
             position_ids=position,
             past_key_values=cache,

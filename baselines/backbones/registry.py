@@ -13,6 +13,9 @@ from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.backbones.language import LanguageBackbone, require_writable
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.lm.config import LanguageModelConfig
+from baselines.recommenders.allmrec import AllmrecBackbone, AllmrecConfig
+from baselines.recommenders.collm import CollmBackbone, CollmConfig
+from baselines.recommenders.llara import LlaraBackbone, LlaraConfig
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 
@@ -24,6 +27,9 @@ class BackboneConfigs:
     tiger: TigerConfig = field(default_factory=TigerConfig)
     causal: CausalConfig = field(default_factory=CausalConfig)
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+    llara: LlaraConfig = field(default_factory=LlaraConfig)
+    collm: CollmConfig = field(default_factory=CollmConfig)
+    allmrec: AllmrecConfig = field(default_factory=AllmrecConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +61,24 @@ class Kind:
         own = {} if self.own is None else dataclasses.asdict(getattr(configs, self.own))
         return shape | ({"own": own} if own else {})
 
-    def require_fit(self, configs: BackboneConfigs, catalog: Catalog) -> None:
-        """Refuse a catalogue that it cannot write, before anything is trained for it.
+    def require_fit(
+        self, configs: BackboneConfigs, catalog: Catalog, teacher: type[TeacherModel]
+    ) -> None:
+        """Refuse what it cannot be made from, before anything is trained for it.
+
+        Args:
+            configs: Shapes of the backbones.
+            catalog: What it is to write.
+            teacher: The class of the teacher.
 
         Raises:
-            ValueError: If it needs a language model, or titles, and there are none.
+            ValueError: If it needs a language model, titles or a teacher's vectors, and there are
+                none.
         """
         if self.is_language_model:
             require_writable(configs.lm, catalog)
+        if self.taught:
+            self.cls.require_teacher(teacher)
 
     def build(
         self,
@@ -99,4 +115,7 @@ KINDS: dict[str, Kind] = {
     "tiger": Kind(cls=TigerBackbone, shape="tiger"),
     "causal": Kind(cls=CausalBackbone, shape="causal"),
     "lm": Kind(cls=LanguageBackbone, shape="lm"),
+    "llara": Kind(cls=LlaraBackbone, shape="lm", own="llara", taught=True),
+    "collm": Kind(cls=CollmBackbone, shape="lm", own="collm", taught=True),
+    "allmrec": Kind(cls=AllmrecBackbone, shape="lm", own="allmrec", taught=True),
 }

@@ -27,6 +27,13 @@ class Histories:
     mask: Tensor
     users: Tensor
 
+    @classmethod
+    def alone(cls, items: Tensor) -> Histories:
+        """A history of one item for each of int64 ``(batch,)``, all of user 0."""
+        column = items.unsqueeze(1)
+        real = torch.ones_like(column, dtype=torch.bool)
+        return cls(items=column, mask=real, users=torch.zeros_like(items))
+
     def last(self, length: int) -> Histories:
         """The same histories cut to their last ``length`` items."""
         return Histories(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from baselines.backbones.stages import read_fitted
 from baselines.lm.config import LoraSettings
-from baselines.training import TrainingState, read_trained
+from baselines.training import TrainingState
 from semid.provenance import Provenance, atomic_dir, require_same
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def load_adapter(folder: str | os.PathLike[str], backbone: LanguageBackbone) -> 
     """Put what a training has learned onto a fresh backbone over the same base.
 
     Args:
-        folder: Of a finished training: its adapters and added tokens.
+        folder: Of a finished training: all that it has learned beside the base.
         backbone: Changed in place; in eval mode afterwards.
 
     Raises:
@@ -80,7 +81,7 @@ def load_adapter(folder: str | os.PathLike[str], backbone: LanguageBackbone) -> 
             found.get(name, "none"),
             what_to_do="Load the base, the catalogue and the settings that they were trained with.",
         )
-    return read_trained(Path(folder), backbone)
+    return read_fitted(backbone, Path(folder))
 
 
 @torch.no_grad()
@@ -92,8 +93,13 @@ def merge_and_save(backbone: LanguageBackbone, folder: str | os.PathLike[str]) -
     not at all. In the meantime a copy of the model is in memory.
 
     Raises:
-        ValueError: If the base is quantised.
+        ValueError: If the base is quantised, or the model reads vectors beside tokens.
     """
+    if backbone.reads_vectors:
+        raise ValueError(
+            f"{backbone.label} reads vectors through a projector, for which the folder of a "
+            "language model has no room. Load it with load_adapter onto a fresh backbone instead."
+        )
     if backbone.config.quantize != "none":
         raise ValueError(
             f"a base in {backbone.config.quantize} cannot take up its adapters exactly. Load them "

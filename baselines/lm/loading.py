@@ -53,7 +53,7 @@ def load_tokenizer(config: LanguageModelConfig) -> Any:
 
     if not config.model:
         raise ValueError(
-            "expected a language model for the arm lm, got none. Name a folder or a hub id with "
+            "expected a language model, got none. Name a folder or a hub id with "
             "--backbones.lm.model."
         )
     return _loaded(AutoTokenizer, config)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from baselines.data.batches import Histories
 from baselines.lm.prompts import positions
 from semid.prefixes import of_parents
 
@@ -117,16 +118,19 @@ class LanguagePrefixes:
         )
 
 
-def read_prompts(backbone: LanguageBackbone, tokens: Tensor, mask: Tensor) -> LanguagePrefixes:
+def read_prompts(
+    backbone: LanguageBackbone, tokens: Tensor, mask: Tensor, past: Histories
+) -> LanguagePrefixes:
     """Read prompts once; the empty prefix after each.
 
     Args:
         backbone: The model.
         tokens: int64 ``(batch, pos)``, padded on the left.
         mask: bool ``(batch, pos)``.
+        past: The histories that they are written from.
     """
     cache = _Reading([])
-    states = backbone.read(tokens, mask, positions(mask), cache)
+    states = backbone.read(tokens, mask, positions(mask), cache, past=past)
     return LanguagePrefixes(
         backbone=backbone,
         prompt=cache.read,

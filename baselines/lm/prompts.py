@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,12 @@ from semid.provenance import hash_arrays
 
 logger = logging.getLogger(__name__)
 
+USER = -1
+FIRST_ITEM = -2
+"""The slot of item 0; that of item ``i`` is ``FIRST_ITEM - i``."""
+
+_SLOTS = {"{user}": USER, "{vector}": FIRST_ITEM}
+
 
 class Prompts(nn.Module):
     """Writes histories into a template, token by token.
@@ -25,12 +32,17 @@ class Prompts(nn.Module):
     as it stands in the trie. So an item has one spelling wherever it stands, whatever a tokenizer
     would merge it with. A history that does not fit loses its oldest items, never the latest.
 
+    A slot is a place where no token stands but a vector, that of the user or of an item of the
+    history. It is written as a negative number, ``USER`` or ``FIRST_ITEM - item``.
+
     Args:
         tokenizer: Of the language model.
         config: Template and lengths.
         items: Tokens of each item, without end token.
         answer: Most tokens of an answer.
         context: Most tokens that the model can look back on.
+        slots: What stands for a vector where it is written, ``{user}`` in the template and
+            ``{vector}`` in an item; anything else, and by default these too, is text.
 
     Raises:
         ValueError: If a single item of the history would not fit, or a chat template is asked for
@@ -50,17 +62,26 @@ class Prompts(nn.Module):
         *,
         answer: int,
         context: int,
+        slots: Sequence[str] = (),
     ) -> None:
         super().__init__()
 
-        def tokens(text: str) -> list[int]:
-            found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        marks = "|".join(map(re.escape, slots))
+
+        def words(part: str) -> list[int]:
+            found: list[int] = tokenizer(part, add_special_tokens=False)["input_ids"]
             return found
+
+        def tokens(text: str) -> list[int]:
+            parts = re.split(f"({marks})", text) if slots else [text]
+            each = [[_SLOTS[part]] if part in slots else words(part) for part in parts]
+            return [token for part in each for token in part]
 
         before, after = _around(tokenizer, config)
         separator = tokens(config.separator)
         left, right = map(tokens, config.item.split("{item}"))
         pieces = [torch.tensor([*separator, *left, *item, *right]) for item in items]
+        pieces = [piece - i * (piece == FIRST_ITEM) for i, piece in enumerate(pieces)]
         self.register_buffer("head", torch.tensor(tokens(before), dtype=torch.int64), False)
         self.register_buffer("tail", torch.tensor(tokens(after), dtype=torch.int64), False)
         self.register_buffer("pieces", pad_sequence(pieces, batch_first=True), False)
@@ -96,7 +117,7 @@ class Prompts(nn.Module):
             histories: On the device of this module.
 
         Returns:
-            int64 and bool ``(batch, pos)``, padded on the left.
+            int64 and bool ``(batch, pos)``, padded on the left; slots are negative.
         """
         histories = histories.last(self.max_history)
         kept = self._kept(histories)

@@ -22,6 +22,16 @@ from baselines.teachers.simple import Popularity
 TeacherName = Literal[CollaborativeName, "hybrid"]
 TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
 
+_CLASSES: dict[TeacherName, type[TeacherModel]] = {
+    "sasrec": SASRec,
+    "bert4rec": BERT4Rec,
+    "gru4rec": GRU4Rec,
+    "lightgcn": LightGCN,
+    "itemknn": ItemKNN,
+    "popularity": Popularity,
+    "hybrid": Hybrid,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
@@ -45,6 +55,11 @@ class TeacherConfig:
     lightgcn: LightGCNConfig = field(default_factory=LightGCNConfig)
     itemknn: ItemKNNConfig = field(default_factory=ItemKNNConfig)
     hybrid: HybridConfig = field(default_factory=HybridConfig)
+
+    @property
+    def kind(self) -> type[TeacherModel]:
+        """Its class."""
+        return _CLASSES[self.model]
 
     @property
     def collaborative(self) -> TeacherConfig:

@@ -18,10 +18,14 @@ from worlds import all_logits, as_logits, histories, next_logits, random_sequenc
 from baselines.backbones.backbone import Backbone, CodeBackbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.backbones.language import LanguageBackbone
+from baselines.backbones.registry import KINDS, BackboneConfigs
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.data.batches import TrainBatch, Windows
 from baselines.encoder import EncoderConfig
 from baselines.lm.config import LanguageModelConfig
+from baselines.recommenders.allmrec import AllmrecConfig
+from baselines.recommenders.collm import CollmConfig
+from baselines.teachers.sasrec import SASRec, SASRecConfig
 from semid.catalog import Catalog
 from semid.decoding import beam_search, rank_items
 from semid.scoring import score_all
@@ -89,6 +93,30 @@ def language(kind: str = "llama", *, codes: bool = False, tied: bool = False) ->
     return build
 
 
+def recommender(name: str, *, codes: bool = False) -> Build:
+    """One that reads vectors of a teacher, which is the same whatever the seed."""
+
+    def build(item_codes: Tensor, seed: int) -> Backbone:
+        template = "of {user} chosen: {history} next: "
+        config = LanguageModelConfig(
+            model=model_of("llama", False),
+            items="codes" if codes else "titles",
+            template="chosen: {history} next: ",
+            max_history=MAX_HISTORY,
+        )
+        configs = BackboneConfigs(
+            lm=config,
+            collm=CollmConfig(template=template),
+            allmrec=AllmrecConfig(template=template),
+        )
+        encoder = EncoderConfig(dim=8, num_heads=2, ff_dim=16)
+        teacher = SASRec(SASRecConfig(encoder=encoder), NUM_ITEMS, seed=0).eval()
+        catalog = Catalog(item_ids=list(range(NUM_ITEMS)), fields=pl.DataFrame({"title": TITLES}))
+        return KINDS[name].build(configs, item_codes, SIZES, seed, catalog=catalog, teacher=teacher)
+
+    return build
+
+
 MODELS = tempfile.TemporaryDirectory()
 
 
@@ -110,6 +138,11 @@ FORMS: dict[str, Build] = {
     "codes by llama, tied": language(codes=True, tied=True),
     "titles by qwen2": language("qwen2", tied=True),
     "codes by gemma": language("gemma", codes=True, tied=True),
+    "llara": recommender("llara"),
+    "llara over codes": recommender("llara", codes=True),
+    "collm": recommender("collm"),
+    "allmrec": recommender("allmrec"),
+    "allmrec over codes": recommender("allmrec", codes=True),
 }
 
 
@@ -267,6 +300,7 @@ def test_the_seed_decides_the_weights_and_leaves_other_random_numbers_alone(
 
 
 def test_every_weight_is_learned(backbone: Backbone) -> None:
+    backbone.enter(backbone.stages[-1].name)
     batch = batch_of(backbone.windows(random_sequences(NUM_ITEMS, 20, longest=5)))
     logits = all_logits(backbone, batch)
     logits[logits.isfinite()].square().mean().backward()

@@ -10,7 +10,7 @@ from tiny_lm import tokenizer_of
 from worlds import histories
 
 from baselines.lm.config import LanguageModelConfig
-from baselines.lm.prompts import Prompts
+from baselines.lm.prompts import FIRST_ITEM, USER, Prompts
 
 TITLES = ["red lipstick", "pink shampoo", "nude", "fine brush, by Bo", "dry brush"]
 CHAT = "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}assistant: "
@@ -50,6 +50,25 @@ def test_an_item_has_the_tokens_of_its_title_alone_wherever_it_stands() -> None:
     assert mask.all()
     before, after = (tokenizer(part)["input_ids"] for part in ("had ", "; next "))
     assert tokens[0].tolist() == [*before, *alone[0], *alone[1], *after]
+
+
+def test_slots_are_numbers_below_zero_and_text_where_none_are_asked_for() -> None:
+    options = {"template": "{user} had {history}; next ", "item": "{item} {vector}"}
+    plain, tokenizer = prompts(**options)
+    assert texts(plain, tokenizer, [0, 2]) == [
+        "{user} had red lipstick {vector}, nude {vector}; next "
+    ]
+    config = LanguageModelConfig(model="m", max_history=3, **options)
+    items = tokenizer(TITLES, add_special_tokens=False)["input_ids"]
+    made = Prompts(tokenizer, config, items, answer=4, context=512, slots=("{user}", "{vector}"))
+    tokens, mask = made(histories([0, 2], [4]))
+    words = [tokenizer(text)["input_ids"] for text in (" had ", " ", ", ", "; next ")]
+    had, space, comma, after = words
+    first = [*items[0], *space, FIRST_ITEM, *comma, *items[2], *space, FIRST_ITEM - 2]
+    assert tokens[0].tolist() == [USER, *had, *first, *after]
+    assert tokens[1][mask[1]].tolist() == [USER, *had, *items[4], *space, FIRST_ITEM - 4, *after]
+    assert (tokens[~mask] == 0).all(), "padding is no slot"
+    assert made.content_hash() != plain.content_hash()
 
 
 def test_a_long_prompt_loses_its_oldest_items_and_never_the_latest() -> None:

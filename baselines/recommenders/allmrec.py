@@ -1,0 +1,241 @@
+"""A-LLMRec (arXiv:2404.11343): a frozen language model reads vectors that know of both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.backbones.stages import Stage
+from baselines.data.batches import Histories, TrainBatch
+from baselines.lm.config import LanguageModelConfig
+from baselines.recommenders.vectors import ITEM, VectorBackbone, require_slots, size_of
+from baselines.teachers.losses import binary_loss, draw_outside
+from baselines.teachers.model import TeacherModel
+from semid.catalog import Catalog
+from semid.embed import embeddings_from
+from semid.provenance import hash_arrays
+from tca.objective import ObjectiveOutput
+
+TEMPLATE = (
+    "{user} is a user.\n"
+    "Below are the items that the user has chosen, oldest first.\n"
+    "Items: {history}\n"
+    "Name the item that the user will choose next.\n"
+    "Next item: "
+)
+
+_ALIGNMENT, _ANSWERS = "alignment", "answers"
+_JOINT = 128  # width of the joint vectors, in paper and code
+_OF_VECTORS, _OF_TEXT = 0.5, 0.2  # weights of the two reconstructions
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllmrecConfig:
+    """What A-LLMRec does not share with other language models.
+
+    Attributes:
+        template: The prompt, with ``{history}`` and ``{user}`` once.
+        item: An item of the history, with ``{item}`` and ``{vector}`` once.
+        embeddings: Embeddings of the items' texts: ``lsa``, a sentence-transformers model, an
+            artefact folder, or a ``.npy`` file with one row an item.
+        text: Text of an item where it is embedded; None for all its text fields.
+
+    Raises:
+        ValueError: If one of the slots is missing.
+    """
+
+    template: str = TEMPLATE
+    item: str = ITEM
+    embeddings: str = "lsa"
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        require_slots("template", self.template, ("{history}", "{user}"))
+        require_slots("item", self.item, ("{item}", "{vector}"))
+
+
+class Autoencoder(nn.Module):
+    """A linear layer with sigmoid, and a linear layer back.
+
+    Args:
+        dim: Of what it is given.
+        joint: Of what it makes of it.
+    """
+
+    def __init__(self, dim: int, joint: int) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(dim, joint)
+        self.decoder = nn.Linear(joint, dim)
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Vectors in (0, 1); float ``(n, joint)``."""
+        joint: Tensor = self.encoder(vectors).sigmoid()
+        return joint
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Joint vectors ``(n, joint)`` and what they give back ``(n, dim)``."""
+        joint = self.encode(vectors)
+        return joint, self.decoder(joint)
+
+
+class AllmrecBackbone(VectorBackbone):
+    """Joint vectors of items, and states of users, for a language model that nobody trains.
+
+    Trained in two stages, Stage-1 and Stage-2 of the paper. ``alignment`` learns two autoencoders,
+    of the teacher's item vectors and of embeddings of the items' texts, whose middles are drawn to
+    each other; those of the item vectors are the joint ones. ``answers`` freezes them and learns
+    two projectors into the language model by the arm's objective, and the added tokens where codes
+    are written. ``lm.template``, ``lm.item`` and ``lm.lora`` count for nothing.
+
+    Args:
+        config: The language model.
+        codes: int64 ``(item, level)``.
+        sizes: Number of codes of each level.
+        seed: Of all that begins at random.
+        catalog: Whose titles and texts they are.
+        own: Its own settings.
+        teacher: Trained, with item vectors and states of users.
+
+    Raises:
+        ValueError: As ``VectorBackbone``; if there are no texts, or their embeddings cannot be
+            read, are of another catalogue or know of interactions, or the catalogue is no larger
+            than a window.
+    """
+
+    label: ClassVar[str] = "A-LLMRec"
+    slots: ClassVar[tuple[str, ...]] = ("{vector}", "{user}")
+    adapted: ClassVar[bool] = False
+
+    texts: Tensor
+
+    def __init__(
+        self,
+        config: LanguageModelConfig,
+        codes: Tensor,
+        sizes: tuple[int, ...],
+        seed: int,
+        catalog: Catalog | None,
+        own: AllmrecConfig,
+        teacher: TeacherModel | None,
+    ) -> None:
+        super().__init__(
+            config, codes, sizes, seed, catalog, teacher, template=own.template, item=own.item
+        )
+        if len(self.item_vectors) <= self.max_history + 1:
+            raise ValueError(
+                f"the first stage of A-LLMRec draws items from outside a window of "
+                f"{self.max_history + 1}, so the catalogue must hold more, got "
+                f"{len(self.item_vectors)}. Lower --backbones.lm.max_history."
+            )
+        texts = _embedded(own, catalog)
+        self.register_buffer("texts", texts / size_of(texts), persistent=False)
+        self._made_from["texts"] = hash_arrays(texts.numpy())
+        dim, width = self.item_vectors.shape[1], self.width
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.of_vectors = Autoencoder(dim, _JOINT)
+            self.of_texts = Autoencoder(texts.shape[1], _JOINT)
+            self.user_projector = _projector(dim, width, nn.LeakyReLU())
+            self.item_projector = _projector(_JOINT, width, nn.GELU())
+        aligned = {name for name in self.learned() if name.startswith(("of_vectors", "of_texts"))}
+        self._learned = {
+            None: self.learned(),
+            _ALIGNMENT: frozenset(aligned),
+            _ANSWERS: self.learned() - aligned,
+        }
+        some = self.some_items()
+        with torch.no_grad():
+            joint = self.of_vectors.encode(self.item_vectors[some])
+        self.begin_as_large_as_words(self.item_projector, joint)
+        states = self.user_states(Histories.alone(some))
+        self.begin_as_large_as_words(self.user_projector, states)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """First what the vectors are, then what the language model makes of them."""
+        scorer = _GivenBack(self)
+        return (
+            Stage(name=_ALIGNMENT, loss=self.alignment_loss, scorer=scorer),
+            Stage(name=_ANSWERS),
+        )
+
+    def enter(self, stage: str | None) -> None:
+        """Freeze what the stage does not train."""
+        self.learn(self._learned[stage])
+
+    def alignment_loss(self, batch: TrainBatch) -> ObjectiveOutput:
+        """The loss of the first stage, over each target and an item drawn from outside its window.
+
+        ``recommendation + matching + 0.5 vectors + 0.2 texts``: binary cross-entropy of the
+        teacher's state times the item vectors that the autoencoder gives back, mean squared
+        distance of the two joint vectors, and of what either gives back. Weights of paper and code.
+
+        Returns:
+            The loss and these four parts.
+        """
+        past = batch.windows.without_last()
+        states = self.user_states(past) * self.user_size
+        windows = batch.windows.items.masked_fill(~batch.windows.mask, -1)
+        negative = draw_outside(windows[batch.target_row], len(self.item_vectors), 1).squeeze(1)
+        items = torch.stack([batch.target_items, negative])
+        vectors, texts = self.item_vectors[items], self.texts[items]
+        (joint, again), (joint_text, text_again) = self.of_vectors(vectors), self.of_texts(texts)
+        logits = (states * again.float()).sum(dim=-1) * self.item_size
+        parts = {
+            "recommendation": binary_loss(logits[0], logits[1].unsqueeze(1)),
+            "matching": F.mse_loss(joint.float(), joint_text.float()),
+            "vectors": F.mse_loss(again.float(), vectors),
+            "texts": F.mse_loss(text_again.float(), texts),
+        }
+        loss = parts["recommendation"] + parts["matching"]
+        loss = loss + _OF_VECTORS * parts["vectors"] + _OF_TEXT * parts["texts"]
+        count = torch.tensor(len(negative), device=negative.device)
+        detached = {name: part.detach() for name, part in parts.items()}
+        return ObjectiveOutput(loss=loss, parts=detached, count=count)
+
+    def project_items(self, items: Tensor) -> Tensor:
+        """Projected joint vectors of items int64 ``(n,)``; float ``(n, width)``."""
+        vectors: Tensor = self.item_projector(self.of_vectors.encode(self.item_vectors[items]))
+        return vectors
+
+    def project_users(self, states: Tensor) -> Tensor:
+        """Projected states ``(n, dim)`` of users; float ``(n, width)``."""
+        vectors: Tensor = self.user_projector(states)
+        return vectors
+
+
+class _GivenBack:
+    """The teacher, with item vectors as the autoencoder gives them back."""
+
+    def __init__(self, backbone: AllmrecBackbone) -> None:
+        self.backbone = backbone
+        self.max_history = backbone.max_history
+
+    @torch.inference_mode()
+    def score(self, histories: Histories) -> Tensor:
+        """State times item vector; float32 ``(batch, item)``."""
+        backbone = self.backbone
+        _, again = backbone.of_vectors(backbone.item_vectors)
+        scores: Tensor = backbone.user_states(histories) @ again.T
+        return scores
+
+
+def _projector(dim: int, width: int, activation: nn.Module) -> nn.Sequential:
+    layers = [nn.Linear(dim, width), nn.LayerNorm(width), activation, nn.Linear(width, width)]
+    return nn.Sequential(*layers)
+
+
+def _embedded(own: AllmrecConfig, catalog: Catalog | None) -> Tensor:
+    if catalog is None:
+        raise ValueError("A-LLMRec needs a catalogue with texts, got none")
+    found = embeddings_from(own.embeddings, catalog, template=own.text)
+    if found.provenance.seen is not None:
+        raise ValueError(
+            f"expected embeddings of the items' texts, got {own.embeddings!r}, which have seen "
+            "interactions. Take --backbones.allmrec.embeddings lsa, or a text encoder."
+        )
+    return torch.from_numpy(found.vectors)

@@ -1,0 +1,130 @@
+"""CoLLM (arXiv:2310.19488): collaborative vectors of user and items, learned after the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from baselines.backbones.stages import Stage
+from baselines.data.batches import TrainBatch
+from baselines.lm.config import LanguageModelConfig
+from baselines.lm.prompts import Prompts
+from baselines.recommenders.vectors import ITEM, VectorBackbone, require_slots
+from baselines.teachers.model import TeacherModel
+from semid.catalog import Catalog
+
+TEMPLATE = (
+    "Below are the items that a user has chosen, oldest first.\n"
+    "Items: {history}\n"
+    "The preferences of the user are told by the feature {user}.\n"
+    "Name the item that the user will choose next.\n"
+    "Next item: "
+)
+
+_TEXT, _VECTORS = "text", "vectors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollmConfig:
+    """What CoLLM does not share with other language models.
+
+    Attributes:
+        template: The prompt of the second stage, with ``{history}`` and ``{user}`` once;
+            ``lm.template`` is that of the first.
+        item: An item of its history, with ``{item}`` and ``{vector}`` once; ``lm.item`` is that of
+            the first.
+        expansion: Width of the projector's hidden layer, in widths of the teacher.
+
+    Raises:
+        ValueError: If one of them is missing, or the width is below 1.
+    """
+
+    template: str = TEMPLATE
+    item: str = ITEM
+    expansion: int = 5
+
+    def __post_init__(self) -> None:
+        require_slots("template", self.template, ("{history}", "{user}"))
+        require_slots("item", self.item, ("{item}", "{vector}"))
+        if self.expansion < 1:
+            raise ValueError(f"expansion must be at least 1, got {self.expansion}")
+
+
+class CollmBackbone(VectorBackbone):
+    """The user's state and item vectors in the prompt, through one projector with ReLU.
+
+    Trained in two stages, the paper's two-step tuning: ``text`` learns the language model's
+    adapters, and the codes where it writes codes, from prompts without vectors; ``vectors`` freezes
+    them and learns the projector from prompts with vectors. The teacher is frozen in both.
+
+    Args:
+        config: The language model and the text-only prompt.
+        codes: int64 ``(item, level)``.
+        sizes: Number of codes of each level.
+        seed: Of adapters and projector.
+        catalog: Whose titles they are.
+        own: Its own settings.
+        teacher: Trained, with item vectors and states of users.
+
+    Raises:
+        ValueError: As ``VectorBackbone``.
+    """
+
+    label: ClassVar[str] = "CoLLM"
+    slots: ClassVar[tuple[str, ...]] = ("{vector}", "{user}")
+
+    def __init__(
+        self,
+        config: LanguageModelConfig,
+        codes: Tensor,
+        sizes: tuple[int, ...],
+        seed: int,
+        catalog: Catalog | None,
+        own: CollmConfig,
+        teacher: TeacherModel | None,
+    ) -> None:
+        super().__init__(
+            config, codes, sizes, seed, catalog, teacher, template=own.template, item=own.item
+        )
+        language = self.learned()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            dim = self.item_vectors.shape[1]
+            hidden = own.expansion * dim
+            self.projector = nn.Sequential(
+                nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, self.width)
+            )
+        self.begin_as_large_as_words(self.projector, self.item_vectors[self.some_items()])
+        self._stage: str | None = None
+        self._learned = {
+            None: self.learned(),
+            _TEXT: language,
+            _VECTORS: self.learned() - language,
+        }
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """First the text, then the vectors."""
+        return (Stage(name=_TEXT), Stage(name=_VECTORS))
+
+    def enter(self, stage: str | None) -> None:
+        """Freeze what the stage does not train, and write prompts as it reads them."""
+        self._stage = stage
+        self.learn(self._learned[stage])
+
+    def prompts_of(self, batch: TrainBatch | None) -> Prompts:
+        """Without vectors in the first stage."""
+        return self.text_prompts if self._stage == _TEXT else self.prompts
+
+    def project_items(self, items: Tensor) -> Tensor:
+        """Projected vectors of items int64 ``(n,)``; float ``(n, width)``."""
+        vectors: Tensor = self.projector(self.item_vectors[items])
+        return vectors
+
+    def project_users(self, states: Tensor) -> Tensor:
+        """Projected states ``(n, dim)`` of users; float ``(n, width)``."""
+        vectors: Tensor = self.projector(states)
+        return vectors

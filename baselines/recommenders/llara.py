@@ -1,0 +1,104 @@
+"""LLaRA (arXiv:2312.02445): each title is followed by the item's projected vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baselines.data.batches import TrainBatch
+from baselines.lm.config import LanguageModelConfig
+from baselines.lm.prompts import Prompts
+from baselines.recommenders.vectors import ITEM, VectorBackbone, require_slots
+from baselines.teachers.model import TeacherModel
+from semid.catalog import Catalog
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlaraConfig:
+    """What LLaRA does not share with other language models.
+
+    Attributes:
+        item: An item of the history where it has its vector, with ``{item}`` and ``{vector}``
+            once; ``lm.item`` is the text-only one.
+
+    Raises:
+        ValueError: If one of them is missing.
+    """
+
+    item: str = ITEM
+
+    def __post_init__(self) -> None:
+        require_slots("item", self.item, ("{item}", "{vector}"))
+
+
+class LlaraBackbone(VectorBackbone):
+    """Titles with item vectors, begun with titles alone.
+
+    The projector is two layers with GELU, as wide as the language model. Training goes from the
+    easy to the hard task: a batch is written with vectors with the probability that is the share of
+    the training done, else as text alone, by which the projector does not change (the paper's
+    curriculum prompt tuning). Decoding always reads vectors.
+
+    Args:
+        config: The language model and the text-only prompt.
+        codes: int64 ``(item, level)``.
+        sizes: Number of codes of each level.
+        seed: Of adapters, projector, and which batches have vectors.
+        catalog: Whose titles they are.
+        own: Its own settings.
+        teacher: Trained, with item vectors.
+
+    Raises:
+        ValueError: As ``VectorBackbone``.
+    """
+
+    label: ClassVar[str] = "LLaRA"
+
+    def __init__(
+        self,
+        config: LanguageModelConfig,
+        codes: Tensor,
+        sizes: tuple[int, ...],
+        seed: int,
+        catalog: Catalog | None,
+        own: LlaraConfig,
+        teacher: TeacherModel | None,
+    ) -> None:
+        super().__init__(config, codes, sizes, seed, catalog, teacher, item=own.item)
+        self.seed = seed
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            dim, width = self.item_vectors.shape[1], self.width
+            self.projector = nn.Sequential(
+                nn.Linear(dim, width), nn.GELU(), nn.Linear(width, width)
+            )
+        self.begin_as_large_as_words(self.projector, self.item_vectors[self.some_items()])
+
+    def prompts_of(self, batch: TrainBatch | None) -> Prompts:
+        """With vectors, or of text alone as the curriculum has it."""
+        if batch is None or not self.training or has_vectors(self.seed, batch.progress):
+            return self.prompts
+        return self.text_prompts
+
+    def project_items(self, items: Tensor) -> Tensor:
+        """Projected vectors of items int64 ``(n,)``; float ``(n, width)``."""
+        vectors: Tensor = self.projector(self.item_vectors[items])
+        return vectors
+
+
+def has_vectors(seed: int, progress: float) -> bool:
+    """Whether a batch is written with vectors: true with probability ``progress``.
+
+    The draw depends on these two numbers alone, so it is the same in every process and after a
+    resume.
+
+    Args:
+        seed: Of the run.
+        progress: Share of the training done, in [0, 1].
+    """
+    rng = np.random.default_rng([seed, int(progress * 2**53)])
+    return bool(rng.random() < progress)

@@ -1,0 +1,193 @@
+"""A language model whose prompts have slots for vectors of a frozen collaborative teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from baselines.backbones.language import LanguageBackbone
+from baselines.data.batches import Histories
+from baselines.lm.config import LanguageModelConfig
+from baselines.lm.prompts import FIRST_ITEM, USER
+from baselines.teachers.best_items import DotProductScorer
+from baselines.teachers.model import TeacherModel
+from semid.catalog import Catalog
+from semid.provenance import hash_arrays
+
+ITEM = '"{item}" {vector}'
+"""An item of a history: its title, and then its vector."""
+
+_SAMPLE = 1024  # items whose vectors say how large vectors are
+
+
+class VectorBackbone(LanguageBackbone):
+    """A language model that reads projected vectors of items, and of users, beside its tokens.
+
+    The teacher is frozen, and no part of the weights: its item vectors are buffers that no file
+    holds, and where a user has a slot its states are computed for each batch, from the items that
+    the prompt may hold. Only the items of a batch are projected.
+
+    Item vectors are divided by the root of their mean square, over all of them, and states by that
+    of the histories of one item: the vectors of one teacher are a hundred times as long as those
+    of another, and a projector that starts at random would drown short ones in its bias.
+
+    Args:
+        config: The language model, and the text-only prompt.
+        codes: int64 ``(item, level)``.
+        sizes: Number of codes of each level.
+        seed: Of all that begins at random.
+        catalog: Whose titles they are.
+        teacher: Trained, in eval mode.
+        template: The prompt with vectors; None for that of ``config``.
+        item: An item of it, with ``{item}`` and ``{vector}``.
+
+    Raises:
+        ValueError: As ``LanguageBackbone``; if the teacher lacks vectors that have a slot.
+    """
+
+    reads_vectors: ClassVar[bool] = True
+    slots: ClassVar[tuple[str, ...]] = ("{vector}",)
+
+    item_vectors: Tensor
+
+    def __init__(
+        self,
+        config: LanguageModelConfig,
+        codes: Tensor,
+        sizes: tuple[int, ...],
+        seed: int,
+        catalog: Catalog | None,
+        teacher: TeacherModel | None,
+        *,
+        template: str | None = None,
+        item: str = ITEM,
+    ) -> None:
+        if teacher is None:
+            raise ValueError(f"{self.label} reads the vectors of a teacher, got none")
+        self.require_teacher(type(teacher))
+        super().__init__(config, codes, sizes, seed, catalog)
+        self.text_prompts = self.prompts
+        written = dataclasses.replace(config, template=template or config.template, item=item)
+        self.prompts = self.write_prompts(written, slots=self.slots)
+        vectors = teacher.item_vectors().detach().float().cpu()
+        self.item_size = size_of(vectors)
+        self.register_buffer("item_vectors", vectors / self.item_size, persistent=False)
+        self._made_from |= {
+            "prompts_with_vectors": self.prompts.content_hash(),
+            "item_vectors": hash_arrays(vectors.numpy()),
+        }
+        self._teacher = (teacher,)  # in a tuple, where it is not taken for a part of this module
+        self.user_size = 1.0
+        if "{user}" in self.slots:
+            weights = teacher.state_dict()
+            self._made_from["users"] = hash_arrays(
+                *(weights[name].cpu().numpy() for name in sorted(weights))
+            )
+            alone = Histories.alone(self.some_items())
+            self.user_size = size_of(self.user_states(alone))
+
+    @classmethod
+    def require_teacher(cls, teacher: type[TeacherModel]) -> None:
+        """Refuse a class of teachers that have no vectors for a slot.
+
+        Raises:
+            ValueError: If it has no item vectors, or no states of users where one has a slot.
+        """
+        lacks = [] if teacher.item_vectors is not TeacherModel.item_vectors else ["item vectors"]
+        if "{user}" in cls.slots and not hasattr(teacher, "user_vectors"):
+            lacks.append("states of users")
+        if lacks:
+            raise ValueError(
+                f"{cls.label} reads vectors of its teacher, but {teacher.__name__} has no "
+                f"{' and no '.join(lacks)}. Take --teacher.model sasrec."
+            )
+
+    @property
+    def width(self) -> int:
+        """Of the language model's input vectors."""
+        return int(self.base.get_input_embeddings().weight.shape[1])
+
+    def learned(self) -> frozenset[str]:
+        """Names of the parameters that are not frozen."""
+        return frozenset(name for name, value in self.named_parameters() if value.requires_grad)
+
+    def learn(self, names: Collection[str]) -> None:
+        """Freeze all parameters but these."""
+        for name, value in self.named_parameters():
+            value.requires_grad_(name in names)
+
+    @abstractmethod
+    def project_items(self, items: Tensor) -> Tensor:
+        """Vectors for the slots of items int64 ``(n,)``; float ``(n, width)``."""
+
+    def project_users(self, states: Tensor) -> Tensor:
+        """Vectors for the slots of users, from their states ``(n, dim)``; float ``(n, width)``."""
+        raise NotImplementedError(f"{self.label} has no slot for a user")
+
+    def user_states(self, past: Histories) -> Tensor:
+        """The teacher's states, as large as a projector takes them; float32 ``(batch, dim)``."""
+        (teacher,) = self._teacher
+        assert isinstance(teacher, DotProductScorer)
+        with torch.autocast(self.item_vectors.device.type, enabled=False):
+            states = teacher.user_vectors(past.last(self.max_history))
+        return states.to(self.item_vectors.device).clone() / self.user_size
+
+    def inputs(self, tokens: Tensor, past: Histories | None) -> dict[str, Tensor]:
+        """Input vectors, those of slots projected."""
+        slot = tokens < 0
+        if past is None or not slot.any():
+            return super().inputs(tokens, past)
+        vectors = self.embed(tokens.masked_fill(slot, 0))
+        row, pos = (tokens <= FIRST_ITEM).nonzero(as_tuple=True)
+        items, place = torch.unique(FIRST_ITEM - tokens[row, pos], return_inverse=True)
+        projected = self.project_items(items)[place]
+        vectors = vectors.index_put((row, pos), projected.to(vectors.dtype))
+        row, pos = (tokens == USER).nonzero(as_tuple=True)
+        if len(row):
+            projected = self.project_users(self.user_states(past))[row]
+            vectors = vectors.index_put((row, pos), projected.to(vectors.dtype))
+        return {"inputs_embeds": vectors}
+
+    @torch.no_grad()
+    def begin_as_large_as_words(self, projector: nn.Sequential, vectors: Tensor) -> None:
+        """Scale the last layer, so that vectors begin as large as the words around them.
+
+        A language model's input vectors are small, some 0.02 a number. What a fresh projector makes
+        is many times as large, and attention and norms would see little else beside it.
+
+        Args:
+            projector: Its last layer is a ``Linear``.
+            vectors: Float ``(n, dim)``, some of what it will be given.
+        """
+        embedding, last = self.base.get_input_embeddings(), projector[-1]
+        assert isinstance(last, nn.Linear)
+        rows = torch.linspace(0, len(embedding.weight) - 1, _SAMPLE).long()
+        words = embedding(rows.to(embedding.weight.device))
+        factor = size_of(words) / size_of(projector(vectors))
+        last.weight.mul_(factor)
+        last.bias.mul_(factor)
+
+    def some_items(self) -> Tensor:
+        """Items of the catalogue to measure by; int64 ``(n,)``."""
+        return torch.arange(min(len(self.item_vectors), _SAMPLE))
+
+
+def require_slots(name: str, text: str, slots: Sequence[str]) -> None:
+    """Refuse a text of a prompt in which one of ``slots`` does not stand once.
+
+    Raises:
+        ValueError: Says which.
+    """
+    for slot in slots:
+        if text.count(slot) != 1:
+            raise ValueError(f"{name} must hold {slot} once, got {text!r}")
+
+
+def size_of(vectors: Tensor) -> float:
+    """Root of the mean square of all numbers, not zero."""
+    return max(float(vectors.detach().float().square().mean().sqrt()), 1e-12)

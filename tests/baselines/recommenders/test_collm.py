@@ -1,0 +1,87 @@
+"""CoLLM's two stages: what each reads, and what each trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_lm import write_model
+from tiny_recommenders import TITLES, WITH_USER, loss_of, recommender, some_batch
+from torch import Tensor
+from worlds import histories
+
+from baselines.recommenders.collm import CollmConfig
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "llama", TITLES)
+
+
+@pytest.mark.parametrize("items", ["titles", "codes"])
+def test_the_text_is_learned_first_and_then_the_projector_alone(
+    llama: Path, tiny_codes: Tensor, items: str
+) -> None:
+    made = recommender("collm", llama, tiny_codes, items=items)
+    fresh = made.learned()
+    assert [stage.name for stage in made.stages] == ["text", "vectors"]
+    made.enter("text")
+    text = made.learned()
+    assert all("lora_" in name or name.startswith("added.") for name in text)
+    assert ("added.rows" in text) == (items == "codes")
+    made.enter("vectors")
+    vectors = made.learned()
+    assert vectors
+    assert all(name.startswith("projector.") for name in vectors)
+    made.enter(None)
+    assert made.learned() == fresh == text | vectors
+
+
+def test_the_first_stage_is_the_plain_language_model(llama: Path, tiny_codes: Tensor) -> None:
+    made = recommender("collm", llama, tiny_codes).eval()
+    plain = recommender("lm", llama, tiny_codes).eval()
+    batch, past = some_batch(), histories([3, 1], [9])
+    made.enter("text")
+    assert loss_of(made, batch).item() == loss_of(plain, batch).item()
+    with torch.no_grad():
+        expected = plain.start(past).logits()
+        assert torch.equal(made.start(past).logits(), expected)
+        for stage in ("vectors", None):
+            made.enter(stage)
+            assert not torch.allclose(made.start(past).logits(), expected, atol=1e-3)
+
+
+def test_a_users_state_is_made_from_what_the_prompt_may_hold(
+    llama: Path, tiny_codes: Tensor
+) -> None:
+    made = recommender("collm", llama, tiny_codes).eval()
+    states = made.user_states(histories([2, 3, 1, 4], [3, 2, 1, 4], [9, 2, 3, 1, 4]))
+    assert not torch.allclose(states[0], states[1], atol=1e-3), "the order of items matters"
+    torch.testing.assert_close(states[2], states[0])
+
+
+def test_one_projector_of_the_asked_width_serves_users_and_items(
+    llama: Path, tiny_codes: Tensor
+) -> None:
+    own = CollmConfig(template=WITH_USER, expansion=3)
+    for made, hidden in (
+        (recommender("collm", llama, tiny_codes), 40),
+        (recommender("collm", llama, tiny_codes, own=own), 24),
+    ):
+        shapes = [tuple(p.shape) for p in made.projector.parameters()]
+        assert shapes == [(hidden, 8), (hidden,), (16, hidden), (16,)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"template": "{history}"}, r"template must hold \{user\} once"),
+        ({"template": "{user} {user} {history}"}, r"template must hold \{user\} once"),
+        ({"item": "{vector}"}, r"item must hold \{item\} once"),
+        ({"expansion": 0}, "expansion must be at least 1, got 0"),
+    ],
+)
+def test_settings_that_say_nothing_are_refused(options: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        CollmConfig(**options)  # type: ignore[arg-type]
