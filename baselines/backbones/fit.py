@@ -12,7 +12,7 @@ from baselines.backbones.backbone import Backbone
 from baselines.data.batches import TrainBatch
 from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
-from baselines.evaluation import EvaluationConfig, rank_by_beam
+from baselines.evaluation import EvaluationConfig, rank_by_beam, rank_targets
 from baselines.teachers.distributions import TargetDistributions
 from baselines.training import TrainingConfig, TrainingState, is_trained, train
 from semid.provenance import Provenance
@@ -33,6 +33,7 @@ def fit_backbone(
     folder: Path,
     lineage: Provenance,
     title: str,
+    shared: bool = False,
 ) -> TrainingState:
     """Train ``backbone`` in place; the epoch with the best validation N@10 is kept.
 
@@ -49,6 +50,8 @@ def fit_backbone(
         folder: Where the model ends up.
         lineage: What it is made from.
         title: Name shown beside the progress bar.
+        shared: Whether backbones that rank in other ways have the same training. Plain beam search
+            then chooses the epoch, whichever of them comes first.
 
     Raises:
         ValueError: If the objective needs a teacher and there is none.
@@ -64,6 +67,7 @@ def fit_backbone(
     history_length, popularity = _counts(splits.train)
 
     def loss(batch: TrainBatch) -> ObjectiveOutput:
+        batch = backbone.posed(batch)
         trie, items = backbone.trie, batch.target_items
         at = loss_of.positions(trie, items, together=backbone.together)
         choices = candidates(trie, items, at)
@@ -82,15 +86,19 @@ def fit_backbone(
     chosen = evaluation.chosen_for_validation(splits.valid)
 
     def validate() -> float:
-        ranks = rank_by_beam(
-            backbone,
-            splits.valid,
-            beam=evaluation.validation_beam,
-            renormalize=evaluation.renormalize,
-            batch_size=evaluation.batch_size,
-            subset=chosen,
-            title="validation",
-        )
+        data, beam, said = splits.valid, evaluation.validation_beam, "validation"
+        if shared:
+            ranks = rank_by_beam(
+                backbone,
+                data,
+                beam=beam,
+                renormalize=evaluation.renormalize,
+                batch_size=evaluation.batch_size,
+                subset=chosen,
+                title=said,
+            )
+        else:
+            ranks = rank_targets(backbone, data, evaluation, beam=beam, subset=chosen, title=said)
         return float(ranks.metrics("removed", evaluation.ties)["N@10"].mean())
 
     return train(

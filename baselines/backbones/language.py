@@ -91,6 +91,14 @@ class LanguageBackbone(Backbone):
             name = "activation_checkpointing_enable"
             getattr(base_model, name, base_model.gradient_checkpointing_enable)()
 
+    @classmethod
+    def require_settings(cls, config: LanguageModelConfig) -> None:
+        """Refuse settings that this recommender cannot work with, before anything is trained.
+
+        Raises:
+            ValueError: If there is one; says which and what to do.
+        """
+
     @property
     def base(self) -> Any:
         """The language model itself, adapters within."""

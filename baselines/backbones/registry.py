@@ -13,6 +13,9 @@ from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.backbones.language import LanguageBackbone, require_writable
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.lm.config import LanguageModelConfig
+from baselines.recommenders.bigrec import BigRec, BigRecConfig
+from baselines.recommenders.d3 import D3
+from baselines.recommenders.tallrec import TallRec
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 
@@ -24,6 +27,7 @@ class BackboneConfigs:
     tiger: TigerConfig = field(default_factory=TigerConfig)
     causal: CausalConfig = field(default_factory=CausalConfig)
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+    bigrec: BigRecConfig = field(default_factory=BigRecConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +53,15 @@ class Kind:
         """Whether it reads prompts, and needs a catalogue for their titles."""
         return issubclass(self.cls, LanguageBackbone)
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether a beam search ranks for it; else it scores items itself, as ``ItemScorer``."""
+        return not hasattr(self.cls, "score")
+
     def settings(self, configs: BackboneConfigs) -> dict[str, Any]:
-        """All that it is made by, as JSON values."""
+        """All that its training depends on, as JSON values."""
+        if self.trained_as is not None:
+            return KINDS[self.trained_as].settings(configs)
         shape = dataclasses.asdict(getattr(configs, self.shape))
         own = {} if self.own is None else dataclasses.asdict(getattr(configs, self.own))
         return shape | ({"own": own} if own else {})
@@ -59,9 +70,11 @@ class Kind:
         """Refuse a catalogue that it cannot write, before anything is trained for it.
 
         Raises:
-            ValueError: If it needs a language model, or titles, and there are none.
+            ValueError: If it needs a language model, or titles, and there are none, or cannot work
+                with the settings.
         """
         if self.is_language_model:
+            self.cls.require_settings(configs.lm)
             require_writable(configs.lm, catalog)
 
     def build(
@@ -99,4 +112,7 @@ KINDS: dict[str, Kind] = {
     "tiger": Kind(cls=TigerBackbone, shape="tiger"),
     "causal": Kind(cls=CausalBackbone, shape="causal"),
     "lm": Kind(cls=LanguageBackbone, shape="lm"),
+    "tallrec": Kind(cls=TallRec, shape="lm", trained_as="lm"),
+    "d3": Kind(cls=D3, shape="lm", trained_as="lm"),
+    "bigrec": Kind(cls=BigRec, shape="lm", own="bigrec", trained_as="lm"),
 }

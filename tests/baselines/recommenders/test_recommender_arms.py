@@ -1,0 +1,132 @@
+"""Published recommenders from the command line, with and without TCA, on one training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_lm import write_model
+
+from baselines.cli import main
+from baselines.data.dataset import load_dataset, write_plain_layout
+from baselines.data.synthetic import synthetic_dataset
+from baselines.evaluation import Ranks
+
+PLAIN, TCA = "ntp:masked=false", "soft_ntp:0.1:masked=false"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shop"
+    write_plain_layout(synthetic_dataset(num_users=20, num_items=24, num_categories=2), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(shop: Path) -> Path:
+    titles = load_dataset(shop).catalog.texts("{title}")
+    return write_model(shop.parent / "model", titles, std=0.05)
+
+
+def compare(shop: Path, model: Path, out: Path, *options: str, arms: str) -> int:
+    return main(
+        [
+            "compare",
+            *("--data", str(shop), "--out", str(out), "--arms", f"[{arms}]", "--seeds", "[0]"),
+            *("--ids.codebook_sizes", "[4,4]", "--resamples", "20"),
+            *("--teacher_training.epochs", "1", "--training.epochs", "2", "--training.lr", "0.02"),
+            *("--evaluation.beam", "10", "--evaluation.validation_beam", "5"),
+            *("--evaluation.validation_targets", "10", "--evaluation.certified", "2"),
+            *("--backbones.lm.model", str(model), "--backbones.lm.template", "{history}>"),
+            *options,
+        ]
+    )
+
+
+def rows(out: Path) -> dict[str, Any]:
+    found = json.loads((out / "comparison.json").read_text())["rows"]
+    return {row["arm"]: row for row in found}
+
+
+def times(out: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+
+
+def test_what_is_trained_alike_is_trained_once_and_ranked_each_in_its_own_way(
+    shop: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    names = ("lm", "tallrec", "d3", "bigrec")
+    arms = [f"{name}:{objective}" for objective in (PLAIN, TCA) for name in names]
+    options = ("--fusion.arms", f"[d3:{PLAIN},lm:{PLAIN}]", "--fusion.weights", "[0.5]")
+    assert compare(shop, model, out, *options, arms=",".join(arms)) == 0
+    folders = {path.name for path in out.iterdir() if path.name.endswith("-0")}
+    assert folders == {"lm-ntp-maskedfalse-0", "lm-soft_ntp-0.1-maskedfalse-0"}
+    found = rows(out)
+    for label, note in {"LM": True, "TALLRec": True, "D3": True, "BIGRec": False}.items():
+        for row in (f"{label} ntp masked=false", f"{label}+TCA soft_ntp alpha=0.1 masked=false"):
+            assert ("certificate" in found[row]["evaluations"][0]) == note
+    folder = out / "lm-ntp-maskedfalse-0"
+    results = {name: Ranks.load(folder / f"test-{name}.safetensors") for name in names[1:]}
+    plain = Ranks.load(folder / "test.safetensors")
+    assert (results["d3"].top == plain.top).all()
+    assert (results["tallrec"].top != plain.top).any()
+    assert (results["bigrec"].top != plain.top).any()
+    assert {path.name.partition("-")[2][:2] for path in folder.glob("fused*")} > {"d3"}
+    assert len(list(folder.glob("fused*"))) == 2
+    before = times(out)
+    assert compare(shop, model, out, *options, arms=",".join(arms)) == 0
+    assert times(out) == before, "nothing is done twice"
+
+
+def test_the_order_of_arms_that_share_a_training_changes_nothing(
+    shop: Path, model: Path, tmp_path: Path
+) -> None:
+    arms, found = ["bigrec:ntp", "tallrec:ntp", "lm:ntp"], []
+    for number, order in enumerate((arms, arms[::-1])):
+        out = tmp_path / str(number)
+        assert compare(shop, model, out, arms=",".join(order)) == 0
+        found.append({arm: row["metrics"] for arm, row in rows(out).items()})
+    assert found[0] == found[1]
+
+
+def test_a_recommender_alone_and_one_that_was_killed_end_alike(
+    shop: Path, model: Path, tmp_path: Path
+) -> None:
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    for out in (whole, resumed):
+        assert compare(shop, model, out, arms="bigrec:ntp") == 0
+    (resumed / "comparison.json").unlink()
+    for name in ("test-bigrec.safetensors", "test-bigrec.json"):
+        (resumed / "lm-ntp-0" / name).unlink()
+    assert compare(shop, model, resumed, arms="bigrec:ntp") == 0
+    assert rows(resumed)["BIGRec ntp"]["metrics"] == rows(whole)["BIGRec ntp"]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("arms", "options", "said"),
+    [
+        ("bigrec:ntp", ("--backbones.lm.items", "codes"), "BIGRec compares written titles"),
+        ("bigrec:ntp", ("--backbones.lm.lora.r", "0"), "Give --backbones.lm.lora.r"),
+        ("bigrec:ntp", ("--backbones.bigrec.beams", "0"), "beams must be at least 1"),
+        ("lm:ntp,bigrec:ntp", ("--fusion.arms", "[bigrec:ntp]"), "BIGRec ntp, which has no beam"),
+        ("lm:ntp,bigrec:ntp", ("--fusion.arms", "[all]"), "BIGRec ntp, which has no beam"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line_before_anything_is_trained(
+    shop: Path,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arms: str,
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    out = tmp_path / "out"
+    assert compare(shop, model, out, *options, arms=arms) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+    assert not list(out.glob("*-0")), "nothing was trained"
