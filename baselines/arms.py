@@ -159,6 +159,11 @@ class Arm:
         said = "".join(f"-{key}{value}" for key, value in self._options().items())
         return f"{self.kind.trained_as or self.backbone}{scheme}-{objective.name}{alpha}{said}"
 
+    @property
+    def mark(self) -> str:
+        """What tells its results from those of other arms in its folder; empty where it owns it."""
+        return f"-{self.backbone}" if self.kind.trained_as else ""
+
     def _options(self) -> dict[str, str]:
         """The options that differ from those of all arms, or from their defaults, as written."""
         found = {}

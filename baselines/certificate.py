@@ -13,7 +13,7 @@ from baselines.backbones.backbone import Backbone
 from baselines.data.batches import histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation import EvaluationConfig, FuseBatch
-from semid.decoding import beam_search, rank_items
+from semid.decoding import beam_search, divide_by_length, rank_items
 from semid.provenance import atomic_write
 from semid.scoring import score_all
 
@@ -72,7 +72,8 @@ def certify(
         fuse: What is mixed into the scores of the search, and into the exact ones.
         k: Length of the lists; a smaller catalogue is listed whole.
     """
-    trie, how = backbone.trie, evaluation.renormalize
+    trie, how, penalty = backbone.trie, evaluation.renormalize, backbone.length_penalty
+    length = trie.depth_of(trie.node_of_item).float() ** penalty
     k = min(k, trie.num_items)
     chosen = np.random.default_rng(0).permutation(data.num_targets)[: evaluation.certified]
     found = dict.fromkeys(sorted({*_BEAMS, evaluation.beam}), 0)
@@ -80,10 +81,11 @@ def certify(
     for _, histories in histories_of_targets(data, longest, 16, subset=np.sort(chosen)):
         histories = histories.to(trie.device)
         start, fusion = backbone.start(histories), None if fuse is None else fuse(histories)
-        exact = score_all(start, trie, renormalize=how, fusion=fusion)
+        exact = score_all(start, trie, renormalize=how, fusion=fusion) / length
         last = exact.topk(k, dim=1).values[:, -1:]
         for beam in found:
             result = beam_search(start, trie, beam=beam, renormalize=how, fusion=fusion)
+            result = divide_by_length(result, trie, penalty=penalty)
             items = rank_items(result, trie, k=k).items
             good = exact.gather(1, items.clamp_min(0)) >= last - _ROUNDING
             found[beam] += int((good & (items >= 0)).sum())

@@ -87,7 +87,7 @@ def control_records(
                 pair[0],
                 dataset,
                 evaluation,
-                folders[0] / f"beside-{b}-{Provenance.read(folders[1]).content[:8]}",
+                folders[0] / f"beside{arm.mark}-{b}-{Provenance.read(folders[1]).content[:8]}",
                 f"{arm.label}, {title}",
                 generator_fusion(pair[1], renormalize=evaluation.renormalize),
             )

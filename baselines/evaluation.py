@@ -21,7 +21,7 @@ from baselines.metrics import MISS, TieRule, metric_values, ranks_from_scores
 from baselines.parallel import add_up, is_my_turn
 from baselines.progress import track
 from baselines.teachers.scorer import ItemScorer, checked_scores
-from semid.decoding import beam_search, rank_items
+from semid.decoding import beam_search, divide_by_length, rank_items
 from semid.fusion import Fusion
 from semid.provenance import atomic_write
 from semid.successors import Renormalize
@@ -122,8 +122,50 @@ FuseBatch = Callable[[Histories], Fusion]
 """From histories, on the device of the trie that is searched, to a second opinion about them."""
 
 
+def rank_targets(
+    backbone: Backbone,
+    data: SequenceSet,
+    evaluation: EvaluationConfig,
+    *,
+    beam: int,
+    fuse: FuseBatch | None = None,
+    subset: IntArray | None = None,
+    title: str = "ranking",
+) -> Ranks:
+    """Rank targets as a backbone does: by its scores if it is an ``ItemScorer``, else by a search.
+
+    Args:
+        backbone: In eval mode.
+        data: Sequences with targets.
+        evaluation: How a search decodes.
+        beam: Paths that it keeps.
+        fuse: What is mixed into its scores; of no use to an ``ItemScorer``.
+        subset: Target ids to rank, all by default.
+        title: Shown beside the progress bar.
+    """
+    batch_size = evaluation.batch_size
+    if isinstance(backbone, ItemScorer):
+        return rank_by_scores(backbone, data, batch_size=batch_size, subset=subset, title=title)
+    return rank_by_beam(
+        backbone,
+        data,
+        beam=beam,
+        renormalize=evaluation.renormalize,
+        length_penalty=backbone.length_penalty,
+        fuse=fuse,
+        batch_size=batch_size,
+        subset=subset,
+        title=title,
+    )
+
+
 def rank_by_scores(
-    scorer: ItemScorer, data: SequenceSet, *, batch_size: int = 512, title: str = "ranking"
+    scorer: ItemScorer,
+    data: SequenceSet,
+    *,
+    batch_size: int = 512,
+    subset: IntArray | None = None,
+    title: str = "ranking",
 ) -> Ranks:
     """Rank every target exactly, by a model that scores the whole catalogue.
 
@@ -131,6 +173,7 @@ def rank_by_scores(
         scorer: The model.
         data: Sequences with targets.
         batch_size: Histories scored at a time.
+        subset: Target ids to rank, all by default; the result is in their order.
         title: Shown beside the progress bar.
 
     Raises:
@@ -157,7 +200,7 @@ def rank_by_scores(
             "top": order.masked_fill(seen.gather(1, order), -1),
         }
 
-    return _rank_all(rank, data, batch_size=batch_size, title=title)
+    return _rank_all(rank, data, batch_size=batch_size, subset=subset, title=title)
 
 
 def rank_by_beam(
@@ -166,6 +209,7 @@ def rank_by_beam(
     *,
     beam: int,
     renormalize: Renormalize = "children",
+    length_penalty: float = 0.0,
     fuse: FuseBatch | None = None,
     batch_size: int = 256,
     subset: IntArray | None = None,
@@ -178,6 +222,8 @@ def rank_by_beam(
         data: Sequences with targets.
         beam: Paths kept.
         renormalize: As in ``semid.decoding``.
+        length_penalty: Power of a path's length that its score is divided by before items are
+            ranked, as of ``divide_by_length``.
         fuse: Makes what is mixed into the scores of the search, such as a teacher's opinion.
         batch_size: Histories decoded at a time.
         subset: Target ids to rank, all by default; the result is in their order.
@@ -195,6 +241,7 @@ def rank_by_beam(
             renormalize=renormalize,
             fusion=None if fuse is None else fuse(histories),
         )
+        found = divide_by_length(found, trie, penalty=length_penalty)
         ranked = rank_items(found, trie, k=beam * twins)
         listed = ranked.items >= 0
         past = histories.items.masked_fill(~histories.mask, -1)

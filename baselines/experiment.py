@@ -276,10 +276,11 @@ def _records_of_seed(
                 folder=folder,
                 lineage=_lineage(config, arm, backbone, dataset, its, lineage, of_teacher, seed),
                 title=title,
+                shared=arm.kind.trained_as is not None,
             )
             evaluation = config.evaluation
             run = partial(record, role="arm", seed=seed, evaluation=evaluation, state=state)
-            ranks, notes = decoded(backbone, dataset, evaluation, folder / "test", title)
+            ranks, notes = decoded(backbone, dataset, evaluation, folder / f"test{arm.mark}", title)
             notes |= agreement(ranks, teacher_ranks, evaluation.ties)
             if of_teacher is not None:
                 notes["teacher_temperature"] = of_teacher
@@ -296,7 +297,7 @@ def _records_of_seed(
                     config.fusion.weights,
                     temperature=temperature,
                     mask_history=mask_history,
-                    folder=folder / f"fused-{key}",
+                    folder=folder / f"fused{arm.mark}-{key}",
                     title=f"{title}, teacher in the beam",
                 )
                 notes |= agreement(ranks, teacher_ranks, evaluation.ties)

@@ -17,7 +17,7 @@ from baselines.backbones.backbone import Backbone
 from baselines.data.batches import Histories
 from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
-from baselines.evaluation import EvaluationConfig, FuseBatch, Ranks, rank_by_beam
+from baselines.evaluation import EvaluationConfig, FuseBatch, Ranks, rank_targets
 from baselines.parallel import processes
 from baselines.records import decoded
 from baselines.teachers.mass import without_seen
@@ -69,18 +69,25 @@ class FusionConfig:
         """The arms of a comparison that are decoded with their teacher as well.
 
         Raises:
-            ValueError: If one is none of them, or there are controls of fewer than two seeds.
+            ValueError: If one is none of them, or ranked without a beam, or there are controls of
+                fewer than two seeds.
         """
         if self.controls and len(seeds) < 2:
             raise ValueError(f"controls need at least two seeds, got {list(seeds)}")
-        if self.arms == (ALL,):
-            return set(arms)
-        chosen = {parse(text): text for text in self.arms}
+        everything = self.arms == (ALL,)
+        chosen = (
+            dict.fromkeys(arms, ALL) if everything else {parse(text): text for text in self.arms}
+        )
         for arm, text in chosen.items():
             if arm not in arms:
                 raise ValueError(
                     f"expected arms with the teacher in the beam out of the comparison's arms "
                     f"({', '.join(arm.label for arm in arms)}), got {text!r}"
+                )
+            if not arm.kind.is_searched:
+                raise ValueError(
+                    "expected arms with the teacher in the beam that a beam search ranks, got "
+                    f"{arm.label}, which has no beam. Leave it out of fusion.arms."
                 )
         return set(chosen)
 
@@ -199,13 +206,12 @@ def choose_weight(
     for weight in weights:
         if f"{weight:g}" in known:
             continue
-        ranks = rank_by_beam(
+        ranks = rank_targets(
             backbone,
             valid,
+            evaluation,
             beam=evaluation.beam,
-            renormalize=evaluation.renormalize,
             fuse=fuse_at(weight),
-            batch_size=evaluation.batch_size,
             subset=evaluation.chosen_for_validation(valid),
             title=f"{title}, weight {weight:g}",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from baselines.backbones.backbone import Backbone
 from baselines.certificate import Certificate, certify
 from baselines.comparison import Role, RunRecord
 from baselines.data.dataset import Dataset
-from baselines.evaluation import POLICIES, TOP, EvaluationConfig, FuseBatch, Ranks, rank_by_beam
+from baselines.evaluation import POLICIES, TOP, EvaluationConfig, FuseBatch, Ranks, rank_targets
 from baselines.metrics import TieRule
 from baselines.parallel import processes
+from baselines.teachers.scorer import ItemScorer
 from baselines.training import TrainingState
+from semid.provenance import atomic_write
 from tca.consistency import (
     collaborative_consistency,
     hit_disagreement,
@@ -34,10 +37,10 @@ def decoded(
     title: str,
     fuse: FuseBatch | None = None,
 ) -> tuple[Ranks, dict[str, Any]]:
-    """Rank the test targets and certify the search, unless that is done already.
+    """Rank the test targets and certify the search if there is one, unless that is done already.
 
     Args:
-        backbone: The generator, in eval mode.
+        backbone: In eval mode.
         dataset: Whose test targets are ranked.
         evaluation: How.
         path: Beginning of the names of the two files that keep what comes out.
@@ -45,25 +48,23 @@ def decoded(
         fuse: What is mixed into the scores of the search.
 
     Returns:
-        The ranks, and the certificate as a note for the record.
+        The ranks, and as notes for the record the certificate, or what else the backbone tells.
     """
     test = dataset.splits.test
     kept, proof = path.with_name(f"{path.name}.safetensors"), path.with_name(f"{path.name}.json")
     here = processes()
     if not kept.exists():
-        ranks = rank_by_beam(
-            backbone,
-            test,
-            beam=evaluation.beam,
-            renormalize=evaluation.renormalize,
-            fuse=fuse,
-            batch_size=evaluation.batch_size,
-            title=f"{title}, test",
+        ranks = rank_targets(
+            backbone, test, evaluation, beam=evaluation.beam, fuse=fuse, title=f"{title}, test"
         )
         if here.is_main_process:
             ranks.save(kept)
         here.wait_for_everyone()
     with here.main_process_first():
+        if isinstance(backbone, ItemScorer):
+            if not proof.exists():
+                atomic_write(proof, json.dumps(backbone.notes(test), indent=2) + "\n")
+            return Ranks.load(kept), json.loads(proof.read_text())
         if not proof.exists():
             certify(backbone, test, evaluation, fuse=fuse).save(proof)
     return Ranks.load(kept), {"certificate": dataclasses.asdict(Certificate.load(proof))}

@@ -3,7 +3,7 @@
 from semid.boosts import ItemBoosts
 from semid.build import IdsConfig, build_semantic_ids, extend_made_ids, make_semantic_ids
 from semid.catalog import Catalog
-from semid.decoding import BeamResult, RankedItems, beam_search, rank_items
+from semid.decoding import BeamResult, RankedItems, beam_search, divide_by_length, rank_items
 from semid.embed import (
     Embeddings,
     FittedLsa,
@@ -79,6 +79,7 @@ __all__ = [
     "add_items",
     "beam_search",
     "build_semantic_ids",
+    "divide_by_length",
     "embed_catalog",
     "extend_made_ids",
     "extend_semantic_ids",

@@ -167,6 +167,30 @@ def rank_items(
     )
 
 
+def divide_by_length(result: BeamResult, trie: CodeTrie, *, penalty: float) -> BeamResult:
+    """Divide the score of each path by its number of tokens to some power, and order them anew.
+
+    ``log P / length ** penalty``, as ``transformers.generate`` scores what a beam search has
+    written (``length_penalty``; the end token counts). There a path that has ended leaves the beam
+    and is kept by its divided score, while others go on in its place; here it stays in the beam by
+    its plain probability, and all that was found is divided afterwards. A beam that holds every
+    path knows no difference.
+
+    Args:
+        result: What ``beam_search`` found in ``trie``.
+        trie: The same trie.
+        penalty: The power; 0 changes nothing, and above 0 longer paths gain.
+    """
+    if penalty == 0:
+        return result
+    length = trie.depth_of(result.leaves.clamp_min(0)).clamp_min(1)  # where there is none
+    scores = result.scores / length.float() ** penalty
+    paths = _Paths(result.leaves, scores, scores)
+    order = _sort_keys(paths, trie).argsort(dim=1, descending=True, stable=True)
+    best = paths.at(order)
+    return BeamResult(leaves=best.nodes, scores=best.scores)
+
+
 @dataclass(frozen=True, eq=False)
 class _Paths:
     """Lists of nodes for each row, filled up with -1; all ``(batch, n)``.

@@ -96,7 +96,7 @@ class TrieLogitsProcessor(LogitsProcessor):
             child = torch.searchsorted(self._key_of_node, key)
             child = torch.where(self._key_of_node[child] == key, child, -1)
             node = torch.where(after[:, pos] & ~self._is_leaf[node], child, node)
-        depth = torch.searchsorted(self.trie.level_start, node, right=True) - 1
+        depth = self.trie.depth_of(node)
         last = (begins + depth).clamp_min(0)  # the token that led there
         both = torch.stack([last, last + 1], dim=1).clamp_max(length - 1)
         ends = (input_ids.gather(1, both) == self.end).any(dim=1)

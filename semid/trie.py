@@ -266,6 +266,10 @@ class CodeTrie:
         owner, place = ranges(start, torch.where(nodes < 0, start, self.last_item[nodes]))
         return owner, self.item_order[place].long()
 
+    def depth_of(self, nodes: Tensor) -> Tensor:
+        """Number of tokens of the prefix that each node stands for; int64 in its shape."""
+        return torch.searchsorted(self.level_start, nodes, right=True) - 1
+
     def first_leaf(self, nodes: Tensor) -> Tensor:
         """The first leaf below each node, itself if it is one; int64 in the shape of ``nodes``."""
         for _ in range(self.depth):

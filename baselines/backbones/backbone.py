@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -36,6 +36,9 @@ class Backbone(nn.Module, ABC):
     """Positions of one depth are filled up to a multiple of this, see ``Positions``."""
     end_token: bool = False
     """Whether every path closes with an end token that is none of the item's own."""
+
+    length_penalty: ClassVar[float] = 0.0
+    """Power of a path's length that divides its score once a search has found it."""
 
     paths: Tensor
 
@@ -76,6 +79,13 @@ class Backbone(nn.Module, ABC):
     def windows(self, data: SequenceSet) -> Windows:
         """The windows that the backbone learns from."""
 
+    def posed(self, batch: TrainBatch) -> TrainBatch:
+        """What a batch of windows is asked as; its ``target_items`` are rows of the paths.
+
+        May draw from PyTorch's default generator, which training seeds in every epoch.
+        """
+        return batch
+
     @abstractmethod
     def forward(self, batch: TrainBatch, at: Positions) -> Tensor | Projection:
         """Teacher-forced logits at some positions of the targets' paths.
@@ -98,6 +108,13 @@ class Backbone(nn.Module, ABC):
 
         The logits are over the backbone's tokens, and the same as ``forward``'s.
         """
+
+    def notes(self, data: SequenceSet) -> dict[str, Any]:
+        """What there is to tell of a split beside the ranks of its targets, as JSON values.
+
+        Only a backbone that is an ``ItemScorer`` is asked.
+        """
+        return {}
 
 
 class CodeBackbone(Backbone):

@@ -117,6 +117,14 @@ class LanguageBackbone(Backbone):
             (self._shared.share_out if mode else self._shared.gather)()
         return self
 
+    @classmethod
+    def require_settings(cls, config: LanguageModelConfig) -> None:
+        """Refuse settings that this recommender cannot work with, before anything is trained.
+
+        Raises:
+            ValueError: If there is one; says which and what to do.
+        """
+
     @property
     def base(self) -> Any:
         """The language model itself, adapters within."""

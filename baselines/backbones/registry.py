@@ -14,8 +14,11 @@ from baselines.backbones.language import LanguageBackbone, require_writable
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.allmrec import AllmrecBackbone, AllmrecConfig
+from baselines.recommenders.bigrec import BigRec, BigRecConfig
 from baselines.recommenders.collm import CollmBackbone, CollmConfig
+from baselines.recommenders.d3 import D3
 from baselines.recommenders.llara import LlaraBackbone, LlaraConfig
+from baselines.recommenders.tallrec import TallRec
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 
@@ -30,6 +33,7 @@ class BackboneConfigs:
     llara: LlaraConfig = field(default_factory=LlaraConfig)
     collm: CollmConfig = field(default_factory=CollmConfig)
     allmrec: AllmrecConfig = field(default_factory=AllmrecConfig)
+    bigrec: BigRecConfig = field(default_factory=BigRecConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +59,15 @@ class Kind:
         """Whether it reads prompts, and needs a catalogue for their titles."""
         return issubclass(self.cls, LanguageBackbone)
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether a beam search ranks for it; else it scores items itself, as ``ItemScorer``."""
+        return not hasattr(self.cls, "score")
+
     def settings(self, configs: BackboneConfigs) -> dict[str, Any]:
-        """All that it is made by, as JSON values."""
+        """All that its training depends on, as JSON values."""
+        if self.trained_as is not None:
+            return KINDS[self.trained_as].settings(configs)
         shape = dataclasses.asdict(getattr(configs, self.shape))
         own = {} if self.own is None else dataclasses.asdict(getattr(configs, self.own))
         return shape | ({"own": own} if own else {})
@@ -73,9 +84,10 @@ class Kind:
 
         Raises:
             ValueError: If it needs a language model, titles or a teacher's vectors, and there are
-                none.
+                none, or it cannot work with the settings.
         """
         if self.is_language_model:
+            self.cls.require_settings(configs.lm)
             require_writable(configs.lm, catalog)
         if self.taught:
             self.cls.require_teacher(teacher)
@@ -118,4 +130,7 @@ KINDS: dict[str, Kind] = {
     "llara": Kind(cls=LlaraBackbone, shape="lm", own="llara", taught=True),
     "collm": Kind(cls=CollmBackbone, shape="lm", own="collm", taught=True),
     "allmrec": Kind(cls=AllmrecBackbone, shape="lm", own="allmrec", taught=True),
+    "tallrec": Kind(cls=TallRec, shape="lm", trained_as="lm"),
+    "d3": Kind(cls=D3, shape="lm", trained_as="lm"),
+    "bigrec": Kind(cls=BigRec, shape="lm", own="bigrec", trained_as="lm"),
 }

@@ -1,1 +1,1 @@
-"""Published recommenders on a language model that reads vectors of a collaborative teacher."""
+"""Published recommenders on a language model, each a ``LanguageBackbone`` with its own idea."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,15 @@ from baselines.backbones.causal import CausalBackbone, CausalConfig
 from baselines.data.batches import Histories, TrainBatch, Windows, histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.encoder import EncoderConfig
-from baselines.evaluation import POLICIES, TOP, Ranks, rank_by_beam, rank_by_scores
+from baselines.evaluation import (
+    POLICIES,
+    TOP,
+    EvaluationConfig,
+    Ranks,
+    rank_by_beam,
+    rank_by_scores,
+    rank_targets,
+)
 from baselines.metrics import MISS
 from semid.prefixes import Prefixes, ReadAnew
 from semid.scoring import score_all
@@ -192,12 +201,33 @@ def test_a_beam_over_all_leaves_of_a_real_backbone_ranks_like_its_exact_scores(
 def test_a_subset_is_ranked_in_its_own_order() -> None:
     backbone, data = LoopBackbone(TWINS), random_sequences(NUM_ITEMS, 8)
     subset = np.array([11, 0, 5, 7])
-    whole = rank_by_beam(backbone, data, beam=2)
-    part = rank_by_beam(backbone, data, beam=2, subset=subset)
-    for policy in POLICIES:
-        np.testing.assert_array_equal(part.better[policy], whole.better[policy][subset])
-        np.testing.assert_array_equal(part.tied[policy], whole.tied[policy][subset])
-    np.testing.assert_array_equal(part.top, whole.top[subset])
+    for rank in (
+        partial(rank_by_beam, backbone, data, beam=2),
+        partial(rank_by_scores, LoopScorer(), data),
+    ):
+        whole, part = rank(), rank(subset=subset)
+        for policy in POLICIES:
+            np.testing.assert_array_equal(part.better[policy], whole.better[policy][subset])
+            np.testing.assert_array_equal(part.tied[policy], whole.tied[policy][subset])
+        np.testing.assert_array_equal(part.top, whole.top[subset])
+
+
+class ScoringBackbone(LoopBackbone):
+    """A backbone that scores items itself, otherwise than its search would."""
+
+    def score(self, histories: Histories) -> Tensor:
+        return LoopScorer().score(histories)
+
+
+def test_a_backbone_that_scores_items_is_ranked_by_its_scores() -> None:
+    data, how = random_sequences(NUM_ITEMS, 8), EvaluationConfig()
+    found = rank_targets(ScoringBackbone(TWINS), data, how, beam=1)
+    assert_ranks(found, data, lambda past: {i: slow_score(past, i) for i in range(NUM_ITEMS)})
+    searched, expected = (
+        rank_targets(LoopBackbone(TWINS), data, how, beam=2),
+        rank_by_beam(LoopBackbone(TWINS), data, beam=2),
+    )
+    np.testing.assert_array_equal(searched.top, expected.top)
 
 
 def test_a_target_that_its_own_history_holds_is_a_miss_once_seen_items_are_removed() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semid.decoding import BeamResult, beam_search, rank_items
+from semid.decoding import BeamResult, beam_search, divide_by_length, rank_items
 from semid.filters import ItemFilter
 from semid.prefixes import ReadAnew
 from semid.scoring import score_all
@@ -160,6 +160,34 @@ def test_a_narrow_beam_is_the_definition(
             scores, torch.tensor([score for _, score in expected]), rtol=1e-5, atol=1e-5
         )
         assert (result.leaves[row, len(expected) :] == -1).all()
+
+
+@given(
+    catalogue=catalogues(),
+    seed=st.integers(0, 10_000),
+    beam=st.integers(1, 12),
+    penalty=st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0]),
+)
+@settings(deadline=None, max_examples=40)
+def test_found_paths_are_divided_by_their_length_and_ordered_anew(
+    catalogue: tuple[list[Path], int], seed: int, beam: int, penalty: float
+) -> None:
+    paths, num_tokens = catalogue
+    trie = CodeTrie.from_paths(paths_tensor(paths), num_tokens)
+    plain = beam_search(ReadAnew(TableStep(2, num_tokens, seed, whole=True), 2), trie, beam=beam)
+    found = divide_by_length(plain, trie, penalty=penalty)
+    for row in range(2):
+        pairs = zip(leaf_paths(trie, plain, row), plain.scores[row].tolist(), strict=True)
+        divided = [(score / len(path) ** penalty, path) for path, score in pairs if path]
+        expected = sorted(divided, key=lambda pair: (-round(pair[0], 5), pair[1]))
+        count = len(expected)
+        ours = zip(found.scores[row].tolist(), leaf_paths(trie, found, row)[:count], strict=False)
+        assert sorted(ours, key=lambda pair: (-round(pair[0], 5), pair[1])) == [
+            (pytest.approx(score, rel=1e-6), path) for score, path in expected
+        ]
+        assert found.scores[row].tolist() == sorted(found.scores[row].tolist(), reverse=True)
+        assert (found.leaves[row, count:] == -1).all()
+        assert (found.scores[row, count:] == -torch.inf).all()
 
 
 @given(catalogue=catalogues(), seed=st.integers(0, 10_000), beam=st.integers(1, 12))

@@ -1,4 +1,4 @@
-"""Arms that read vectors of their teacher, from the command line."""
+"""Published recommenders from the command line, with and without TCA, on one training."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 from tiny_lm import write_model
 
 from baselines.cli import main
 from baselines.data.dataset import load_dataset, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
-from semid.provenance import Provenance
+from baselines.evaluation import Ranks
 
-NAMES = {"llara": "LLaRA", "collm": "CoLLM", "allmrec": "A-LLMRec"}
+PLAIN, TCA = "ntp:masked=false", "soft_ntp:0.1:masked=false"
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "shop"
-    write_plain_layout(synthetic_dataset(num_users=30, num_items=32, num_categories=2), folder)
+    write_plain_layout(synthetic_dataset(num_users=20, num_items=24, num_categories=2), folder)
     return folder
 
 
@@ -32,18 +30,16 @@ def model(shop: Path) -> Path:
     return write_model(shop.parent / "model", titles, std=0.05)
 
 
-def compare(shop: Path, model: Path, out: Path, arms: str, *options: str) -> int:
+def compare(shop: Path, model: Path, out: Path, *options: str, arms: str) -> int:
     return main(
         [
             "compare",
-            *("--data", str(shop), "--out", str(out), "--arms", arms, "--seeds", "[0]"),
+            *("--data", str(shop), "--out", str(out), "--arms", f"[{arms}]", "--seeds", "[0]"),
             *("--ids.codebook_sizes", "[4,4]", "--resamples", "20"),
             *("--teacher_training.epochs", "1", "--training.epochs", "2", "--training.lr", "0.02"),
             *("--evaluation.beam", "10", "--evaluation.validation_beam", "5"),
-            *("--evaluation.validation_targets", "10", "--evaluation.certified", "4"),
+            *("--evaluation.validation_targets", "10", "--evaluation.certified", "2"),
             *("--backbones.lm.model", str(model), "--backbones.lm.template", "{history}>"),
-            *("--backbones.collm.template", "{user}: {history}>"),
-            *("--backbones.allmrec.template", "{user}: {history}>"),
             *options,
         ]
     )
@@ -54,83 +50,83 @@ def rows(out: Path) -> dict[str, Any]:
     return {row["arm"]: row for row in found}
 
 
-@pytest.mark.parametrize(
-    ("name", "items"), [*((name, "titles") for name in NAMES), ("allmrec", "codes")]
-)
-def test_each_trains_with_and_without_tca_beside_its_teacher(
-    shop: Path, model: Path, tmp_path: Path, name: str, items: str
-) -> None:
-    out = tmp_path / "out"
-    arms = f"[{name}:ntp:masked=false,{name}:soft_ntp:0.1:tau=4.5]"
-    fused = ("--fusion.arms", f"[{name}:soft_ntp:0.1:tau=4.5]", "--fusion.weights", "[0.5]")
-    options = ("--backbones.lm.items", items, *fused)
-    assert compare(shop, model, out, arms, *options) == 0
-    found, label = rows(out), NAMES[name]
-    aligned = f"{label}+TCA soft_ntp alpha=0.1 tau=4.5"
-    expected = {f"{label} ntp masked=false", aligned, f"{aligned}, teacher in the beam"}
-    assert expected < found.keys()
-    for row in (f"{name}-ntp-maskedfalse-0", f"{name}-soft_ntp-0.1-tau4.5-0"):
-        state = json.loads((out / row / "state.json").read_text())
-        assert state["history"][1]["loss"] != state["history"][0]["loss"]
-        inputs = Provenance.read(out / row).inputs
-        assert {"base", "paths", "prompts_with_vectors", "item_vectors"} <= inputs.keys()
-        assert ("teacher" in inputs) == ("soft_ntp" in row)
-        certificate = json.loads((out / row / "test.json").read_text())
-        assert certificate["illegal"] == 0
-        assert certificate["recall"]["100"] == 1, "a beam as wide as the catalogue misses nothing"
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
-    assert compare(shop, model, out, arms, *options) == 0
-    after = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
-    assert after == before, "nothing is done twice"
+def times(out: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
 
 
-def test_two_runs_have_the_same_weights_and_rows(shop: Path, model: Path, tmp_path: Path) -> None:
-    arms = "[llara:msl,collm:msl,allmrec:msl]"
-    for run in ("a", "b"):
-        assert compare(shop, model, tmp_path / run, arms, "--training.epochs", "1") == 0
-        torch.rand(3)
-    files = {run: sorted((tmp_path / run).glob("*-msl-0/**/model.safetensors")) for run in "ab"}
-    assert len(files["a"]) == 5, "two have two stages"
-    for first, second in zip(files["a"], files["b"], strict=True):
-        weights = load_file(first), load_file(second)
-        assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
-    found = [rows(tmp_path / run) for run in "ab"]
-    teacher = found[0]["SASRec ce (teacher)"]["parameters"]
-    for label in NAMES.values():
-        assert found[0][f"{label} msl"]["parameters"] > teacher, "it is served with its teacher"
-        assert found[0][f"{label} msl"]["metrics"] == found[1][f"{label} msl"]["metrics"]
-
-
-def test_generators_of_two_seeds_each_read_their_own_teacher(
+def test_what_is_trained_alike_is_trained_once_and_ranked_each_in_its_own_way(
     shop: Path, model: Path, tmp_path: Path
 ) -> None:
-    options = ("--fusion.arms", "[collm:msl]", "--fusion.controls", "true", "--seeds", "[0,1]")
-    options += ("--fusion.weights", "[0.5]", "--training.epochs", "1")
-    assert compare(shop, model, tmp_path / "out", "[collm:msl]", *options) == 0
-    assert "CoLLM msl, two seeds (control)" in rows(tmp_path / "out")
+    out = tmp_path / "out"
+    names = ("lm", "tallrec", "d3", "bigrec")
+    arms = [f"{name}:{objective}" for objective in (PLAIN, TCA) for name in names]
+    options = ("--fusion.arms", f"[d3:{PLAIN},lm:{PLAIN}]", "--fusion.weights", "[0.5]")
+    assert compare(shop, model, out, *options, arms=",".join(arms)) == 0
+    folders = {path.name for path in out.iterdir() if path.name.endswith("-0")}
+    assert folders == {"lm-ntp-maskedfalse-0", "lm-soft_ntp-0.1-maskedfalse-0"}
+    found = rows(out)
+    for label, note in {"LM": True, "TALLRec": True, "D3": True, "BIGRec": False}.items():
+        for row in (f"{label} ntp masked=false", f"{label}+TCA soft_ntp alpha=0.1 masked=false"):
+            assert ("certificate" in found[row]["evaluations"][0]) == note
+    folder = out / "lm-ntp-maskedfalse-0"
+    results = {name: Ranks.load(folder / f"test-{name}.safetensors") for name in names[1:]}
+    plain = Ranks.load(folder / "test.safetensors")
+    assert (results["d3"].top == plain.top).all()
+    assert (results["tallrec"].top != plain.top).any()
+    assert (results["bigrec"].top != plain.top).any()
+    assert {path.name.partition("-")[2][:2] for path in folder.glob("fused*")} > {"d3"}
+    assert len(list(folder.glob("fused*"))) == 2
+    before = times(out)
+    assert compare(shop, model, out, *options, arms=",".join(arms)) == 0
+    assert times(out) == before, "nothing is done twice"
+
+
+def test_the_order_of_arms_that_share_a_training_changes_nothing(
+    shop: Path, model: Path, tmp_path: Path
+) -> None:
+    arms, found = ["bigrec:ntp", "tallrec:ntp", "lm:ntp"], []
+    for number, order in enumerate((arms, arms[::-1])):
+        out = tmp_path / str(number)
+        assert compare(shop, model, out, arms=",".join(order)) == 0
+        found.append({arm: row["metrics"] for arm, row in rows(out).items()})
+    assert found[0] == found[1]
+
+
+def test_a_recommender_alone_and_one_that_was_killed_end_alike(
+    shop: Path, model: Path, tmp_path: Path
+) -> None:
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    for out in (whole, resumed):
+        assert compare(shop, model, out, arms="bigrec:ntp") == 0
+    (resumed / "comparison.json").unlink()
+    for name in ("test-bigrec.safetensors", "test-bigrec.json"):
+        (resumed / "lm-ntp-0" / name).unlink()
+    assert compare(shop, model, resumed, arms="bigrec:ntp") == 0
+    assert rows(resumed)["BIGRec ntp"]["metrics"] == rows(whole)["BIGRec ntp"]["metrics"]
 
 
 @pytest.mark.parametrize(
-    ("arm", "options", "said"),
+    ("arms", "options", "said"),
     [
-        ("llara:ntp", ("--teacher.model", "popularity"), "Popularity has no item vectors"),
-        ("collm:ntp", ("--teacher.model", "lightgcn"), "LightGCN has no states of users"),
-        ("allmrec:ntp", ("--teacher.model", "hybrid"), "no item vectors and no states of users"),
-        ("collm:ntp", ("--backbones.collm.template", "{history}"), "must hold {user} once"),
-        ("llara:ntp", ("--backbones.lm.model", ""), "Name a folder or a hub id"),
+        ("bigrec:ntp", ("--backbones.lm.items", "codes"), "BIGRec compares written titles"),
+        ("bigrec:ntp", ("--backbones.lm.lora.r", "0"), "Give --backbones.lm.lora.r"),
+        ("bigrec:ntp", ("--backbones.bigrec.beams", "0"), "beams must be at least 1"),
+        ("lm:ntp,bigrec:ntp", ("--fusion.arms", "[bigrec:ntp]"), "BIGRec ntp, which has no beam"),
+        ("lm:ntp,bigrec:ntp", ("--fusion.arms", "[all]"), "BIGRec ntp, which has no beam"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_trained(
+def test_what_cannot_be_is_refused_in_one_line_before_anything_is_trained(
     shop: Path,
     model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    arm: str,
+    arms: str,
     options: tuple[str, ...],
     said: str,
 ) -> None:
-    assert compare(shop, model, tmp_path / "out", f"[{arm}]", *options) == 2
+    out = tmp_path / "out"
+    assert compare(shop, model, out, *options, arms=arms) == 2
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err
-    assert not (tmp_path / "out").exists()
+    assert not list(out.glob("*-0")), "nothing was trained"

@@ -1,0 +1,163 @@
+"""BIGRec: write a title freely, then look for the items whose titles are nearest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from baselines.backbones.language import LanguageBackbone
+from baselines.data.batches import Histories
+from baselines.lm.config import LanguageModelConfig
+from baselines.lm.fluency import write_titles
+from baselines.lm.prompts import positions
+from semid.catalog import Catalog
+
+_AT_ONCE = 256  # titles read together
+
+
+@dataclass(frozen=True, kw_only=True)
+class BigRecConfig:
+    """How BIGRec writes.
+
+    Attributes:
+        beams: Of the search for the title that is written; the paper's code takes 4.
+
+    Raises:
+        ValueError: If ``beams`` is below 1.
+    """
+
+    beams: int = 4
+
+    def __post_init__(self) -> None:
+        if self.beams < 1:
+            raise ValueError(f"beams must be at least 1, got {self.beams}")
+
+
+class BigRec(LanguageBackbone):
+    """BIGRec (arXiv:2308.08434): generation in the space of language, then grounded to items.
+
+    The tuned model writes one title after the prompt, held to nothing. What it wrote and every
+    title of the catalogue are read alone by the base, without adapters, and items are ranked by the
+    L2 distance between the states of the last tokens. Items of one title tie. The paper's
+    re-weighting by popularity or a collaborative model is not done.
+
+    An ``ItemScorer``: the score of an item is minus its distance.
+
+    Args:
+        config: Which model, what it is asked, what is trained.
+        codes: int64 ``(item, level)``, of which nothing is used.
+        sizes: Number of codes of each level.
+        seed: Of the adapters.
+        catalog: Whose titles they are.
+        own: How it writes.
+
+    Raises:
+        ValueError: As ``LanguageBackbone``, or if codes are to be written, or there is no base
+            without adapters.
+    """
+
+    label: ClassVar[str] = "BIGRec"
+
+    title_of_item: Tensor
+
+    def __init__(
+        self,
+        config: LanguageModelConfig,
+        codes: Tensor,
+        sizes: tuple[int, ...],
+        seed: int,
+        catalog: Catalog,
+        own: BigRecConfig,
+    ) -> None:
+        self.require_settings(config)
+        super().__init__(config, codes, sizes, seed, catalog)
+        self.own = own
+        titles = catalog.texts(config.title)
+        place = {title: number for number, title in enumerate(dict.fromkeys(titles))}
+        self._titles = list(place)
+        number = torch.tensor([place[title] for title in titles])
+        self.register_buffer("title_of_item", number, persistent=False)
+
+    @classmethod
+    def require_settings(cls, config: LanguageModelConfig) -> None:
+        """Refuse codes, and a base that is trained itself."""
+        if config.items != "titles":
+            raise ValueError(
+                f"{cls.label} compares written titles, got items {config.items}. "
+                "Take --backbones.lm.items titles."
+            )
+        if config.lora.r == 0:
+            raise ValueError(
+                f"{cls.label} reads titles by the base as it was before training, which lora.r 0 "
+                "changes. Give --backbones.lm.lora.r."
+            )
+
+    @torch.no_grad()
+    def score(self, histories: Histories) -> Tensor:
+        """Minus the distance of each item's title to the one that is written.
+
+        Args:
+            histories: On any device.
+
+        Returns:
+            float32 ``(batch, item)``.
+        """
+        written = self.read_alone(self.write(histories))
+        exactly = "donot_use_mm_for_euclid_dist"  # the other way small distances drown in rounding
+        return -torch.cdist(written, self._of_titles, compute_mode=exactly)[:, self.title_of_item]
+
+    def write(self, histories: Histories) -> list[str]:
+        """The title that is written after each prompt, at most as long as the catalogue's longest.
+
+        Args:
+            histories: On any device.
+        """
+        tokens, mask = self.prompts(histories.to(self.paths.device))
+        return write_titles(
+            self.base,
+            self.tokenizer,
+            [row[real].tolist() for row, real in zip(tokens, mask, strict=True)],
+            num_beams=self.own.beams,
+            do_sample=False,
+            max_new_tokens=self.trie.depth,
+        )
+
+    @torch.no_grad()
+    def read_alone(self, texts: Sequence[str]) -> Tensor:
+        """States of the base without adapters at the last token of each text.
+
+        A text is read after the token that begins one (``eos`` where a tokenizer has no ``bos``),
+        tokenised without special tokens; an empty text is that token alone.
+
+        Args:
+            texts: At least one.
+
+        Returns:
+            float32 ``(text, dim)``.
+        """
+        begin = self.tokenizer.bos_token_id
+        begin = self.tokenizer.eos_token_id if begin is None else begin
+        tokens = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        rows = [torch.tensor([begin, *row]) for row in tokens]
+        length = torch.tensor([len(row) for row in rows])
+        found = torch.empty(len(rows), self.base.config.hidden_size, device=self.paths.device)
+        with self.lm.disable_adapter():
+            for chosen in torch.split(length.argsort(stable=True), _AT_ONCE):
+                batch = pad_sequence([rows[row] for row in chosen], batch_first=True)
+                real = torch.arange(batch.shape[1]) < length[chosen].unsqueeze(1)
+                batch, real = batch.to(found.device), real.to(found.device)
+                states = self.read(batch, real, positions(real))
+                last = length[chosen].to(found.device) - 1
+                found[chosen] = states[torch.arange(len(chosen)), last].float()
+        return found
+
+    @cached_property
+    def _of_titles(self) -> Tensor:
+        """States of the catalogue's titles; what is trained has no part in them."""
+        return self.read_alone(self._titles)

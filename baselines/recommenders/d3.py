@@ -1,0 +1,19 @@
+"""D3: a language model whose decoding neither favours long titles nor dilutes scores."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from baselines.backbones.language import LanguageBackbone
+
+
+class D3(LanguageBackbone):
+    """D3, "Decoding Matters" (arXiv:2406.14900).
+
+    Its two corrections of the search are what ``LanguageBackbone`` does by itself: scores are not
+    divided by length, and a token without rival ("ghost token") has probability one, so that it
+    changes no score. Its third part, a collaborative model's opinion on every step, is the
+    comparison's ``fusion`` (``semid.fusion.Fusion`` with ``tca.guide.TeacherGuide``).
+    """
+
+    label: ClassVar[str] = "D3"
