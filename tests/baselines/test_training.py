@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from worlds import random_sequences
 
-from baselines.arms import Arm, BackboneConfigs
+from baselines.arms import Arm
 from baselines.backbones.causal import CausalConfig
 from baselines.backbones.fit import fit_backbone
+from baselines.backbones.registry import BackboneConfigs
 from baselines.backbones.tiger import TigerConfig
 from baselines.data.batches import TrainBatch, Windows
 from baselines.data.synthetic import synthetic_dataset
@@ -352,7 +353,7 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(tmp_path: Path, text: str) 
     splits = synthetic_dataset(num_users=24, num_items=12, num_categories=2).splits
     counts: list[set[int]] = []
     for accumulate in (1, 3):
-        backbone = arm.build(SHAPES, CODES, (3, 3, 2), seed=0)
+        backbone = arm.kind.build(SHAPES, CODES, (3, 3, 2), seed=0)
         tokenizer = CollaborativeTokenizer(backbone.trie)
         popularity = Popularity(splits.train, 12)
         fit_backbone(
