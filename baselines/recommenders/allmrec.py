@@ -133,6 +133,7 @@ class AllmrecBackbone(VectorBackbone):
             )
         texts = _embedded(own, catalog)
         self.register_buffer("texts", texts / size_of(texts), persistent=False)
+        del self._made_from["prompts"]  # those without vectors, which nobody reads here
         self._made_from["texts"] = hash_arrays(texts.numpy())
         dim, width = self.item_vectors.shape[1], self.width
         with torch.random.fork_rng():

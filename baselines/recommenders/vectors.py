@@ -33,8 +33,8 @@ class VectorBackbone(LanguageBackbone):
     the prompt may hold. Only the items of a batch are projected.
 
     Item vectors are divided by the root of their mean square, over all of them, and states by that
-    of the histories of one item: the vectors of one teacher are a hundred times as long as those
-    of another, and a projector that starts at random would drown short ones in its bias.
+    of the histories of one item: how long a teacher's vectors are is its own affair, and in a
+    projector that starts at random the bias would drown short ones.
 
     Args:
         config: The language model, and the text-only prompt.
@@ -157,8 +157,8 @@ class VectorBackbone(LanguageBackbone):
     def begin_as_large_as_words(self, projector: nn.Sequential, vectors: Tensor) -> None:
         """Scale the last layer, so that vectors begin as large as the words around them.
 
-        A language model's input vectors are small, some 0.02 a number. What a fresh projector makes
-        is many times as large, and attention and norms would see little else beside it.
+        How large a language model's input vectors are is learned. What a fresh projector makes may
+        be many times as large, and a model would read little else; or so small that it is lost.
 
         Args:
             projector: Its last layer is a ``Linear``.
