@@ -18,6 +18,7 @@ from baselines.data.dataset import Dataset, load_dataset
 from baselines.evaluation import rank_by_scores
 from baselines.fusion import decoded_with_teacher
 from baselines.parallel import processes
+from baselines.recommenders.yes_no import YesNo
 from baselines.records import agreement, decoded, record
 from baselines.schemes import Scheme, scheme_card, schemes_of
 from baselines.settings import CompareConfig, told_settings
@@ -245,7 +246,9 @@ def _records_of_seed(
             if of_teacher is not None and not is_trained(folder):
                 source = partial(mass_source, teacher, temperature=of_teacher, config=config.mass)
                 trie = CodeTrie.from_paths(its.codes, max(its.sizes))
-                if code_table_hash(backbone.trie) != code_table_hash(trie):  # it writes titles
+                if isinstance(backbone, YesNo):
+                    distributions = backbone.distributions(dataset.splits.train, of_teacher)
+                elif code_table_hash(backbone.trie) != code_table_hash(trie):  # it writes titles
                     live = source(backbone.trie)
                     distributions = LiveDistributions(live, dataset.splits.train)
                 else:
@@ -277,7 +280,8 @@ def _records_of_seed(
             notes |= agreement(ranks, teacher_ranks, evaluation.ties)
             if of_teacher is not None:
                 notes["teacher_temperature"] = of_teacher
-            records[arm] = [run(arm.label, ranks=ranks, models=[backbone], notes=notes)]
+            served = [backbone, teacher] if arm.kind.taught else [backbone]
+            records[arm] = [run(arm.label, ranks=ranks, models=served, notes=notes)]
             if arm in fused:
                 mask_history = config.mass.mask_history
                 key = hash_json([scores_hash(lineage), temperature, mask_history])[:8]
@@ -321,8 +325,9 @@ def _lineage(
         "evaluation": dataclasses.asdict(config.evaluation),
         "seed": seed,
     }
-    if temperature is not None:
+    if temperature is not None or arm.kind.taught:
         inputs["teacher"] = scores_hash(teacher)
+    if temperature is not None:
         settings |= {"temperature": temperature, "mass": dataclasses.asdict(config.mass)}
     return Provenance(
         kind="generator",

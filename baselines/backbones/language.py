@@ -69,6 +69,7 @@ class LanguageBackbone(Backbone):
         self.config = config
         self.tokenizer = base.tokenizer
         self.added: AddedTokens | None = None
+        self.context = base.context
         own = [row[row >= 0].tolist() for row in paths]
         spelled = own if config.items == "codes" else [row[:-1] for row in own]
         self.prompts = Prompts(
@@ -136,12 +137,21 @@ class LanguageBackbone(Backbone):
         Returns:
             Float ``(position, dim)``.
         """
-        prompt, mask = self.prompts(batch.windows.without_last())
+        prompt, mask = self.asked(batch)
         steps = int(at.pos.max()) if len(at.pos) else 0  # the answer's tokens that are looked at
         answer = self.paths[batch.target_items, :steps].clamp_min(0)
         mask = torch.cat([mask, torch.ones_like(answer, dtype=torch.bool)], dim=1)
         states = self.read(torch.cat([prompt, answer], dim=1), mask, positions(mask))
         return states[at.target, prompt.shape[1] - 1 + at.pos]
+
+    def asked(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
+        """Tokens and mask of what the targets answer to.
+
+        Returns:
+            int64 and bool ``(target, pos)``; the last position is real.
+        """
+        asked: tuple[Tensor, Tensor] = self.prompts(batch.windows.without_last())
+        return asked
 
     def start(self, histories: Histories) -> Prefixes:
         """Read each prompt once."""

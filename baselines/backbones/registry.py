@@ -16,6 +16,7 @@ from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.bigrec import BigRec, BigRecConfig
 from baselines.recommenders.d3 import D3
 from baselines.recommenders.tallrec import TallRec
+from baselines.recommenders.yes_no import YesNo, YesNoConfig
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 
@@ -28,6 +29,7 @@ class BackboneConfigs:
     causal: CausalConfig = field(default_factory=CausalConfig)
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
     bigrec: BigRecConfig = field(default_factory=BigRecConfig)
+    yesno: YesNoConfig = field(default_factory=YesNoConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,4 +117,5 @@ KINDS: dict[str, Kind] = {
     "tallrec": Kind(cls=TallRec, shape="lm", trained_as="lm"),
     "d3": Kind(cls=D3, shape="lm", trained_as="lm"),
     "bigrec": Kind(cls=BigRec, shape="lm", own="bigrec", trained_as="lm"),
+    "yesno": Kind(cls=YesNo, shape="lm", own="yesno", taught=True),
 }

@@ -31,6 +31,7 @@ class Prompts(nn.Module):
         items: Tokens of each item, without end token.
         answer: Most tokens of an answer.
         context: Most tokens that the model can look back on.
+        around: What stands before and after the history; that of the template by default.
 
     Raises:
         ValueError: If a single item of the history would not fit, or a chat template is asked for
@@ -50,6 +51,7 @@ class Prompts(nn.Module):
         *,
         answer: int,
         context: int,
+        around: tuple[str, str] | None = None,
     ) -> None:
         super().__init__()
 
@@ -57,7 +59,7 @@ class Prompts(nn.Module):
             found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
             return found
 
-        before, after = _around(tokenizer, config)
+        before, after = around or words_around(tokenizer, config)
         separator = tokens(config.separator)
         left, right = map(tokens, config.item.split("{item}"))
         pieces = [torch.tensor([*separator, *left, *item, *right]) for item in items]
@@ -126,8 +128,12 @@ def positions(mask: Tensor) -> Tensor:
     return (mask.cumsum(dim=1) - 1).clamp_min_(0)
 
 
-def _around(tokenizer: Any, config: LanguageModelConfig) -> tuple[str, str]:
-    """What stands before and after the history, special tokens included."""
+def words_around(tokenizer: Any, config: LanguageModelConfig) -> tuple[str, str]:
+    """What stands before and after the history, special tokens included.
+
+    Raises:
+        ValueError: If a chat template is asked for and the tokenizer has none.
+    """
     template = config.template
     if config.chat:
         if not tokenizer.chat_template:
