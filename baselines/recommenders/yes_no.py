@@ -138,6 +138,7 @@ class YesNo(LanguageBackbone):
         own: YesNoConfig,
         teacher: ItemScorer,
     ) -> None:
+        config = dataclasses.replace(config, template=own.template)
         super().__init__(config, codes, sizes, seed, catalog)
         self.own = own
         self.num_items = len(self.paths)
@@ -150,10 +151,11 @@ class YesNo(LanguageBackbone):
         written = [row[row >= 0].tolist() for row in self.paths]
         if config.items == "titles":
             written = [row[:-1] for row in written]
-        self._ask(dataclasses.replace(config, template=own.template), written)
+        self._ask(written)
 
-    def _ask(self, config: LanguageModelConfig, written: list[list[int]]) -> None:
+    def _ask(self, written: list[list[int]]) -> None:
         """Put questions in the place of prompts, and answers in that of titles."""
+        config = self.config
 
         def tokens(text: str) -> list[int]:
             found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -110,11 +110,14 @@ def test_odds_are_those_of_a_plain_forward_for_each_question(
             assert float(found[row, column]) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("items", ["titles", "codes"])
+@pytest.mark.parametrize(
+    ("kind", "items"), [("llama", "titles"), ("llama", "codes"), ("gemma2", "titles")]
+)
 def test_many_candidates_of_a_history_are_read_as_each_alone(
-    folder: Path, tiny_codes: Tensor, tiny_catalog: Catalog, items: str
+    tiny_codes: Tensor, tiny_catalog: Catalog, tmp_path: Path, kind: str, items: str
 ) -> None:
-    made = asking(folder, tiny_codes, tiny_catalog, items=items)
+    written = write_model(tmp_path, tiny_catalog.texts("{title}"), kind=kind)
+    made = asking(written, tiny_codes, tiny_catalog, items=items)
     asked = torch.arange(12).repeat(3, 2)  # more than are read at once
     together = made.log_odds(PAST, asked)
     for item in range(12):
