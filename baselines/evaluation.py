@@ -191,7 +191,7 @@ def rank_by_scores(
         unseen_better, unseen_tied = ranks_from_scores(scores, targets, seen)
         repeated = seen.gather(1, targets[:, None]).squeeze(1)
         unseen = torch.where(seen, -torch.inf, scores)
-        order = _best_columns(unseen, TOP)
+        order = best_columns(unseen, TOP)
         return {
             "better/kept": better,
             "tied/kept": tied,
@@ -263,7 +263,7 @@ def rank_by_beam(
         return _rank_all(rank, data, batch_size=batch_size, subset=subset, title=title)
 
 
-def _best_columns(scores: Tensor, k: int) -> Tensor:
+def best_columns(scores: Tensor, k: int) -> Tensor:
     """The ``k`` best columns of each row, best first, of equal ones the first; int64.
 
     ``topk`` promises nothing about ties. Read as an integer, a float orders like its value once the

@@ -19,6 +19,7 @@ from baselines.data.dataset import Dataset, load_dataset
 from baselines.evaluation import rank_by_scores
 from baselines.fusion import decoded_with_teacher
 from baselines.parallel import processes
+from baselines.recommenders.yes_no import YesNoBackbone
 from baselines.records import agreement, decoded, record
 from baselines.schemes import Scheme, scheme_card, schemes_of
 from baselines.settings import CompareConfig, told_settings
@@ -251,7 +252,10 @@ def _records_of_seed(
                 scorer = _scorer(arm, teacher)
                 source = partial(mass_source, scorer, temperature=of_teacher, config=config.mass)
                 trie = CodeTrie.from_paths(its.codes, max(its.sizes))
-                if code_table_hash(backbone.trie) != code_table_hash(trie):  # it writes titles
+                if isinstance(backbone, YesNoBackbone):
+                    train = dataset.splits.train
+                    distributions = backbone.distributions(scorer, train, of_teacher)
+                elif code_table_hash(backbone.trie) != code_table_hash(trie):  # it writes titles
                     live = source(backbone.trie)
                     distributions = LiveDistributions(live, dataset.splits.train)
                 else:
@@ -333,8 +337,9 @@ def _lineage(
         "evaluation": dataclasses.asdict(config.evaluation),
         "seed": seed,
     }
-    if temperature is not None:
+    if temperature is not None or arm.kind.taught:
         inputs["teacher"] = scores_hash(teacher)
+    if temperature is not None:
         settings |= {"temperature": temperature, "mass": dataclasses.asdict(config.mass)}
     return Provenance(
         kind="generator",

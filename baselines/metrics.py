@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -152,3 +152,35 @@ def _seen_mask(seen: Tensor | tuple[Tensor, Tensor] | None, scores: Tensor) -> T
         target_of_event = torch.arange(len(scores), device=scores.device)
         mask[target_of_event.repeat_interleave(counts), items] = True
     return mask
+
+
+def auc(scores: NDArray[Any], is_positive: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve: the share of pairs in which the positive scores higher.
+
+    A pair of equal scores counts half.
+
+    Args:
+        scores: Float ``(sample,)``.
+        is_positive: bool ``(sample,)``, some true and some false.
+    """
+    from scipy.stats import rankdata
+
+    count = int(is_positive.sum())
+    below = rankdata(scores)[is_positive].sum() - count * (count + 1) / 2
+    return float(below / (count * (len(scores) - count)))
+
+
+def user_auc(
+    scores: NDArray[Any], is_positive: NDArray[np.bool_], users: NDArray[np.int64]
+) -> float:
+    """Mean over users of the AUC of their own samples (UAUC).
+
+    Args:
+        scores: Float ``(sample,)``.
+        is_positive: bool ``(sample,)``, for each user some true and some false.
+        users: int64 ``(sample,)``.
+    """
+    order = np.argsort(users, kind="stable")
+    cuts = np.flatnonzero(np.diff(users[order])) + 1
+    parts = zip(np.split(scores[order], cuts), np.split(is_positive[order], cuts), strict=True)
+    return float(np.mean([auc(*part) for part in parts]))

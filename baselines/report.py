@@ -86,7 +86,8 @@ def comparison_page(comparison: Comparison) -> str:
         if gains:
             header = ("arm", "minus", "metric", "difference", "relative", "interval", "p", "Holm p")
             parts.append(_markdown(header, gains))
-    parts += [*_agreement(comparison.rows), *_fusion(comparison.rows)]
+    rows = comparison.rows
+    parts += [*_agreement(rows), *_fusion(rows), *_questions(rows)]
     parts.append(
         f"Mean ± standard deviation over seeds, {NOTHING} for none. beam: recall of the exact best "
         f"items, and illegal paths, on a few histories. {_method(comparison)}"
@@ -168,6 +169,23 @@ def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:
     header = ("arm", "generator's weight", *(f"validation N@10 at {weight}" for weight in tried))
     legend = "The weight of each seed, chosen by validation, and what validation said of all tried."
     return "## Teacher in the beam", _markdown(header, lines), legend
+
+
+def _questions(rows: Sequence[ArmRow]) -> tuple[str, ...]:
+    """How well arms that answer yes or no tell targets from items that nobody asked for."""
+    lines = []
+    for row in rows:
+        found = [told["questions"] for told in row.evaluations if "questions" in told]
+        if found:
+            cells = (_of_seeds([one[key] for one in found]) for key in ("AUC", "UAUC"))
+            lines.append((row.arm, *cells))
+    if not lines:
+        return ()
+    legend = (
+        "P(yes) of each test target against that of one random unseen item, over all pairs of a "
+        "target and such an item (AUC) and within each user (UAUC)."
+    )
+    return "## Yes or no", _markdown(("arm", "AUC", "UAUC"), lines), legend
 
 
 def _weights(row: ArmRow) -> str:

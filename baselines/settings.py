@@ -168,4 +168,7 @@ def _language_setting(config: CompareConfig) -> dict[str, str]:
     if not any(arm.kind.is_language_model for arm in config.parsed_arms()):
         return {}
     shape = config.backbones.lm
-    return {"language model": f"{shape.model}, writes {shape.items}"}
+    said = {"language model": f"{shape.model}, writes {shape.items}"}
+    if any(arm.backbone == "yesno" for arm in config.parsed_arms()):
+        said["yes or no"] = f"about the teacher's {config.backbones.yesno.candidates} best items"
+    return said

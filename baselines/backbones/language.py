@@ -178,13 +178,22 @@ class LanguageBackbone(Backbone):
         Returns:
             Float ``(position, dim)``.
         """
-        past = batch.windows.without_last()
-        prompt, mask = self.prompts_of(batch)(past)
+        prompt, mask = self.asked(batch)
         steps = int(at.pos.max()) if len(at.pos) else 0  # the answer's tokens that are looked at
         answer = self.paths[batch.target_items, :steps].clamp_min(0)
         mask = torch.cat([mask, torch.ones_like(answer, dtype=torch.bool)], dim=1)
+        past = batch.windows.without_last()
         states = self.read(torch.cat([prompt, answer], dim=1), mask, positions(mask), past=past)
         return states[at.target, prompt.shape[1] - 1 + at.pos]
+
+    def asked(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
+        """Tokens and mask of what the targets answer to.
+
+        Returns:
+            int64 and bool ``(target, pos)``; the last position is real.
+        """
+        asked: tuple[Tensor, Tensor] = self.prompts_of(batch)(batch.windows.without_last())
+        return asked
 
     def start(self, histories: Histories) -> Prefixes:
         """Read each prompt once."""

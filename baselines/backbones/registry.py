@@ -14,11 +14,12 @@ from baselines.backbones.language import LanguageBackbone, require_writable
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.allmrec import AllmrecBackbone, AllmrecConfig
-from baselines.recommenders.bigrec import BigRec, BigRecConfig
+from baselines.recommenders.bigrec import BigrecBackbone, BigrecConfig
 from baselines.recommenders.collm import CollmBackbone, CollmConfig
-from baselines.recommenders.d3 import D3
+from baselines.recommenders.d3 import D3Backbone
 from baselines.recommenders.llara import LlaraBackbone, LlaraConfig
-from baselines.recommenders.tallrec import TallRec
+from baselines.recommenders.tallrec import TallrecBackbone
+from baselines.recommenders.yes_no import YesNoBackbone, YesNoConfig
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 
@@ -33,7 +34,8 @@ class BackboneConfigs:
     llara: LlaraConfig = field(default_factory=LlaraConfig)
     collm: CollmConfig = field(default_factory=CollmConfig)
     allmrec: AllmrecConfig = field(default_factory=AllmrecConfig)
-    bigrec: BigRecConfig = field(default_factory=BigRecConfig)
+    bigrec: BigrecConfig = field(default_factory=BigrecConfig)
+    yesno: YesNoConfig = field(default_factory=YesNoConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +132,8 @@ KINDS: dict[str, Kind] = {
     "llara": Kind(cls=LlaraBackbone, shape="lm", own="llara", taught=True),
     "collm": Kind(cls=CollmBackbone, shape="lm", own="collm", taught=True),
     "allmrec": Kind(cls=AllmrecBackbone, shape="lm", own="allmrec", taught=True),
-    "tallrec": Kind(cls=TallRec, shape="lm", trained_as="lm"),
-    "d3": Kind(cls=D3, shape="lm", trained_as="lm"),
-    "bigrec": Kind(cls=BigRec, shape="lm", own="bigrec", trained_as="lm"),
+    "tallrec": Kind(cls=TallrecBackbone, shape="lm", trained_as="lm"),
+    "d3": Kind(cls=D3Backbone, shape="lm", trained_as="lm"),
+    "bigrec": Kind(cls=BigrecBackbone, shape="lm", own="bigrec", trained_as="lm"),
+    "yesno": Kind(cls=YesNoBackbone, shape="lm", own="yesno", taught=True),
 }

@@ -109,6 +109,31 @@ class LanguagePrefixes:
             depth=self.depth + 1,
         )
 
+    def read_after(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """Last states of texts after the empty prefix, each of which sees its prompt and itself.
+
+        Args:
+            tokens: int64 ``(batch, text, pos)``, several texts after each prompt, padded on the
+                left.
+            real: bool, the same shape.
+
+        Returns:
+            Float ``(batch, text, pos, dim)``.
+        """
+        batch, texts, width = tokens.shape
+        number = torch.arange(texts, device=tokens.device)
+        own = real.new_zeros(batch, texts, width, texts, width)
+        past = real.new_ones(width, width).tril() & real.unsqueeze(2)
+        own[:, number, :, number] = past.transpose(0, 1)
+        before = self.mask.unsqueeze(1).expand(-1, texts * width, -1)
+        seen = torch.cat([before, own.view(batch, texts * width, -1)], dim=2).unsqueeze(1)
+        position = self.mask.sum(dim=1).view(-1, 1, 1) + (real.cumsum(dim=2) - 1).clamp_min_(0)
+        cache = _Reading([[prompt] for prompt in self.prompt])
+        states = self.backbone.read(
+            tokens.flatten(1), self._attention(seen), position.flatten(1), cache
+        )
+        return states.view(batch, texts, width, -1)
+
     def _attention(self, seen: Tensor) -> Tensor:
         if self.backbone.base.config._attn_implementation != "eager":
             return seen

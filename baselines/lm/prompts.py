@@ -43,6 +43,7 @@ class Prompts(nn.Module):
         context: Most tokens that the model can look back on.
         slots: What stands for a vector where it is written, ``{user}`` in the template and
             ``{vector}`` in an item; anything else, and by default these too, is text.
+        around: What stands before and after the history; that of the template by default.
 
     Raises:
         ValueError: If a single item of the history would not fit, or a chat template is asked for
@@ -63,6 +64,7 @@ class Prompts(nn.Module):
         answer: int,
         context: int,
         slots: Sequence[str] = (),
+        around: tuple[str, str] | None = None,
     ) -> None:
         super().__init__()
 
@@ -77,7 +79,7 @@ class Prompts(nn.Module):
             each = [[_SLOTS[part]] if part in slots else words(part) for part in parts]
             return [token for part in each for token in part]
 
-        before, after = _around(tokenizer, config)
+        before, after = around or words_around(tokenizer, config)
         separator = tokens(config.separator)
         left, right = map(tokens, config.item.split("{item}"))
         pieces = [torch.tensor([*separator, *left, *item, *right]) for item in items]
@@ -147,8 +149,12 @@ def positions(mask: Tensor) -> Tensor:
     return (mask.cumsum(dim=1) - 1).clamp_min_(0)
 
 
-def _around(tokenizer: Any, config: LanguageModelConfig) -> tuple[str, str]:
-    """What stands before and after the history, special tokens included."""
+def words_around(tokenizer: Any, config: LanguageModelConfig) -> tuple[str, str]:
+    """What stands before and after the history, special tokens included.
+
+    Raises:
+        ValueError: If a chat template is asked for and the tokenizer has none.
+    """
     template = config.template
     if config.chat:
         if not tokenizer.chat_template:

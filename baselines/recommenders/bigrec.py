@@ -22,7 +22,7 @@ _AT_ONCE = 256  # titles read together
 
 
 @dataclass(frozen=True, kw_only=True)
-class BigRecConfig:
+class BigrecConfig:
     """How BIGRec writes.
 
     Attributes:
@@ -39,7 +39,7 @@ class BigRecConfig:
             raise ValueError(f"beams must be at least 1, got {self.beams}")
 
 
-class BigRec(LanguageBackbone):
+class BigrecBackbone(LanguageBackbone):
     """BIGRec (arXiv:2308.08434): generation in the space of language, then grounded to items.
 
     The tuned model writes one title after the prompt, held to nothing. What it wrote and every
@@ -73,7 +73,7 @@ class BigRec(LanguageBackbone):
         sizes: tuple[int, ...],
         seed: int,
         catalog: Catalog,
-        own: BigRecConfig,
+        own: BigrecConfig,
     ) -> None:
         self.require_settings(config)
         super().__init__(config, codes, sizes, seed, catalog)

@@ -7,7 +7,7 @@ from typing import ClassVar
 from baselines.backbones.language import LanguageBackbone
 
 
-class D3(LanguageBackbone):
+class D3Backbone(LanguageBackbone):
     """D3, "Decoding Matters" (arXiv:2406.14900).
 
     Its two corrections of the search are what ``LanguageBackbone`` does by itself: scores are not

@@ -7,13 +7,13 @@ from typing import ClassVar
 from baselines.backbones.language import LanguageBackbone
 
 
-class TallRec(LanguageBackbone):
+class TallrecBackbone(LanguageBackbone):
     """TALLRec (arXiv:2305.00447) as it is compared with where the whole catalogue is ranked.
 
     An instruction and the history's titles are the prompt, the next title is the answer, adapters
     are tuned by next-token prediction: ``LanguageBackbone``. Decoded is as ``generate`` does unless
     told otherwise, with scores divided by the number of tokens, the end token counted. The paper
-    itself asks for yes or no (``YesNo``).
+    itself asks for yes or no (``YesNoBackbone``).
     """
 
     label: ClassVar[str] = "TALLRec"

@@ -338,3 +338,12 @@ def test_users_of_another_number_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="users must name the 60 users"):
         write_per_user(world(), tmp_path / "per_user.parquet", users=["only one"])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_tells_how_well_yes_and_no_are_told_apart() -> None:
+    asked = [{"questions": {"AUC": auc, "UAUC": 0.9, "targets": 60}} for auc in (0.5, 0.7)]
+    records = [run("Asks", seed=seed, evaluation=told) for seed, told in enumerate(asked)]
+    page = compare([*records, run("Tells")], baseline="Tells").to_markdown()
+    assert "## Yes or no" in page
+    assert "| Asks | .6000 ± .1414 | .9000 ± .0000 |" in page
+    assert "## Yes or no" not in compare([run("Tells")], baseline="Tells").to_markdown()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from baselines.metrics import MISS, TieRule, metric_values, ranks_from_scores
+from baselines.metrics import MISS, TieRule, auc, metric_values, ranks_from_scores, user_auc
 
 CUTOFFS = (1, 2, 5, 10, 20)
 
@@ -220,3 +220,30 @@ def test_bad_scores_and_histories_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         ranks_from_scores(scores, targets, seen)
+
+
+SAMPLES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=9)
+
+
+def pairs_won(positive: list[int], negative: list[int]) -> float:
+    """One pair after another; equal scores are half a win."""
+    won = [(a > b) + (a == b) / 2 for a in positive for b in negative]
+    return sum(won) / len(won)
+
+
+@given(samples=SAMPLES, seed=st.integers(0, 99))
+def test_auc_is_the_share_of_pairs_that_the_positive_wins(
+    samples: list[tuple[int, int]], seed: int
+) -> None:
+    """Sample ``n`` is a positive and a negative of user ``n // 2``."""
+    positive, negative = map(list, zip(*samples, strict=True))
+    order = np.random.default_rng(seed).permutation(2 * len(samples))
+    scores = np.array([*positive, *negative], dtype=np.float32)[order]
+    is_positive = (np.arange(2 * len(samples)) < len(samples))[order]
+    users = np.tile(np.arange(len(samples)) // 2, 2)[order]
+    assert auc(scores, is_positive) == pytest.approx(pairs_won(positive, negative))
+    own = [
+        pairs_won(positive[user : user + 2], negative[user : user + 2])
+        for user in range(0, len(samples), 2)
+    ]
+    assert user_auc(scores, is_positive, users) == pytest.approx(sum(own) / len(own))

@@ -172,9 +172,9 @@ def test_validation_chooses_the_best_weight_and_tries_none_twice(
     assert reached[f"{found.weight:g}"] == max(reached["0.2"], reached["0.6"])
 
     tried = []
-    once = fusion.rank_by_beam
+    once = fusion.rank_targets
     monkeypatch.setattr(
-        fusion, "rank_by_beam", lambda *args, **kw: tried.append(kw["title"]) or once(*args, **kw)
+        fusion, "rank_targets", lambda *args, **kw: tried.append(kw["title"]) or once(*args, **kw)
     )
     found = chosen(backbone, teacher, (0.6, 1.0, 0.2), tmp_path)
     assert found.validation == pytest.approx(reached)

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from worlds import histories
 
 from baselines.lm.config import LanguageModelConfig, LoraSettings
-from baselines.recommenders.bigrec import BigRec, BigRecConfig
+from baselines.recommenders.bigrec import BigrecBackbone, BigrecConfig
 from baselines.teachers.scorer import ItemScorer
 from semid.catalog import Catalog
 
@@ -32,9 +32,11 @@ def config(folder: Path, **options: Any) -> LanguageModelConfig:
 
 
 @pytest.fixture
-def bigrec(folder: Path, tiny_codes: Tensor, tiny_catalog: Catalog) -> BigRec:
+def bigrec(folder: Path, tiny_codes: Tensor, tiny_catalog: Catalog) -> BigrecBackbone:
     """With adapters that have learned something, all of it at random."""
-    made = BigRec(config(folder), tiny_codes, (3, 3, 2), 0, tiny_catalog, BigRecConfig()).eval()
+    made = BigrecBackbone(
+        config(folder), tiny_codes, (3, 3, 2), 0, tiny_catalog, BigrecConfig()
+    ).eval()
     gen = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -44,7 +46,7 @@ def bigrec(folder: Path, tiny_codes: Tensor, tiny_catalog: Catalog) -> BigRec:
 
 
 def test_scores_are_minus_the_distances_of_last_states_of_the_plain_base(
-    bigrec: BigRec, folder: Path, tiny_catalog: Catalog
+    bigrec: BigrecBackbone, folder: Path, tiny_catalog: Catalog
 ) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -66,7 +68,7 @@ def test_scores_are_minus_the_distances_of_last_states_of_the_plain_base(
 
 
 def test_items_of_one_title_tie_and_a_title_itself_is_at_hand(
-    bigrec: BigRec, tiny_catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    bigrec: BigrecBackbone, tiny_catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     titles = tiny_catalog.texts("{title}")
     monkeypatch.setattr(bigrec, "write", lambda histories: [titles[7], "", titles[11]])
@@ -80,7 +82,7 @@ def test_items_of_one_title_tie_and_a_title_itself_is_at_hand(
 
 
 def test_what_is_written_is_the_beam_search_of_the_adapted_model_from_each_prompt_alone(
-    bigrec: BigRec,
+    bigrec: BigrecBackbone,
 ) -> None:
     tokens, mask = bigrec.prompts(PAST)
     end, written = bigrec.tokenizer.eos_token_id, []
@@ -101,7 +103,7 @@ def test_what_is_written_is_the_beam_search_of_the_adapted_model_from_each_promp
         assert bigrec.write(PAST) != written, "adapters write"
 
 
-def test_adapters_are_on_again_after_titles_are_read_without_them(bigrec: BigRec) -> None:
+def test_adapters_are_on_again_after_titles_are_read_without_them(bigrec: BigrecBackbone) -> None:
     trained = [name for name, value in bigrec.named_parameters() if value.requires_grad]
     states = bigrec.start(PAST).logits()
     bigrec.score(PAST)
@@ -121,9 +123,9 @@ def test_codes_and_a_base_that_is_trained_itself_are_refused(
 ) -> None:
     made_by = dataclasses.replace(config(folder), **options)
     with pytest.raises(ValueError, match=said):
-        BigRec(made_by, tiny_codes, (3, 3, 2), 0, tiny_catalog, BigRecConfig())
+        BigrecBackbone(made_by, tiny_codes, (3, 3, 2), 0, tiny_catalog, BigrecConfig())
 
 
 def test_no_beam_is_refused() -> None:
     with pytest.raises(ValueError, match="beams must be at least 1, got 0"):
-        BigRecConfig(beams=0)
+        BigrecConfig(beams=0)

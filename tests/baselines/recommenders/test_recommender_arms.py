@@ -13,6 +13,7 @@ from baselines.cli import main
 from baselines.data.dataset import load_dataset, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 from baselines.evaluation import Ranks
+from semid.provenance import Provenance
 
 PLAIN, TCA = "ntp:masked=false", "soft_ntp:0.1:masked=false"
 
@@ -105,6 +106,35 @@ def test_a_recommender_alone_and_one_that_was_killed_end_alike(
     assert rows(resumed)["BIGRec ntp"]["metrics"] == rows(whole)["BIGRec ntp"]["metrics"]
 
 
+@pytest.mark.parametrize("items", ["titles", "codes"])
+def test_questions_are_asked_about_the_teachers_best_and_counted(
+    shop: Path, model: Path, tmp_path: Path, items: str
+) -> None:
+    out, arms = tmp_path / "out", f"yesno:{PLAIN},yesno:{TCA}"
+    options = ("--backbones.lm.items", items, "--backbones.yesno.candidates", "3")
+    assert compare(shop, model, out, *options, arms=arms) == 0
+    found, teacher = rows(out), rows(out)["SASRec ce (teacher)"]
+    labels = [f"TALLRec yes/no{row} masked=false" for row in (" ntp", "+TCA soft_ntp alpha=0.1")]
+    for label in labels:
+        row, told = found[label], found[label]["evaluations"][0]
+        assert 0 <= told["questions"]["UAUC"] <= 1
+        assert 0 <= told["questions"]["AUC"] <= 1
+        assert "certificate" not in told
+        assert row["parameters"] > teacher["parameters"], "it takes the teacher to serve it"
+        for metric in ("R@5", "R@10"):  # only the order of the first three is its own
+            assert row["metrics"]["kept"][metric] == teacher["metrics"]["kept"][metric]
+    page = (out / "comparison.md").read_text()
+    assert "## Yes or no" in page
+    assert "| yes or no | about the teacher's 3 best items |" in page
+    for folder in ("yesno-ntp-maskedfalse-0", "yesno-soft_ntp-0.1-maskedfalse-0"):
+        assert {"teacher", "answers"} <= Provenance.read(out / folder).inputs.keys()
+        state = json.loads((out / folder / "state.json").read_text())
+        assert state["history"][1]["loss"] < state["history"][0]["loss"]
+    before = times(out)
+    assert compare(shop, model, out, *options, arms=arms) == 0
+    assert times(out) == before
+
+
 @pytest.mark.parametrize(
     ("arms", "options", "said"),
     [
@@ -113,6 +143,9 @@ def test_a_recommender_alone_and_one_that_was_killed_end_alike(
         ("bigrec:ntp", ("--backbones.bigrec.beams", "0"), "beams must be at least 1"),
         ("lm:ntp,bigrec:ntp", ("--fusion.arms", "[bigrec:ntp]"), "BIGRec ntp, which has no beam"),
         ("lm:ntp,bigrec:ntp", ("--fusion.arms", "[all]"), "BIGRec ntp, which has no beam"),
+        ("yesno:ntp", ("--fusion.arms", "[all]"), "TALLRec yes/no ntp, which has no beam"),
+        ("yesno:ntp", ("--backbones.yesno.candidates", "0"), "candidates must be at least 1"),
+        ("yesno:ntp", ("--backbones.yesno.template", "{history}"), "{candidate} once after it"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_before_anything_is_trained(

@@ -25,8 +25,8 @@ from baselines.evaluation import (
     rank_targets,
 )
 from baselines.lm.config import LanguageModelConfig
-from baselines.recommenders.d3 import D3
-from baselines.recommenders.tallrec import TallRec
+from baselines.recommenders.d3 import D3Backbone
+from baselines.recommenders.tallrec import TallrecBackbone
 from semid.catalog import Catalog
 from semid.decoding import beam_search, divide_by_length, rank_items
 from semid.generation import TrieLogitsProcessor
@@ -97,7 +97,7 @@ def assert_same(found: Ranks, wanted: Ranks) -> None:
 def test_ranks_are_those_of_every_title_by_its_probability_per_token(
     llama: Path, tiny_codes: Tensor, renormalize: Renormalize
 ) -> None:
-    backbone, data = made(TallRec, llama, tiny_codes), random_sequences(12, 4, longest=6)
+    backbone, data = made(TallrecBackbone, llama, tiny_codes), random_sequences(12, 4, longest=6)
     how = EvaluationConfig(renormalize=renormalize, beam=LEAVES, certified=9)
     found = rank_targets(backbone, data, how, beam=LEAVES)
     assert_same(found, rank_by_scores(PerToken(backbone, renormalize), data))
@@ -109,7 +109,7 @@ def test_ranks_are_those_of_every_title_by_its_probability_per_token(
 def test_a_beam_of_the_whole_catalogue_scores_as_generate_does(
     llama: Path, tiny_codes: Tensor
 ) -> None:
-    backbone = made(TallRec, llama, tiny_codes)
+    backbone = made(TallrecBackbone, llama, tiny_codes)
     past = histories([3, 1, 4], [5], [0, 1, 2, 9], padding=1)
     tokens, mask = backbone.prompts(past)
     end = backbone.tokenizer.eos_token_id
@@ -144,6 +144,6 @@ def test_d3_ranks_by_plain_probability(llama: Path, tiny_codes: Tensor) -> None:
     data, how = random_sequences(12, 4, longest=6), EvaluationConfig()
     plain, d3 = (
         rank_targets(made(cls, llama, tiny_codes), data, how, beam=LEAVES)
-        for cls in (LanguageBackbone, D3)
+        for cls in (LanguageBackbone, D3Backbone)
     )
     assert_same(d3, plain)
