@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import math
@@ -156,7 +157,8 @@ def train(
         module.to(here.device)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return _keep_untrained(model, validate, folder, lineage)
-    parameters = [*model.parameters(), *objective.parameters()]
+    every = itertools.chain(model.parameters(), objective.parameters())  # keeps no frozen weight
+    parameters = [parameter for parameter in every if parameter.requires_grad]
     optimizer = _optimizer(parameters, config)
     state = _load_checkpoint(folder, model, objective, optimizer, lineage)
     here.wait_for_everyone()  # before the main process changes what the others have to read
@@ -392,8 +394,8 @@ def _epoch_seed(seed: int, epoch: int, process: int) -> int:
 
 
 def _optimizer(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
-    matrices = [p for p in parameters if p.requires_grad and p.dim() > 1]
-    vectors = [p for p in parameters if p.requires_grad and p.dim() <= 1]
+    matrices = [p for p in parameters if p.dim() > 1]
+    vectors = [p for p in parameters if p.dim() <= 1]
     groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

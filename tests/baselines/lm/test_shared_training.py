@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,11 +55,12 @@ class Killed(Exception):
 
 
 class Mass(StoredDistributions):
-    """Distributions that remember what of a model was here when they were asked for."""
+    """Distributions that remember how many weights were here when they were asked for."""
 
     def __init__(self, mass: Tensor, model: Backbone, kill_after: int) -> None:
         super().__init__(mass)
         self.model = model
+        self.first = [weakref.ref(weight) for weight in model.parameters()]
         self.kill_after = kill_after
         self.here: set[int] = set()
         self.calls = 0
@@ -67,8 +69,10 @@ class Mass(StoredDistributions):
         if self.calls == self.kill_after:
             raise Killed
         self.calls += 1
-        weights = (p.to_local() if isinstance(p, DTensor) else p for p in self.model.parameters())
-        self.here.add(sum(weight.numel() for weight in weights))
+        living = [*self.model.parameters(), *(known() for known in self.first)]
+        here = {id(weight): weight for weight in living if weight is not None}.values()
+        parts = (p.to_local() if isinstance(p, DTensor) else p for p in here)
+        self.here.add(sum(part.numel() for part in parts))
         return super().__call__(batch, at)
 
 
