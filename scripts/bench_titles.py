@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -82,9 +83,12 @@ class Batch:
         return output.loss
 
 
-def measure(ways: Mapping[str, Callable[[], Any]], base: str, rounds: int) -> dict[str, Any]:
+def measure(
+    ways: Mapping[str, Callable[[], Any]], base: str, args: argparse.Namespace
+) -> dict[str, Any]:
     """Times and memory of all ways, and the ratios to ``base``."""
-    times, _ = interleaved(ways, rounds)
+    clock = time.process_time if args.processor else time.perf_counter
+    times, _ = interleaved(ways, args.rounds, clock)
     memory = {name: peak_memory(way) for name, way in ways.items()}
     over = ratios(times, base)
     return {
@@ -136,7 +140,7 @@ def output_layer(
         ways[name] = lambda c=config: backward(batch.loss(c, projected))
     for name in ("soft_ntp over the vocabulary", "soft_ntp, masked"):
         ways[f"{name}, logits made"] = lambda c=_OBJECTIVES[name]: backward(batch.loss(c, made))
-    return measure(ways, _PLAIN, args.rounds)
+    return measure(ways, _PLAIN, args)
 
 
 def language_backbone(
@@ -227,7 +231,7 @@ def whole_model(
     ways = {_LABELS: lambda: learn(labelled_loss(model, batch))}
     for name, config in _OBJECTIVES.items():
         ways[name] = lambda c=config: learn(scored.loss(c, states_at))
-    figures = measure(ways, _LABELS, args.rounds)
+    figures = measure(ways, _LABELS, args)
     prompt, _ = model.prompts(batch.windows.without_last())
     print(
         f"a Llama of {args.layers} layers that writes {items}, rank {args.rank}, "
@@ -266,6 +270,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=4, help="histories of a training step")
     parser.add_argument("--history", type=int, default=10, help="titles of a history")
     parser.add_argument("--rounds", type=int, default=3, help="timed calls of each way")
+    parser.add_argument("--processor", action="store_true", help="time of the processor, not wall")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file for the figures")

@@ -274,8 +274,11 @@ class LanguageBackbone(Backbone):
         head = self.base.get_output_embeddings()
         if self.added is None:
             return (head.weight,), getattr(head, "bias", None)
-        first, own = self.added.first, self.added.output_table().to(head.weight.dtype)
-        return (head.weight[:first], own, head.weight[first + len(own) :]), None
+        known, own = head.weight, self.added.output_table().to(head.weight.dtype)
+        first, last = self.added.first, self.added.first + len(own)
+        # a slice of weights that are trained costs a gradient as large as all of them
+        before = known if first == len(known) else known[:first]
+        return (before, own, *([known[last:]] if last < len(known) else [])), None
 
 
 def require_writable(config: LanguageModelConfig, catalog: Catalog) -> None:
