@@ -20,6 +20,7 @@ from baselines.lm.loading import Base, load_base, load_tokenizer, logit_cap, pro
 from baselines.lm.prompts import Prompts, positions
 from baselines.lm.tokens import AddedTokens, add_code_tokens, first_rows
 from baselines.parallel import processes
+from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 from semid.prefixes import Prefixes
 from semid.provenance import hash_arrays, hash_json
@@ -123,6 +124,14 @@ class LanguageBackbone(Backbone):
 
         Raises:
             ValueError: If there is one; says which and what to do.
+        """
+
+    @classmethod
+    def require_teacher(cls, teacher: type[TeacherModel]) -> None:
+        """Refuse a class of teachers that this recommender cannot be made from.
+
+        Raises:
+            ValueError: If it lacks something; says what.
         """
 
     @property
