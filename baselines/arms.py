@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -50,6 +50,7 @@ _OF_POLICY: dict[str, Callable[[str], Any]] = {
     "gate": _number,
 }
 _FIELD = {"alpha": "by"}  # where an option is not called like its field
+_SOFTMAX = ("tau", "masked", "mean")  # what two losses have in common where only labels differ
 _SHARED = ("tau", "masked")  # what a comparison sets for all its arms
 
 
@@ -163,6 +164,22 @@ class Arm:
     def mark(self) -> str:
         """What tells its results from those of other arms in its folder; empty where it owns it."""
         return f"-{self.backbone}" if self.kind.trained_as else ""
+
+    def counterpart(self, arms: Sequence[Arm]) -> Arm | None:
+        """The first of ``arms`` that is this one without a teacher: same backbone, ids and softmax.
+
+        None where there is none, or this one has no teacher itself.
+        """
+        ours = self.objective
+        if not ours.is_aligned:
+            return None
+        for arm in arms:
+            objective = arm.objective
+            alike = all(getattr(objective, name) == getattr(ours, name) for name in _SOFTMAX)
+            same = (arm.backbone, arm.scheme) == (self.backbone, self.scheme)
+            if same and alike and not objective.is_aligned:
+                return arm
+        return None
 
     def _options(self) -> dict[str, str]:
         """The options that differ from those of all arms, or from their defaults, as written."""

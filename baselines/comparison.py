@@ -93,7 +93,8 @@ class Difference:
         low: Lower end of the bootstrap interval of ``mean``.
         high: Upper end.
         p: Two-sided bootstrap p-value of "no difference".
-        p_holm: ``p`` after Holm's correction over the arms measured against this reference.
+        p_holm: ``p`` after Holm's correction over the arms measured against this reference, or,
+            where it is neither baseline nor teacher, over the pairs of arms.
     """
 
     arm: str
@@ -119,7 +120,8 @@ class Comparison:
         baseline: Label of the row that gains are measured against.
         teachers: Labels of the teachers, which gains are measured against as well.
         rows: References, then teachers, then arms; never sorted by result, never left out.
-        differences: Each arm against the baseline and each teacher, by policy and metric.
+        differences: Each arm against the baseline and each teacher, and pairs of arms, by policy
+            and metric.
     """
 
     settings: dict[str, Any]
@@ -178,6 +180,7 @@ def compare(
     records: Sequence[RunRecord],
     *,
     baseline: str,
+    pairs: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
     schemes: Sequence[Mapping[str, Any]] = (),
     resamples: int = 1000,
@@ -189,12 +192,14 @@ def compare(
     Each user's values are averaged over an arm's seeds, then users are resampled
     (``baselines.significance``), with the same draws for all arms, metrics and policies. Interval
     and p thus speak of other users; what other seeds do stands beside them as the standard
-    deviation. Holm's correction runs over the arms measured against one reference, for each
-    policy and metric by itself.
+    deviation. Holm's correction runs over the arms measured against one reference, and over the
+    pairs, for each policy and metric by itself.
 
     Args:
         records: All runs in any order.
         baseline: Label of the arm that gains are measured against.
+        pairs: From the label of an arm to that of its counterpart, which it is measured against as
+            well; a counterpart that is the baseline is left out here.
         settings: What else the numbers depend on, recorded as it is (JSON values).
         schemes: Cards of the arms' semantic ids (``baselines.schemes.scheme_card``).
         resamples: Number of bootstrap draws.
@@ -215,12 +220,16 @@ def compare(
     teachers = tuple(row.arm for row in rows if row.role == "teacher")
     columns = [(policy, metric) for policy in rows[0].metrics for metric in rows[0].metrics[policy]]
     values = {arm: _seed_average(runs, columns) for arm, runs in arms.items()}
+    families = [
+        [(row.arm, reference) for row in rows if row.role == "arm" and row.arm != reference]
+        for reference in dict.fromkeys((baseline, *teachers))
+    ]
+    families.append([pair for pair in (pairs or {}).items() if pair[1] != baseline])
     differences: list[Difference] = []
-    for reference in dict.fromkeys((baseline, *teachers)):
-        compared = [row.arm for row in rows if row.role == "arm" and row.arm != reference]
-        if not compared:
+    for family in families:
+        if not family:
             continue
-        gains = np.stack([values[arm] - values[reference] for arm in compared], axis=1)
+        gains = np.stack([values[arm] - values[reference] for arm, reference in family], axis=1)
         low, high, p = (
             figure.reshape(gains.shape[1:])
             for figure in paired_bootstrap(
@@ -230,7 +239,8 @@ def compare(
                 seed=seed,
             )
         )
-        p_holm, mean, level = holm(p), gains.mean(axis=0), values[reference].mean(axis=0)
+        p_holm, mean = holm(p), gains.mean(axis=0)
+        level = [values[reference].mean(axis=0) for _, reference in family]
         differences += [
             Difference(
                 arm=arm,
@@ -238,13 +248,13 @@ def compare(
                 policy=policy,
                 metric=metric,
                 mean=float(mean[a, c]),
-                relative=float(100 * mean[a, c] / level[c]) if level[c] else None,
+                relative=float(100 * mean[a, c] / level[a][c]) if level[a][c] else None,
                 low=float(low[a, c]),
                 high=float(high[a, c]),
                 p=float(p[a, c]),
                 p_holm=float(p_holm[a, c]),
             )
-            for a, arm in enumerate(compared)
+            for a, (arm, reference) in enumerate(family)
             for c, (policy, metric) in enumerate(columns)
         ]
     return Comparison(
@@ -257,7 +267,7 @@ def compare(
             "seed": seed,
             "interval": "paired percentile bootstrap over users, each averaged over seeds",
             "test": "two-sided p of the same bootstrap",
-            "correction": "Holm over the arms measured against one reference",
+            "correction": "Holm over the arms measured against one reference, and over the pairs",
         },
         baseline=baseline,
         teachers=teachers,

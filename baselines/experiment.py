@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from semid.trie import CodeTrie
 
 _EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
 _MASS = "mass"
+_FUSED = ", teacher in the beam"
 _KEPT = (_EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS)  # for the next try where ids cannot be made
 
 
@@ -102,6 +103,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
     comparison = compare(
         records,
         baseline=arms[0].label,
+        pairs=_pairs(arms, fused),
         settings=told_settings(config, dataset, ids),
         schemes=[scheme_card(scheme, its) for scheme, its in ids.items()],
         resamples=config.resamples,
@@ -305,12 +307,24 @@ def _records_of_seed(
                     title=f"{title}, teacher in the beam",
                 )
                 notes |= agreement(ranks, teacher_ranks, evaluation.ties)
-                label = f"{arm.label}, teacher in the beam"
+                label = arm.label + _FUSED
                 fused_run = run(label, ranks=ranks, models=[backbone, teacher], notes=notes)
                 records[arm].append(fused_run)
             del backbone  # a language model is large: it goes before the next is loaded
     for arm in arms:
         yield from records[arm]
+
+
+def _pairs(arms: Sequence[Arm], fused: set[Arm]) -> dict[str, str]:
+    """Rows and what they are without TCA."""
+    found = {}
+    for arm in arms:
+        plain = arm.counterpart(arms)
+        if plain is not None:
+            found[arm.label] = plain.label
+            if {arm, plain} <= fused:
+                found[arm.label + _FUSED] = plain.label + _FUSED
+    return found
 
 
 def _scorer(arm: Arm, teacher: TeacherModel) -> ItemScorer:

@@ -242,6 +242,24 @@ def test_what_is_no_arm_is_refused_with_the_way_out(text: str, message: str) -> 
         parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "others", "expected"),
+    [
+        ("tiger:soft_ce:0.5", ["causal:ntp", "tiger:ntp", "tiger:msl"], "tiger:ntp"),
+        ("tiger:soft_ntp:0.1:tau=4.5", ["tiger:ntp", "tiger:msl:tau=4.5"], "tiger:msl:tau=4.5"),
+        ("tiger:soft_ntp:0.1:masked=false", ["tiger:ntp"], None),
+        ("tiger@a:aux_kl:0.1", ["tiger:ntp", "tiger@a:ntp"], "tiger@a:ntp"),
+        ("tiger:soft_ce:0.5", ["tiger:soft_ce:0", "tiger:soft_ntp:0.1"], None),
+        ("tiger:ntp", ["tiger:msl"], None),
+    ],
+)
+def test_the_counterpart_of_an_arm_is_the_same_without_a_teacher(
+    text: str, others: list[str], expected: str | None
+) -> None:
+    found = parse(text).counterpart([parse(other) for other in others])
+    assert found == (None if expected is None else parse(expected))
+
+
 def test_an_arm_builds_its_backbone_with_the_shape_under_its_name(tiny_codes: Tensor) -> None:
     encoder = EncoderConfig(dim=8, ff_dim=8)
     configs = BackboneConfigs(

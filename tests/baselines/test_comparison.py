@@ -104,6 +104,26 @@ def test_every_arm_is_measured_against_baseline_and_teacher_and_nothing_else(
     assert len(comparison.differences) == len(pairs) * 2 * 7
 
 
+def test_pairs_are_measured_as_well_and_corrected_together() -> None:
+    pairs = {"TIGER+TCA": "TIGER again", "TIGER again": "TIGER"}
+    found, without = (compare(world(), baseline="TIGER", pairs=given) for given in (pairs, None))
+    assert found.differences[: len(without.differences)] == without.differences
+    more = found.differences[len(without.differences) :]
+    assert {(one.arm, one.reference) for one in more} == {("TIGER+TCA", "TIGER again")}
+    ours, again, tca = (
+        found.difference(arm, reference, policy="kept", metric="N@10")
+        for arm, reference in [
+            ("TIGER+TCA", "TIGER again"),
+            ("TIGER again", "TIGER"),
+            ("TIGER+TCA", "TIGER"),
+        ]
+    )
+    assert ours.mean == pytest.approx(tca.mean - again.mean)
+    assert ours.p_holm == ours.p  # a family of one
+    level = next(row for row in found.rows if row.arm == "TIGER again").metrics["kept"]["N@10"]
+    assert ours.relative == pytest.approx(100 * ours.mean / level.mean)
+
+
 def test_a_difference_is_paired_by_user_after_averaging_over_seeds(comparison: Comparison) -> None:
     found = comparison.difference("TIGER+TCA", "TIGER", policy="kept", metric="N@10")
     per_user = {

@@ -69,6 +69,9 @@ def test_what_is_trained_alike_is_trained_once_and_ranked_each_in_its_own_way(
     for label, note in {"LM": True, "TALLRec": True, "D3": True, "BIGRec": False}.items():
         for row in (f"{label} ntp masked=false", f"{label}+TCA soft_ntp alpha=0.1 masked=false"):
             assert ("certificate" in found[row]["evaluations"][0]) == note
+    gains = json.loads((out / "comparison.json").read_text())["differences"]
+    measured = {(one["arm"], one["reference"]) for one in gains}
+    assert ("D3+TCA soft_ntp alpha=0.1 masked=false", "D3 ntp masked=false") in measured
     folder = out / "lm-ntp-maskedfalse-0"
     results = {name: Ranks.load(folder / f"test-{name}.safetensors") for name in names[1:]}
     plain = Ranks.load(folder / "test.safetensors")
