@@ -29,6 +29,7 @@ from tca.candidates import Positions
 from tca.projection import Projection
 
 if TYPE_CHECKING:
+    from baselines.lm.prefixes import LanguagePrefixes
     from baselines.lm.sharding import SharedLayers
 
 logger = logging.getLogger(__name__)
@@ -206,10 +207,13 @@ class LanguageBackbone(Backbone):
 
     def start(self, histories: Histories) -> Prefixes:
         """Read each prompt once."""
-        from baselines.lm.prefixes import read_prompts
+        return self.read_prompts(*self.prompts_of(None)(histories), histories)
 
-        tokens, mask = self.prompts_of(None)(histories)
-        return read_prompts(self, tokens, mask, histories)
+    def read_prompts(self, tokens: Tensor, mask: Tensor, past: Histories) -> LanguagePrefixes:
+        """``baselines.lm.prefixes.read_prompts``, with this model."""
+        from baselines.lm.prefixes import read_prompts  # and with it transformers
+
+        return read_prompts(self, tokens, mask, past)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Input vectors of tokens int64 ``(...)``; float ``(..., dim)``."""

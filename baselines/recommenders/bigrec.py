@@ -124,7 +124,6 @@ class BigrecBackbone(LanguageBackbone):
             self.tokenizer,
             [row[real].tolist() for row, real in zip(tokens, mask, strict=True)],
             num_beams=self.own.beams,
-            do_sample=False,
             max_new_tokens=self.trie.depth,
         )
 

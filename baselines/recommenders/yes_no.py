@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from baselines.data.sequences import SequenceSet
 from baselines.evaluation import best_columns
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import project
-from baselines.lm.prefixes import LanguagePrefixes, read_prompts
 from baselines.lm.prompts import Prompts, words_around
 from baselines.metrics import auc, user_auc
 from baselines.teachers.losses import draw_outside
@@ -29,6 +28,9 @@ from semid.titles import title_paths
 from semid.trie import CodeTrie
 from tca.candidates import Positions
 from tca.collaborative import CollaborativeTokenizer
+
+if TYPE_CHECKING:
+    from baselines.lm.prefixes import LanguagePrefixes
 
 TEMPLATE = (
     "Below are the items that a user has chosen, oldest first.\n"
@@ -233,8 +235,7 @@ class YesNoBackbone(LanguageBackbone):
 
     def start(self, histories: Histories) -> Prefixes:
         """Read the question about the last item of each history, after those before it."""
-        tokens, mask = self._questions(histories)
-        return read_prompts(self, tokens, mask, histories.without_last())
+        return self.read_prompts(*self._questions(histories), histories.without_last())
 
     def _questions(self, windows: Histories) -> tuple[Tensor, Tensor]:
         prompt, mask = self.prompts(windows.without_last())
@@ -258,8 +259,7 @@ class YesNoBackbone(LanguageBackbone):
         """
         at = int((self.paths[YES] != self.paths[NO]).nonzero()[0])
         common, rivals = self.paths[YES, :at], self.paths[:, at]
-        tokens, mask = self.prompts(histories)
-        after = read_prompts(self, tokens, mask, histories)
+        after = self.read_prompts(*self.prompts(histories), histories)
         parts = torch.split(candidates, _AT_ONCE, dim=1)
         odds = torch.cat([self._log_odds(after, part, common, rivals) for part in parts], dim=1)
         title = self.title_of_item[candidates]
