@@ -120,8 +120,12 @@ class LanguageBackbone(Backbone):
         return self
 
     @classmethod
-    def require_settings(cls, config: LanguageModelConfig) -> None:
+    def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
         """Refuse settings that this recommender cannot work with, before anything is trained.
+
+        Args:
+            config: The settings.
+            num_items: Size of the catalogue.
 
         Raises:
             ValueError: If there is one; says which and what to do.
@@ -207,7 +211,8 @@ class LanguageBackbone(Backbone):
 
     def start(self, histories: Histories) -> Prefixes:
         """Read each prompt once."""
-        return self.read_prompts(*self.prompts_of(None)(histories), histories)
+        tokens, mask = self.prompts_of(None)(histories)
+        return self.read_prompts(tokens, mask, histories)
 
     def read_prompts(self, tokens: Tensor, mask: Tensor, past: Histories) -> LanguagePrefixes:
         """``baselines.lm.prefixes.read_prompts``, with this model."""

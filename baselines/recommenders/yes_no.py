@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.backbones.stages import WHOLE, Stage
 from baselines.data.batches import Histories, TrainBatch, Windows, histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation import best_columns
@@ -19,7 +20,7 @@ from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import project
 from baselines.lm.prompts import Prompts, words_around
 from baselines.metrics import auc, user_auc
-from baselines.teachers.losses import draw_outside
+from baselines.teachers.losses import draw_outside, require_outside
 from baselines.teachers.scorer import ItemScorer, checked_scores
 from semid.catalog import Catalog
 from semid.prefixes import Prefixes
@@ -140,20 +141,21 @@ class YesNoBackbone(LanguageBackbone):
         own: YesNoConfig,
         teacher: ItemScorer,
     ) -> None:
+        self.require_settings(config, len(codes))
         config = dataclasses.replace(config, template=own.template)
         super().__init__(config, codes, sizes, seed, catalog)
         self.own = own
         self.num_items = len(self.paths)
-        if self.num_items <= config.max_history + 1:
-            raise ValueError(
-                f"negatives are drawn from outside a window of {config.max_history + 1} items, so "
-                f"the catalogue must hold more, got {self.num_items}. Lower max_history."
-            )
         self._teacher = (teacher,)  # a module, but none of this one
         written = [row[row >= 0].tolist() for row in self.paths]
         if config.items == "titles":
             written = [row[:-1] for row in written]
         self._ask(written)
+
+    @classmethod
+    def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
+        """Refuse windows that may hold the whole catalogue."""
+        require_outside(num_items, config.max_history + 1)
 
     def _ask(self, written: list[list[int]]) -> None:
         """Put questions in the place of prompts, and answers in that of titles."""
@@ -199,6 +201,11 @@ class YesNoBackbone(LanguageBackbone):
         """Most items looked back on, by the model or by the teacher."""
         return max(self.config.max_history, self._teacher[0].max_history)
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """One, whose epoch is chosen by the ranking of all items."""
+        return (dataclasses.replace(WHOLE, scorer=self),)
+
     def posed(self, batch: TrainBatch) -> Questions:
         """Ask about each target, and about an item drawn from outside of its window.
 
@@ -235,7 +242,8 @@ class YesNoBackbone(LanguageBackbone):
 
     def start(self, histories: Histories) -> Prefixes:
         """Read the question about the last item of each history, after those before it."""
-        return self.read_prompts(*self._questions(histories), histories.without_last())
+        tokens, mask = self._questions(histories)
+        return self.read_prompts(tokens, mask, histories.without_last())
 
     def _questions(self, windows: Histories) -> tuple[Tensor, Tensor]:
         prompt, mask = self.prompts(windows.without_last())
@@ -259,7 +267,8 @@ class YesNoBackbone(LanguageBackbone):
         """
         at = int((self.paths[YES] != self.paths[NO]).nonzero()[0])
         common, rivals = self.paths[YES, :at], self.paths[:, at]
-        after = self.read_prompts(*self.prompts(histories), histories)
+        tokens, mask = self.prompts(histories)
+        after = self.read_prompts(tokens, mask, histories)
         parts = torch.split(candidates, _AT_ONCE, dim=1)
         odds = torch.cat([self._log_odds(after, part, common, rivals) for part in parts], dim=1)
         title = self.title_of_item[candidates]
@@ -302,13 +311,7 @@ class YesNoBackbone(LanguageBackbone):
     def distributions(
         self, scorer: ItemScorer, train: SequenceSet, temperature: float
     ) -> PairDistributions:
-        """A teacher's distributions over the answers.
-
-        Args:
-            scorer: The frozen teacher.
-            train: The training sequences, from which the teacher's histories come.
-            temperature: Divides its scores.
-        """
+        """A teacher's distributions over the answers."""
         tokenizer = CollaborativeTokenizer(self.trie, temperature=temperature)
         return PairDistributions(scorer, tokenizer, train)
 

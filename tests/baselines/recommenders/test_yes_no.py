@@ -279,7 +279,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
         )
         return load_file(out / "model.safetensors"), [one["loss"] for one in state.history]
 
-    ranked = fit.rank_targets
+    ranked = fit.rank_by_scores
 
     def stopped(*args: Any, **options: Any) -> Ranks:
         if (tmp_path / "stopped" / "checkpoint.safetensors").exists():
@@ -287,7 +287,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
         return ranked(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "rank_targets", stopped)
+        patch.setattr(fit, "rank_by_scores", stopped)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "stopped")
     (resumed, losses), (whole, wanted) = train(tmp_path / "stopped"), train(tmp_path / "whole")
