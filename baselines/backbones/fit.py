@@ -65,7 +65,7 @@ def fit_backbone(
         The training, of all stages together.
 
     Raises:
-        ValueError: If the objective needs a teacher and there is none.
+        ValueError: If the objective needs a teacher and there is none, or leaves nothing to learn.
     """
     if objective.needs_teacher and teacher is None and not is_fitted(backbone, folder):
         raise ValueError(
@@ -74,6 +74,11 @@ def fit_backbone(
             "uniform labels."
         )
     loss_of = Objective(objective, end_token=backbone.end_token)
+    if backbone.trie.depth <= loss_of.unsupervised:
+        raise ValueError(
+            f"{title} has nothing to learn: reference=end leaves the last {loss_of.unsupervised} "
+            f"tokens of each path without a loss, and none has more. Leave it out."
+        )
     windows = backbone.windows(splits.train)
     history_length, popularity = _counts(splits.train)
 

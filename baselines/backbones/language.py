@@ -157,10 +157,13 @@ class LanguageBackbone(Backbone):
 
     def write_prompts(self, config: LanguageModelConfig, *, slots: Sequence[str] = ()) -> Prompts:
         """Prompts in the words of ``config``, with its items spelled as in the paths."""
+        items, answer, context = self.spelled_items(), self.trie.depth, self.context
+        return Prompts(self.tokenizer, config, items, answer=answer, context=context, slots=slots)
+
+    def spelled_items(self) -> list[list[int]]:
+        """The tokens of each item, without an end token."""
         own = [row[row >= 0].tolist() for row in self.paths]
-        spelled = own if config.items == "codes" else [row[:-1] for row in own]
-        answer, context = self.trie.depth, self.context
-        return Prompts(self.tokenizer, config, spelled, answer=answer, context=context, slots=slots)
+        return [row[:-1] for row in own] if self.end_token else own
 
     def prompts_of(self, batch: TrainBatch | None) -> Prompts:
         """What the histories of ``batch``, or those that are decoded (None), are written by."""

@@ -147,10 +147,8 @@ class YesNoBackbone(LanguageBackbone):
         self.own = own
         self.num_items = len(self.paths)
         self._teacher = (teacher,)  # a module, but none of this one
-        written = [row[row >= 0].tolist() for row in self.paths]
-        if config.items == "titles":
-            written = [row[:-1] for row in written]
-        self._ask(written)
+        self._ask(self.spelled_items())
+        self.end_token = True  # of the answers
 
     @classmethod
     def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:

@@ -325,3 +325,27 @@ def test_questions_speak_of_answers_where_batches_speak_of_items(
     asked = asking(folder, tiny_codes, tiny_catalog).posed(some_batch())
     assert isinstance(asked, Questions)
     assert torch.equal(asked.target_items, asked.answer)
+
+
+@pytest.mark.parametrize("items", ["titles", "codes"])
+def test_answers_close_with_an_end_token_so_one_of_a_single_token_has_no_loss_without_its_end(
+    folder: Path, tiny_codes: Tensor, tiny_catalog: Catalog, tmp_path: Path, items: Any
+) -> None:
+    made = asking(folder, tiny_codes, tiny_catalog, own={"yes": "Y", "no": "N"}, items=items)
+    assert made.end_token
+    assert made.trie.depth == 2
+    data = random_sequences(12, 6, longest=6)
+    with pytest.raises(ValueError, match=r"asks has nothing to learn: reference=end .* last 2"):
+        fit_backbone(
+            made,
+            ObjectiveConfig(reference=("end",)),
+            None,
+            Splits(train=data, valid=data, test=data, protocol="test", dropped={}),
+            TrainingConfig(epochs=1),
+            EvaluationConfig(),
+            seed=0,
+            folder=tmp_path / "out",
+            lineage=Provenance(kind="generator", content=""),
+            title="asks",
+        )
+    assert not (tmp_path / "out").exists()
