@@ -142,8 +142,8 @@ def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> No
                     "reference=bfloat16 rounds the scores of all items, and mass.top_k "
                     f"{config.mass.top_k} takes some. Leave one of them out."
                 )
-    for arm in arms:
-        arm.kind.require_fit(config.backbones, dataset.catalog, config.teacher.kind)
+    for kind in dict.fromkeys(arm.kind for arm in arms):
+        kind.require_fit(config.backbones, dataset.catalog, config.teacher.kind)
 
 
 def _begin(

@@ -37,6 +37,10 @@ class SharedLayers:
         }
         for module in (*layers, decoder):
             fully_shard(module, mesh=mesh, ignored_params=whole)
+        # Else the backward pass asks for what ran before it, which is not the same on all processes
+        # where only some had anything to decode, and they wait for each other forever.
+        for before, layer in zip((layers[0], *layers), layers, strict=False):
+            layer.set_modules_to_backward_prefetch([before])
         self._modules = [module for module in decoder.modules() if isinstance(module, FSDPModule)]
 
     def gather(self) -> None:
