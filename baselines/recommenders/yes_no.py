@@ -55,7 +55,7 @@ class YesNoConfig:
         candidates: So many of the teacher's best items are asked about when all are ranked.
 
     Raises:
-        ValueError: If a value is out of its range, or the answers are one.
+        ValueError: If a value is out of its range, or the answers are not two.
     """
 
     template: str = TEMPLATE
@@ -72,8 +72,8 @@ class YesNoConfig:
                 "template must hold {history} once and {candidate} once after it, "
                 f"got {self.template!r}"
             )
-        if self.yes == self.no:
-            raise ValueError(f"yes and no must be two answers, got {self.yes!r} twice")
+        if self.yes == self.no or not self.yes.strip() or not self.no.strip():
+            raise ValueError(f"yes and no must be two answers, got {self.yes!r} and {self.no!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
