@@ -19,11 +19,10 @@ from baselines.data.dataset import Dataset, load_dataset
 from baselines.evaluation import rank_by_scores
 from baselines.fusion import decoded_with_teacher
 from baselines.parallel import processes
-from baselines.recommenders.yes_no import YesNoBackbone
 from baselines.records import agreement, decoded, record
 from baselines.schemes import Scheme, scheme_card, schemes_of
 from baselines.settings import CompareConfig, told_settings
-from baselines.teachers.best_items import require_dot_product
+from baselines.teachers.best_items import require_vectors
 from baselines.teachers.cache import cached_mass, code_table_hash
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.distributions import (
@@ -67,9 +66,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
     schemes = schemes_of(arms, config.ids, config.schemes, out)
     _require_free(out, config)
     dataset = load_dataset(config.data, split=config.split, ties=config.ties)
-    config.mass.require_fit(len(dataset.catalog))
-    for arm in arms:
-        arm.kind.require_fit(config.backbones, dataset.catalog, config.teacher.kind)
+    _require_fit(config, arms, dataset)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if any(scheme.waits_for_teacher for scheme in schemes):
@@ -131,6 +128,24 @@ def _require_free(out: Path, config: CompareConfig) -> None:
             )
     elif out.exists() and any(file.name not in _KEPT for file in out.iterdir()):
         raise ValueError(f"{out} holds other files. Name a new folder with --out.")
+
+
+def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> None:
+    """Refuse settings that do not fit each other or the data, before anything is trained."""
+    config.mass.require_fit(len(dataset.catalog))
+    taught = [arm for arm in arms if arm.objective.needs_teacher]
+    if config.mass.top_k is not None and taught:
+        require_vectors(config.teacher.kind, needed_by="top_k")
+    for arm in taught:
+        if "bfloat16" in arm.objective.reference:
+            require_vectors(config.teacher.kind, needed_by="reference=bfloat16")
+            if config.mass.top_k is not None:
+                raise ValueError(
+                    "reference=bfloat16 rounds the scores of all items, and mass.top_k "
+                    f"{config.mass.top_k} takes some. Leave one of them out."
+                )
+    for kind in dict.fromkeys(arm.kind for arm in arms):
+        kind.require_fit(config.backbones, dataset.catalog, config.teacher.kind)
 
 
 def _begin(
@@ -230,9 +245,6 @@ def _records_of_seed(
     )
     temperature = 1.0
     if fused or any(arm.objective.needs_teacher for arm in arms):
-        for scorer in [_scorer(arm, teacher) for arm in arms]:
-            if config.mass.top_k is not None:
-                require_dot_product(scorer)
         temperature = _temperature(config, dataset, teacher, lineage, out)
     records: dict[Arm, list[RunRecord]] = {}
     for scheme, its in ids.items():
@@ -254,9 +266,9 @@ def _records_of_seed(
                 scorer = _scorer(arm, teacher)
                 source = partial(mass_source, scorer, temperature=of_teacher, config=config.mass)
                 trie = CodeTrie.from_paths(its.codes, max(its.sizes))
-                if isinstance(backbone, YesNoBackbone):
-                    train = dataset.splits.train
-                    distributions = backbone.distributions(scorer, train, of_teacher)
+                own = backbone.distributions(scorer, dataset.splits.train, of_teacher)
+                if own is not None:
+                    distributions = own
                 elif code_table_hash(backbone.trie) != code_table_hash(trie):  # it writes titles
                     live = source(backbone.trie)
                     distributions = LiveDistributions(live, dataset.splits.train)
@@ -282,7 +294,6 @@ def _records_of_seed(
                 folder=folder,
                 lineage=_lineage(config, arm, backbone, dataset, its, lineage, of_teacher, seed),
                 title=title,
-                shared=arm.kind.trained_as is not None,
             )
             evaluation = config.evaluation
             run = partial(record, role="arm", seed=seed, evaluation=evaluation, state=state)
@@ -290,8 +301,8 @@ def _records_of_seed(
             notes |= agreement(ranks, teacher_ranks, evaluation.ties)
             if of_teacher is not None:
                 notes["teacher_temperature"] = of_teacher
-            models = [backbone, teacher] if arm.kind.taught else [backbone]
-            records[arm] = [run(arm.label, ranks=ranks, models=models, notes=notes)]
+            beside = [teacher] if arm.kind.taught else []
+            records[arm] = [run(arm.label, ranks=ranks, models=[backbone, *beside], notes=notes)]
             if arm in fused:
                 mask_history = config.mass.mask_history
                 key = hash_json([scores_hash(lineage), temperature, mask_history])[:8]

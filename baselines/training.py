@@ -148,13 +148,13 @@ def train(
         ValueError: If the loss, a gradient or the validation value is no longer a number; the batch
             that broke them is then in ``broken_batch.safetensors`` in the folder.
     """
-    if is_trained(folder):
-        require_lineage(folder, Provenance.read(folder), lineage)
-        return read_trained(folder, model, objective)
     here = processes()
     objective = nn.Module() if objective is None else objective
     for module in (model, objective):
         module.to(here.device)
+    if is_trained(folder):
+        require_lineage(folder, Provenance.read(folder), lineage)
+        return read_trained(folder, model, objective)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return _keep_untrained(model, validate, folder, lineage)
     every = itertools.chain(model.parameters(), objective.parameters())  # keeps no frozen weight

@@ -171,6 +171,9 @@ class Objective(nn.Module):
     What a loss keeps from step to step, a learned gate or a running temperature, is in its
     parameters and buffers, to be trained and saved beside the model.
 
+    Attributes:
+        unsupervised: Tokens at the end of each path that have no loss.
+
     Args:
         config: Which loss.
         trust: A share of alpha of your own at each position, in place of that of
@@ -197,7 +200,7 @@ class Objective(nn.Module):
             )
         self.config = config
         self.trust = trust
-        self._unsupervised = 1 + end_token if "end" in config.reference else 0
+        self.unsupervised = 1 + end_token if "end" in config.reference else 0
         self.gate = AlphaGate(config.alpha) if config.policy.by == "learned" else None
         self.temperature = AdaptiveTemperature() if config.tau == "adaptive" else None
 
@@ -222,7 +225,7 @@ class Objective(nn.Module):
         """
         config = self.config
         num_children = trie.num_children(trie.path(target_items)[:, :-1])
-        num_children = without_last(num_children, self._unsupervised)
+        num_children = without_last(num_children, self.unsupervised)
         branching = num_children > 1
         everywhere = not config.masked and config.mean == "all"
         targets, sizes, real = [], [], []
@@ -263,7 +266,7 @@ class Objective(nn.Module):
         """
         config = self.config
         _check_shapes(logits, candidates)
-        candidates = candidates.without_last(self._unsupervised)
+        candidates = candidates.without_last(self.unsupervised)
         linear = "linear" in config.reference
         log_total: Tensor | None = None
         if isinstance(logits, Projection) and linear and not config.masked:

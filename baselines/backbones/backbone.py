@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -17,6 +17,10 @@ from semid.trie import CodeTrie
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
 from tca.projection import Projection
+
+if TYPE_CHECKING:
+    from baselines.teachers.distributions import TargetDistributions
+    from baselines.teachers.scorer import ItemScorer
 
 
 class Backbone(nn.Module, ABC):
@@ -85,6 +89,18 @@ class Backbone(nn.Module, ABC):
         May draw from PyTorch's default generator, which training seeds in every epoch.
         """
         return batch
+
+    def distributions(
+        self, scorer: ItemScorer, train: SequenceSet, temperature: float
+    ) -> TargetDistributions | None:
+        """A teacher's distributions over the paths, where these are no items; else None.
+
+        Args:
+            scorer: The frozen teacher.
+            train: The training sequences, from which its histories come.
+            temperature: Divides its scores.
+        """
+        return None
 
     @abstractmethod
     def forward(self, batch: TrainBatch, at: Positions) -> Tensor | Projection:

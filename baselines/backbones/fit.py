@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from baselines.backbones.stages import (
 from baselines.data.batches import TrainBatch
 from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
-from baselines.evaluation import EvaluationConfig, rank_by_beam, rank_by_scores, rank_targets
+from baselines.evaluation import EvaluationConfig, rank_by_beam, rank_by_scores
 from baselines.teachers.distributions import TargetDistributions
 from baselines.training import TrainingConfig, TrainingState, train
 from semid.provenance import Provenance
@@ -41,7 +42,6 @@ def fit_backbone(
     folder: Path,
     lineage: Provenance,
     title: str,
-    shared: bool = False,
 ) -> TrainingState:
     """Train ``backbone`` in place; the epoch with the best validation N@10 is kept.
 
@@ -60,14 +60,12 @@ def fit_backbone(
         folder: Where the model ends up; stages before the last are kept below it.
         lineage: What it is made from.
         title: Name shown beside the progress bar.
-        shared: Whether backbones that rank in other ways have the same training. Plain beam search
-            then chooses the epoch, whichever of them comes first.
 
     Returns:
         The training, of all stages together.
 
     Raises:
-        ValueError: If the objective needs a teacher and there is none.
+        ValueError: If the objective needs a teacher and there is none, or leaves nothing to learn.
     """
     if objective.needs_teacher and teacher is None and not is_fitted(backbone, folder):
         raise ValueError(
@@ -76,6 +74,11 @@ def fit_backbone(
             "uniform labels."
         )
     loss_of = Objective(objective, end_token=backbone.end_token)
+    if backbone.trie.depth <= loss_of.unsupervised:
+        raise ValueError(
+            f"{title} has nothing to learn: reference=end leaves the last {loss_of.unsupervised} "
+            f"tokens of each path without a loss, and none has more. Leave it out."
+        )
     windows = backbone.windows(splits.train)
     history_length, popularity = _counts(splits.train)
 
@@ -99,21 +102,18 @@ def fit_backbone(
     chosen = evaluation.chosen_for_validation(splits.valid)
 
     def validate(stage: Stage) -> float:
-        data, beam, said = splits.valid, evaluation.validation_beam, "validation"
+        how: dict[str, Any] = {"subset": chosen, "batch_size": evaluation.batch_size}
         if stage.scorer is not None:
-            ranks = rank_by_scores(stage.scorer, data, title=said)
-        elif shared:
+            ranks = rank_by_scores(stage.scorer, splits.valid, title="validation", **how)
+        else:
             ranks = rank_by_beam(
                 backbone,
-                data,
-                beam=beam,
+                splits.valid,
+                beam=evaluation.validation_beam,
                 renormalize=evaluation.renormalize,
-                batch_size=evaluation.batch_size,
-                subset=chosen,
-                title=said,
+                title="validation",
+                **how,
             )
-        else:
-            ranks = rank_targets(backbone, data, evaluation, beam=beam, subset=chosen, title=said)
         return float(ranks.metrics("removed", evaluation.ties)["N@10"].mean())
 
     stages, states = backbone.stages, []

@@ -29,6 +29,7 @@ from tca.candidates import Positions
 from tca.projection import Projection
 
 if TYPE_CHECKING:
+    from baselines.lm.prefixes import LanguagePrefixes
     from baselines.lm.sharding import SharedLayers
 
 logger = logging.getLogger(__name__)
@@ -119,8 +120,12 @@ class LanguageBackbone(Backbone):
         return self
 
     @classmethod
-    def require_settings(cls, config: LanguageModelConfig) -> None:
+    def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
         """Refuse settings that this recommender cannot work with, before anything is trained.
+
+        Args:
+            config: The settings.
+            num_items: Size of the catalogue.
 
         Raises:
             ValueError: If there is one; says which and what to do.
@@ -152,10 +157,13 @@ class LanguageBackbone(Backbone):
 
     def write_prompts(self, config: LanguageModelConfig, *, slots: Sequence[str] = ()) -> Prompts:
         """Prompts in the words of ``config``, with its items spelled as in the paths."""
+        items, answer, context = self.spelled_items(), self.trie.depth, self.context
+        return Prompts(self.tokenizer, config, items, answer=answer, context=context, slots=slots)
+
+    def spelled_items(self) -> list[list[int]]:
+        """The tokens of each item, without an end token."""
         own = [row[row >= 0].tolist() for row in self.paths]
-        spelled = own if config.items == "codes" else [row[:-1] for row in own]
-        answer, context = self.trie.depth, self.context
-        return Prompts(self.tokenizer, config, spelled, answer=answer, context=context, slots=slots)
+        return [row[:-1] for row in own] if self.end_token else own
 
     def prompts_of(self, batch: TrainBatch | None) -> Prompts:
         """What the histories of ``batch``, or those that are decoded (None), are written by."""
@@ -206,10 +214,14 @@ class LanguageBackbone(Backbone):
 
     def start(self, histories: Histories) -> Prefixes:
         """Read each prompt once."""
-        from baselines.lm.prefixes import read_prompts
-
         tokens, mask = self.prompts_of(None)(histories)
-        return read_prompts(self, tokens, mask, histories)
+        return self.read_prompts(tokens, mask, histories)
+
+    def read_prompts(self, tokens: Tensor, mask: Tensor, past: Histories) -> LanguagePrefixes:
+        """``baselines.lm.prefixes.read_prompts``, with this model."""
+        from baselines.lm.prefixes import read_prompts  # and with it transformers
+
+        return read_prompts(self, tokens, mask, past)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Input vectors of tokens int64 ``(...)``; float ``(..., dim)``."""

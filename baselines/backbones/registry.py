@@ -89,7 +89,7 @@ class Kind:
                 none, or it cannot work with the settings.
         """
         if self.is_language_model:
-            self.cls.require_settings(configs.lm)
+            self.cls.require_settings(configs.lm, len(catalog))
             require_writable(configs.lm, catalog)
         if self.taught:
             self.cls.require_teacher(teacher)

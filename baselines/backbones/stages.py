@@ -25,8 +25,9 @@ class Stage:
     Attributes:
         name: Of its folder.
         loss: Its own loss; None for the arm's objective.
-        scorer: What ranks the validation targets, by which its epoch is chosen; None for the
-            backbone's own beam.
+        scorer: What ranks the validation targets, by which its epoch is chosen; None for a plain
+            beam search, also where the backbone ranks otherwise: others that are trained alike
+            then choose the same.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from baselines.backbones.stages import read_fitted
 from baselines.lm.config import LoraSettings
 from baselines.training import TrainingState
-from semid.provenance import Provenance, atomic_dir, require_same
+from semid.provenance import Provenance, atomic_dir, hash_json, require_same
 
 if TYPE_CHECKING:
     from baselines.backbones.language import LanguageBackbone
@@ -22,7 +23,9 @@ _ALL = "all-linear"
 
 
 def adapt(model: Any, settings: LoraSettings) -> Any:
-    """Freeze a language model and put adapters on it; with ``r`` 0 it is trained as it is.
+    """Freeze a language model and put adapters on it; with ``r`` 0 it is trained itself.
+
+    What is trained is float32: a step is too small for most of the numbers of bfloat16.
 
     Draws from PyTorch's default generator.
 
@@ -38,7 +41,7 @@ def adapt(model: Any, settings: LoraSettings) -> Any:
             matrix.
     """
     if settings.r == 0:
-        return model.requires_grad_(True)
+        return model.float().requires_grad_(True)
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -71,15 +74,24 @@ def load_adapter(folder: str | os.PathLike[str], backbone: LanguageBackbone) -> 
         backbone: Changed in place; in eval mode afterwards.
 
     Raises:
-        ProvenanceError: If it was learned on another base, for other prompts or other paths.
+        ProvenanceError: If it was learned on another base, for other prompts or other paths, or
+            with adapters of another kind.
     """
-    found = Provenance.read(folder).inputs
+    lineage = Provenance.read(folder)
+    found, told = lineage.inputs, lineage.config.get("shape", {}).get("lora")
     for name, content in backbone.made_from.items():
         require_same(
             f"the {name} of the adapters in {folder}",
             content,
             found.get(name, "none"),
             what_to_do="Load the base, the catalogue and the settings that they were trained with.",
+        )
+    if told is not None and backbone.adapted:
+        require_same(
+            f"lora of the adapters in {folder}",
+            hash_json(dataclasses.asdict(backbone.config.lora)),
+            hash_json(told),
+            what_to_do=f"They were trained with {told}.",
         )
     return read_fitted(backbone, Path(folder))
 

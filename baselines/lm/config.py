@@ -75,7 +75,7 @@ class LanguageModelConfig:
         init: What an added token is at first: the mean of the title tokens of its items
             (``titles``), or the mean of the vocabulary with some noise.
         lora: What is trained.
-        dtype: Of the base's weights; ``auto`` is that of its files. Adapters and added tokens are
+        dtype: Of the frozen weights; ``auto`` is that of the base's files. What is trained is
             float32.
         quantize: Load the base in 8 or 4 bits (``bitsandbytes``, on a GPU; QLoRA,
             arXiv:2305.14314).

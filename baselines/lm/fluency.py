@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
+from baselines.lm.next_token import quietly
+
 if TYPE_CHECKING:
     from semid.trie import CodeTrie
 
@@ -158,7 +160,8 @@ def write_titles(
         prompts: Token ids of each; shorter ones are padded on the left.
         within: The catalogue's titles in the model's own tokens, if nothing else may be written
             (``TrieLogitsProcessor``). A path begins where the prompt ends, whatever stands there.
-        settings: Of ``generate``, such as ``max_new_tokens`` or ``num_beams``.
+        settings: Of ``generate``, such as ``max_new_tokens`` or ``num_beams``. Unless they say
+            otherwise, nothing is sampled and repeating costs nothing, whatever the model's own are.
 
     Returns:
         What was written after each prompt up to the end token, without special tokens; as many for
@@ -171,15 +174,18 @@ def write_titles(
     longest = max(map(len, prompts))
     ids = torch.tensor([[end] * (longest - len(row)) + list(row) for row in prompts])
     real = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])
-    written = model.generate(
-        input_ids=ids.to(model.device),
-        attention_mask=real.to(model.device),
-        logits_processor=[] if within is None else [_AfterPrompts(within, longest, end)],
-        eos_token_id=end,
-        pad_token_id=end,
-        **settings,
+    with quietly():  # of settings of its own that do not apply
+        written = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=real.to(model.device),
+            logits_processor=[] if within is None else [_AfterPrompts(within, longest, end)],
+            eos_token_id=end,
+            pad_token_id=end,
+            **{"do_sample": False, "repetition_penalty": 1.0, "length_penalty": 1.0, **settings},
+        )
+    texts: list[str] = tokenizer.batch_decode(
+        written[:, longest:], skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
-    texts: list[str] = tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
     return texts
 
 

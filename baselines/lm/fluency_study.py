@@ -22,7 +22,6 @@ from baselines.data.sequences import IntArray, SequenceSet
 from baselines.finished import Finished
 from baselines.lm.adapters import load_adapter
 from baselines.lm.fluency import Fluency, existing, log_likelihoods, normalised, write_titles
-from baselines.lm.next_token import quietly
 from baselines.progress import track
 from baselines.significance import FloatArray, paired_bootstrap
 from semid.provenance import Provenance, atomic_write
@@ -300,11 +299,9 @@ def _titles_after(
     title: str,
 ) -> dict[str, list[str]]:
     written = {how: [""] * len(chosen) for how in (FREELY, WITHIN)}
-    settings: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.0}  # whatever its own
-    if config.beam > 1:
-        settings |= {"num_beams": config.beam, "length_penalty": 0.0}  # as beams are ranked here
+    search = {"num_beams": config.beam, "length_penalty": 0.0}  # as beams are ranked here
     batches = histories_of_targets(test, backbone.max_history, config.batch_size, subset=chosen)
-    with track(f"titles of {title}", len(chosen)) as progress, quietly():
+    with track(f"titles of {title}", len(chosen)) as progress:
         for places, histories in batches:
             tokens, mask = backbone.prompts(histories.to(backbone.paths.device))
             prompts = [row[real].tolist() for row, real in zip(tokens, mask, strict=True)]
@@ -315,7 +312,7 @@ def _titles_after(
                     prompts,
                     within=within,
                     max_new_tokens=backbone.trie.depth,
-                    **settings,
+                    **search,
                 )
                 for place, text in zip(places, texts, strict=True):
                     written[how][place] = text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
@@ -38,6 +39,10 @@ class SharedLayers:
         for module in (*layers, decoder):
             fully_shard(module, mesh=mesh, ignored_params=whole)
         self._modules = [module for module in decoder.modules() if isinstance(module, FSDPModule)]
+        # Else the backward pass asks for what ran before it, which is not the same on all processes
+        # where only some had anything to decode, and they wait for each other forever.
+        for before, module in pairwise(self._modules):
+            module.set_modules_to_backward_prefetch([before])
 
     def gather(self) -> None:
         """Have every layer whole on this process, which may then run them as often as it likes."""

@@ -13,7 +13,7 @@ from baselines.backbones.stages import Stage
 from baselines.data.batches import Histories, TrainBatch
 from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.vectors import ITEM, VectorBackbone, require_slots, size_of
-from baselines.teachers.losses import binary_loss, draw_outside
+from baselines.teachers.losses import binary_loss, draw_outside, require_outside
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 from semid.embed import embeddings_from
@@ -122,15 +122,10 @@ class AllmrecBackbone(VectorBackbone):
         own: AllmrecConfig,
         teacher: TeacherModel | None,
     ) -> None:
+        self.require_settings(config, len(codes))
         super().__init__(
             config, codes, sizes, seed, catalog, teacher, template=own.template, item=own.item
         )
-        if len(self.item_vectors) <= self.max_history + 1:
-            raise ValueError(
-                f"the first stage of A-LLMRec draws items from outside a window of "
-                f"{self.max_history + 1}, so the catalogue must hold more, got "
-                f"{len(self.item_vectors)}. Lower --backbones.lm.max_history."
-            )
         texts = _embedded(own, catalog)
         self.register_buffer("texts", texts / size_of(texts), persistent=False)
         del self._made_from["prompts"]  # those without vectors, which nobody reads here
@@ -154,6 +149,11 @@ class AllmrecBackbone(VectorBackbone):
         self.begin_as_large_as_words(self.item_projector, joint)
         states = self.user_states(Histories.alone(some))
         self.begin_as_large_as_words(self.user_projector, states)
+
+    @classmethod
+    def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
+        """Refuse windows that may hold the whole catalogue."""
+        require_outside(num_items, config.max_history + 1)
 
     @property
     def stages(self) -> tuple[Stage, ...]:

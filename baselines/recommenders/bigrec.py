@@ -75,7 +75,7 @@ class BigrecBackbone(LanguageBackbone):
         catalog: Catalog,
         own: BigrecConfig,
     ) -> None:
-        self.require_settings(config)
+        self.require_settings(config, len(codes))
         super().__init__(config, codes, sizes, seed, catalog)
         self.own = own
         titles = catalog.texts(config.title)
@@ -85,7 +85,7 @@ class BigrecBackbone(LanguageBackbone):
         self.register_buffer("title_of_item", number, persistent=False)
 
     @classmethod
-    def require_settings(cls, config: LanguageModelConfig) -> None:
+    def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
         """Refuse codes, and a base that is trained itself."""
         if config.items != "titles":
             raise ValueError(
@@ -124,7 +124,6 @@ class BigrecBackbone(LanguageBackbone):
             self.tokenizer,
             [row[real].tolist() for row, real in zip(tokens, mask, strict=True)],
             num_beams=self.own.beams,
-            do_sample=False,
             max_new_tokens=self.trie.depth,
         )
 

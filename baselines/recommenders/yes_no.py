@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.backbones.stages import WHOLE, Stage
 from baselines.data.batches import Histories, TrainBatch, Windows, histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation import best_columns
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import project
-from baselines.lm.prefixes import LanguagePrefixes, read_prompts
 from baselines.lm.prompts import Prompts, words_around
 from baselines.metrics import auc, user_auc
-from baselines.teachers.losses import draw_outside
+from baselines.teachers.losses import draw_outside, require_outside
 from baselines.teachers.scorer import ItemScorer, checked_scores
 from semid.catalog import Catalog
 from semid.prefixes import Prefixes
@@ -29,6 +29,9 @@ from semid.titles import title_paths
 from semid.trie import CodeTrie
 from tca.candidates import Positions
 from tca.collaborative import CollaborativeTokenizer
+
+if TYPE_CHECKING:
+    from baselines.lm.prefixes import LanguagePrefixes
 
 TEMPLATE = (
     "Below are the items that a user has chosen, oldest first.\n"
@@ -52,7 +55,7 @@ class YesNoConfig:
         candidates: So many of the teacher's best items are asked about when all are ranked.
 
     Raises:
-        ValueError: If a value is out of its range, or the answers are one.
+        ValueError: If a value is out of its range, or the answers are not two.
     """
 
     template: str = TEMPLATE
@@ -69,8 +72,8 @@ class YesNoConfig:
                 "template must hold {history} once and {candidate} once after it, "
                 f"got {self.template!r}"
             )
-        if self.yes == self.no:
-            raise ValueError(f"yes and no must be two answers, got {self.yes!r} twice")
+        if self.yes == self.no or not self.yes.strip() or not self.no.strip():
+            raise ValueError(f"yes and no must be two answers, got {self.yes!r} and {self.no!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,20 +141,19 @@ class YesNoBackbone(LanguageBackbone):
         own: YesNoConfig,
         teacher: ItemScorer,
     ) -> None:
+        self.require_settings(config, len(codes))
         config = dataclasses.replace(config, template=own.template)
         super().__init__(config, codes, sizes, seed, catalog)
         self.own = own
         self.num_items = len(self.paths)
-        if self.num_items <= config.max_history + 1:
-            raise ValueError(
-                f"negatives are drawn from outside a window of {config.max_history + 1} items, so "
-                f"the catalogue must hold more, got {self.num_items}. Lower max_history."
-            )
         self._teacher = (teacher,)  # a module, but none of this one
-        written = [row[row >= 0].tolist() for row in self.paths]
-        if config.items == "titles":
-            written = [row[:-1] for row in written]
-        self._ask(written)
+        self._ask(self.spelled_items())
+        self.end_token = True  # of the answers
+
+    @classmethod
+    def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
+        """Refuse windows that may hold the whole catalogue."""
+        require_outside(num_items, config.max_history + 1)
 
     def _ask(self, written: list[list[int]]) -> None:
         """Put questions in the place of prompts, and answers in that of titles."""
@@ -197,6 +199,11 @@ class YesNoBackbone(LanguageBackbone):
         """Most items looked back on, by the model or by the teacher."""
         return max(self.config.max_history, self._teacher[0].max_history)
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """One, whose epoch is chosen by the ranking of all items."""
+        return (dataclasses.replace(WHOLE, scorer=self),)
+
     def posed(self, batch: TrainBatch) -> Questions:
         """Ask about each target, and about an item drawn from outside of its window.
 
@@ -234,7 +241,7 @@ class YesNoBackbone(LanguageBackbone):
     def start(self, histories: Histories) -> Prefixes:
         """Read the question about the last item of each history, after those before it."""
         tokens, mask = self._questions(histories)
-        return read_prompts(self, tokens, mask, histories.without_last())
+        return self.read_prompts(tokens, mask, histories.without_last())
 
     def _questions(self, windows: Histories) -> tuple[Tensor, Tensor]:
         prompt, mask = self.prompts(windows.without_last())
@@ -259,7 +266,7 @@ class YesNoBackbone(LanguageBackbone):
         at = int((self.paths[YES] != self.paths[NO]).nonzero()[0])
         common, rivals = self.paths[YES, :at], self.paths[:, at]
         tokens, mask = self.prompts(histories)
-        after = read_prompts(self, tokens, mask, histories)
+        after = self.read_prompts(tokens, mask, histories)
         parts = torch.split(candidates, _AT_ONCE, dim=1)
         odds = torch.cat([self._log_odds(after, part, common, rivals) for part in parts], dim=1)
         title = self.title_of_item[candidates]
@@ -302,13 +309,7 @@ class YesNoBackbone(LanguageBackbone):
     def distributions(
         self, scorer: ItemScorer, train: SequenceSet, temperature: float
     ) -> PairDistributions:
-        """A teacher's distributions over the answers.
-
-        Args:
-            scorer: The frozen teacher.
-            train: The training sequences, from which the teacher's histories come.
-            temperature: Divides its scores.
-        """
+        """A teacher's distributions over the answers."""
         tokenizer = CollaborativeTokenizer(self.trie, temperature=temperature)
         return PairDistributions(scorer, tokenizer, train)
 

@@ -46,13 +46,19 @@ def require_dot_product(scorer: ItemScorer, *, needed_by: str = "top_k") -> DotP
     Raises:
         ValueError: If it has none.
     """
-    if not isinstance(scorer, DotProductScorer):
+    require_vectors(type(scorer), needed_by=needed_by)
+    assert isinstance(scorer, DotProductScorer)
+    return scorer
+
+
+def require_vectors(teacher: type[Any], *, needed_by: str) -> None:
+    """``require_dot_product`` of a class, before one of it is trained."""
+    if not (hasattr(teacher, "user_vectors") and hasattr(teacher, "item_vectors")):
         raise ValueError(
             f"{needed_by} needs a teacher whose scores are dot products (user_vectors, "
-            f"item_vectors), got {type(scorer).__name__}. Leave {needed_by} out to take all scores "
-            "as they are."
+            f"item_vectors), got {teacher.__name__}. Leave {needed_by} out to take all scores as "
+            "they are."
         )
-    return scorer
 
 
 class Listed(NamedTuple):

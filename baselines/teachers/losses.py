@@ -80,6 +80,19 @@ def draw_outside(windows: Tensor, num_items: int, num_negatives: int) -> Tensor:
     return negatives
 
 
+def require_outside(num_items: int, window: int) -> None:
+    """Refuse a catalogue of which nothing is outside a window of so many items.
+
+    Raises:
+        ValueError: If it is no larger.
+    """
+    if num_items <= window:
+        raise ValueError(
+            f"negatives are drawn from outside a window of {window} items, so the catalogue must "
+            f"hold more, got {num_items}. Lower --backbones.lm.max_history."
+        )
+
+
 def _in_window(items: Tensor, windows: Tensor) -> Tensor:
     """Whether each item stands in its row's window, one position at a time for memory's sake."""
     found = torch.zeros_like(items, dtype=torch.bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -452,6 +453,28 @@ def test_adapters_of_another_base_or_of_other_titles_are_refused(
         load_adapter(tmp_path / "trained", backbone(other, tiny_codes))
     with pytest.raises(ProvenanceError, match="the prompts of the adapters"):
         load_adapter(tmp_path / "trained", backbone(llama, tiny_codes, separator=" and "))
+
+
+@pytest.mark.parametrize("lora", [{"r": 4}, {"r": 0}, {"alpha": 3}, {"target": "all-linear"}])
+def test_adapters_of_another_kind_are_refused(
+    tmp_path: Path, llama: Path, tiny_codes: Tensor, lora: dict[str, Any]
+) -> None:
+    made = backbone(llama, tiny_codes)
+    config = {"shape": dataclasses.asdict(made.config)}
+    lineage = Provenance(kind="g", content="", inputs=made.made_from, config=config)
+    learn(made, tmp_path, lineage)
+    load_adapter(tmp_path, backbone(llama, tiny_codes))
+    with pytest.raises(ProvenanceError, match=r"lora of the adapters .* trained with .*'r': 8"):
+        load_adapter(tmp_path, backbone(llama, tiny_codes, lora=LoraSettings(**lora)))
+
+
+def test_a_base_in_bfloat16_that_is_trained_itself_is_trained_in_float32(
+    llama: Path, tiny_codes: Tensor
+) -> None:
+    made = backbone(llama, tiny_codes, dtype="bfloat16", lora=LoraSettings(r=0))
+    assert {weight.dtype for weight in made.parameters()} == {torch.float32}
+    frozen = backbone(llama, tiny_codes, dtype="bfloat16")
+    assert made.made_from == frozen.made_from
 
 
 def test_the_hash_of_a_base_is_of_its_weights_and_settings_not_of_its_place(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -135,3 +136,13 @@ def test_titles_begin_behind_a_prompt_that_ends_in_a_token_of_titles() -> None:
     settings = {"max_new_tokens": trie.depth, "num_beams": 6, "length_penalty": 0.0}
     found = write_titles(MODEL, TOKENIZER, [row], within=trie, **settings)
     assert found == [max(likely, key=lambda title: likely[title])], "the search is wide enough"
+
+
+def test_what_a_model_says_of_generation_changes_nothing_that_is_written() -> None:
+    prompts = [[TOKENIZER.bos_token_id], [40, 50, 60]]
+    own = copy.deepcopy(MODEL)
+    own.generation_config.update(do_sample=True, temperature=9.0, repetition_penalty=5.0)
+    for how in ({"max_new_tokens": 12}, {"max_new_tokens": 12, "num_beams": 3}):
+        expected = write_titles(MODEL, TOKENIZER, prompts, **how)
+        assert write_titles(own, TOKENIZER, prompts, **how) == expected
+        assert write_titles(own, TOKENIZER, prompts, **how, repetition_penalty=5.0) != expected

@@ -92,7 +92,13 @@ def build(kind: str, model: Path, *, shard: bool = False) -> Backbone:
 
 
 def learn(
-    kind: str, folder: Path, *, accumulate: int = 1, shard: bool = False, kill_after: int = -1
+    kind: str,
+    folder: Path,
+    *,
+    accumulate: int = 1,
+    shard: bool = False,
+    kill_after: int = -1,
+    evaluation: EvaluationConfig = EVALUATION,
 ) -> Mass:
     """Train an arm, or only some steps of it."""
     splits = DATASET.splits
@@ -107,7 +113,7 @@ def learn(
             teacher,
             splits,
             dataclasses.replace(TRAINING, accumulate=accumulate),
-            EVALUATION,
+            evaluation,
             seed=0,
             folder=folder,
             lineage=Provenance(kind="model", content=""),
@@ -125,6 +131,8 @@ def work(out: Path) -> None:
         return
     titles, codes = (learn(kind, out / f"{kind}, sharded", shard=True) for kind in KINDS[:2])
     learn("titles", out / "titles, sharded, in parts", shard=True, accumulate=3)
+    at_once = dataclasses.replace(EVALUATION, batch_size=10)  # one process has nothing to decode
+    learn("titles", out / "titles, sharded, decoded by one", shard=True, evaluation=at_once)
     for shard, name in ((False, "titles"), (True, "titles, sharded")):
         folder = out / f"{name}, killed"
         learn("titles", folder, shard=shard, kill_after=whole.calls - NUM_KILLED)
@@ -171,6 +179,7 @@ WAYS = (
     "2/titles, sharded",
     "2/codes, sharded",
     "2/titles, sharded, in parts",
+    "2/titles, sharded, decoded by one",
 )
 
 

@@ -130,7 +130,9 @@ def test_texts_are_embedded_as_asked(llama: Path, tiny_codes: Tensor, tmp_path: 
 
 
 def test_a_catalogue_no_larger_than_a_window_is_refused(llama: Path, tiny_codes: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"window of 12, so the catalogue must hold more, got 12"):
+    with pytest.raises(
+        ValueError, match=r"window of 12 items, so the catalogue must hold more, got 12"
+    ):
         recommender("allmrec", llama, tiny_codes, max_history=11)
 
 

@@ -279,7 +279,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
         )
         return load_file(out / "model.safetensors"), [one["loss"] for one in state.history]
 
-    ranked = fit.rank_targets
+    ranked = fit.rank_by_scores
 
     def stopped(*args: Any, **options: Any) -> Ranks:
         if (tmp_path / "stopped" / "checkpoint.safetensors").exists():
@@ -287,7 +287,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
         return ranked(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "rank_targets", stopped)
+        patch.setattr(fit, "rank_by_scores", stopped)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "stopped")
     (resumed, losses), (whole, wanted) = train(tmp_path / "stopped"), train(tmp_path / "whole")
@@ -303,7 +303,8 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
         ({"template": "{history}"}, "once after it"),
         ({"template": "{candidate} after {history}"}, "once after it"),
         ({"template": "{history} {history} {candidate}"}, "once after it"),
-        ({"yes": "No"}, "two answers, got 'No' twice"),
+        ({"yes": "No"}, "two answers, got 'No' and 'No'"),
+        ({"no": " "}, "two answers, got 'Yes' and ' '"),
     ],
 )
 def test_settings_that_ask_nothing_are_refused(own: dict[str, Any], said: str) -> None:
@@ -325,3 +326,27 @@ def test_questions_speak_of_answers_where_batches_speak_of_items(
     asked = asking(folder, tiny_codes, tiny_catalog).posed(some_batch())
     assert isinstance(asked, Questions)
     assert torch.equal(asked.target_items, asked.answer)
+
+
+@pytest.mark.parametrize("items", ["titles", "codes"])
+def test_answers_close_with_an_end_token_so_one_of_a_single_token_has_no_loss_without_its_end(
+    folder: Path, tiny_codes: Tensor, tiny_catalog: Catalog, tmp_path: Path, items: Any
+) -> None:
+    made = asking(folder, tiny_codes, tiny_catalog, own={"yes": "Y", "no": "N"}, items=items)
+    assert made.end_token
+    assert made.trie.depth == 2
+    data = random_sequences(12, 6, longest=6)
+    with pytest.raises(ValueError, match=r"asks has nothing to learn: reference=end .* last 2"):
+        fit_backbone(
+            made,
+            ObjectiveConfig(reference=("end",)),
+            None,
+            Splits(train=data, valid=data, test=data, protocol="test", dropped={}),
+            TrainingConfig(epochs=1),
+            EvaluationConfig(),
+            seed=0,
+            folder=tmp_path / "out",
+            lineage=Provenance(kind="generator", content=""),
+            title="asks",
+        )
+    assert not (tmp_path / "out").exists()
