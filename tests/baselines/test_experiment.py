@@ -419,7 +419,7 @@ def test_settings_out_of_range_are_refused_before_any_work(values: dict[str, Any
 def loaded() -> ForkServerContext:
     """Starts processes from one that has loaded what the command needs and does nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["baselines.cli"])
+    context.set_forkserver_preload(["baselines.cli", "transformers.models.t5.modeling_t5"])
     return context
 
 
