@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from test_readme import Block, blocks_of, runnable_lines
 
+from baselines.cli import main
 from baselines.data.dataset import write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 from semid.ids import SemanticIds
@@ -95,7 +96,11 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_commands_of_the_page_run_from_the_readers_folder(folder: Path) -> None:
+def test_the_commands_of_the_page_run_from_the_readers_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last as a reader runs it; those before it in this process, which is there already."""
+    monkeypatch.chdir(folder)
     (commands,) = (runnable_lines(block.code) for block in section() if block.language == "sh")
     inspected, built, compared = (line.split() for line in commands.splitlines())
     assert [inspected[:2], built[:2], compared[:2]] == [
@@ -104,13 +109,11 @@ def test_the_commands_of_the_page_run_from_the_readers_folder(folder: Path) -> N
         ["semid", "compare"],
     ]
     before = set(folder.rglob("*.parquet"))
-    done = run([str(SEMID), *inspected[1:]], folder)
-    assert done.returncode == 0, done.stderr
-    assert "colliding items" in done.stdout
+    assert main(inspected[1:]) == 0
+    assert "colliding items" in capsys.readouterr().out
     assert set(folder.rglob("*.parquet")) == before, "inspect writes nothing"
 
-    done = run([str(SEMID), *built[1:]], folder)
-    assert done.returncode == 0, done.stderr
+    assert main(built[1:]) == 0
     ids = SemanticIds.load(folder / "ids")
     assert ids.scheme == "my_scheme:QuantileTokenizer"
     assert ids.sizes[:3] == (8, 8, 8)
@@ -138,11 +141,16 @@ def test_the_scheme_of_the_page_passes_the_check_of_the_page(folder: Path) -> No
     ],
 )
 def test_a_class_that_breaks_the_contract_is_refused_with_its_clause(
-    scheme: str, says: str, folder: Path
+    scheme: str,
+    says: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(folder)
     command = ["build", "--data", "shop", "--out", "out", "--ids.codebook_sizes", "[2]"]
-    done = run([str(SEMID), *command, "--tokenizer", f"broken_schemes:{scheme}"], folder)
-    assert done.returncode == 2, done.stderr
-    assert re.search(says, done.stderr)
-    assert done.stderr.count("\n") == 1
+    assert main([*command, "--tokenizer", f"broken_schemes:{scheme}"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(says, said)
+    assert said.count("\n") == 1
     assert not (folder / "out").exists()

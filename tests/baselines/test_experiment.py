@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
+import multiprocessing
 import shutil
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ from semid.ids import SemanticIds
 from semid.provenance import ProvenanceError
 from semid.tokenizers import SemanticIdTokenizer
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_tca.py"
 ENCODER = EncoderConfig(dim=8, num_layers=1, num_heads=1, ff_dim=8)
 TINY = CompareConfig(
     ids=IdsConfig(codebook_sizes=(4, 4)),
@@ -415,24 +415,42 @@ def test_settings_out_of_range_are_refused_before_any_work(values: dict[str, Any
         CompareConfig(**values)
 
 
-def kill_once(command: list[str], folder: Path, reached: Callable[[], bool]) -> None:
-    """Start a command and end it with SIGKILL the moment a stage is reached."""
-    threads = str(torch.get_num_threads())
-    environment = {**os.environ, "OMP_NUM_THREADS": threads}
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
+@pytest.fixture(scope="module")
+def loaded() -> ForkServerContext:
+    """Starts processes from one that has loaded what the command needs and does nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["baselines.cli", "transformers.models.t5.modeling_t5"])
+    return context
+
+
+def compare_alone(threads: int) -> None:
+    """Compare in a process of one's own."""
+    torch.set_num_threads(threads)
+    sys.exit(main(["compare", "--config", "settings.yaml"]))
+
+
+def kill_once(context: ForkServerContext, reached: Callable[[], bool]) -> None:
+    """Start a comparison and end it with SIGKILL the moment a stage is reached."""
+    process = context.Process(target=compare_alone, args=(torch.get_num_threads(),))
+    process.start()
+    try:
         deadline = time.monotonic() + 120
         while not reached():
-            assert process.poll() is None, process.communicate()[1].decode()[-2000:]
+            assert process.is_alive(), f"ended with {process.exitcode}"
             assert time.monotonic() < deadline, "the stage was never reached"
             time.sleep(0.005)
+    finally:
         process.kill()
-    assert process.returncode != 0
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    process.close()
 
 
 @pytest.mark.slow
-def test_killed_at_any_stage_the_same_command_ends_with_the_same_table(tmp_path: Path) -> None:
+def test_killed_at_any_stage_the_same_command_ends_with_the_same_table(
+    loaded: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     world = synthetic_dataset(num_users=300, num_items=96, num_categories=4)
     write_plain_layout(world, tmp_path / "shop")
     settings = {
@@ -450,23 +468,20 @@ def test_killed_at_any_stage_the_same_command_ends_with_the_same_table(tmp_path:
         "resamples": 20,
     }
     (tmp_path / "settings.yaml").write_text(json.dumps(settings))
-    command = [sys.executable, str(SCRIPT), "--config", "settings.yaml"]
     killed = tmp_path / "killed"
 
     def any_file(pattern: str) -> Callable[[], bool]:
         return lambda: next(killed.glob(pattern), None) is not None
 
-    kill_once(command, tmp_path, any_file("embeddings/*/provenance.json"))
+    kill_once(loaded, any_file("embeddings/*/provenance.json"))
     assert not (killed / "ids").exists(), "killed while the tokenizer is fitted"
-    kill_once(command, tmp_path, any_file("teachers/*/checkpoint.safetensors"))
+    kill_once(loaded, any_file("teachers/*/checkpoint.safetensors"))
     assert not any_file("teachers/*/state.json")(), "killed while the teacher trains"
-    kill_once(command, tmp_path, any_file("tiger-ntp-0/checkpoint.safetensors"))
+    kill_once(loaded, any_file("tiger-ntp-0/checkpoint.safetensors"))
     assert not (killed / "tiger-ntp-0" / "state.json").exists(), "killed while TIGER trains"
     teacher = trained(killed / "teachers")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        assert main(["compare", "--config", "settings.yaml"]) == 0
-        assert main(["compare", "--config", "settings.yaml", "--out", "undisturbed"]) == 0
+    assert main(["compare", "--config", "settings.yaml"]) == 0
+    assert main(["compare", "--config", "settings.yaml", "--out", "undisturbed"]) == 0
     assert trained(killed / "teachers") == teacher, "what was finished is not trained again"
     assert results(killed) == results(tmp_path / "undisturbed")

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -67,6 +68,12 @@ COMPARE = {
     "evaluation": {"beam": 10, "validation_targets": 30, "batch_size": 16},
     "resamples": 20,
 }
+BUILD = ["build", "--data", "synthetic:50x60"]
+BUILD += ["--ids.scheme", "rqvae", "--ids.codebook_sizes", "[8,4]"]
+BUILD += ["--ids.settings", json.dumps({"epochs": 3, "batch_size": 17, "hidden_dims": [8]})]
+LM = ["lm", "train", "--data", "synthetic:100x64", "--texts.held_out", "0.1"]
+LM += ["--model.vocab_size", "300", "--model.dim", "16", "--model.num_layers", "1"]
+LM += ["--model.ff_dim", "32", "--model.context", "128", "--training.epochs", "2"]
 
 
 class Killed(Exception):
@@ -163,6 +170,11 @@ def work(out: Path) -> None:
     rest, _ = train_with_dropout(out / "resumed")
     log = out.with_name(f"{out.name}-{processes().process_index}.json")
     log.write_text(json.dumps({"weights": [whole, begun, rest], "targets": targets}))
+    with pytest.MonkeyPatch.context() as patch:
+        # They part at the end of a command, and cannot meet again.
+        patch.setattr(PartialState, "destroy_process_group", lambda self: None)
+        assert main([*BUILD, "--out", str(out / "ids")]) == 0
+        assert main([*LM, "--out", str(out / "lm")]) == 0
     options = ["--config", str(out.parent / "compare.yaml"), "--out", str(out / "compare")]
     assert main(["compare", *options]) == 0
 
@@ -266,22 +278,21 @@ def test_a_comparison_is_written_and_printed_once_with_the_results_of_one_proces
     assert (tables[0] - tables[1]).to_series().abs().mean() < 0.01
 
 
-def test_ids_are_fitted_together_and_written_once(tmp_path: Path) -> None:
-    options = ["build", "--data", "synthetic:50x60", "--out", str(tmp_path / "ids")]
-    options += ["--ids.scheme", "rqvae", "--ids.codebook_sizes", "[8,4]"]
-    options += ["--ids.settings", json.dumps({"epochs": 3, "batch_size": 17, "hidden_dims": [8]})]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "baselines.cli", *options]
-    settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
-    together = subprocess.run(
-        command, env=os.environ | settings, capture_output=True, text=True, timeout=300
-    )
-    assert together.returncode == 0, together.stderr[-4000:]
-    assert together.stdout.count("semantic ids:") == 1
-    ids = SemanticIds.load(tmp_path / "ids")
+def test_ids_are_fitted_together_and_written_once(runs: Path) -> None:
+    assert (runs / "2.txt").read_text().count("semantic ids:") == 1
+    ids = SemanticIds.load(runs / "2" / "ids")
     assert len(ids.codes) == 60
     assert len(ids.codes.unique(dim=0)) == 60
-    assert len(list((tmp_path / "ids.cache").iterdir())) == 1
+    assert len(list((runs / "2" / "ids.cache").iterdir())) == 1
+
+
+def test_a_small_language_model_makes_the_steps_of_one_process(runs: Path) -> None:
+    assert (runs / "2.txt").read_text().count("language model: ") == 1
+    one, two = (json.loads((runs / name / "lm" / "report.json").read_text()) for name in "12")
+    for alone, shared in zip(one["history"], two["history"], strict=True):
+        assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+        assert shared["held_out"] == pytest.approx(alone["held_out"], rel=2e-2), "other batches"
+    assert two["perplexity"] == pytest.approx(one["perplexity"], rel=1e-3)
 
 
 def test_a_process_that_cannot_meet_the_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 TIGER = ["--layers", "1", "--dim", "16", "--codebook", "8", "--levels", "3"]
 
 
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """The scripts' folder on the path, as for a script that is run; the threads put back."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "scripts"))
+        yield
+    torch.set_num_threads(threads)
+
+
 def figures_of(script: str, out: Path, *options: str) -> dict[str, Any]:
-    command = [sys.executable, f"scripts/{script}", "--out", str(out), "--threads", "1", *options]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    """What a benchmark writes; run in this process, so that torch is loaded once for all."""
+    module = importlib.import_module(script)
+    assert module.main(["--out", str(out), "--threads", "1", *options]) == 0
     figures: dict[str, Any] = json.loads(out.read_text())
     return figures
 
@@ -24,7 +38,7 @@ def figures_of(script: str, out: Path, *options: str) -> dict[str, Any]:
 def test_decoding_finds_what_generate_finds(tmp_path: Path) -> None:
     sizes = ["--items", "60", "--levels", "3", "--codebook", "8", "--layers", "1", "--dim", "16"]
     runs = ["--batch", "3", "--beams", "4", "40", "--rounds", "1", "--denied", "5"]
-    figures = figures_of("bench_decode.py", tmp_path / "decode.json", *sizes, *runs)
+    figures = figures_of("bench_decode", tmp_path / "decode.json", *sizes, *runs)
     assert list(figures["beams"]) == ["4", "40"]
     for beam in figures["beams"].values():
         checks = beam["moved_items_and_largest_score_difference"]
@@ -37,7 +51,7 @@ def test_decoding_finds_what_generate_finds(tmp_path: Path) -> None:
 def test_titles_within_the_trie_are_those_of_a_dictionary_of_prefixes(tmp_path: Path) -> None:
     sizes = ["--data", "synthetic:60x40", "--vocabulary", "300", "--layers", "1", "--dim", "16"]
     runs = ["--batch", "3", "--prompt", "7", "--beams", "1", "4", "--rounds", "1"]
-    figures = figures_of("bench_titles_decode.py", tmp_path / "titles.json", *sizes, *runs)
+    figures = figures_of("bench_titles_decode", tmp_path / "titles.json", *sizes, *runs)
     assert list(figures["beams"]) == ["1", "4"]
     for beam in figures["beams"].values():
         assert beam["same_titles"]
@@ -46,8 +60,13 @@ def test_titles_within_the_trie_are_those_of_a_dictionary_of_prefixes(tmp_path: 
 
 
 def test_the_collaborative_tokenizer_is_the_loop_over_dictionaries(tmp_path: Path) -> None:
+    """In a process of its own, as a reader runs all of them."""
+    out = tmp_path / "tca.json"
     sizes = ["--items", "120", "--larger", "300", "--levels", "3", "--codebook", "8"]
-    figures = figures_of("bench_tca.py", tmp_path / "tca.json", *sizes, "--repeats", "1")
+    options = ["--out", str(out), "--threads", "1", *sizes, "--repeats", "1"]
+    command = [sys.executable, "scripts/bench_tca.py", *options]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    figures = json.loads(out.read_text())
     assert [row["items"] for row in figures["catalogues"]] == [120, 300]
     assert all(row["largest_error"] < 1e-6 for row in figures["catalogues"])
 
@@ -55,7 +74,7 @@ def test_the_collaborative_tokenizer_is_the_loop_over_dictionaries(tmp_path: Pat
 def test_the_best_items_are_held_against_all_of_them(tmp_path: Path) -> None:
     sizes = ["--items", "500", "--levels", "3", "--codebook", "8", "--batch", "4"]
     runs = ["--k", "20", "500", "--lists", "10", "--probed", "10", "--rounds", "1"]
-    figures = figures_of("bench_top_k.py", tmp_path / "top_k.json", *sizes, *runs)
+    figures = figures_of("bench_top_k", tmp_path / "top_k.json", *sizes, *runs)
     assert list(figures["k"]) == ["20", "500"]
     for row in figures["k"].values():
         assert row["over_all_items_scored"]["all items scored"] == 1
@@ -69,9 +88,12 @@ def test_the_best_items_are_held_against_all_of_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--top_k", "20"]], ids=["all items", "best items"])
-def test_what_the_mass_takes_is_a_part_of_the_step(tmp_path: Path, options: list[str]) -> None:
+def test_what_the_mass_takes_is_a_part_of_the_step(
+    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench_step._WEIGHED", 1)  # to weigh a step takes longer than to train
     sizes = [*TIGER, "--items", "120", "--events", "96", *options]
-    figures = figures_of("bench_step.py", tmp_path / "step.json", *sizes, "--steps", "1")
+    figures = figures_of("bench_step", tmp_path / "step.json", *sizes, "--steps", "1")
     assert set(figures["backbones"]) == {"TIGER", "Causal"}
     for found in figures["backbones"].values():
         assert set(found["step_over_ntp"]) == set(found["step_milliseconds"])
@@ -85,7 +107,7 @@ def test_titles_are_held_against_plain_training(tmp_path: Path) -> None:
     sizes = ["--vocab", "4000", "--titles", "200", "--length", "4", "--dim", "64", "--layers", "1"]
     runs = ["--targets", "30", "--batch", "2", "--history", "4", "--rounds", "1"]
     sizes += ["--codebook", "8", "--levels", "3"]
-    figures = figures_of("bench_titles.py", tmp_path / "titles.json", *sizes, *runs)
+    figures = figures_of("bench_titles", tmp_path / "titles.json", *sizes, *runs)
     parts = [("output_layer", "plain ntp"), ("titles", "labels="), ("codes", "labels=")]
     for part, plain in parts:
         rows = figures[part]
@@ -99,14 +121,14 @@ def test_titles_are_held_against_plain_training(tmp_path: Path) -> None:
 
 def test_changed_tries_are_those_built_anew(tmp_path: Path) -> None:
     sizes = ["--items", "500", "--levels", "3", "--codebook", "8", "--changed", "50"]
-    figures = figures_of("bench_trie.py", tmp_path / "trie.json", *sizes, "--rounds", "1")
+    figures = figures_of("bench_trie", tmp_path / "trie.json", *sizes, "--rounds", "1")
     assert figures["as_built_anew"] == {"add": True, "remove": True}
     assert list(figures["costs"]) == ["build", "save", "load", "add", "remove"]
 
 
 def test_exact_scoring_is_held_against_the_arithmetic_of_the_nodes(tmp_path: Path) -> None:
     sizes = [*TIGER, "--items", "60", "--batch", "3", "--chunks", "8"]
-    figures = figures_of("bench_exact.py", tmp_path / "exact.json", *sizes)
+    figures = figures_of("bench_exact", tmp_path / "exact.json", *sizes)
     assert figures["limit_seconds"] > 0
     for name in ("all tokens", "the children"):
         assert figures[f"relative to {name}, chunk 8"]["seconds"] > 0
@@ -114,7 +136,7 @@ def test_exact_scoring_is_held_against_the_arithmetic_of_the_nodes(tmp_path: Pat
 
 def test_catalogues_are_held_against_the_smallest(tmp_path: Path) -> None:
     sizes = [*TIGER, "--sizes", "50", "200", "--batch", "3", "--beam", "4", "--rounds", "1"]
-    figures = figures_of("bench_scale.py", tmp_path / "scale.json", *sizes)
+    figures = figures_of("bench_scale", tmp_path / "scale.json", *sizes)
     assert list(figures["over_the_smallest"]) == ["50 items", "200 items"]
     assert figures["over_the_smallest"]["50 items"] == 1
 
@@ -122,7 +144,7 @@ def test_catalogues_are_held_against_the_smallest(tmp_path: Path) -> None:
 def test_training_is_held_against_a_plain_loop(tmp_path: Path) -> None:
     sizes = [*TIGER, "--items", "60", "--events", "64", "--targets", "8"]
     figures = figures_of(
-        "bench_train.py", tmp_path / "train.json", *sizes, "--seconds", "0.1", "--rounds", "1"
+        "bench_train", tmp_path / "train.json", *sizes, "--seconds", "0.1", "--rounds", "1"
     )
     assert all(rate > 0 for rate in figures["targets_a_second"].values())
     assert figures["over_plain_float32"]["plain T5, float32"] == 1
@@ -131,7 +153,7 @@ def test_training_is_held_against_a_plain_loop(tmp_path: Path) -> None:
 def test_encoding_is_held_against_faiss_and_the_products(tmp_path: Path) -> None:
     sizes = ["--items", "400", "--sample", "300", "--dim", "8", "--levels", "3", "--codebook", "8"]
     runs = ["--beams", "1", "3", "--rounds", "1", "--iterations", "3"]
-    figures = figures_of("bench_encode.py", tmp_path / "encode.json", *sizes, *runs)
+    figures = figures_of("bench_encode", tmp_path / "encode.json", *sizes, *runs)
     assert figures["fit"]["data_MB"] == 400 * 8 * 4 / 1e6
     assert list(figures["beams"]) == ["1", "3"]
     for beam in figures["beams"].values():

@@ -80,11 +80,11 @@ def written(done: Path, name: str, how: str) -> list[str]:
     return found
 
 
-def targets(shop: Path) -> tuple[np.ndarray[Any, Any], list[str]]:
+def targets(shop: Path, number: int = HISTORIES) -> tuple[np.ndarray[Any, Any], list[str]]:
     """Which test targets are in the sample, and their titles."""
     dataset = load_dataset(shop)
     test = dataset.splits.test
-    chosen = np.sort(np.random.default_rng(0).permutation(test.num_targets)[:HISTORIES])
+    chosen = np.sort(np.random.default_rng(0).permutation(test.num_targets)[:number])
     items = Windows.per_target(test, 5).batch(chosen).target_items
     return chosen, [titles_of(dataset)[item] for item in items]
 
@@ -158,14 +158,14 @@ def test_within_the_catalogue_every_title_exists_and_is_the_beams_best(
     for writer in ("the untouched base", *ARMS):
         assert row(done, writer, WITHIN)["exact"]["mean"] == 1
     assert row(done, "the untouched base", FREELY)["exact"]["mean"] == 0
-    config = FluencyConfig(run=str(done), histories=HISTORIES, beam=24, resamples=20)
+    config = FluencyConfig(run=str(done), histories=6, beam=24, resamples=20)
     before = (done / "fluency" / f"{FOLDERS[0]}-1.json").read_text()
     study_fluency(config)
     finished = Finished.read(done)
     arm, titles = finished.arms[1], titles_of(finished.dataset)
     backbone = finished.fresh(arm, 1)
     load_adapter(finished.trained(arm, 1), backbone)  # type: ignore[arg-type]
-    chosen, _ = targets(shop)
+    chosen, _ = targets(shop, 6)
     windows = Windows.per_target(finished.dataset.splits.test, backbone.max_history)
     start = backbone.start(windows.batch(chosen).windows.without_last())
     ranked = beam_search(start, backbone.trie, beam=24, renormalize="none")

@@ -43,6 +43,7 @@ def compare(shop: Path, model: Path, out: Path, *options: str, arms: str = ARMS)
             *("--evaluation.beam", "10", "--evaluation.validation_beam", "5"),
             *("--evaluation.validation_targets", "10", "--evaluation.certified", "4"),
             *("--backbones.lm.model", str(model), "--backbones.lm.template", "{history}>"),
+            *("--backbones.lm.max_history", "3"),
             *options,
         ]
     )

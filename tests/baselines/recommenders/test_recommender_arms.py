@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import weakref
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def compare(shop: Path, model: Path, out: Path, *options: str, arms: str) -> int
             *("--evaluation.beam", "10", "--evaluation.validation_beam", "5"),
             *("--evaluation.validation_targets", "10", "--evaluation.certified", "2"),
             *("--backbones.lm.model", str(model), "--backbones.lm.template", "{history}>"),
+            *("--backbones.lm.max_history", "3"),
             *options,
         ]
     )
@@ -104,8 +106,8 @@ def test_a_recommender_alone_and_one_that_was_killed_end_alike(
     shop: Path, model: Path, tmp_path: Path
 ) -> None:
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    for out in (whole, resumed):
-        assert compare(shop, model, out, arms="bigrec:ntp") == 0
+    assert compare(shop, model, whole, arms="bigrec:ntp") == 0
+    shutil.copytree(whole, resumed)
     (resumed / "comparison.json").unlink()
     for name in ("test-bigrec.safetensors", "test-bigrec.json"):
         (resumed / "lm-ntp-0" / name).unlink()

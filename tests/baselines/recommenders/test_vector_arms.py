@@ -42,6 +42,7 @@ def compare(shop: Path, model: Path, out: Path, arms: str, *options: str) -> int
             *("--evaluation.beam", "10", "--evaluation.validation_beam", "5"),
             *("--evaluation.validation_targets", "10", "--evaluation.certified", "4"),
             *("--backbones.lm.model", str(model), "--backbones.lm.template", "{history}>"),
+            *("--backbones.lm.max_history", "3"),
             *("--backbones.collm.template", "{user}: {history}>"),
             *("--backbones.allmrec.template", "{user}: {history}>"),
             *options,
