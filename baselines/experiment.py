@@ -275,13 +275,14 @@ def _records_of_seed(
                 else:
                     rounded = scorer is not teacher
                     if rounded not in stored:
-                        mass = cached_mass(
-                            source(trie),
-                            dataset.splits.train,
-                            teacher=scores_hash(lineage),
-                            folder=Path(config.mass_cache) if config.mass_cache else out / _MASS,
+                        stored[rounded] = StoredDistributions(
+                            cached_mass(  # under no other name, which would outlive its scheme
+                                source(trie),
+                                dataset.splits.train,
+                                teacher=scores_hash(lineage),
+                                folder=Path(config.mass_cache or out / _MASS),
+                            )
                         )
-                        stored[rounded] = StoredDistributions(mass)
                     distributions = stored[rounded]
             state = fit_backbone(
                 backbone,

@@ -101,6 +101,7 @@ def test_the_commands_of_the_page_run_from_the_readers_folder(
 ) -> None:
     """The last as a reader runs it; those before it in this process, which is there already."""
     monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "my_scheme", raising=False)  # of another test's folder
     (commands,) = (runnable_lines(block.code) for block in section() if block.language == "sh")
     inspected, built, compared = (line.split() for line in commands.splitlines())
     assert [inspected[:2], built[:2], compared[:2]] == [

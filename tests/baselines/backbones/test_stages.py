@@ -101,7 +101,7 @@ def test_each_stage_trains_by_its_own_loss_and_is_chosen_by_its_own_ranking(
     llama: Path, tiny_codes: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ranked: list[str] = []
-    for name in ("rank_targets", "rank_by_scores"):
+    for name in ("rank_by_beam", "rank_by_scores"):
         rank = getattr(module, name)
 
         def spy(*args: Any, _name: str = name, _rank: Any = rank, **options: Any) -> Any:
@@ -110,7 +110,7 @@ def test_each_stage_trains_by_its_own_loss_and_is_chosen_by_its_own_ranking(
 
         monkeypatch.setattr(module, name, spy)
     state = fit(recommender("allmrec", llama, tiny_codes), tmp_path)
-    assert ranked == ["rank_by_scores"] * 2 + ["rank_targets"] * 2
+    assert ranked == ["rank_by_scores"] * 2 + ["rank_by_beam"] * 2
     assert {"recommendation", "matching", "vectors", "texts"} <= state.history[0].keys()
     assert "matching" not in state.history[2]
     assert state.history[1]["loss"] < state.history[0]["loss"]
@@ -121,7 +121,7 @@ def test_each_stage_trains_by_its_own_loss_and_is_chosen_by_its_own_ranking(
     assert of_objective == {"model.safetensors"}, "the first stage has no use for the objective"
     ranked.clear()
     fit(recommender("collm", llama, tiny_codes), tmp_path / "collm")
-    assert ranked == ["rank_targets"] * 4
+    assert ranked == ["rank_by_beam"] * 4
 
 
 def test_stages_are_bound_to_each_other(llama: Path, tiny_codes: Tensor, tmp_path: Path) -> None:
