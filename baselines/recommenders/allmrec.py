@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from baselines.backbones.stages import Stage
 from baselines.data.batches import Histories, TrainBatch
 from baselines.lm.config import LanguageModelConfig
-from baselines.recommenders.vectors import ITEM, VectorBackbone, require_slots, size_of
+from baselines.recommenders.vectors import ITEM, UserVectorBackbone, require_slots, size_of
 from baselines.teachers.losses import binary_loss, draw_outside, require_outside
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
@@ -82,7 +82,7 @@ class Autoencoder(nn.Module):
         return joint, self.decoder(joint)
 
 
-class AllmrecBackbone(VectorBackbone):
+class AllmrecBackbone(UserVectorBackbone):
     """Joint vectors of items, and states of users, for a language model that nobody trains.
 
     Trained in two stages, Stage-1 and Stage-2 of the paper. ``alignment`` learns two autoencoders,
@@ -101,13 +101,12 @@ class AllmrecBackbone(VectorBackbone):
         teacher: Trained, with item vectors and states of users.
 
     Raises:
-        ValueError: As ``VectorBackbone``; if there are no texts, or their embeddings cannot be
+        ValueError: As ``UserVectorBackbone``; if there are no texts, or their embeddings cannot be
             read, are of another catalogue or know of interactions, or the catalogue is no larger
             than a window.
     """
 
     label: ClassVar[str] = "A-LLMRec"
-    slots: ClassVar[tuple[str, ...]] = ("{vector}", "{user}")
     adapted: ClassVar[bool] = False
 
     texts: Tensor

@@ -12,7 +12,7 @@ from baselines.backbones.stages import Stage
 from baselines.data.batches import TrainBatch
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import Prompts
-from baselines.recommenders.vectors import ITEM, VectorBackbone, require_slots
+from baselines.recommenders.vectors import ITEM, UserVectorBackbone, require_slots
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 
@@ -53,7 +53,7 @@ class CollmConfig:
             raise ValueError(f"expansion must be at least 1, got {self.expansion}")
 
 
-class CollmBackbone(VectorBackbone):
+class CollmBackbone(UserVectorBackbone):
     """The user's state and item vectors in the prompt, through one projector with ReLU.
 
     Trained in two stages, the paper's two-step tuning: ``text`` learns the language model's
@@ -70,11 +70,10 @@ class CollmBackbone(VectorBackbone):
         teacher: Trained, with item vectors and states of users.
 
     Raises:
-        ValueError: As ``VectorBackbone``.
+        ValueError: As ``UserVectorBackbone``.
     """
 
     label: ClassVar[str] = "CoLLM"
-    slots: ClassVar[tuple[str, ...]] = ("{vector}", "{user}")
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -26,15 +27,14 @@ _SAMPLE = 1024  # items whose vectors say how large vectors are
 
 
 class VectorBackbone(LanguageBackbone):
-    """A language model that reads projected vectors of items, and of users, beside its tokens.
+    """A language model that reads projected vectors of items beside its tokens.
 
-    The teacher is frozen, and no part of the weights: its item vectors are buffers that no file
-    holds, and where a user has a slot its states are computed for each batch, from the items that
-    the prompt may hold. Only the items of a batch are projected.
+    The teacher is frozen, and no part of the weights: its item vectors are a buffer that no file
+    holds. Only the items of a batch are projected.
 
-    Item vectors are divided by the root of their mean square, over all of them, and states by that
-    of the histories of one item: how long a teacher's vectors are is its own affair, and in a
-    projector that starts at random the bias would drown short ones.
+    Vectors are divided by the root of their mean square, over all items: how long a teacher's
+    vectors are is its own affair, and in a projector that starts at random the bias would drown
+    short ones.
 
     Args:
         config: The language model, and the text-only prompt.
@@ -82,30 +82,24 @@ class VectorBackbone(LanguageBackbone):
             "item_vectors": hash_arrays(vectors.numpy()),
         }
         self._teacher = (teacher,)  # in a tuple, where it is not taken for a part of this module
-        self.user_size = 1.0
-        if "{user}" in self.slots:
-            weights = teacher.state_dict()
-            self._made_from["users"] = hash_arrays(
-                *(weights[name].cpu().numpy() for name in sorted(weights))
-            )
-            alone = Histories.alone(self.some_items())
-            self.user_size = size_of(self.user_states(alone))
 
     @classmethod
     def require_teacher(cls, teacher: type[TeacherModel]) -> None:
         """Refuse a class of teachers that have no vectors for a slot.
 
         Raises:
-            ValueError: If it has no item vectors, or no states of users where one has a slot.
+            ValueError: If it lacks some.
         """
-        lacks = [] if teacher.item_vectors is not TeacherModel.item_vectors else ["item vectors"]
-        if "{user}" in cls.slots and not hasattr(teacher, "user_vectors"):
-            lacks.append("states of users")
-        if lacks:
+        if lacks := cls.lacking(teacher):
             raise ValueError(
                 f"{cls.label} reads vectors of its teacher, but {teacher.__name__} has no "
                 f"{' and no '.join(lacks)}. Take --teacher.model sasrec."
             )
+
+    @classmethod
+    def lacking(cls, teacher: type[TeacherModel]) -> list[str]:
+        """Which vectors a class of teachers has not, of those that have a slot."""
+        return [] if teacher.item_vectors is not TeacherModel.item_vectors else ["item vectors"]
 
     @property
     def width(self) -> int:
@@ -125,18 +119,6 @@ class VectorBackbone(LanguageBackbone):
     def project_items(self, items: Tensor) -> Tensor:
         """Vectors for the slots of items int64 ``(n,)``; float ``(n, width)``."""
 
-    def project_users(self, states: Tensor) -> Tensor:
-        """Vectors for the slots of users, from their states ``(n, dim)``; float ``(n, width)``."""
-        raise NotImplementedError(f"{self.label} has no slot for a user")
-
-    def user_states(self, past: Histories) -> Tensor:
-        """The teacher's states, as large as a projector takes them; float32 ``(batch, dim)``."""
-        (teacher,) = self._teacher
-        assert isinstance(teacher, DotProductScorer)
-        with torch.autocast(self.item_vectors.device.type, enabled=False):
-            states = teacher.user_vectors(past.last(self.max_history))
-        return states.to(self.item_vectors.device).clone() / self.user_size
-
     def inputs(self, tokens: Tensor, past: Histories | None) -> dict[str, Tensor]:
         """Input vectors, those of slots projected."""
         slot = tokens < 0
@@ -147,10 +129,6 @@ class VectorBackbone(LanguageBackbone):
         items, place = torch.unique(FIRST_ITEM - tokens[row, pos], return_inverse=True)
         projected = self.project_items(items)[place]
         vectors = vectors.index_put((row, pos), projected.to(vectors.dtype))
-        row, pos = (tokens == USER).nonzero(as_tuple=True)
-        if len(row):
-            projected = self.project_users(self.user_states(past))[row]
-            vectors = vectors.index_put((row, pos), projected.to(vectors.dtype))
         return {"inputs_embeds": vectors}
 
     @torch.no_grad()
@@ -175,6 +153,61 @@ class VectorBackbone(LanguageBackbone):
     def some_items(self) -> Tensor:
         """Items of the catalogue to measure by; int64 ``(n,)``."""
         return torch.arange(min(len(self.item_vectors), _SAMPLE))
+
+
+class UserVectorBackbone(VectorBackbone):
+    """A language model that reads a projected state of the user as well.
+
+    States are computed for each batch, from the items that the prompt may hold, and divided by the
+    root of their mean square over the histories of one item. Arguments and errors are those of
+    ``VectorBackbone``.
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ("{vector}", "{user}")
+
+    @classmethod
+    def lacking(cls, teacher: type[TeacherModel]) -> list[str]:
+        """Item vectors, or states of users."""
+        states = [] if hasattr(teacher, "user_vectors") else ["states of users"]
+        return super().lacking(teacher) + states
+
+    @property
+    def made_from(self) -> dict[str, str]:
+        """With all weights of the teacher, which the states are computed by."""
+        (teacher,) = self._teacher
+        weights = teacher.state_dict()
+        users = hash_arrays(*(weights[name].cpu().numpy() for name in sorted(weights)))
+        return super().made_from | {"users": users}
+
+    @abstractmethod
+    def project_users(self, states: Tensor) -> Tensor:
+        """Vectors for the slots of users, from their states ``(n, dim)``; float ``(n, width)``."""
+
+    @cached_property
+    def user_size(self) -> float:
+        """What states are divided by."""
+        return size_of(self._states(Histories.alone(self.some_items())))
+
+    def user_states(self, past: Histories) -> Tensor:
+        """The teacher's states, as large as a projector takes them; float32 ``(batch, dim)``."""
+        return self._states(past) / self.user_size
+
+    def _states(self, past: Histories) -> Tensor:
+        (teacher,) = self._teacher
+        assert isinstance(teacher, DotProductScorer)
+        with torch.autocast(self.item_vectors.device.type, enabled=False):
+            states = teacher.user_vectors(past.last(self.max_history))
+        return states.to(self.item_vectors.device).clone()
+
+    def inputs(self, tokens: Tensor, past: Histories | None) -> dict[str, Tensor]:
+        """Input vectors, those of slots projected."""
+        given = super().inputs(tokens, past)
+        row, pos = (tokens == USER).nonzero(as_tuple=True)
+        if past is not None and len(row):
+            vectors = given["inputs_embeds"]
+            projected = self.project_users(self.user_states(past))[row]
+            given["inputs_embeds"] = vectors.index_put((row, pos), projected.to(vectors.dtype))
+        return given
 
 
 def require_slots(name: str, text: str, slots: Sequence[str]) -> None:
