@@ -11,6 +11,22 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 START, END = "<s>", "</s>"
 
+TITLES = [
+    "red lipstick",
+    "red lipstick set",  # begins with another title
+    "pink lipstick",
+    "pink shampoo",
+    "nude lipstick",
+    "nude",
+    "dry shampoo",
+    "dry brush",
+    "oily shampoo, by Bo",
+    "fine brush",
+    "fine",
+    "brush",
+]
+"""Of the dozen items of ``tiny_codes``."""
+
 
 def tokenizer_of(titles: Iterable[str], *, end: str | None = END, **options: Any) -> Any:
     """A byte-pair tokenizer that has merged some of the titles' letters."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from tiny_lm import TITLES
 from torch import Tensor
 from worlds import histories, random_sequences
 
@@ -25,20 +26,6 @@ from semid.catalog import Catalog
 from tca.candidates import candidates
 from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
 
-TITLES = [
-    "red lipstick",
-    "red lipstick set",
-    "pink lipstick",
-    "pink shampoo",
-    "nude lipstick",
-    "nude",
-    "dry shampoo",
-    "dry brush",
-    "oily shampoo, by Bo",
-    "fine brush",
-    "fine",
-    "brush",
-]
 SIZES = (3, 3, 2)
 CATALOG = Catalog(item_ids=list(range(12)), fields=pl.DataFrame({"title": TITLES}))
 TEMPLATE = "had {history}; next "

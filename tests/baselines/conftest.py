@@ -1,11 +1,13 @@
-"""What is the same for every command is made once."""
+"""What is the same for every command, and for all who ask for a small shop, is made once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
+from tiny_shop import write_shop, write_shop_model
 
 from baselines import cli
 
@@ -16,3 +18,15 @@ def one_parser() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "_parser", cache(cli._parser))
         yield
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a shop of 30 users and 32 items; only to be read."""
+    return write_shop(tmp_path_factory.mktemp("data") / "shop")
+
+
+@pytest.fixture(scope="session")
+def model(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny language model for it; only to be read."""
+    return write_shop_model(shop, tmp_path_factory.mktemp("models") / "model")

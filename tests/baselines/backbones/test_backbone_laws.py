@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import tiny_lm
 import torch
 from tiny_lm import write_model
 from torch import Tensor
@@ -37,21 +38,7 @@ NUM_ITEMS = 13
 MAX_HISTORY = 4
 PASTS = [[3, 1, 4, 1], [7], [2, 9], [11, 10, 12]]
 
-TITLES = [
-    "red lipstick",
-    "red lipstick set",  # begins with another title
-    "pink lipstick",
-    "pink shampoo",
-    "nude lipstick",
-    "nude",
-    "dry shampoo",
-    "dry brush",
-    "oily shampoo, by Bo",
-    "fine brush",
-    "fine",
-    "brush",
-    "red lipstick",  # a twin
-]
+TITLES = [*tiny_lm.TITLES, "red lipstick"]  # the last is a twin
 
 Build = Callable[[Tensor, int], Backbone]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from largest import Largest
 from safetensors.torch import load_file, save_file
-from tiny_lm import write_model
+from tiny_lm import TITLES, write_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from worlds import histories, random_sequences
@@ -31,20 +31,6 @@ from tca.candidates import candidates
 from tca.collaborative import CollaborativeTokenizer
 from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
 
-TITLES = [
-    "red lipstick",
-    "red lipstick set",
-    "pink lipstick",
-    "pink shampoo",
-    "nude lipstick",
-    "nude",
-    "dry shampoo",
-    "dry brush",
-    "oily shampoo, by Bo",
-    "fine brush",
-    "fine",
-    "brush",
-]
 SIZES = (3, 3, 2)
 CATALOG = Catalog(item_ids=list(range(12)), fields=pl.DataFrame({"title": TITLES}))
 

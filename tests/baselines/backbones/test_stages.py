@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_lm import write_model
-from tiny_recommenders import TITLES, recommender, some_splits
+from tiny_lm import TITLES, write_model
+from tiny_recommenders import recommender, some_splits
 from torch import Tensor
 
 import baselines.backbones.fit as module

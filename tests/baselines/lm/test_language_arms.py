@@ -11,47 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_lm import write_model
+from tiny_shop import compare, rows, write_shop_model
 
-from baselines.cli import main
 from baselines.data.dataset import load_dataset, write_plain_layout
-from baselines.data.synthetic import synthetic_dataset
 from semid.provenance import Provenance
 
-ARMS = "[lm:msl,lm:soft_ntp:0.1:tau=4.5]"
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "shop"
-    write_plain_layout(synthetic_dataset(num_users=30, num_items=32, num_categories=2), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(shop: Path) -> Path:
-    titles = load_dataset(shop).catalog.texts("{title}")
-    return write_model(shop.parent / "model", titles, std=0.05)
-
-
-def compare(shop: Path, model: Path, out: Path, *options: str, arms: str = ARMS) -> int:
-    return main(
-        [
-            "compare",
-            *("--data", str(shop), "--out", str(out), "--arms", arms, "--seeds", "[0]"),
-            *("--ids.codebook_sizes", "[4,4]", "--resamples", "20"),
-            *("--teacher_training.epochs", "1", "--training.epochs", "2", "--training.lr", "0.02"),
-            *("--evaluation.beam", "10", "--evaluation.validation_beam", "5"),
-            *("--evaluation.validation_targets", "10", "--evaluation.certified", "4"),
-            *("--backbones.lm.model", str(model), "--backbones.lm.template", "{history}>"),
-            *("--backbones.lm.max_history", "3"),
-            *options,
-        ]
-    )
-
-
-def rows(out: Path) -> dict[str, Any]:
-    found = json.loads((out / "comparison.json").read_text())["rows"]
-    return {row["arm"]: row for row in found}
+ARMS = "lm:msl,lm:soft_ntp:0.1:tau=4.5"
 
 
 @pytest.mark.parametrize("items", ["titles", "codes"])
@@ -60,7 +25,7 @@ def test_titles_and_codes_train_and_evaluate_beside_their_teacher(
 ) -> None:
     out = tmp_path / "out"
     options = ("--backbones.lm.items", items, "--fusion.arms", "[lm:msl]")
-    assert compare(shop, model, out, *options) == 0
+    assert compare(shop, model, out, *options, arms=ARMS) == 0
     found = rows(out)
     settings = json.loads((out / "comparison.json").read_text())["settings"]
     assert settings["language model"] == f"{model}, writes {items}"
@@ -79,7 +44,7 @@ def test_titles_and_codes_train_and_evaluate_beside_their_teacher(
         assert ("teacher" in made_from) == ("soft_ntp" in arm)
     assert ("mass" in {path.name for path in out.iterdir()}) == (items == "codes")
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
-    assert compare(shop, model, out, *options) == 0
+    assert compare(shop, model, out, *options, arms=ARMS) == 0
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     assert after == before, "nothing is done twice"
 
@@ -89,7 +54,7 @@ def test_what_the_released_code_does_is_an_arm_of_its_own(
     shop: Path, model: Path, tmp_path: Path, items: str
 ) -> None:
     out, name = tmp_path / "out", "lm-soft_ntp-0.1-tau4.5"
-    arms = "[{0}, {0}:reference=linear+end+bfloat16]".format("lm:soft_ntp:0.1:tau=4.5")
+    arms = "{0}, {0}:reference=linear+end+bfloat16".format("lm:soft_ntp:0.1:tau=4.5")
     assert compare(shop, model, out, "--backbones.lm.items", items, arms=arms) == 0
     label = "LM+TCA soft_ntp alpha=0.1 tau=4.5"
     assert {label, f"{label} reference=bfloat16+end+linear"} < rows(out).keys()
@@ -105,11 +70,10 @@ def test_a_base_that_has_changed_is_refused(
     shop: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moving = tmp_path / "model"
-    titles = load_dataset(shop).catalog.texts("{title}")
-    write_model(moving, titles, std=0.05)
-    assert compare(shop, moving, tmp_path / "out", arms="[lm:msl]") == 0
-    write_model(moving, titles, std=0.05, seed=1)
-    assert compare(shop, moving, tmp_path / "out", arms="[lm:msl]") == 2
+    write_shop_model(shop, moving)
+    assert compare(shop, moving, tmp_path / "out", arms="lm:msl") == 0
+    write_shop_model(shop, moving, seed=1)
+    assert compare(shop, moving, tmp_path / "out", arms="lm:msl") == 2
     assert "the model in" in capsys.readouterr().err
 
 
@@ -149,7 +113,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(
             options += (f"--backbones.lm.{name}", str(change[name]).lower())
     if "target" in change:
         options = ("--backbones.lm.lora.target", change["target"])
-    assert compare(shop, model, tmp_path / "out", *options, arms="[lm:ntp]") == 2
+    assert compare(shop, model, tmp_path / "out", *options, arms="lm:ntp") == 2
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err
@@ -172,7 +136,7 @@ def changed(shop: Path, folder: Path, *, empty: bool) -> Path:
 def test_full_fine_tuning_saves_the_whole_model(shop: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--backbones.lm.lora.r", "0", "--backbones.lm.gradient_checkpointing", "true")
-    assert compare(shop, model, out, *options, arms="[lm:ntp]") == 0
+    assert compare(shop, model, out, *options, arms="lm:ntp") == 0
     saved = load_file(out / "lm-ntp-0" / "model.safetensors")
     assert {"lm.model.embed_tokens.weight", "lm.lm_head.weight"} <= saved.keys()
     base = load_file(model / "model.safetensors")

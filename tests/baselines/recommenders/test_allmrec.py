@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_lm import write_model
+from tiny_lm import TITLES, write_model
 from tiny_recommenders import (
     CATALOG,
-    TITLES,
     WITH_USER,
     recommender,
     some_batch,

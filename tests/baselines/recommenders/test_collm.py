@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_lm import write_model
-from tiny_recommenders import TITLES, WITH_USER, loss_of, recommender, some_batch
+from tiny_lm import TITLES, write_model
+from tiny_recommenders import WITH_USER, loss_of, recommender, some_batch
 from torch import Tensor
 from worlds import histories
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_lm import write_model
-from tiny_recommenders import TITLES, loss_of, recommender, some_batch
+from tiny_lm import TITLES, write_model
+from tiny_recommenders import loss_of, recommender, some_batch
 from torch import Tensor
 
 from baselines.recommenders.llara import LlaraConfig, has_vectors

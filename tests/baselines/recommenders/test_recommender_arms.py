@@ -10,51 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_lm import write_model
+from tiny_shop import compare, rows
 
 from baselines.backbones.registry import Kind
-from baselines.cli import main
-from baselines.data.dataset import load_dataset, write_plain_layout
-from baselines.data.synthetic import synthetic_dataset
 from baselines.evaluation import Ranks
 from semid.provenance import Provenance
 
 PLAIN, TCA = "ntp:masked=false", "soft_ntp:0.1:masked=false"
 ROUNDED = "lm:soft_ntp:0.1:reference=bfloat16"
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "shop"
-    write_plain_layout(synthetic_dataset(num_users=20, num_items=24, num_categories=2), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(shop: Path) -> Path:
-    titles = load_dataset(shop).catalog.texts("{title}")
-    return write_model(shop.parent / "model", titles, std=0.05)
-
-
-def compare(shop: Path, model: Path, out: Path, *options: str, arms: str) -> int:
-    return main(
-        [
-            "compare",
-            *("--data", str(shop), "--out", str(out), "--arms", f"[{arms}]", "--seeds", "[0]"),
-            *("--ids.codebook_sizes", "[4,4]", "--resamples", "20"),
-            *("--teacher_training.epochs", "1", "--training.epochs", "2", "--training.lr", "0.02"),
-            *("--evaluation.beam", "10", "--evaluation.validation_beam", "5"),
-            *("--evaluation.validation_targets", "10", "--evaluation.certified", "2"),
-            *("--backbones.lm.model", str(model), "--backbones.lm.template", "{history}>"),
-            *("--backbones.lm.max_history", "3"),
-            *options,
-        ]
-    )
-
-
-def rows(out: Path) -> dict[str, Any]:
-    found = json.loads((out / "comparison.json").read_text())["rows"]
-    return {row["arm"]: row for row in found}
 
 
 def times(out: Path) -> dict[Path, int]:
@@ -174,8 +137,8 @@ def test_questions_are_asked_about_the_teachers_best_and_counted(
         ("yesno:ntp", ("--fusion.arms", "[all]"), "TALLRec yes/no ntp, which has no beam"),
         ("yesno:ntp", ("--backbones.yesno.candidates", "0"), "candidates must be at least 1"),
         ("yesno:ntp", ("--backbones.yesno.template", "{history}"), "{candidate} once after it"),
-        ("yesno:ntp", ("--backbones.lm.max_history", "23"), "outside a window of 24 items"),
-        ("allmrec:ntp", ("--backbones.lm.max_history", "23"), "outside a window of 24 items"),
+        ("yesno:ntp", ("--backbones.lm.max_history", "31"), "outside a window of 32 items"),
+        ("allmrec:ntp", ("--backbones.lm.max_history", "31"), "outside a window of 32 items"),
         (ROUNDED, ("--teacher.model", "gru4rec"), "reference=bfloat16 needs a teacher whose"),
         (ROUNDED, ("--mass.top_k", "5"), "rounds the scores of all items, and mass.top_k 5 takes"),
         ("lm:soft_ntp:0.1", ("--teacher.model", "lightgcn", "--mass.top_k", "5"), "top_k needs a"),

@@ -4,55 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_lm import write_model
+from tiny_shop import compare, rows
 
-from baselines.cli import main
-from baselines.data.dataset import load_dataset, write_plain_layout
-from baselines.data.synthetic import synthetic_dataset
 from semid.provenance import Provenance
 
 NAMES = {"llara": "LLaRA", "collm": "CoLLM", "allmrec": "A-LLMRec"}
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "shop"
-    write_plain_layout(synthetic_dataset(num_users=30, num_items=32, num_categories=2), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(shop: Path) -> Path:
-    titles = load_dataset(shop).catalog.texts("{title}")
-    return write_model(shop.parent / "model", titles, std=0.05)
-
-
-def compare(shop: Path, model: Path, out: Path, arms: str, *options: str) -> int:
-    return main(
-        [
-            "compare",
-            *("--data", str(shop), "--out", str(out), "--arms", arms, "--seeds", "[0]"),
-            *("--ids.codebook_sizes", "[4,4]", "--resamples", "20"),
-            *("--teacher_training.epochs", "1", "--training.epochs", "2", "--training.lr", "0.02"),
-            *("--evaluation.beam", "10", "--evaluation.validation_beam", "5"),
-            *("--evaluation.validation_targets", "10", "--evaluation.certified", "4"),
-            *("--backbones.lm.model", str(model), "--backbones.lm.template", "{history}>"),
-            *("--backbones.lm.max_history", "3"),
-            *("--backbones.collm.template", "{user}: {history}>"),
-            *("--backbones.allmrec.template", "{user}: {history}>"),
-            *options,
-        ]
-    )
-
-
-def rows(out: Path) -> dict[str, Any]:
-    found = json.loads((out / "comparison.json").read_text())["rows"]
-    return {row["arm"]: row for row in found}
+PROMPTS = (
+    *("--backbones.collm.template", "{user}: {history}>"),
+    *("--backbones.allmrec.template", "{user}: {history}>"),
+)
 
 
 @pytest.mark.parametrize(
@@ -62,10 +26,10 @@ def test_each_trains_with_and_without_tca_beside_its_teacher(
     shop: Path, model: Path, tmp_path: Path, name: str, items: str
 ) -> None:
     out = tmp_path / "out"
-    arms = f"[{name}:ntp:masked=false,{name}:soft_ntp:0.1:tau=4.5]"
+    arms = f"{name}:ntp:masked=false,{name}:soft_ntp:0.1:tau=4.5"
     fused = ("--fusion.arms", f"[{name}:soft_ntp:0.1:tau=4.5]", "--fusion.weights", "[0.5]")
-    options = ("--backbones.lm.items", items, *fused)
-    assert compare(shop, model, out, arms, *options) == 0
+    options = (*PROMPTS, "--backbones.lm.items", items, *fused)
+    assert compare(shop, model, out, *options, arms=arms) == 0
     found, label = rows(out), NAMES[name]
     aligned = f"{label}+TCA soft_ntp alpha=0.1 tau=4.5"
     expected = {f"{label} ntp masked=false", aligned, f"{aligned}, teacher in the beam"}
@@ -80,15 +44,16 @@ def test_each_trains_with_and_without_tca_beside_its_teacher(
         assert certificate["illegal"] == 0
         assert certificate["recall"]["100"] == 1, "a beam as wide as the catalogue misses nothing"
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
-    assert compare(shop, model, out, arms, *options) == 0
+    assert compare(shop, model, out, *options, arms=arms) == 0
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     assert after == before, "nothing is done twice"
 
 
 def test_two_runs_have_the_same_weights_and_rows(shop: Path, model: Path, tmp_path: Path) -> None:
-    arms = "[llara:msl,collm:msl,allmrec:msl]"
+    arms = "llara:msl,collm:msl,allmrec:msl"
+    options = (*PROMPTS, "--training.epochs", "1")
     for run in ("a", "b"):
-        assert compare(shop, model, tmp_path / run, arms, "--training.epochs", "1") == 0
+        assert compare(shop, model, tmp_path / run, *options, arms=arms) == 0
         torch.rand(3)
     files = {run: sorted((tmp_path / run).glob("*-msl-0/**/model.safetensors")) for run in "ab"}
     assert len(files["a"]) == 5, "two have two stages"
@@ -107,7 +72,7 @@ def test_generators_of_two_seeds_each_read_their_own_teacher(
 ) -> None:
     options = ("--fusion.arms", "[collm:msl]", "--fusion.controls", "true", "--seeds", "[0,1]")
     options += ("--fusion.weights", "[0.5]", "--training.epochs", "1")
-    assert compare(shop, model, tmp_path / "out", "[collm:msl]", *options) == 0
+    assert compare(shop, model, tmp_path / "out", *PROMPTS, *options, arms="collm:msl") == 0
     assert "CoLLM msl, two seeds (control)" in rows(tmp_path / "out")
 
 
@@ -130,7 +95,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(
     options: tuple[str, ...],
     said: str,
 ) -> None:
-    assert compare(shop, model, tmp_path / "out", f"[{arm}]", *options) == 2
+    assert compare(shop, model, tmp_path / "out", *PROMPTS, *options, arms=arm) == 2
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err

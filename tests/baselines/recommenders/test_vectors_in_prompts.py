@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_lm import write_model
+from tiny_lm import TITLES, write_model
 from tiny_recommenders import (
     CATALOG,
-    TITLES,
     loss_of,
     recommender,
     some_batch,
