@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import torch
+import torch.distributed.nn  # before there is a group, of which its functions would keep hold
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor

@@ -13,6 +13,11 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+if dist.is_available():
+    # Its functions keep, as a default, the group there is when they are first imported (the first
+    # optimizer does it). Then the group's threads outlive its end, and may abort the process's.
+    import torch.distributed.nn
+
 __all__ = ["add_up", "first_before_others", "num_ranks", "require_equal", "share_of", "spread"]
 
 

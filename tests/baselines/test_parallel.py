@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 import torch
 from accelerate import PartialState
+from group_threads import group_threads
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -183,7 +184,7 @@ if __name__ == "__main__":
     if not processes().is_main_process:
         forbid_writing(Path(sys.argv[1]))
     work(Path(sys.argv[1]))
-    sys.exit()
+    sys.exit(f"still run: {group_threads()}" if group_threads() else 0)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +194,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "compare.yaml").write_text(json.dumps(COMPARE))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", __file__, str(folder / "2")]
-    settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "ACCELERATE_USE_CPU": "1"}
     together = subprocess.run(
         command, env=os.environ | settings, capture_output=True, text=True, timeout=300
     )

@@ -145,6 +145,7 @@ def work(out: Path) -> None:
 
 if __name__ == "__main__":
     work(Path(sys.argv[1]))
+    processes().wait_for_everyone()
     processes().destroy_process_group()
     sys.exit()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from group_threads import group_threads
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch import distributed as dist
@@ -113,7 +114,7 @@ if __name__ == "__main__":
     work(Path(sys.argv[1]))
     meet(Path(sys.argv[1]))
     dist.destroy_process_group()
-    sys.exit()
+    sys.exit(f"still run: {group_threads()}" if group_threads() else 0)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", __file__, str(folder / "2")]
-    settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     together = subprocess.run(
         command, env=os.environ | settings, capture_output=True, text=True, timeout=300
     )
