@@ -12,6 +12,7 @@ from typing import Any
 from baselines.arms import Arm
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.fit import fit_backbone
+from baselines.backbones.registry import require_fit
 from baselines.backbones.stages import is_fitted
 from baselines.comparison import Comparison, RunRecord, compare, write_per_user
 from baselines.controls import control_records
@@ -144,8 +145,8 @@ def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> No
                     "reference=bfloat16 rounds the scores of all items, and mass.top_k "
                     f"{config.mass.top_k} takes some. Leave one of them out."
                 )
-    for kind in dict.fromkeys(arm.kind for arm in arms):
-        kind.require_fit(config.backbones, dataset.catalog, config.teacher.kind)
+    kinds = list(dict.fromkeys(arm.kind for arm in arms))
+    require_fit(kinds, config.backbones, dataset.catalog, config.teacher.kind)
 
 
 def _begin(

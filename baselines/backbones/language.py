@@ -16,8 +16,8 @@ from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.lm.adapters import adapt
 from baselines.lm.config import LanguageModelConfig
-from baselines.lm.loading import Base, load_base, load_tokenizer, logit_cap, project
-from baselines.lm.prompts import Prompts, positions
+from baselines.lm.loading import Base, load_base, load_outline, logit_cap, project
+from baselines.lm.prompts import Prompts, positions, words_around
 from baselines.lm.tokens import AddedTokens, add_code_tokens, first_rows
 from baselines.parallel import processes
 from baselines.teachers.model import TeacherModel
@@ -162,8 +162,7 @@ class LanguageBackbone(Backbone):
 
     def spelled_items(self) -> list[list[int]]:
         """The tokens of each item, without an end token."""
-        own = [row[row >= 0].tolist() for row in self.paths]
-        return [row[:-1] for row in own] if self.end_token else own
+        return _spelled(self.paths, self.end_token)
 
     def prompts_of(self, batch: TrainBatch | None) -> Prompts:
         """What the histories of ``batch``, or those that are decoded (None), are written by."""
@@ -302,16 +301,33 @@ class LanguageBackbone(Backbone):
         return (before, own, *([known[last:]] if last < len(known) else [])), None
 
 
-def require_writable(config: LanguageModelConfig, catalog: Catalog) -> None:
-    """Refuse, without loading a model, what ``LanguageBackbone`` would refuse of the titles.
+def require_usable(config: LanguageModelConfig, catalog: Catalog, *, adapted: bool) -> None:
+    """Refuse, without loading weights, what ``LanguageBackbone`` would refuse.
+
+    Args:
+        config: Which model, what it is asked, what is trained.
+        catalog: What it is to write.
+        adapted: Whether ``lora`` counts.
 
     Raises:
-        ValueError: If no model is named, its tokenizer cannot be loaded or has no end token, or
-            titles are to be written and there are none, or not of every item.
+        ValueError: If the model, its tokenizer, the titles, the prompt's length where titles are
+            written, or the layers of the adapters do not do.
     """
-    tokenizer = load_tokenizer(config)
+    outline = load_outline(config)
+    tokenizer, context = outline.tokenizer, outline.context
+    words_around(tokenizer, config)
     if config.items == "titles":
-        _title_paths(tokenizer, config, _titles(config, catalog), catalog)
+        paths = _title_paths(tokenizer, config, _titles(config, catalog), catalog)
+        items = _spelled(paths, end_token=True)
+        Prompts(tokenizer, config, items, answer=paths.shape[1], context=context)
+    if adapted:
+        with torch.random.fork_rng():
+            adapt(outline.model, config.lora)
+
+
+def _spelled(paths: Tensor, end_token: bool) -> list[list[int]]:
+    own = [row[row >= 0].tolist() for row in paths]
+    return [row[:-1] for row in own] if end_token else own
 
 
 def _titles(config: LanguageModelConfig, catalog: Catalog | None) -> list[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from baselines.backbones.backbone import Backbone
 from baselines.backbones.causal import CausalBackbone, CausalConfig
-from baselines.backbones.language import LanguageBackbone, require_writable
+from baselines.backbones.language import LanguageBackbone, require_usable
 from baselines.backbones.tiger import TigerBackbone, TigerConfig
 from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.allmrec import AllmrecBackbone, AllmrecConfig
@@ -74,26 +75,6 @@ class Kind:
         own = {} if self.own is None else dataclasses.asdict(getattr(configs, self.own))
         return shape | ({"own": own} if own else {})
 
-    def require_fit(
-        self, configs: BackboneConfigs, catalog: Catalog, teacher: type[TeacherModel]
-    ) -> None:
-        """Refuse what it cannot be made from, before anything is trained for it.
-
-        Args:
-            configs: Shapes of the backbones.
-            catalog: What it is to write.
-            teacher: The class of the teacher.
-
-        Raises:
-            ValueError: If it needs a language model, titles or a teacher's vectors, and there are
-                none, or it cannot work with the settings.
-        """
-        if self.is_language_model:
-            self.cls.require_settings(configs.lm, len(catalog))
-            require_writable(configs.lm, catalog)
-        if self.taught:
-            self.cls.require_teacher(teacher)
-
     def build(
         self,
         configs: BackboneConfigs,
@@ -137,3 +118,28 @@ KINDS: dict[str, Kind] = {
     "bigrec": Kind(cls=BigrecBackbone, shape="lm", own="bigrec", trained_as="lm"),
     "yesno": Kind(cls=YesNoBackbone, shape="lm", own="yesno", taught=True),
 }
+
+
+def require_fit(
+    kinds: Sequence[Kind], configs: BackboneConfigs, catalog: Catalog, teacher: type[TeacherModel]
+) -> None:
+    """Refuse what backbones cannot be made from, before anything is trained for them.
+
+    Args:
+        kinds: Which backbones.
+        configs: Their shapes.
+        catalog: What they are to write.
+        teacher: The class of the teacher.
+
+    Raises:
+        ValueError: If one needs a language model, titles or a teacher's vectors, and there are
+            none that do, or it cannot work with the settings.
+    """
+    languages = [kind.cls for kind in kinds if kind.is_language_model]
+    for cls in languages:
+        cls.require_settings(configs.lm, len(catalog))
+    if languages:
+        require_usable(configs.lm, catalog, adapted=any(cls.adapted for cls in languages))
+    for kind in kinds:
+        if kind.taught:
+            kind.cls.require_teacher(teacher)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +27,7 @@ class Base:
     Attributes:
         model: A ``transformers`` causal language model.
         tokenizer: Its tokenizer.
-        content: Hash of its architecture and weights.
+        content: Hash of its architecture and weights; empty for an outline.
     """
 
     model: Any
@@ -43,20 +45,22 @@ class Base:
         return min(found)
 
 
-def load_tokenizer(config: LanguageModelConfig) -> Any:
-    """Load the tokenizer of the model that a config names.
+def load_outline(config: LanguageModelConfig) -> Base:
+    """Load what a config names without its weights: its layers stand on the ``meta`` device.
 
     Raises:
-        ValueError: If it names nothing, or nothing that has a tokenizer.
+        ValueError: If it names nothing, it is no causal language model with a tokenizer, or the
+            wish to quantise cannot be met.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    if not config.model:
-        raise ValueError(
-            "expected a language model, got none. Name a folder or a hub id with "
-            "--backbones.lm.model."
-        )
-    return _loaded(AutoTokenizer, config)
+    tokenizer = _tokenizer(config)
+    if config.quantize != "none":
+        _quantization(config)
+    settings, causal = _loaded(AutoConfig.from_pretrained, config), cast(Any, AutoModelForCausalLM)
+    with torch.device("meta"):
+        model = _loaded(lambda _: causal.from_config(settings), config)
+    return Base(model=model, tokenizer=tokenizer, content="")
 
 
 def load_base(config: LanguageModelConfig) -> Base:
@@ -69,11 +73,11 @@ def load_base(config: LanguageModelConfig) -> Base:
     """
     from transformers import AutoModelForCausalLM
 
-    tokenizer = load_tokenizer(config)
+    tokenizer = _tokenizer(config)
     options: dict[str, Any] = {"dtype": config.dtype if config.dtype == "auto" else _dtype(config)}
     if config.quantize != "none":
         options |= {"quantization_config": _quantization(config), "device_map": processes().device}
-    model = _loaded(AutoModelForCausalLM, config, **options)
+    model = _loaded(partial(AutoModelForCausalLM.from_pretrained, **options), config)
     model.eval()
     _check_head(model)
     return Base(model=model, tokenizer=tokenizer, content=_content_hash(model))
@@ -118,14 +122,25 @@ def _check_head(model: Any) -> None:
         )
 
 
-def _loaded(kind: Any, config: LanguageModelConfig, **options: Any) -> Any:
+def _tokenizer(config: LanguageModelConfig) -> Any:
+    from transformers import AutoTokenizer
+
+    if not config.model:
+        raise ValueError(
+            "expected a language model, got none. Name a folder or a hub id with "
+            "--backbones.lm.model."
+        )
+    return _loaded(AutoTokenizer.from_pretrained, config)
+
+
+def _loaded(load: Callable[[str], Any], config: LanguageModelConfig) -> Any:
     from transformers.utils import logging
 
     progress: Any = logging  # this project has bars of its own
     shown = progress.is_progress_bar_enabled()
     progress.disable_progress_bar()
     try:
-        return kind.from_pretrained(config.model, **options)
+        return load(config.model)
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +85,18 @@ def test_a_base_that_has_changed_is_refused(
         ({"title": "empty"}, "titles with at least one token, got 1 items"),
         ({"model": ""}, "Name a folder or a hub id with --backbones.lm.model"),
         ({"model": "./nothing/is/here"}, "cannot be loaded"),
+        ({"kind": "t5"}, "expected a causal language model"),
         ({"end": None}, "a tokenizer with an end token"),
         ({"chat": True}, "a tokenizer with a chat template"),
         ({"max_length": 12}, "Raise max_length"),
         ({"target": "lm_head"}, "between embedding and output matrix"),
+        ({"target": "c_attn"}, "c_attn"),
         ({"quantize": "4bit"}, "needs bitsandbytes"),
         ({"shard": True, "lora.r": 0}, "shard is for a frozen base"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_used_is_refused_in_one_line(
+def test_what_cannot_be_used_is_refused_in_one_line_before_anything_is_trained(
     shop: Path,
     model: Path,
     tmp_path: Path,
@@ -106,6 +109,9 @@ def test_what_cannot_be_used_is_refused_in_one_line(
         shop = changed(shop, tmp_path / "shop", empty=change["title"] == "empty")
     if "end" in change:
         model = write_model(tmp_path / "model", ["a title"], end=None)
+    if "kind" in change:
+        model = shutil.copytree(model, tmp_path / "model")
+        (model / "config.json").write_text(json.dumps({"model_type": change["kind"]}))
     if "model" in change:
         options = ("--backbones.lm.model", change["model"])
     for name in ("chat", "max_length", "quantize", "shard", "lora.r"):
@@ -117,6 +123,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
 
 
 def changed(shop: Path, folder: Path, *, empty: bool) -> Path:

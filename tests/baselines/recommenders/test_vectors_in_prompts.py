@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from worlds import histories
 
 from baselines.backbones.fit import fit_backbone
-from baselines.backbones.registry import KINDS, BackboneConfigs
+from baselines.backbones.registry import KINDS, BackboneConfigs, require_fit
 from baselines.evaluation import EvaluationConfig
 from baselines.lm.adapters import load_adapter, merge_and_save
 from baselines.lm.config import LanguageModelConfig
@@ -219,10 +219,10 @@ def test_a_teacher_without_the_vectors_is_refused_by_its_class(
 ) -> None:
     configs = BackboneConfigs(lm=LanguageModelConfig(model=str(llama)))
     with pytest.raises(ValueError, match=said):
-        KINDS[name].require_fit(configs, CATALOG, kind)
-    KINDS["llara"].require_fit(configs, CATALOG, LightGCN)
-    KINDS[name].require_fit(configs, CATALOG, SASRec)
-    KINDS["lm"].require_fit(configs, CATALOG, kind)
+        require_fit([KINDS["lm"], KINDS[name]], configs, CATALOG, kind)
+    require_fit([KINDS["llara"]], configs, CATALOG, LightGCN)
+    require_fit([KINDS[name]], configs, CATALOG, SASRec)
+    require_fit([KINDS["lm"]], configs, CATALOG, kind)
 
 
 @pytest.mark.parametrize("name", NAMES)
