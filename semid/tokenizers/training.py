@@ -23,6 +23,7 @@ from semid.tokenizers.collapse import (
     utilisation,
 )
 from semid.tokenizers.estimators import Batch, StraightThrough
+from semid.tokenizers.kmeans import require_distinct
 from semid.tokenizers.residual import codebooks_of, residual_codes, residual_costs
 from semid.tokenizers.starts import STARTS, start_codebooks
 
@@ -124,6 +125,7 @@ class TrainedResidual(SemanticIdTokenizer):
 
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
         self._check_settings()
+        require_distinct(embeddings, self.codebook_sizes)  # latents of one text differ by rounding
         more = self._more_losses(cf_embeddings)
         generator = torch.Generator().manual_seed(self.seed)
         learned = self._scaling(embeddings)
