@@ -197,7 +197,7 @@ def test_logits_at_some_positions_are_those_of_all(backbone: Backbone) -> None:
         "some tokens are certain"
     )
     expected = all_logits(backbone, batch)[at.target, at.pos]
-    torch.testing.assert_close(as_logits(backbone(batch, at)), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(as_logits(backbone(batch, at)), expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
