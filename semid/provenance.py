@@ -13,9 +13,9 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,6 @@ __all__ = [
     "hash_ids",
     "hash_json",
     "require_same",
-    "settings_before",
-    "without_later",
 ]
 
 FILE_NAME = "provenance.json"
@@ -89,40 +87,6 @@ def hash_json(value: Any) -> str:
     except (TypeError, ValueError) as error:
         raise ValueError(f"expected a JSON value to hash, got one that is not: {error}") from error
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def settings_before(made_by: type) -> dict[str, Any]:
-    """The settings that came after artefacts had been made, with what was done before they came.
-
-    A dataclass says so of a field by ``field(metadata={"before": value})``. An artefact that does
-    not name the setting was made with that value, whatever the default is now.
-
-    Args:
-        made_by: The dataclass of the settings; any other class has no such fields.
-
-    Returns:
-        Values by name.
-    """
-    if not is_dataclass(made_by):
-        return {}
-    return {f.name: f.metadata["before"] for f in fields(made_by) if "before" in f.metadata}
-
-
-def without_later(settings: Mapping[str, Any], made_by: type) -> dict[str, Any]:
-    """Settings as they are hashed: without those of `settings_before` that have its value.
-
-    So the hash of what is made as it always was stays what it was.
-
-    Args:
-        settings: Values by name.
-        made_by: The dataclass that they are of.
-    """
-    before = settings_before(made_by)
-    return {
-        name: value
-        for name, value in settings.items()
-        if name not in before or value != before[name]
-    }
 
 
 def hash_ids(ids: Sequence[str | int]) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -227,7 +227,10 @@ def test_with_both_weights_zero_and_no_sinkhorn_it_is_rqvae_bit_for_bit(cf: Tens
 class FirstStep:
     """What the first step of `LETTER(**SMALL)` finds, all items in one batch."""
 
-    settings = {**SMALL, "epochs": 1, "batch_size": 20, "sinkhorn_epsilon": 0.0, "num_clusters": 2}
+    settings: ClassVar[dict[str, Any]] = {
+        **{**SMALL, "epochs": 1, "batch_size": 20},
+        **{"sinkhorn_epsilon": 0.0, "num_clusters": 2},
+    }
     vectors, cf = randn(20, 6), randn(20, 4, seed=1)
 
     def __init__(self) -> None:
