@@ -16,8 +16,10 @@ from baselines.teachers.hybrid import CollaborativeName, Hybrid, HybridConfig
 from baselines.teachers.itemknn import ItemKNN, ItemKNNConfig
 from baselines.teachers.lightgcn import LightGCN, LightGCNConfig
 from baselines.teachers.model import TeacherModel
+from baselines.teachers.released_sasrec import ReleasedSASRec
 from baselines.teachers.sasrec import SASRec, SASRecConfig
 from baselines.teachers.simple import Popularity
+from semid.settings import settings_before, without_later
 
 TeacherName = Literal[CollaborativeName, "hybrid"]
 TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
@@ -77,7 +79,8 @@ class TeacherConfig:
             return {"model": self.model, **settings, "collaborative": self.collaborative.record()}
         if self.model == "popularity":
             return {"model": self.model}
-        settings = dataclasses.asdict(getattr(self, self.model))
+        shape = getattr(self, self.model)
+        settings = without_later(dataclasses.asdict(shape), type(shape))
         if self.model == "sasrec" and self.sasrec.loss != "gbce":
             del settings["gbce_t"]
         return {"model": self.model, **settings}
@@ -110,7 +113,8 @@ class TeacherConfig:
                 raise ValueError("a hybrid needs vectors of the items, got none")
             return Hybrid(self.hybrid, self.collaborative.build(dataset, seed), vectors, train)
         if self.model == "sasrec":
-            return SASRec(self.sasrec, num_items, seed)
+            made_by = ReleasedSASRec if self.sasrec.variant == "released" else SASRec
+            return made_by(self.sasrec, num_items, seed)
         if self.model == "bert4rec":
             return BERT4Rec(self.bert4rec, num_items, seed)
         if self.model == "gru4rec":
@@ -129,7 +133,7 @@ class TeacherConfig:
 
 def _from_json(config: Any, record: Mapping[str, Any]) -> Any:
     """A config dataclass from a mapping that holds its fields, configs within it included."""
-    hints, found = get_type_hints(config), {}
+    hints, found = get_type_hints(config), settings_before(config)
     for entry in dataclasses.fields(config):
         if entry.name in record:
             value, kind = record[entry.name], hints[entry.name]
