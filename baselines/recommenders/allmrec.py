@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.backbones.stages import Stage
-from baselines.data.batches import Histories, TrainBatch
+from baselines.data.batches import Histories, TrainBatch, Windows
+from baselines.data.sequences import SequenceSet
 from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.vectors import ITEM, UserVectorBackbone, require_slots, size_of
 from baselines.teachers.losses import binary_loss, draw_outside, require_outside
@@ -43,17 +44,22 @@ class AllmrecConfig:
         embeddings: Embeddings of the items' texts: ``lsa``, a sentence-transformers model, an
             artefact folder, or a ``.npy`` file with one row an item.
         text: Text of an item where it is embedded; None for all its text fields.
+        targets: What an epoch of either stage learns from: every training target, or the ``last``
+            of each user alone, as in the released code.
 
     Raises:
-        ValueError: If one of the slots is missing.
+        ValueError: If one of the slots is missing, or targets are neither.
     """
 
     template: str = TEMPLATE
     item: str = ITEM
     embeddings: str = "lsa"
     text: str | None = None
+    targets: Literal["all", "last"] = field(default="all", metadata={"before": "all"})
 
     def __post_init__(self) -> None:
+        if self.targets not in ("all", "last"):
+            raise ValueError(f"targets must be all or last, got {self.targets!r}")
         require_slots("template", self.template, ("{history}", "{user}"))
         require_slots("item", self.item, ("{item}", "{vector}"))
 
@@ -125,6 +131,7 @@ class AllmrecBackbone(UserVectorBackbone):
         super().__init__(
             config, codes, sizes, seed, catalog, teacher, template=own.template, item=own.item
         )
+        self.own = own
         texts = _embedded(own, catalog)
         self.register_buffer("texts", texts / size_of(texts), persistent=False)
         del self._made_from["prompts"]  # those without vectors, which nobody reads here
@@ -166,6 +173,11 @@ class AllmrecBackbone(UserVectorBackbone):
     def enter(self, stage: str | None) -> None:
         """Freeze what the stage does not train."""
         self.learn(self._learned[stage])
+
+    def windows(self, data: SequenceSet) -> Windows:
+        """One target a window; of each user all of them, or the last."""
+        windows = super().windows(data)
+        return windows.last_of_users() if self.own.targets == "last" else windows
 
     def alignment_loss(self, batch: TrainBatch) -> ObjectiveOutput:
         """The loss of the first stage, over each target and an item drawn from outside its window.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from baselines.backbones.stages import Stage
+from baselines.backbones.stages import WHOLE, Stage
 from baselines.data.batches import TrainBatch
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import Prompts
@@ -37,6 +37,8 @@ class CollmConfig:
         item: An item of its history, with ``{item}`` and ``{vector}`` once; ``lm.item`` is that of
             the first.
         expansion: Width of the projector's hidden layer, in widths of the teacher.
+        together: Learn adapters and projector in one stage, from prompts with vectors, as TCA4Rec's
+            ``--use_feature`` does; ``lm.template`` and ``lm.item`` then count for nothing.
 
     Raises:
         ValueError: If one of them is missing, or the width is below 1.
@@ -45,6 +47,7 @@ class CollmConfig:
     template: str = TEMPLATE
     item: str = ITEM
     expansion: int = 5
+    together: bool = field(default=False, metadata={"before": False})
 
     def __post_init__(self) -> None:
         require_slots("template", self.template, ("{history}", "{user}"))
@@ -58,7 +61,8 @@ class CollmBackbone(UserVectorBackbone):
 
     Trained in two stages, the paper's two-step tuning: ``text`` learns the language model's
     adapters, and the codes where it writes codes, from prompts without vectors; ``vectors`` freezes
-    them and learns the projector from prompts with vectors. The teacher is frozen in both.
+    them and learns the projector from prompts with vectors; or all at once. The teacher is frozen
+    throughout.
 
     Args:
         config: The language model and the text-only prompt.
@@ -98,16 +102,19 @@ class CollmBackbone(UserVectorBackbone):
             )
         self.begin_as_large_as_words(self.projector, self.item_vectors[self.some_items()])
         self._stage: str | None = None
+        stages = (Stage(name=_TEXT), Stage(name=_VECTORS))
+        self._stages = (WHOLE,) if own.together else stages
         self._learned = {
             None: self.learned(),
+            WHOLE.name: self.learned(),
             _TEXT: language,
             _VECTORS: self.learned() - language,
         }
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """First the text, then the vectors."""
-        return (Stage(name=_TEXT), Stage(name=_VECTORS))
+        """First the text, then the vectors; or both together."""
+        return self._stages
 
     def enter(self, stage: str | None) -> None:
         """Freeze what the stage does not train, and write prompts as it reads them."""
