@@ -104,7 +104,8 @@ class CompareConfig:
     @property
     def arm_parser(self) -> Callable[[str], Arm]:
         """Reads an arm as this comparison's settings complete it."""
-        return partial(Arm.parse, masked=self.masked, tau=self.tau)
+        prompt_loss = self.backbones.lm.prompt_loss
+        return partial(Arm.parse, masked=self.masked, tau=self.tau, prompt_loss=prompt_loss)
 
     def parsed_arms(self) -> list[Arm]:
         """Its arms.
@@ -165,10 +166,13 @@ def _fusion_setting(config: CompareConfig) -> dict[str, str]:
 
 
 def _language_setting(config: CompareConfig) -> dict[str, str]:
-    if not any(arm.kind.is_language_model for arm in config.parsed_arms()):
+    arms = config.parsed_arms()
+    if not any(arm.kind.is_language_model for arm in arms):
         return {}
     shape = config.backbones.lm
     said = {"language model": f"{shape.model}, writes {shape.items}"}
-    if any(arm.backbone == "yesno" for arm in config.parsed_arms()):
+    if on_prompts := [arm.label for arm in arms if arm.prompt_loss]:
+        said["learns from prompts too"] = ", ".join(on_prompts)
+    if any(arm.backbone == "yesno" for arm in arms):
         said["yes or no"] = f"about the teacher's {config.backbones.yesno.candidates} best items"
     return said

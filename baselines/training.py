@@ -24,6 +24,7 @@ from baselines.parallel import average, processes
 from baselines.progress import track
 from baselines.watch import BROKEN, Watch
 from semid.provenance import Provenance, atomic_write, hash_arrays, hash_json, require_same
+from semid.settings import as_json
 from tca.objective import ObjectiveOutput
 
 logger = logging.getLogger(__name__)
@@ -278,8 +279,7 @@ def recipe(config: Any) -> Any:
     Args:
         config: A dataclass, or its JSON.
     """
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        config = json.loads(json.dumps(dataclasses.asdict(config)))
+    config = as_json(config)
     if not isinstance(config, dict):
         return config
     return {name: recipe(value) for name, value in config.items() if name not in _OF_MEMORY}

@@ -16,6 +16,7 @@ from semid.prefixes import Prefixes
 from semid.trie import CodeTrie
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
+from tca.objective import ObjectiveOutput
 from tca.projection import Projection
 
 if TYPE_CHECKING:
@@ -117,6 +118,21 @@ class Backbone(nn.Module, ABC):
             A token that cannot stand at a level may hold ``-inf``. Anything after the end of a
             shorter path.
         """
+
+    def loss(
+        self,
+        batch: TrainBatch,
+        at: Positions,
+        of_paths: Callable[[Tensor | Projection], ObjectiveOutput],
+    ) -> ObjectiveOutput:
+        """What is trained by: the loss of the targets' paths, unless more has one.
+
+        Args:
+            batch: What to learn from.
+            at: Where the paths have a loss.
+            of_paths: Their loss, from what ``forward`` gives.
+        """
+        return of_paths(self(batch, at))
 
     @abstractmethod
     def start(self, histories: Histories) -> Prefixes:
