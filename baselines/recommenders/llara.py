@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,40 +11,10 @@ from torch import Tensor, nn
 from baselines.data.batches import TrainBatch
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import Prompts
-from baselines.recommenders.vectors import ITEM, VectorBackbone, require_slots
+from baselines.recommenders.config import Curriculum, LlaraConfig
+from baselines.recommenders.vectors import VectorBackbone
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
-
-Curriculum = Literal["paper", "released", "none"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LlaraConfig:
-    """What LLaRA does not share with other language models.
-
-    Attributes:
-        item: An item of the history where it has its vector, with ``{item}`` and ``{vector}``
-            once; ``lm.item`` is the text-only one.
-        curriculum: Which batches have vectors. ``paper``: with the probability that is the share of
-            the training done. ``released``: as in the code, whose count of steps restarts with each
-            epoch and is divided by the steps of all epochs, so that of five epochs each rises from
-            0 to 1/5; drawn for each part of a batch (``accumulate``). ``none``: all of them, from
-            the first step, as TCA4Rec's ``--use_feature`` learns projector and adapters together.
-
-    Raises:
-        ValueError: If a slot is missing, or there is no such curriculum.
-    """
-
-    item: str = ITEM
-    curriculum: Curriculum = field(default="paper", metadata={"before": "paper"})
-
-    def __post_init__(self) -> None:
-        if self.curriculum not in get_args(Curriculum):
-            raise ValueError(
-                f"curriculum must be one of {', '.join(get_args(Curriculum))}, "
-                f"got {self.curriculum!r}"
-            )
-        require_slots("item", self.item, ("{item}", "{vector}"))
 
 
 class LlaraBackbone(VectorBackbone):

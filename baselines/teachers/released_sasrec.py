@@ -12,8 +12,9 @@ from typing_extensions import Self
 
 from baselines.data.batches import Histories, Windows
 from baselines.data.sequences import SequenceSet
-from baselines.encoder import EncoderConfig
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.nn.config import EncoderConfig
+from baselines.teachers.config import SASRecConfig
+from baselines.teachers.sasrec import SASRec
 
 _EPS = 1e-8  # of every layer norm
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch
-from baselines.encoder import CausalEncoder, EncoderConfig
+from baselines.nn.encoder import CausalEncoder
+from baselines.teachers.config import SASRecConfig
 from baselines.teachers.losses import (
     binary_loss,
     catalogue_cross_entropy,
@@ -18,43 +18,6 @@ from baselines.teachers.losses import (
     gbce_beta,
 )
 from baselines.teachers.model import TeacherModel
-
-Variant = Literal["prenorm", "released"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SASRecConfig:
-    """Shape and loss of SASRec.
-
-    Attributes:
-        variant: ``prenorm``, blocks that normalise before they attend, or ``released``, the
-            architecture of TCA4Rec's released teacher (``ReleasedSASRec``).
-        loss: Full cross-entropy over the catalogue, whose softmax is a calibrated start for a
-            teacher; the paper's binary cross-entropy with sampled negatives; or gSASRec's, which
-            takes back the overconfidence that sampling brings.
-        num_negatives: Uniform negatives a position for the binary losses, none of them in the
-            window. The SASRec paper takes 1, gSASRec 256.
-        gbce_t: Calibration of the loss gbce, from 0 (plain bce) to 1; gSASRec takes 0.75.
-        max_history: Most items looked back on.
-        encoder: Shape of the transformer; ``released`` has a feed-forward as wide as the model,
-            whatever ``ff_dim``.
-
-    Raises:
-        ValueError: If there is no such variant.
-    """
-
-    variant: Variant = field(default="prenorm", metadata={"before": "prenorm"})
-    loss: Literal["ce", "bce", "gbce"] = "ce"
-    num_negatives: int = 1
-    gbce_t: float = 0.75
-    max_history: int = 50
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-
-    def __post_init__(self) -> None:
-        if self.variant not in get_args(Variant):
-            raise ValueError(
-                f"variant must be one of {', '.join(get_args(Variant))}, got {self.variant!r}"
-            )
 
 
 class SASRec(TeacherModel):

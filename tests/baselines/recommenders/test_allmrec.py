@@ -23,8 +23,8 @@ from torch import Tensor
 from worlds import sequence_set
 
 import baselines.recommenders.allmrec as module
-from baselines.evaluation import rank_by_scores
-from baselines.recommenders.allmrec import AllmrecConfig
+from baselines.evaluation.ranking import rank_by_scores
+from baselines.recommenders.config import AllmrecConfig
 from semid.embed import Embeddings, LsaEncoder
 
 

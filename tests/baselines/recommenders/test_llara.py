@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from worlds import random_sequences
 
 from baselines.data.batches import TrainBatch, Windows
-from baselines.recommenders.llara import LlaraConfig, has_vectors
-from baselines.training import TrainingConfig, train
+from baselines.recommenders.config import LlaraConfig
+from baselines.recommenders.llara import has_vectors
+from baselines.training.config import TrainingConfig
+from baselines.training.loop import train
 from semid.provenance import Provenance
 from tca.objective import ObjectiveOutput
 

@@ -14,13 +14,13 @@ from worlds import histories, random_sequences
 
 from baselines.data.batches import Windows
 from baselines.data.synthetic import synthetic_dataset
-from baselines.encoder import EncoderConfig
-from baselines.teachers.config import TeacherConfig
+from baselines.nn.config import EncoderConfig
+from baselines.teachers.config import SASRecConfig, TeacherConfig
 from baselines.teachers.fit import fit_teacher, read_teacher
 from baselines.teachers.model import TeacherModel
+from baselines.teachers.registry import build_teacher
 from baselines.teachers.released_sasrec import ReleasedSASRec
-from baselines.teachers.sasrec import SASRecConfig
-from baselines.training import TrainingConfig
+from baselines.training.config import TrainingConfig
 
 ITEMS, DIM, LONGEST, BLOCKS = 12, 8, 5, 2
 CONFIG = SASRecConfig(
@@ -123,7 +123,9 @@ def test_scores_are_those_of_the_released_pass_written_slowly() -> None:
 def test_it_is_another_architecture_than_the_default() -> None:
     default = dataclasses.replace(CONFIG, variant="prenorm")
     plain, released = (
-        TeacherConfig(sasrec=config).build(synthetic_dataset(num_users=30, num_items=40), 0)
+        build_teacher(
+            TeacherConfig(sasrec=config), synthetic_dataset(num_users=30, num_items=40), 0
+        )
         for config in (default, CONFIG)
     )
     assert isinstance(released, ReleasedSASRec)
