@@ -60,10 +60,10 @@ class Kind:
         shape = getattr(configs, self.shape)
         if self.is_language_model:
             shape = dataclasses.replace(shape, prompt_loss=self.has_prompt_loss(shape.prompt_loss))
-        own = {}
+        found: dict[str, Any] = as_json(shape)
         if self.own is not None and self.trained_as is None:
-            own = {"own": as_json(getattr(configs, self.own))}
-        return as_json(shape) | own
+            found["own"] = as_json(getattr(configs, self.own))
+        return found
 
     def has_prompt_loss(self, asked: bool | None) -> bool:
         """Whether it learns from the tokens of prompts too; None asks for what is usual with it."""

@@ -143,7 +143,8 @@ class _FeedForward(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         hidden = self.dropout1(F.linear(z, self.conv1.weight.squeeze(-1), self.conv1.bias))
         out = F.linear(hidden.relu(), self.conv2.weight.squeeze(-1), self.conv2.bias)
-        return z + self.dropout2(out)
+        added: Tensor = z + self.dropout2(out)
+        return added
 
 
 def _and_others(names: list[str]) -> str:
