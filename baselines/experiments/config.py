@@ -124,8 +124,8 @@ class CompareConfig:
     out: str = "runs/compare"
     split: Split = "auto"
     ties: Ties = "file"
-    repeats: Repeats = "keep"
-    time_format: str | None = None
+    repeats: Repeats = field(default="keep", metadata={"before": "keep"})
+    time_format: str | None = field(default=None, metadata={"before": None})
     ids: IdsConfig = field(default_factory=IdsConfig)
     schemes: dict[str, IdsConfig] = field(default_factory=dict)
     arms: tuple[str, ...] = ("tiger:ntp", "tiger:soft_ntp:0.1", "tiger:soft_ce:0.5")
