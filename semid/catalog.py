@@ -80,7 +80,7 @@ class Catalog:
         if (row := _first_missing(ids)) is not None:
             raise ValueError(
                 f"{path}: every item needs an id, but {id_column!r} is missing in row {row} "
-                f"(counted from 0): {table[id_column][row]!r}; remove such rows"
+                f"(counted from 0): blank, or a word such as NULL; remove such rows"
             )
         catalog = cls(item_ids=ids.to_list(), fields=table.drop(id_column))
         if catalog.noted:

@@ -81,24 +81,11 @@ def as_ids(column: pl.Series) -> pl.Series:
 def numbers_where_written(column: pl.Series) -> pl.Series:
     """A text column of a file without types as Int64 where all its ids are plain whole numbers.
 
-    Text such as ``007`` or ``+7``, or a number beyond int64, leaves the whole column text.
+    Text such as ``007`` or ``+7``, or a number beyond int64, leaves the whole column text. What
+    stands for a missing id is missing in either.
     """
-    import polars as pl
-
     ids = as_ids(column)
-    if ids.dtype != pl.String or not ids.str.contains(WHOLE_NUMBER).all():
-        return column
-    numbers = ids.cast(pl.Int64, strict=False)
-    return numbers if numbers.null_count() == ids.null_count() else column
-
-
-def spells_missing(column: pl.Series) -> pl.Series:
-    """Bool ``(row,)``: whether the cell spells a missing value, as ``nan`` or ``NULL`` do."""
-    import polars as pl
-
-    if column.dtype != pl.String:
-        return pl.repeat(False, len(column), eager=True).alias(column.name)
-    return column.str.strip_chars().is_in(MISSING_WORDS).fill_null(False)
+    return _as_int64_or_text(ids) if ids.str.contains(WHOLE_NUMBER).all() else ids
 
 
 def loose(ids: pl.Series) -> pl.Series:
@@ -274,7 +261,16 @@ def as_id_lists(column: pl.Series, known: pl.Series) -> pl.Series:
 
 
 def _without_missing(text: pl.Series) -> pl.Series:
-    gone = (text.str.strip_chars() == "") | spells_missing(text)
+    """Text without what stands for a missing value; the log names words that do."""
+    words = text.str.strip_chars().is_in(MISSING_WORDS)
+    if words.any():
+        logger.warning(
+            "%d cells of column %r are words such as %r, and count as missing",
+            words.sum(),
+            text.name,
+            text.filter(words)[0],
+        )
+    gone = words | (text.str.strip_chars() == "")
     return text.set(gone, None) if gone.any() else text
 
 
@@ -292,7 +288,8 @@ def _refuse_first(wrong: pl.Series, values: pl.Series, expected: str, *, then: s
     if wrong.any():
         row = int(wrong.fill_null(False).arg_max() or 0)
         raise ValueError(
-            f"{expected}, got {values[row]!r} in row {row} of column {values.name!r}{then}"
+            f"{expected}, got {values[row]!r} in row {row} (counted from 0) of column "
+            f"{values.name!r}{then}"
         )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from baselines.data.config import Repeats, Ties
 from semid.catalog import Catalog
-from semid.columns import as_ids, as_times, note_near_equal, spells_missing
+from semid.columns import as_ids, as_times, note_near_equal
 from semid.tables import read_table
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Interactions:
         events = _events(table, catalog, order, time_format)
         whole = events.drop_nulls()
         kept = whole.filter(pl.col("row") >= 0)
-        dropped = _left_out(table, events, kept, catalog)
+        dropped = _left_out(events, kept, catalog)
         if not kept.height:
             raise ValueError(
                 f"no interaction left of {events.height}: {events.height - whole.height} have a "
@@ -205,10 +205,8 @@ def _sorted(events: pl.DataFrame, ties: Ties, seed: int) -> pl.DataFrame:
     return events.with_columns(draw=draw).sort("user", "time", "draw", maintain_order=True)
 
 
-def _left_out(
-    table: pl.DataFrame, events: pl.DataFrame, kept: pl.DataFrame, catalog: Catalog
-) -> dict[str, int]:
-    """How many rows and users are left out, by reason; special reasons only where they occur."""
+def _left_out(events: pl.DataFrame, kept: pl.DataFrame, catalog: Catalog) -> dict[str, int]:
+    """How many rows and users are left out, by reason."""
     unknown = events.drop_nulls().filter(pl.col("row") < 0)
     counts = {
         "interactions_with_missing_values": events.height - kept.height - unknown.height,
@@ -217,22 +215,6 @@ def _left_out(
             events["user"].drop_nulls().n_unique() - kept["user"].n_unique()
         ),
     }
-    special = {
-        "interactions_with_nan_or_null_as_id": _spelled_missing(table["user_id"], table["item_id"]),
-        "interactions_with_near_equal_items": catalog.near_misses(unknown["item"]),
-    }
-    return counts | {reason: count for reason, count in special.items() if count}
-
-
-def _spelled_missing(*ids: pl.Series) -> int:
-    """How many rows have a word such as ``nan`` or ``NULL`` for an id; the log names one."""
-    words = [spells_missing(column) for column in ids]
-    rows = pl.DataFrame(words).select(pl.any_horizontal(pl.all())).to_series().sum()
-    if rows:
-        column, word = next(pair for pair in zip(ids, words, strict=True) if pair[1].any())
-        logger.warning(
-            "%d interactions are left out for ids such as %r, which stand for missing ones",
-            rows,
-            column.filter(word)[0],
-        )
-    return int(rows)
+    if misses := catalog.near_misses(unknown["item"]):
+        counts["interactions_with_near_equal_items"] = misses
+    return counts
