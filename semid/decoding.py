@@ -36,7 +36,8 @@ class BeamResult:
     """The best paths of each row, best first.
 
     Attributes:
-        leaves: int64 ``(batch, beam)``, leaf nodes of the trie; -1 where it has no more leaves.
+        leaves: int64 ``(batch, beam)``, leaf nodes of the trie; -1 where there are no more that
+            may be returned.
         scores: float32 ``(batch, beam)``, log-probability of the path, or the mixture of two;
             ``-inf`` beside -1.
     """
@@ -76,8 +77,8 @@ def beam_search(
 
     Level by level, keeps the ``beam`` best successors of the prefixes kept before. A path that has
     ended stays among them with the score it has. Equal scores are ordered by path, so a result
-    depends on nothing but the logits. With ``beam`` at least the number of leaves, the result is
-    the order of ``score_all``.
+    depends on nothing but the logits. A path whose score is ``-inf`` is forbidden and is not
+    returned. With ``beam`` at least the number of leaves, the result is the order of ``score_all``.
 
     Args:
         start: The empty prefix after each history, on the device of the trie.
@@ -130,7 +131,7 @@ def rank_items(
     """Turn leaves into items: twins follow each other in catalogue order, with equal scores.
 
     Args:
-        result: What ``beam_search`` found in ``trie``.
+        result: What ``beam_search`` found in ``trie``; a leaf with score ``-inf`` has no items.
         trie: The same trie.
         k: Number of items to return for each row, at least 1.
         within: Items that each row may be answered with; the others leave the list, and what
@@ -143,9 +144,10 @@ def rank_items(
     """
     _check_positive(k=k)
     _check_filter(within, len(result.leaves))
-    leaf_of_slot, found = trie.items_below_each(result.leaves)
-    count = (trie.last_item[result.leaves] - trie.first_item[result.leaves]).long()
-    count = (count * (result.leaves != _EMPTY)).sum(dim=1)
+    leaves = result.leaves.masked_fill(result.scores == -torch.inf, _EMPTY)
+    leaf_of_slot, found = trie.items_below_each(leaves)
+    count = (trie.last_item[leaves] - trie.first_item[leaves]).long()
+    count = (count * (leaves != _EMPTY)).sum(dim=1)
     items = _pad_rows(found, count, fill=_EMPTY)
     scores = result.scores.flatten().index_select(0, leaf_of_slot)
     scores = _pad_rows(scores, count, fill=-torch.inf)
@@ -247,7 +249,8 @@ def _search(
         scores = branching.scores.unsqueeze(-1) + found.log_probs
         if within is not None:
             valid = valid & within.open_children(branching.nodes, depth, slots)
-            scores = scores.masked_fill(~valid, -torch.inf)
+        valid = valid & (scores > -torch.inf)  # what is forbidden does not come back
+        scores = scores.masked_fill(~valid, -torch.inf)
         ranks = scores
         if sample is not None:
             ranks = perturbed(scores, branching.ranks, sample)
