@@ -13,17 +13,12 @@ import torch
 from torch import Tensor
 
 from semid.boosts import ItemBoosts
+from semid.config import Renormalize
 from semid.filters import ItemFilter
 from semid.fusion import Fusion
 from semid.prefixes import Prefixes
 from semid.sampling import perturbed
-from semid.successors import (
-    Renormalize,
-    check_renormalize,
-    is_decided,
-    refuse_broken,
-    successors,
-)
+from semid.successors import check_renormalize, is_decided, refuse_broken, successors
 from semid.trie import CodeTrie
 
 _EMPTY = -1

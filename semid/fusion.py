@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from semid.config import Renormalize
 from semid.prefixes import Prefixes
-from semid.successors import Renormalize, Successors, successors
+from semid.successors import Successors, successors
 from semid.trie import CodeTrie
 
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semid.config import Renormalize
 from semid.fusion import Fusion
 from semid.prefixes import Prefixes
-from semid.successors import (
-    Renormalize,
-    check_renormalize,
-    is_decided,
-    refuse_broken,
-    successors,
-)
+from semid.successors import check_renormalize, is_decided, refuse_broken, successors
 from semid.trie import CodeTrie
 
 

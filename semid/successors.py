@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from semid.config import Renormalize
 from semid.prefixes import Prefixes
 from semid.trie import CodeTrie
-
-Renormalize = Literal["children", "none"]
-"""What a token's probability is relative to: the legal tokens after its prefix, or all tokens.
-
-``"children"`` takes the softmax over the children of the prefix, so that the scores of all leaves
-form one distribution over paths. ``"none"`` takes it over the whole token axis and then forbids
-what is not a child, as a logits mask in ``transformers.generate`` does; mass is lost on the way.
-
-A logit of ``-inf`` forbids all paths through its token. With ``"children"`` the model is not asked
-below a prefix that leads to a single leaf, so it cannot forbid anything there; a filter can.
-"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from baselines.backbones.backbone import Backbone
+from baselines.contracts.backbone import Backbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.lm.adapters import adapt
@@ -19,7 +19,7 @@ from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import Base, load_base, load_outline, logit_cap, project
 from baselines.lm.prompts import Prompts, positions, words_around
 from baselines.lm.tokens import AddedTokens, add_code_tokens, first_rows
-from baselines.parallel import processes
+from baselines.runtime.distributed import processes
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 from semid.prefixes import Prefixes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -16,27 +15,10 @@ from baselines.data.batches import Histories
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.fluency import write_titles
 from baselines.lm.prompts import positions
+from baselines.recommenders.config import BigrecConfig
 from semid.catalog import Catalog
 
 _AT_ONCE = 256  # titles read together
-
-
-@dataclass(frozen=True, kw_only=True)
-class BigrecConfig:
-    """How BIGRec writes.
-
-    Attributes:
-        beams: Of the search for the title that is written; the paper's code takes 4.
-
-    Raises:
-        ValueError: If ``beams`` is below 1.
-    """
-
-    beams: int = 4
-
-    def __post_init__(self) -> None:
-        if self.beams < 1:
-            raise ValueError(f"beams must be at least 1, got {self.beams}")
 
 
 class BigrecBackbone(LanguageBackbone):

@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from baselines.backbones.stages import Stage
+from baselines.contracts.backbone import Stage
 from baselines.data.batches import TrainBatch
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import Prompts
-from baselines.recommenders.vectors import ITEM, UserVectorBackbone, require_slots
+from baselines.recommenders.config import CollmConfig
+from baselines.recommenders.vectors import UserVectorBackbone
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 
-TEMPLATE = (
-    "Below are the items that a user has chosen, oldest first.\n"
-    "Items: {history}\n"
-    "The preferences of the user are told by the feature {user}.\n"
-    "Name the item that the user will choose next.\n"
-    "Next item: "
-)
-
 _TEXT, _VECTORS = "text", "vectors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollmConfig:
-    """What CoLLM does not share with other language models.
-
-    Attributes:
-        template: The prompt of the second stage, with ``{history}`` and ``{user}`` once;
-            ``lm.template`` is that of the first.
-        item: An item of its history, with ``{item}`` and ``{vector}`` once; ``lm.item`` is that of
-            the first.
-        expansion: Width of the projector's hidden layer, in widths of the teacher.
-
-    Raises:
-        ValueError: If one of them is missing, or the width is below 1.
-    """
-
-    template: str = TEMPLATE
-    item: str = ITEM
-    expansion: int = 5
-
-    def __post_init__(self) -> None:
-        require_slots("template", self.template, ("{history}", "{user}"))
-        require_slots("item", self.item, ("{item}", "{vector}"))
-        if self.expansion < 1:
-            raise ValueError(f"expansion must be at least 1, got {self.expansion}")
 
 
 class CollmBackbone(UserVectorBackbone):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -12,27 +11,10 @@ from torch import Tensor, nn
 from baselines.data.batches import TrainBatch
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import Prompts
-from baselines.recommenders.vectors import ITEM, VectorBackbone, require_slots
+from baselines.recommenders.config import LlaraConfig
+from baselines.recommenders.vectors import VectorBackbone
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
-
-
-@dataclass(frozen=True, kw_only=True)
-class LlaraConfig:
-    """What LLaRA does not share with other language models.
-
-    Attributes:
-        item: An item of the history where it has its vector, with ``{item}`` and ``{vector}``
-            once; ``lm.item`` is the text-only one.
-
-    Raises:
-        ValueError: If one of them is missing.
-    """
-
-    item: str = ITEM
-
-    def __post_init__(self) -> None:
-        require_slots("item", self.item, ("{item}", "{vector}"))
 
 
 class LlaraBackbone(VectorBackbone):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch
-from baselines.encoder import CausalEncoder, EncoderConfig
+from baselines.nn.encoder import CausalEncoder
+from baselines.teachers.config import SASRecConfig
 from baselines.teachers.losses import (
     binary_loss,
     catalogue_cross_entropy,
@@ -17,28 +15,6 @@ from baselines.teachers.losses import (
     gbce_beta,
 )
 from baselines.teachers.model import TeacherModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class SASRecConfig:
-    """Shape and loss of SASRec.
-
-    Attributes:
-        loss: Full cross-entropy over the catalogue, whose softmax is a calibrated start for a
-            teacher; the paper's binary cross-entropy with sampled negatives; or gSASRec's, which
-            takes back the overconfidence that sampling brings.
-        num_negatives: Uniform negatives a position for the binary losses, none of them in the
-            window. The SASRec paper takes 1, gSASRec 256.
-        gbce_t: Calibration of the loss gbce, from 0 (plain bce) to 1; gSASRec takes 0.75.
-        max_history: Most items looked back on.
-        encoder: Shape of the transformer.
-    """
-
-    loss: Literal["ce", "bce", "gbce"] = "ce"
-    num_negatives: int = 1
-    gbce_t: float = 0.75
-    max_history: int = 50
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
 
 class SASRec(TeacherModel):

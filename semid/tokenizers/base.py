@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from semid import distributed as ranks
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
-from semid.tokenizers import ranks
 
 if TYPE_CHECKING:
     from typing_extensions import Self

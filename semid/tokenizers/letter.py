@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid.tokenizers import ranks
+from semid import distributed as ranks
 from semid.tokenizers.estimators import Batch
 from semid.tokenizers.kmeans import squared_distances
 from semid.tokenizers.letter_losses import LetterLosses

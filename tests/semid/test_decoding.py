@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from semid.config import Renormalize
 from semid.decoding import BeamResult, beam_search, divide_by_length, rank_items
 from semid.filters import ItemFilter
 from semid.prefixes import ReadAnew
 from semid.scoring import score_all
-from semid.successors import Renormalize
 from semid.trie import CodeTrie
 
 BOTH: list[Renormalize] = ["children", "none"]

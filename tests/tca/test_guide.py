@@ -12,11 +12,11 @@ from torch import Tensor
 from tries import random_model, table_model, tries
 
 from semid.boosts import ItemBoosts
+from semid.config import Renormalize
 from semid.decoding import beam_search, rank_items
 from semid.filters import ItemFilter
 from semid.fusion import Fusion
 from semid.scoring import score_all
-from semid.successors import Renormalize
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.guide import TeacherGuide, node_log_masses

@@ -12,8 +12,9 @@ from torch import Tensor
 from semid.trie import CodeTrie
 from tca.candidates import candidates
 from tca.collaborative import CollaborativeTokenizer
+from tca.config import ObjectiveConfig
 from tca.functional import linear_soft_ntp_loss, log_probs_over_candidates, soft_ntp_loss
-from tca.objective import Objective, ObjectiveConfig
+from tca.objective import Objective
 from tca.projection import Projection
 
 PATHS = torch.tensor([[0, 3, 5], [0, 3, 6], [0, 4, -1], [1, 3, 5], [2, -1, -1], [1, 3, 5]])

@@ -21,8 +21,8 @@ from tiny_recommenders import (
 from torch import Tensor
 
 import baselines.recommenders.allmrec as module
-from baselines.evaluation import rank_by_scores
-from baselines.recommenders.allmrec import AllmrecConfig
+from baselines.evaluation.ranking import rank_by_scores
+from baselines.recommenders.config import AllmrecConfig
 from semid.embed import Embeddings, LsaEncoder
 
 

@@ -11,7 +11,7 @@ from tiny_recommenders import WITH_USER, loss_of, recommender, some_batch
 from torch import Tensor
 from worlds import histories
 
-from baselines.recommenders.collm import CollmConfig
+from baselines.recommenders.config import CollmConfig
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from tiny_lm import TITLES, write_model
 from tiny_recommenders import loss_of, recommender, some_batch
 from torch import Tensor
 
-from baselines.recommenders.llara import LlaraConfig, has_vectors
+from baselines.recommenders.config import LlaraConfig
+from baselines.recommenders.llara import has_vectors
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tiny_shop import compare, rows
 
-from baselines.backbones.registry import Kind
-from baselines.evaluation import Ranks
+from baselines.evaluation.ranks import Ranks
+from baselines.models.registry import Kind
 from semid.provenance import Provenance
 
 PLAIN, TCA = "ntp:masked=false", "soft_ntp:0.1:masked=false"

@@ -14,23 +14,18 @@ from torch import Tensor
 from worlds import histories, random_sequences
 
 from baselines.backbones.language import LanguageBackbone
-from baselines.certificate import certify
 from baselines.data.batches import Histories
-from baselines.evaluation import (
-    POLICIES,
-    EvaluationConfig,
-    Ranks,
-    rank_by_beam,
-    rank_by_scores,
-    rank_targets,
-)
+from baselines.evaluation.certificate import certify
+from baselines.evaluation.config import EvaluationConfig
+from baselines.evaluation.ranking import rank_by_beam, rank_by_scores, rank_targets
+from baselines.evaluation.ranks import POLICIES, Ranks
 from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.d3 import D3Backbone
 from baselines.recommenders.tallrec import TallrecBackbone
 from semid.catalog import Catalog
+from semid.config import Renormalize
 from semid.decoding import beam_search, divide_by_length, rank_items
 from semid.generation import TrieLogitsProcessor
-from semid.successors import Renormalize
 
 TITLES = [
     "red lipstick",
