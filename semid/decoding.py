@@ -7,6 +7,7 @@ where they lead; no prefix is looked up, whatever the size of the catalogue.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -95,15 +96,20 @@ def beam_search(
             is only asked about prefixes that can still branch.
 
     Raises:
-        ValueError: If ``beam`` is not positive, a filter, boosts or a guide are of another batch,
-            boosts or a fusion are to be sampled with, or the logits or what the guide says have
-            another shape or hold NaN or +inf.
+        ValueError: If ``beam`` is not positive, a filter or boosts are of another catalogue, they
+            or a guide of another batch, boosts or a fusion are to be sampled with, or the logits or
+            what the guide says have another shape or hold NaN or +inf.
     """
     _check_positive(beam=beam)
     check_renormalize(renormalize)
-    _check_filter(within, start.batch_size)
-    if boosts is not None and sample is not None:
-        raise ValueError("boosts have no meaning among samples. Give boosts or sample, not both.")
+    if within is not None:
+        within.check(trie, start.batch_size)
+    if boosts is not None:
+        boosts.check(trie)
+        if sample is not None:
+            raise ValueError(
+                "boosts have no meaning among samples. Give boosts or sample, not both."
+            )
     if fusion is not None:
         fusion.check(start.batch_size)
         if sample is not None:
@@ -135,10 +141,14 @@ def rank_items(
         boosts: Those that ``beam_search`` was given: each item's is added to its score.
 
     Raises:
-        ValueError: If ``k`` is not positive, or the filter is of another batch.
+        ValueError: If ``k`` is not positive, or the filter or the boosts are of another batch or
+            another catalogue.
     """
     _check_positive(k=k)
-    _check_filter(within, len(result.leaves))
+    if within is not None:
+        within.check(trie, len(result.leaves))
+    if boosts is not None:
+        boosts.check(trie)
     leaves = result.leaves.masked_fill(result.scores == -torch.inf, _EMPTY)
     leaf_of_slot, found = trie.items_below_each(leaves)
     count = (trie.last_item[leaves] - trie.first_item[leaves]).long()
@@ -177,7 +187,12 @@ def divide_by_length(result: BeamResult, trie: CodeTrie, *, penalty: float) -> B
         result: What ``beam_search`` found in ``trie``.
         trie: The same trie.
         penalty: The power; 0 changes nothing, and above 0 longer paths gain.
+
+    Raises:
+        ValueError: If the penalty is not finite.
     """
+    if not math.isfinite(penalty):
+        raise ValueError(f"penalty must be finite, got {penalty}")
     if penalty == 0:
         return result
     length = trie.depth_of(result.leaves.clamp_min(0)).clamp_min(1)  # where there is none
@@ -314,14 +329,6 @@ def _pad_rows(values: Tensor, length: Tensor, *, fill: float) -> Tensor:
     slot = torch.arange(int(length.max()), device=values.device)
     used = slot < length.unsqueeze(1)
     return values.new_full(used.shape, fill).masked_scatter_(used, values)
-
-
-def _check_filter(within: ItemFilter | None, batch_size: int) -> None:
-    if within is not None and within.batch_size != batch_size:
-        raise ValueError(
-            f"the filter must have a list for each of the {batch_size} rows, got "
-            f"{within.batch_size}"
-        )
 
 
 def _check_positive(**counts: int) -> None:

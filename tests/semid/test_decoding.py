@@ -348,6 +348,13 @@ def test_low_precision_logits_give_float32_scores() -> None:
     )
 
 
+@pytest.mark.parametrize("penalty", [math.nan, math.inf])
+def test_a_penalty_that_is_no_number_is_refused(penalty: float) -> None:
+    trie, step = trie_and_step()
+    with pytest.raises(ValueError, match="penalty must be finite"):
+        divide_by_length(beam_search(ReadAnew(step, 2), trie, beam=3), trie, penalty=penalty)
+
+
 def slow_rank(
     trie: CodeTrie, result: BeamResult, row: int, k: int, seen: list[int]
 ) -> list[tuple[int, float]]:

@@ -16,6 +16,7 @@ from semid.boosts import ItemBoosts
 from semid.decoding import BeamResult, beam_search, rank_items
 from semid.filters import ItemFilter
 from semid.fusion import Fusion, PrefixGuide
+from semid.prefixes import ReadAnew
 from semid.scoring import score_all
 from semid.successors import Renormalize
 from semid.trie import CodeTrie
@@ -122,3 +123,22 @@ def test_it_is_so_in_every_precision(dtype: torch.dtype) -> None:
     for renormalize in ("children", "none"):
         found = beam_search(table_model(trie, logits), trie, beam=4, renormalize=renormalize)
         assert rank_items(found, trie, k=4).items.tolist() == [[0, -1, -1, -1]]
+
+
+@pytest.mark.parametrize("renormalize", ["children", "none"])
+@pytest.mark.parametrize("static", [True, False])
+def test_a_row_that_has_nothing_left_does_not_spoil_its_neighbours(
+    renormalize: Renormalize, static: bool
+) -> None:
+    """Its places in the beam are filled with prefixes of which a model may say anything."""
+    trie = CodeTrie.from_paths(torch.tensor([[0, 0, 0], [0, 1, 1], [1, 0, 0], [1, 1, 1]]), 2)
+
+    def logits(prefix: Tensor) -> Tensor:
+        values = torch.zeros(*prefix.shape[:2], 2)
+        values[0] = -torch.inf if prefix.shape[2] == 0 else torch.nan
+        return values
+
+    start = ReadAnew(logits, 2)
+    found = beam_search(start, trie, beam=4, renormalize=renormalize, static_shapes=static)
+    assert (found.leaves[0] == -1).all()
+    assert rank_items(found, trie, k=4).items[1].tolist() == [0, 1, 2, 3]
