@@ -119,6 +119,21 @@ class Backbone(nn.Module, ABC):
             shorter path.
         """
 
+    def loss(
+        self,
+        batch: TrainBatch,
+        at: Positions,
+        of_paths: Callable[[Tensor | Projection], ObjectiveOutput],
+    ) -> ObjectiveOutput:
+        """What is trained by: the loss of the targets' paths, unless more has one.
+
+        Args:
+            batch: What to learn from.
+            at: Where the paths have a loss.
+            of_paths: Their loss, from what ``forward`` gives.
+        """
+        return of_paths(self(batch, at))
+
     @abstractmethod
     def start(self, histories: Histories) -> Prefixes:
         """Read each history once; the empty prefix after it, from which decoding goes on.

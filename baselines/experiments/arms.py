@@ -63,15 +63,17 @@ class Arm:
         objective: What it is trained with.
         scheme: Name of its ID scheme; None for the comparison's own.
         own: Names of the settings that all arms share (``tau``, ``masked``) and this one does not.
+        prompt_loss: Whether it learns from the tokens of prompts too.
     """
 
     backbone: str
     objective: ObjectiveConfig
     scheme: str | None = None
     own: tuple[str, ...] = ()
+    prompt_loss: bool = False
 
     @classmethod
-    def parse(cls, text: str, *, masked: bool, tau: float) -> Arm:
+    def parse(cls, text: str, *, masked: bool, tau: float, prompt_loss: bool | None = None) -> Arm:
         """Read ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``.
 
         Such as ``tiger:soft_ce:0.5`` or ``causal:soft_ntp:0.3:alpha=entropy:cap=true``. The keys
@@ -85,6 +87,8 @@ class Arm:
                 say so; ``msl`` then does in any case.
             tau: Temperature of the model's softmax where the arm names none; ``letter`` then takes
                 ``LETTER_TAU``.
+            prompt_loss: Whether language models learn from prompts too; None for what is usual
+                with each.
 
         Raises:
             ValueError: If a name or key is unknown, a value is none or out of its range, or alpha
@@ -128,6 +132,7 @@ class Arm:
             objective=objective,
             scheme=scheme or None,
             own=tuple(key for key in _SHARED if own[key]),
+            prompt_loss=KINDS[backbone].has_prompt_loss(prompt_loss),
         )
 
     @property
@@ -158,6 +163,7 @@ class Arm:
         scheme = f"@{self.scheme}" if self.scheme else ""
         alpha = f"-{objective.alpha:g}" if objective.is_aligned else ""
         said = "".join(f"-{key}{value}" for key, value in self._options().items())
+        said += "-prompt" if self.prompt_loss else ""
         return f"{self.kind.trained_as or self.backbone}{scheme}-{objective.name}{alpha}{said}"
 
     @property
@@ -274,4 +280,5 @@ def arms_to_fuse(config: CompareConfig, arms: Sequence[Arm]) -> set[Arm]:
 
 
 def _parse(config: CompareConfig, text: str) -> Arm:
-    return Arm.parse(text, masked=config.masked, tau=config.tau)
+    prompt_loss = config.backbones.lm.prompt_loss
+    return Arm.parse(text, masked=config.masked, tau=config.tau, prompt_loss=prompt_loss)

@@ -18,6 +18,7 @@ from baselines.experiments.run import describe
 from baselines.experiments.schemes import schemes_of
 from baselines.runtime.distributed import processes
 from semid.ids import SemanticIds
+from semid.settings import as_begun
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,7 +27,7 @@ class Finished:
 
     Attributes:
         folder: Of the comparison.
-        config: Its settings; what is newer than the folder has its default.
+        config: Its settings; what is newer than the folder is as it was then, or has its default.
         dataset: Its data.
         arms: The baseline first.
     """
@@ -81,8 +82,9 @@ class Finished:
 def _config(path: Path) -> CompareConfig:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(CompareConfig)
+    settings = json.loads(path.read_text())
     try:
-        found = parser.instantiate(parser.parse_object(json.loads(path.read_text())))
+        found = parser.instantiate(parser.parse_object(settings))
     except ArgumentError as error:
         raise ValueError(f"{path} holds settings that cannot be read: {error}") from error
-    return CompareConfig(**vars(found))
+    return as_begun(CompareConfig(**vars(found)), settings)

@@ -42,6 +42,7 @@ from baselines.teachers.vectors import item_vectors
 from baselines.training.checkpoint import TrainingState, recipe
 from semid.ids import SemanticIds
 from semid.provenance import Provenance, atomic_write, hash_json
+from semid.settings import as_begun, as_json
 from semid.trie import CodeTrie
 
 _EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
@@ -61,6 +62,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
         ValueError: If a setting does not fit the data, or ``out`` holds another comparison or one
             of other data.
     """
+    config = _as_begun(config)
     arms = parse_arms(config)
     fused = arms_to_fuse(config, arms)
     out = Path(config.out)
@@ -113,6 +115,12 @@ def run_comparison(config: CompareConfig) -> Comparison:
     return comparison
 
 
+def _as_begun(config: CompareConfig) -> CompareConfig:
+    """With what its folder was made with before a setting came that the command does not name."""
+    path = Path(config.out) / "config.json"
+    return as_begun(config, json.loads(path.read_text())) if path.exists() else config
+
+
 def _require_free(out: Path, config: CompareConfig) -> None:
     """Refuse a folder that holds another comparison, or anything but what ids are made from."""
     path = out / "config.json"
@@ -159,16 +167,11 @@ def _begin(
             f"{out} was begun on other data than {config.data} holds now. "
             "Name another folder with --out, or remove this one."
         )
-    atomic_write(out / "config.json", json.dumps(_as_json(config), indent=2) + "\n")
+    atomic_write(out / "config.json", json.dumps(as_json(config), indent=2) + "\n")
     atomic_write(path, json.dumps(data, indent=2) + "\n")
     for scheme, made in ids.items():
         if not scheme.folder.exists():
             made.save(scheme.folder)
-
-
-def _as_json(config: CompareConfig) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return settings
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

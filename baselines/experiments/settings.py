@@ -57,10 +57,13 @@ def _fusion_setting(config: CompareConfig) -> dict[str, str]:
 
 
 def _language_setting(config: CompareConfig) -> dict[str, str]:
-    if not any(arm.kind.is_language_model for arm in parse_arms(config)):
+    arms = parse_arms(config)
+    if not any(arm.kind.is_language_model for arm in arms):
         return {}
     shape = config.backbones.lm
     said = {"language model": f"{shape.model}, writes {shape.items}"}
-    if any(arm.backbone == "yesno" for arm in parse_arms(config)):
+    if on_prompts := [arm.label for arm in arms if arm.prompt_loss]:
+        said["learns from prompts too"] = ", ".join(on_prompts)
+    if any(arm.backbone == "yesno" for arm in arms):
         said["yes or no"] = f"about the teacher's {config.backbones.yesno.candidates} best items"
     return said

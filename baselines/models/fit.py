@@ -93,8 +93,7 @@ def fit_backbone(
             history_length=history_length[number].to(at.pos.device),
             popularity=popularity[number].to(at.pos.device),
         )
-        output: ObjectiveOutput = loss_of(backbone(batch, at), choices, p, context)
-        return output
+        return backbone.loss(batch, at, lambda logits: loss_of(logits, choices, p, context))
 
     chosen = validation_subset(evaluation, splits.valid)
 

@@ -23,6 +23,7 @@ from baselines.recommenders.tallrec import TallrecBackbone
 from baselines.recommenders.yes_no import YesNoBackbone
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
+from semid.settings import as_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,8 @@ class Kind:
         cls: Its class.
         shape: The field of ``BackboneConfigs`` that it is made by.
         own: A second one, for settings that its family does not share.
-        trained_as: The kind whose training is its own too, where only the ranking differs.
+        trained_as: The kind whose training is its own too, where only the ranking differs, and
+            perhaps whether prompts have a loss.
         taught: Whether it is made from the teacher as well.
     """
 
@@ -55,11 +57,18 @@ class Kind:
 
     def settings(self, configs: BackboneConfigs) -> dict[str, Any]:
         """All that its training depends on, as JSON values."""
-        if self.trained_as is not None:
-            return KINDS[self.trained_as].settings(configs)
-        shape = dataclasses.asdict(getattr(configs, self.shape))
-        own = {} if self.own is None else dataclasses.asdict(getattr(configs, self.own))
-        return shape | ({"own": own} if own else {})
+        shape = getattr(configs, self.shape)
+        if self.is_language_model:
+            shape = dataclasses.replace(shape, prompt_loss=self.has_prompt_loss(shape.prompt_loss))
+        found: dict[str, Any] = as_json(shape)
+        if self.own is not None and self.trained_as is None:
+            found["own"] = as_json(getattr(configs, self.own))
+        return found
+
+    def has_prompt_loss(self, asked: bool | None) -> bool:
+        """Whether it learns from the tokens of prompts too; None asks for what is usual with it."""
+        usual = self.cls.prompt_loss if self.is_language_model else False
+        return usual if asked is None else asked and self.is_language_model
 
     def build(
         self,

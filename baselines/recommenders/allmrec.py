@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.contracts.backbone import Stage
-from baselines.data.batches import Histories, TrainBatch
+from baselines.data.batches import Histories, TrainBatch, Windows
+from baselines.data.sequences import SequenceSet
 from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.config import AllmrecConfig
 from baselines.recommenders.vectors import UserVectorBackbone, size_of
@@ -92,6 +93,7 @@ class AllmrecBackbone(UserVectorBackbone):
         super().__init__(
             config, codes, sizes, seed, catalog, teacher, template=own.template, item=own.item
         )
+        self.own = own
         texts = _embedded(own, catalog)
         self.register_buffer("texts", texts / size_of(texts), persistent=False)
         del self._made_from["prompts"]  # those without vectors, which nobody reads here
@@ -133,6 +135,11 @@ class AllmrecBackbone(UserVectorBackbone):
     def enter(self, stage: str | None) -> None:
         """Freeze what the stage does not train."""
         self.learn(self._learned[stage])
+
+    def windows(self, data: SequenceSet) -> Windows:
+        """One target a window; of each user all of them, or the last."""
+        windows = super().windows(data)
+        return windows.last_of_users() if self.own.targets == "last" else windows
 
     def alignment_loss(self, batch: TrainBatch) -> ObjectiveOutput:
         """The loss of the first stage, over each target and an item drawn from outside its window.

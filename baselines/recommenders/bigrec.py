@@ -24,10 +24,11 @@ _AT_ONCE = 256  # titles read together
 class BigrecBackbone(LanguageBackbone):
     """BIGRec (arXiv:2308.08434): generation in the space of language, then grounded to items.
 
-    The tuned model writes one title after the prompt, held to nothing. What it wrote and every
-    title of the catalogue are read alone by the base, without adapters, and items are ranked by the
-    L2 distance between the states of the last tokens. Items of one title tie. The paper's
-    re-weighting by popularity or a collaborative model is not done.
+    Tuned by next-token prediction, of the prompt's tokens too as in the released code, the model
+    writes one title after the prompt, held to nothing. What it wrote and every title of the
+    catalogue are read alone by the base, without adapters, and items are ranked by the L2 distance
+    between the states of the last tokens. Items of one title tie. The paper's re-weighting by
+    popularity or a collaborative model is not done.
 
     An ``ItemScorer``: the score of an item is minus its distance.
 
@@ -45,6 +46,7 @@ class BigrecBackbone(LanguageBackbone):
     """
 
     label: ClassVar[str] = "BIGRec"
+    prompt_loss: ClassVar[bool] = True
 
     title_of_item: Tensor
 

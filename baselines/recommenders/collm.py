@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from baselines.contracts.backbone import Stage
+from baselines.contracts.backbone import WHOLE, Stage
 from baselines.data.batches import TrainBatch
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import Prompts
@@ -24,7 +24,8 @@ class CollmBackbone(UserVectorBackbone):
 
     Trained in two stages, the paper's two-step tuning: ``text`` learns the language model's
     adapters, and the codes where it writes codes, from prompts without vectors; ``vectors`` freezes
-    them and learns the projector from prompts with vectors. The teacher is frozen in both.
+    them and learns the projector from prompts with vectors; or all at once. The teacher is frozen
+    throughout.
 
     Args:
         config: The language model and the text-only prompt.
@@ -64,16 +65,19 @@ class CollmBackbone(UserVectorBackbone):
             )
         self.begin_as_large_as_words(self.projector, self.item_vectors[self.some_items()])
         self._stage: str | None = None
+        stages = (Stage(name=_TEXT), Stage(name=_VECTORS))
+        self._stages = (WHOLE,) if own.together else stages
         self._learned = {
             None: self.learned(),
+            WHOLE.name: self.learned(),
             _TEXT: language,
             _VECTORS: self.learned() - language,
         }
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """First the text, then the vectors."""
-        return (Stage(name=_TEXT), Stage(name=_VECTORS))
+        """First the text, then the vectors; or both together."""
+        return self._stages
 
     def enter(self, stage: str | None) -> None:
         """Freeze what the stage does not train, and write prompts as it reads them."""

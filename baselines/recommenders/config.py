@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 ITEM = '"{item}" {vector}'
 """An item of a history: its title, and then its vector."""
@@ -39,17 +40,22 @@ class AllmrecConfig:
         embeddings: Embeddings of the items' texts: ``lsa``, a sentence-transformers model, an
             artefact folder, or a ``.npy`` file with one row an item.
         text: Text of an item where it is embedded; None for all its text fields.
+        targets: What an epoch of either stage learns from: every training target, or the ``last``
+            of each user alone, as in the released code.
 
     Raises:
-        ValueError: If one of the slots is missing.
+        ValueError: If one of the slots is missing, or targets are neither.
     """
 
     template: str = ALLMREC_TEMPLATE
     item: str = ITEM
     embeddings: str = "lsa"
     text: str | None = None
+    targets: Literal["all", "last"] = field(default="all", metadata={"before": "all"})
 
     def __post_init__(self) -> None:
+        if self.targets not in ("all", "last"):
+            raise ValueError(f"targets must be all or last, got {self.targets!r}")
         require_slots("template", self.template, ("{history}", "{user}"))
         require_slots("item", self.item, ("{item}", "{vector}"))
 
@@ -90,7 +96,10 @@ class CollmConfig:
             ``lm.template`` is that of the first.
         item: An item of its history, with ``{item}`` and ``{vector}`` once; ``lm.item`` is that of
             the first.
-        expansion: Width of the projector's hidden layer, in widths of the teacher.
+        expansion: Width of the projector's hidden layer, in widths of the teacher; the released
+            settings have 10 or 15, TCA4Rec's port 5.
+        together: Learn adapters and projector in one stage, from prompts with vectors, as TCA4Rec's
+            ``--use_feature`` does; ``lm.template`` and ``lm.item`` then count for nothing.
 
     Raises:
         ValueError: If one of them is missing, or the width is below 1.
@@ -99,12 +108,16 @@ class CollmConfig:
     template: str = COLLM_TEMPLATE
     item: str = ITEM
     expansion: int = 5
+    together: bool = field(default=False, metadata={"before": False})
 
     def __post_init__(self) -> None:
         require_slots("template", self.template, ("{history}", "{user}"))
         require_slots("item", self.item, ("{item}", "{vector}"))
         if self.expansion < 1:
             raise ValueError(f"expansion must be at least 1, got {self.expansion}")
+
+
+Curriculum = Literal["paper", "released", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +127,25 @@ class LlaraConfig:
     Attributes:
         item: An item of the history where it has its vector, with ``{item}`` and ``{vector}``
             once; ``lm.item`` is the text-only one.
+        curriculum: Which batches have vectors. ``paper``: with the probability that is the share of
+            the training done. ``released``: as in the code, whose count of steps restarts with each
+            epoch and is divided by the steps of all epochs, so that of five epochs each rises from
+            0 to 1/5; drawn for each part of a batch (``accumulate``). ``none``: all of them, from
+            the first step, as TCA4Rec's ``--use_feature`` learns projector and adapters together.
 
     Raises:
-        ValueError: If one of them is missing.
+        ValueError: If a slot is missing, or there is no such curriculum.
     """
 
     item: str = ITEM
+    curriculum: Curriculum = field(default="paper", metadata={"before": "paper"})
 
     def __post_init__(self) -> None:
+        if self.curriculum not in get_args(Curriculum):
+            raise ValueError(
+                f"curriculum must be one of {', '.join(get_args(Curriculum))}, "
+                f"got {self.curriculum!r}"
+            )
         require_slots("item", self.item, ("{item}", "{vector}"))
 
 

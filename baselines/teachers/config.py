@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from baselines.nn.config import EncoderConfig
 from baselines.training.config import TrainingConfig
+from semid.settings import settings_before, without_later
 
 CollaborativeName = Literal["sasrec", "bert4rec", "gru4rec", "lightgcn", "itemknn", "popularity"]
 
@@ -68,6 +69,8 @@ class SASRecConfig:
     """Shape and loss of SASRec.
 
     Attributes:
+        variant: ``prenorm``, blocks that normalise before they attend, or ``released``, the
+            architecture of TCA4Rec's released teacher (``ReleasedSASRec``).
         loss: Full cross-entropy over the catalogue, whose softmax is a calibrated start for a
             teacher; the paper's binary cross-entropy with sampled negatives; or gSASRec's, which
             takes back the overconfidence that sampling brings.
@@ -75,14 +78,25 @@ class SASRecConfig:
             window. The SASRec paper takes 1, gSASRec 256.
         gbce_t: Calibration of the loss gbce, from 0 (plain bce) to 1; gSASRec takes 0.75.
         max_history: Most items looked back on.
-        encoder: Shape of the transformer.
+        encoder: Shape of the transformer; ``released`` has a feed-forward as wide as the model,
+            whatever ``ff_dim``.
+
+    Raises:
+        ValueError: If there is no such variant.
     """
 
+    variant: Literal["prenorm", "released"] = field(
+        default="prenorm", metadata={"before": "prenorm"}
+    )
     loss: Literal["ce", "bce", "gbce"] = "ce"
     num_negatives: int = 1
     gbce_t: float = 0.75
     max_history: int = 50
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("prenorm", "released"):
+            raise ValueError(f"variant must be one of prenorm, released, got {self.variant!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +272,8 @@ class TeacherConfig:
             return {"model": self.model, **settings, "collaborative": self.collaborative.record()}
         if self.model == "popularity":
             return {"model": self.model}
-        settings = dataclasses.asdict(getattr(self, self.model))
+        shape = getattr(self, self.model)
+        settings = without_later(dataclasses.asdict(shape), type(shape))
         if self.model == "sasrec" and self.sasrec.loss != "gbce":
             del settings["gbce_t"]
         return {"model": self.model, **settings}
@@ -287,7 +302,7 @@ def teacher_training() -> TrainingConfig:
 
 def _from_json(config: Any, record: Mapping[str, Any]) -> Any:
     """A config dataclass from a mapping that holds its fields, configs within it included."""
-    hints, found = get_type_hints(config), {}
+    hints, found = get_type_hints(config), settings_before(config)
     for entry in dataclasses.fields(config):
         if entry.name in record:
             value, kind = record[entry.name], hints[entry.name]

@@ -135,7 +135,7 @@ def _fit(
         model,
         config=training,
         seed=seed,
-        windows=_repeated(Windows.per_sequence(splits.train, model.max_history), passes),
+        windows=_repeated(model.windows(splits.train), passes),
         loss=model.objective,
         validate=validate,
         folder=folder,

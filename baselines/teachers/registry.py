@@ -12,6 +12,7 @@ from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.itemknn import ItemKNN
 from baselines.teachers.lightgcn import LightGCN
 from baselines.teachers.model import TeacherModel
+from baselines.teachers.released_sasrec import ReleasedSASRec
 from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
 
@@ -52,7 +53,8 @@ def build_teacher(
         collaborative = build_teacher(config.collaborative, dataset, seed)
         return Hybrid(config.hybrid, collaborative, vectors, train)
     if config.model == "sasrec":
-        return SASRec(config.sasrec, num_items, seed)
+        made_by = ReleasedSASRec if config.sasrec.variant == "released" else SASRec
+        return made_by(config.sasrec, num_items, seed)
     if config.model == "bert4rec":
         return BERT4Rec(config.bert4rec, num_items, seed)
     if config.model == "gru4rec":

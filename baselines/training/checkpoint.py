@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from baselines.training.monitor import BROKEN
 from semid.provenance import Provenance, atomic_write, hash_arrays, hash_json, require_same
+from semid.settings import as_json
 
 MODEL_FILE = "model.safetensors"
 
@@ -62,8 +63,7 @@ def recipe(config: Any) -> Any:
     Args:
         config: A dataclass, or its JSON.
     """
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        config = json.loads(json.dumps(dataclasses.asdict(config)))
+    config = as_json(config)
     if not isinstance(config, dict):
         return config
     return {name: recipe(value) for name, value in config.items() if name not in _OF_MEMORY}

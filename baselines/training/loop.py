@@ -122,8 +122,10 @@ def train(
                 for step, batch in enumerate(batches):
                     done = epoch * batches_per_epoch + step
                     _set_lr(optimizer, config, done, batches_per_epoch)
-                    progressed = done / (config.epochs * batches_per_epoch)
-                    batch = dataclasses.replace(batch, progress=progressed)
+                    steps = config.epochs * batches_per_epoch
+                    batch = dataclasses.replace(
+                        batch, progress=done / steps, since_epoch=step / steps
+                    )
                     means, count = _accumulate(batch, config, loss, parameters, objective)
                     gradients = [p.grad for p in parameters if p.grad is not None]
                     average([*means.values(), *objective.buffers(), *gradients], count)

@@ -55,8 +55,8 @@ def made(cls: type[LanguageBackbone], model: Path, codes: Tensor) -> LanguageBac
     return cls(config, codes, (3, 3, 2), 0, CATALOG).eval()
 
 
-class PerToken:
-    """Every item, one title after another: its log-probability by its number of tokens."""
+class OneByOne:
+    """Every item, one title after another: its log-probability, as a power of length divides it."""
 
     max_history = 99
 
@@ -77,7 +77,7 @@ class PerToken:
                     legal = sorted({p[pos] for p in paths if p[:pos] == path[:pos]})
                     rivals = logits[pos] if self.renormalize == "none" else logits[pos, legal]
                     total += float(logits[pos, token] - rivals.logsumexp(dim=0))
-                scores.append(total / len(path))
+                scores.append(total / len(path) ** own.length_penalty)
             rows.append(scores)
         return torch.tensor(rows)
 
@@ -95,7 +95,7 @@ def test_ranks_are_those_of_every_title_by_its_probability_per_token(
     backbone, data = made(TallrecBackbone, llama, tiny_codes), random_sequences(12, 4, longest=6)
     how = EvaluationConfig(renormalize=renormalize, beam=LEAVES, certified=9)
     found = rank_targets(backbone, data, how, beam=LEAVES)
-    assert_same(found, rank_by_scores(PerToken(backbone, renormalize), data))
+    assert_same(found, rank_by_scores(OneByOne(backbone, renormalize), data))
     plain = rank_by_beam(backbone, data, beam=LEAVES, renormalize=renormalize)
     assert (plain.better["kept"] != found.better["kept"]).any(), "length counts"
     assert certify(backbone, data, how).recall[str(LEAVES)] == 1.0
@@ -139,6 +139,19 @@ def test_a_beam_of_the_whole_catalogue_scores_as_generate_does(
     ]
     expected = written.sequences_scores.view_as(items)
     torch.testing.assert_close(found.scores, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("renormalize", ["children", "none"])
+def test_d3_is_not_divided_and_its_released_code_does_not_renormalise(
+    llama: Path, tiny_codes: Tensor, renormalize: Renormalize
+) -> None:
+    backbone, data = made(D3Backbone, llama, tiny_codes), random_sequences(12, 4, longest=6)
+    how = EvaluationConfig(renormalize=renormalize, beam=LEAVES)
+    found = rank_targets(backbone, data, how, beam=LEAVES)
+    assert_same(found, rank_by_scores(OneByOne(backbone, renormalize), data))
+    other: Renormalize = "none" if renormalize == "children" else "children"
+    otherwise = rank_by_scores(OneByOne(backbone, other), data)
+    assert (otherwise.better["kept"] != found.better["kept"]).any(), "forced tokens cost in one"
 
 
 def test_d3_ranks_by_plain_probability(llama: Path, tiny_codes: Tensor) -> None:
