@@ -57,7 +57,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         keys[0] = -_NO_KEY
         self._key_of_node = torch.cat([keys, keys.new_tensor([_NO_KEY])])
         self._is_leaf = trie.first_child.diff() == 0
-        self._tokens = set(trie.token_of_node[1:].unique().tolist())
+        self._tokens = set(torch.unique(trie.token_of_node[1:]).tolist())
         shortest = trie.depth_of(self._is_leaf.nonzero()[:1, 0])  # breadth-first
         self._same_length = bool(shortest == trie.depth)
         if start in self._tokens:
