@@ -42,4 +42,7 @@ Renormalize = Literal["children", "none"]
 ``"children"`` takes the softmax over the children of the prefix, so that the scores of all leaves
 form one distribution over paths. ``"none"`` takes it over the whole token axis and then forbids
 what is not a child, as a logits mask in ``transformers.generate`` does; mass is lost on the way.
+
+A logit of ``-inf`` forbids all paths through its token. With ``"children"`` the model is not asked
+below a prefix that leads to a single leaf, so it cannot forbid anything there; a filter can.
 """

@@ -36,7 +36,8 @@ def score_all(
             of two log-probabilities.
 
     Returns:
-        float32 ``(batch, item)``; twins share the score of their path.
+        float32 ``(batch, item)``; twins share the score of their path; ``-inf`` for an item that
+        the model or the guide forbids, which no search returns.
 
     Raises:
         ValueError: If ``chunk`` is not positive, a guide is of another batch, or the logits or what

@@ -65,7 +65,8 @@ def successors(
         column = trie.token_of_node[child].long()
         chosen = logits.gather(-1, column).float().masked_fill(~valid, -torch.inf)
         norm = logits.float().logsumexp(dim=-1, keepdim=True)
-    broken = (norm.isnan() | (norm == torch.inf)).any()
+    read = (nodes >= 0).unsqueeze(-1)  # what stands for no prefix may be anything
+    broken = (read & (norm.isnan() | (norm == torch.inf))).any()
     norm = norm.masked_fill(norm == -torch.inf, 0.0)  # nothing is allowed here: log 0, not NaN
     return Successors(nodes=child.long(), valid=valid, log_probs=chosen - norm, broken=broken)
 

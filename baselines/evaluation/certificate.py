@@ -78,17 +78,18 @@ def certify(
     k = min(k, trie.num_items)
     chosen = np.random.default_rng(0).permutation(data.num_targets)[: evaluation.certified]
     found = dict.fromkeys(sorted({*_BEAMS, evaluation.beam}), 0)
-    longest, illegal, paths = int(data.lengths.max()), 0, 0
+    longest, wanted, illegal, paths = int(data.lengths.max()), 0, 0, 0
     for _, histories in histories_of_targets(data, longest, 16, subset=np.sort(chosen)):
         histories = histories.to(trie.device)
         start, fusion = backbone.start(histories), None if fuse is None else fuse(histories)
         exact = score_all(start, trie, renormalize=how, fusion=fusion) / length
-        last = exact.topk(k, dim=1).values[:, -1:]
+        best = exact.topk(k, dim=1).values
+        wanted += int((best > -torch.inf).sum())  # a forbidden item is in no list
         for beam in found:
             result = beam_search(start, trie, beam=beam, renormalize=how, fusion=fusion)
             result = divide_by_length(result, trie, penalty=penalty)
             items = rank_items(result, trie, k=k).items
-            good = exact.gather(1, items.clamp_min(0)) >= last - _ROUNDING
+            good = exact.gather(1, items.clamp_min(0)) >= best[:, -1:] - _ROUNDING
             found[beam] += int((good & (items >= 0)).sum())
             leaves = result.leaves[result.leaves >= 0]
             illegal += int((~torch.isin(leaves, trie.node_of_item)).sum())
@@ -97,6 +98,6 @@ def certify(
         histories=len(chosen),
         k=k,
         beam=evaluation.beam,
-        recall={str(beam): count / (k * len(chosen)) for beam, count in found.items()},
-        illegal=illegal / paths,
+        recall={str(beam): count / max(wanted, 1) for beam, count in found.items()},
+        illegal=illegal / max(paths, 1),
     )

@@ -20,6 +20,7 @@ from baselines.runtime.distributed import add_up, is_my_turn
 from baselines.runtime.progress import track
 from semid.config import Renormalize
 from semid.decoding import beam_search, divide_by_length, rank_items
+from semid.filters import ItemFilter
 from semid.fusion import Fusion
 
 RankBatch = Callable[[Histories, Tensor], dict[str, Tensor]]
@@ -81,6 +82,8 @@ def rank_by_scores(
 ) -> Ranks:
     """Rank every target exactly, by a model that scores the whole catalogue.
 
+    An item of score ``-inf`` is not listed, so as a target it is a miss.
+
     Args:
         scorer: The model.
         data: Sequences with targets.
@@ -101,15 +104,18 @@ def rank_by_scores(
         seen[row[histories.mask], histories.items[histories.mask]] = True
         better, tied = ranks_from_scores(scores, targets)
         unseen_better, unseen_tied = ranks_from_scores(scores, targets, seen)
-        repeated = seen.gather(1, targets[:, None]).squeeze(1)
         unseen = torch.where(seen, -torch.inf, scores)
+        forbidden, repeated = (
+            (values.gather(1, targets[:, None]) == -torch.inf).squeeze(1)
+            for values in (scores, unseen)
+        )
         order = best_columns(unseen, TOP)
         return {
-            "better/kept": better,
-            "tied/kept": tied,
+            "better/kept": better.masked_fill(forbidden, MISS),
+            "tied/kept": tied.masked_fill(forbidden, 0),
             "better/removed": unseen_better.masked_fill(repeated, MISS),
             "tied/removed": unseen_tied.masked_fill(repeated, 0),
-            "top": order.masked_fill(seen.gather(1, order), -1),
+            "top": order.masked_fill(unseen.gather(1, order) == -torch.inf, -1),
         }
 
     return _rank_all(rank, data, batch_size=batch_size, subset=subset, title=title)
@@ -142,7 +148,7 @@ def rank_by_beam(
         title: Shown beside the progress bar.
     """
     trie = backbone.trie
-    twins = int((trie.last_item - trie.first_item)[trie.node_of_item].max())
+    num_items_below = trie.last_item - trie.first_item
 
     def rank(histories: Histories, targets: Tensor) -> dict[str, Tensor]:
         histories, targets = histories.to(trie.device), targets.to(trie.device)
@@ -154,10 +160,11 @@ def rank_by_beam(
             fusion=None if fuse is None else fuse(histories),
         )
         found = divide_by_length(found, trie, penalty=length_penalty)
-        ranked = rank_items(found, trie, k=beam * twins)
+        count = num_items_below[found.leaves] * (found.leaves >= 0)
+        ranked = rank_items(found, trie, k=int(count.sum(dim=1).max().clamp_min(1)))
         listed = ranked.items >= 0
         past = histories.items.masked_fill(~histories.mask, -1)
-        unseen = listed & ~(ranked.items[:, :, None] == past[:, None, :]).any(dim=-1)
+        unseen = ItemFilter(trie, deny=past).permits(ranked.items)
         order = (~unseen).to(torch.uint8).argsort(dim=1, stable=True)[:, :TOP]
         top = ranked.items.gather(1, order).masked_fill(~unseen.gather(1, order), -1)
         result = {"top": top}

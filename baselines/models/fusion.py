@@ -45,7 +45,7 @@ def teacher_fusion(
         weight: Of the backbone, in [0, 1].
         temperature: Divides the teacher's scores.
         mask_history: Whether the teacher gives nothing to the items of the history, which then
-            come after all others.
+            are not listed.
     """
 
     def fuse(histories: Histories) -> Fusion:

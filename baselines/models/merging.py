@@ -53,8 +53,10 @@ def merge_and_save(backbone: LanguageBackbone, folder: str | os.PathLike[str]) -
     """Write the trained model as an ordinary ``transformers`` folder, with its tokenizer.
 
     Adapters are merged into the weights and added tokens into the matrices, so that
-    ``AutoModelForCausalLM`` and ``AutoTokenizer`` read it without ``peft``. It appears whole, or
-    not at all. In the meantime a copy of the model is in memory.
+    ``AutoModelForCausalLM`` and ``AutoTokenizer`` read it without ``peft``. Of the base's settings
+    of generation only its special tokens stay: many sample or punish repetition, and so would order
+    items by something else than their probability. It appears whole, or not at all. In the
+    meantime a copy of the model is in memory.
 
     Raises:
         ValueError: If the base is quantised, or the model reads vectors beside tokens.
@@ -78,6 +80,12 @@ def merge_and_save(backbone: LanguageBackbone, folder: str | os.PathLike[str]) -
             model.resize_token_embeddings(last, mean_resizing=False)
         model.get_output_embeddings().weight[first:last] = added.output_table().cpu()
         model.get_input_embeddings().weight[first:last] = added.rows.cpu()
+    of_base = model.generation_config
+    model.generation_config = type(of_base)(
+        bos_token_id=of_base.bos_token_id,
+        eos_token_id=of_base.eos_token_id,
+        pad_token_id=of_base.pad_token_id,
+    )
     with atomic_dir(folder) as filling:
         model.save_pretrained(filling)
         backbone.tokenizer.save_pretrained(filling)

@@ -63,6 +63,22 @@ def test_what_the_beam_misses_is_counted() -> None:
     assert recall(beam=1, k=3) == pytest.approx(1 / 3)
 
 
+class Closed(Garden):
+    """A garden with one of two gates shut."""
+
+    def start(self, histories: Histories) -> Prefixes:  # type: ignore[override]
+        open_gate = torch.tensor([0.0, -torch.inf])
+        return ReadAnew(lambda prefix: open_gate.expand(*prefix.shape[:2], 2), len(histories.items))
+
+
+def test_what_is_forbidden_is_missed_by_no_beam() -> None:
+    codes = torch.tensor([[0, 0], [0, 1], [1, 0]])
+    closed = Closed(CausalConfig(encoder=EncoderConfig(dim=8)), codes, (2, 2), seed=0).eval()
+    proof = certify(closed, random_sequences(3, 8), EvaluationConfig(), k=3)
+    assert set(proof.recall.values()) == {1.0}
+    assert proof.illegal == 0.0
+
+
 def test_a_path_that_no_item_has_is_illegal(
     backbone: CausalBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

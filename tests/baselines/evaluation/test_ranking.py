@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from largest import Largest
 from torch import Tensor
 from worlds import random_sequences, sequence_set
 
@@ -191,6 +192,51 @@ def test_a_beam_over_all_leaves_of_a_real_backbone_ranks_like_its_exact_scores(
         for top in (beam.top, exact.top)
     )
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_large_group_of_equal_paths_costs_what_it_holds(beam: int) -> None:
+    twins, history, batch = 5000, 40, 3
+    codes = torch.cat([torch.zeros(twins, dtype=torch.int64), torch.arange(1, 4)]).unsqueeze(1)
+    backbone = LoopBackbone(codes)
+    gen = np.random.default_rng(0)
+    sequences = [
+        (gen.integers(0, len(codes), history + 1).tolist(), history) for _ in range(batch - 1)
+    ]
+    sequences.append(([*range(history), 7], history))  # the target was seen
+    data = sequence_set(sequences)
+    with Largest() as largest:
+        ranks = rank_by_beam(backbone, data, beam=beam)
+    assert largest.elements <= 2 * batch * len(codes), "no item is held against each one seen"
+
+    def listed(past: Past) -> dict[int, float]:
+        best = sorted(range(4), key=lambda code: -slow_score(past, code))[:beam]
+        of_code = codes.squeeze(1).tolist()
+        return {
+            item: slow_score(past, code)
+            for code in best
+            for item in range(len(of_code))
+            if of_code[item] == code
+        }
+
+    assert_ranks(ranks, data, listed)
+
+
+class Forbidding(LoopScorer):
+    """A scorer that forbids every second item."""
+
+    def score(self, histories: Histories) -> Tensor:
+        scores = super().score(histories)
+        scores[:, 1::2] = -torch.inf
+        return scores
+
+
+def test_what_a_scorer_forbids_is_not_listed_and_a_miss_as_a_target() -> None:
+    data = sequence_set([([0, 1], 1), ([0, 2, 4], 2), ([1, 6, 5], 2)])
+    ranks = rank_by_scores(Forbidding(), data)
+    allowed = range(0, NUM_ITEMS, 2)
+    assert_ranks(ranks, data, lambda past: {i: slow_score(past, i) for i in allowed})
+    assert (ranks.better["kept"] == MISS).tolist() == [True, False, True]
 
 
 def test_a_subset_is_ranked_in_its_own_order() -> None:

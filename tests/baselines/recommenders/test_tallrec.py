@@ -108,13 +108,20 @@ def test_a_beam_of_the_whole_catalogue_scores_as_generate_does(
     past = histories([3, 1, 4], [5], [0, 1, 2, 9], padding=1)
     tokens, mask = backbone.prompts(past)
     end = backbone.tokenizer.eos_token_id
-    processor = TrieLogitsProcessor(backbone.trie, start=int(tokens[0, -1]), end=end)
+    start, trie = backbone.start(past), backbone.trie
+    processor = TrieLogitsProcessor(trie, start=int(tokens[0, -1]), end=end)
+
+    def allowed(_: int, written: Tensor) -> list[int]:
+        node = int(processor.nodes(written.unsqueeze(0)))
+        children = trie.token_of_node[trie.first_child[node] : trie.first_child[node + 1]]
+        return children.tolist() or [end]
+
     model: Any = backbone.base
     written = model.generate(
         input_ids=tokens,
         attention_mask=mask.long(),
-        logits_processor=[processor],
-        max_new_tokens=backbone.trie.depth,
+        prefix_allowed_tokens_fn=allowed,  # our processor refuses to divide by lengths
+        max_new_tokens=trie.depth,
         num_beams=LEAVES,
         num_return_sequences=LEAVES,
         do_sample=False,
@@ -123,7 +130,6 @@ def test_a_beam_of_the_whole_catalogue_scores_as_generate_does(
         return_dict_in_generate=True,
         output_scores=True,
     )
-    start, trie = backbone.start(past), backbone.trie
     found = beam_search(start, trie, beam=LEAVES, renormalize="none")
     found = divide_by_length(found, trie, penalty=backbone.length_penalty)
     items = processor.items(written.sequences).view(len(past.items), LEAVES)
