@@ -154,7 +154,8 @@ class Catalog:
         """
         import polars as pl
 
-        known = pl.DataFrame({"loose": loose(self.ids), "id": self.ids}).unique("loose")
+        known = pl.DataFrame({"loose": loose(self.ids), "id": self.ids})
+        known = known.unique("loose", keep="first", maintain_order=True)
         meant = loose(unknown).replace_strict(known["loose"], known["id"], default=None)
         misses = pl.DataFrame({"unknown": unknown, "meant": meant}).drop_nulls()
         if misses.height:
@@ -175,7 +176,7 @@ class Catalog:
     def noted(self) -> dict[str, int]:
         """What is strange in ids and texts but kept, by kind; only what there is.
 
-        Ids that are near-equal (`semid.columns.near_equal`), and texts that `texts` composes or
+        Ids that are near-equal (`semid.columns.loose`), and texts that `texts` composes or
         reads HTML entities in.
         """
         counts = Counter(note_near_equal(self.ids, "item"))

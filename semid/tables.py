@@ -67,9 +67,19 @@ def read_table(
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
+    """By pyarrow, which refuses a damaged file on which polars may end the process."""
     import polars as pl
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
 
-    return pl.read_parquet(path, glob=False)
+    try:
+        with ParquetFile(path) as file:
+            table = file.read()
+        table.validate(full=True)
+        table.schema.to_string()  # names that are no UTF-8 raise here
+    except (ArrowException, OSError) as error:
+        raise ValueError(str(error)) from None
+    return pl.DataFrame(table.replace_schema_metadata())
 
 
 def _read_csv(path: Path) -> pl.DataFrame:

@@ -136,3 +136,40 @@ def test_a_line_that_is_no_json_object_is_named(text: str, message: str, tmp_pat
     with pytest.raises(ValueError, match=message) as caught:
         read(tmp_path / "t.jsonl", text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+@ONE_FOLDER
+@given(position=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), cut=st.booleans())
+def test_a_damaged_file_is_read_or_refused_in_one_line(
+    tmp_path: Path, suffix: str, position: float, byte: int, cut: bool
+) -> None:
+    table = pl.DataFrame({"id": ["a", "b", "c"], "text": ['x "y"', "é, z", None]})
+    path = tmp_path / f"t.{suffix}"
+    writers = {"parquet": table.write_parquet, "csv": table.write_csv}
+    writers.get(suffix, table.write_ndjson)(path)
+    data = bytearray(path.read_bytes())
+    place = int(position * len(data))
+    data[place] = byte
+    path.write_bytes(data[:place] if cut else data)
+    try:
+        refused = ""
+        assert read_table(path).height
+    except ValueError as error:
+        refused = str(error)
+    assert "\n" not in refused
+
+
+def test_parquet_columns_of_every_kind_are_read_as_they_were_written(tmp_path: Path) -> None:
+    table = pl.DataFrame(
+        {
+            "big": pl.Series([2**64 - 1, 1], dtype=pl.UInt64),
+            "kind": pl.Series(["a", "b"], dtype=pl.Categorical),
+            "list": [["x"], []],
+            "time": pl.Series([1, 2]).cast(pl.Datetime("ns", "UTC")),
+            "number": pl.Series(["1.5", "2"]).cast(pl.Decimal(10, 2)),
+            "record": [{"a": 1}, {"a": None}],
+        }
+    )
+    table.write_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").equals(table)
