@@ -36,10 +36,12 @@ class Catalog:
             for a missing value (`semid.columns.MISSING_WORDS`). Its place in this list is the
             item's row.
         fields: The other columns, one row an item, in the same order. List columns are allowed.
+        without_id: Rows of the file that had no id and are left out.
     """
 
     item_ids: list[str] | list[int]
     fields: pl.DataFrame
+    without_id: int = 0
 
     def __post_init__(self) -> None:
         if not self.item_ids:
@@ -70,19 +72,32 @@ class Catalog:
     def read(cls, path: str | Path, *, id_column: str = "item_id") -> Catalog:
         """Read a catalogue from a parquet, CSV or JSON-lines file, keeping its row order.
 
+        A row whose id is missing (blank, or a word such as NULL) can be no item: it is left out,
+        counted and named in the log. Rows of arrays that go with the file then have to lack it too.
+
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If the file cannot be read, is empty, has no ``id_column``, or holds missing
-                or repeated ids.
+            ValueError: If the file cannot be read, is empty, has no ``id_column``, or holds
+                repeated ids.
         """
         table = read_table(path, ids=(id_column,))
         ids = as_ids(table[id_column])
         if (row := _first_missing(ids)) is not None:
-            raise ValueError(
-                f"{path}: every item needs an id, but {id_column!r} is missing in row {row} "
-                f"(counted from 0): blank, or a word such as NULL; remove such rows"
+            logger.warning(
+                "%s: %d rows have no %s and are left out, the first is row %d (counted from 0)",
+                path,
+                ids.null_count(),
+                id_column,
+                row,
             )
-        catalog = cls(item_ids=ids.to_list(), fields=table.drop(id_column))
+        named = ids.is_not_null()
+        if not named.any():
+            raise ValueError(f"{path}: expected an id of an item in each row, got none at all")
+        catalog = cls(
+            item_ids=ids.filter(named).to_list(),
+            fields=table.drop(id_column).filter(named),
+            without_id=ids.null_count(),
+        )
         if catalog.noted:
             logger.info("%s: %s", path, catalog.noted)
         return catalog
@@ -174,12 +189,13 @@ class Catalog:
 
     @cached_property
     def noted(self) -> dict[str, int]:
-        """What is strange in ids and texts but kept, by kind; only what there is.
+        """What is strange in ids and texts, by kind; only what there is.
 
-        Ids that are near-equal (`semid.columns.loose`), and texts that `texts` composes or
-        reads HTML entities in.
+        Ids that are near-equal (`semid.columns.loose`), texts that `texts` composes or reads HTML
+        entities in, and rows that were left out for want of an id.
         """
         counts = Counter(note_near_equal(self.ids, "item"))
+        counts["items_without_id"] = self.without_id
         for column in self.fields:
             counts.update(text_repairs(column))
         return {kind: count for kind, count in counts.items() if count}

@@ -80,12 +80,13 @@ def test_ids_in_csv_keep_their_zeros(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
 @pytest.mark.parametrize("blank", ["", " ", "nan", "None", "NULL"])
-def test_an_item_whose_id_stands_for_none_is_refused_with_its_row(
+def test_a_row_whose_id_stands_for_none_is_no_item_and_counted(
     blank: str, suffix: str, tmp_path: Path
 ) -> None:
     table = pl.DataFrame({"item_id": ["a", blank, "b"], "title": ["x", "y", "z"]})
-    with pytest.raises(ValueError, match=r"items\..*'item_id' is missing in row 1"):
-        Catalog.read(write(table, tmp_path / f"items.{suffix}"))
+    catalog = Catalog.read(write(table, tmp_path / f"items.{suffix}"))
+    assert (catalog.item_ids, catalog.texts()) == (["a", "b"], ["x", "z"])
+    assert catalog.noted == {"items_without_id": 1}
     with pytest.raises(ValueError, match=r"row 1 .* stands for a missing one"):
         Catalog(item_ids=["a", blank, "b"], fields=pl.DataFrame())
 
@@ -244,7 +245,7 @@ def test_fields_must_match_the_ids() -> None:
         ("i.csv", "id,title\n1,a\n", "no column item_id; its columns are id, title"),
         ("i.csv", "", "i.csv is empty"),
         ("i.csv", "item_id,title\n", "i.csv is empty: it has columns but no rows"),
-        ("i.csv", "item_id,title\n1,a\n,b\n", "'item_id' is missing in row 1"),
+        ("i.csv", "item_id,title\n,a\n,b\n", "i.csv: expected an id of an item in each row"),
         ("i.csv", "item_id\n1\n1\n", "must be unique, got 1"),
         ("i.jsonl", '{"item_id": 1.5}\n', "whole numbers or text, got Float64"),
         ("i.jsonl", '{"item_id": 1\n', "cannot be read as jsonl"),
