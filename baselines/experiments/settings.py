@@ -32,6 +32,7 @@ def told_settings(
         "ids": "; ".join(said),
         "seeds": list(config.seeds),
         "epochs at most": config.training.epochs,
+        "precision": _precision(config),
         "valid-token mask in training": config.masked,
         "teacher temperature": config.temperature,
         "candidates": "the whole catalogue",
@@ -45,6 +46,11 @@ def told_settings(
         "processes": processes().num_processes,
         "threads": torch.get_num_threads(),
     }
+
+
+def _precision(config: CompareConfig) -> str:
+    arms, teacher = config.training.precision, config.teacher_training.precision
+    return arms if arms == teacher else f"{arms}, teacher {teacher}"
 
 
 def _fusion_setting(config: CompareConfig) -> dict[str, str]:
