@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from baselines.data.dataset import Dataset
+from baselines.data.left_out import told
 from baselines.experiments.arms import parse_arms
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.schemes import Scheme
@@ -29,6 +30,7 @@ def told_settings(
         "data": dataset.name,
         "split": dataset.splits.protocol,
         **dataset.statistics,
+        **told(dataset),
         "ids": "; ".join(said),
         "seeds": list(config.seeds),
         "epochs at most": config.training.epochs,
