@@ -23,7 +23,7 @@ def is_bfloat16_faster(device: torch.device) -> bool:
     includes processors with AVX-512 that emulate bfloat16. Others count as having none.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and _cpu_has_bfloat16() and _is_measured_faster()
 
 
@@ -34,9 +34,8 @@ def _cpu_has_bfloat16() -> bool:
     """
     if torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2"):
         return False
-    return torch.backends.mkldnn.is_available() and bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    ask_onednn = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # PyTorch may lack it
+    return ask_onednn is not None and bool(ask_onednn())
 
 
 @torch.no_grad()

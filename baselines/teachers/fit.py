@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.registry import build_teacher
 from baselines.training.checkpoint import TrainingState, is_trained, read_trained, recipe
-from baselines.training.config import Precision, TrainingConfig
+from baselines.training.config import PRECISIONS, Precision, TrainingConfig
 from baselines.training.loop import train
 from baselines.training.precision import settled
 from semid.embed import Embeddings, embeddings_from
@@ -79,7 +79,7 @@ def settled_training(
 
     def begun() -> Precision | None:
         lineage = _lineage(dataset, {})
-        for precision in get_args(Precision):
+        for precision in PRECISIONS:
             how = recipe(dataclasses.replace(training, precision=precision))
             for path in folder.glob(f"{config.model}-[0-9]*-*"):
                 seed = re.sub(r"\D.*", "", path.name.removeprefix(f"{config.model}-"))
