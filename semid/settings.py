@@ -4,6 +4,9 @@ A dataclass says by ``field(metadata={"before": value})`` that a setting is youn
 which do not name it, and what these were made with. What is made so still has no need of the name:
 it is left out of hashes and files, which stay what they were. Where it is not found, it had that
 value, whatever the default is now.
+
+``field(default="auto", metadata={"settled": True})`` says that what the default comes to is settled
+when something is begun, and written there in its place.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ def as_json(config: Any) -> Any:
 
 
 def as_begun(config: Config, found: Mapping[str, Any]) -> Config:
-    """Settings for what was begun with others: a default that is not kept there is as before.
+    """Settings for what was begun with others: what they leave open is as it was there.
 
     Args:
         config: A dataclass, whose fields may be dataclasses.
@@ -69,7 +72,7 @@ def as_begun(config: Config, found: Mapping[str, Any]) -> Config:
 
     Returns:
         ``config``, with what was done before a setting came where ``found`` does not name it and
-        ``config`` has its default.
+        ``config`` has its default, and with what ``found`` has where a default was settled there.
     """
     changes: dict[str, Any] = {}
     for own in fields(config):  # type: ignore[arg-type]
@@ -78,4 +81,6 @@ def as_begun(config: Config, found: Mapping[str, Any]) -> Config:
             changes[own.name] = as_begun(value, found[own.name])
         elif "before" in own.metadata and own.name not in found and value == own.default:
             changes[own.name] = own.metadata["before"]
+        elif own.metadata.get("settled") and value == own.default:
+            changes[own.name] = found.get(own.name, value)
     return replace(config, **changes)  # type: ignore[type-var]

@@ -20,6 +20,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from baselines.cli.compare import compare
+from baselines.cli.console import QUIET, speaking
 from baselines.cli.ids import BuildConfig, InspectConfig, build, inspect
 from baselines.cli.lm import LmTrainConfig, lm_fluency, lm_train
 from baselines.cli.teacher import (
@@ -40,14 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     keep_freed_memory()
     parser = _parser()
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        command, values = _chosen(parser.instantiate(parser.parse_args(argv)))
+        options = [word for word in words if word != QUIET]
+        command, values = _chosen(parser.instantiate(parser.parse_args(options)))
         from baselines.runtime.distributed import processes  # loads torch: not for --help
 
         here = processes()
         if command.trains or here.is_main_process:
-            with _modules_of_this_folder():
-                command.run(command.config(**values), Console(quiet=not here.is_main_process))
+            console = Console(quiet=not here.is_main_process)
+            with _modules_of_this_folder(), speaking(console, quiet=QUIET in words):
+                command.run(command.config(**values), console)
         here.wait_for_everyone()
         here.destroy_process_group()
     except (ArgumentError, ValueError, OSError, SafetensorError) as error:
@@ -112,6 +116,7 @@ def _add_commands(parser: ArgumentParser, commands: _Commands) -> None:
         if isinstance(command, _Command):
             settings = "a YAML file of options; options win"
             sub.add_argument("--config", action="config", help=settings)
+            sub.add_argument(QUIET, action="store_true", help="show no progress")
             sub.add_class_arguments(command.config)
             _also_spelled(sub, "ids.scheme", "--tokenizer")
         subcommands.add_subcommand(name, sub, help=says)
@@ -130,7 +135,9 @@ def _chosen(settings: Any) -> tuple[_Command, dict[str, Any]]:
     command: _Command | _Commands = _COMMANDS
     while not isinstance(command, _Command):
         command, settings = command[settings.subcommand], settings[settings.subcommand]
-    return command, {name: value for name, value in vars(settings).items() if name != "config"}
+    return command, {
+        name: value for name, value in vars(settings).items() if name not in ("config", "quiet")
+    }
 
 
 def _also_spelled(parser: ArgumentParser, name: str, option: str) -> None:

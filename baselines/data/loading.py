@@ -14,6 +14,7 @@ import polars as pl
 from baselines.data.config import Repeats, Split, Ties
 from baselines.data.dataset import WINDOWS, Dataset, split_interactions
 from baselines.data.interactions import Interactions
+from baselines.data.left_out import ALARMING, share_left_out, told
 from baselines.data.splits import Splits, given_windows
 from semid.catalog import Catalog
 from semid.provenance import atomic_write
@@ -85,8 +86,9 @@ def load_dataset(
     dataset = Dataset(
         name=folder.resolve().name, catalog=catalog, splits=splits, interactions=interactions
     )
-    dropped = {reason: count for reason, count in dataset.dropped.items() if count}
-    logger.info("%s: left out %s; noted %s", dataset.name, dropped, dataset.noted)
+    level = logging.WARNING if share_left_out(dataset) >= ALARMING else logging.INFO
+    for heading, words in told(dataset).items():
+        logger.log(level, "%s, %s: %s", dataset.name, heading, words)
     return dataset
 
 

@@ -32,7 +32,7 @@ from baselines.runtime.distributed import processes
 from baselines.teachers.cache import cached_mass, code_table_hash
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.distributions import LiveDistributions, StoredDistributions
-from baselines.teachers.fit import fit_teacher, scores_hash
+from baselines.teachers.fit import fit_teacher, scores_hash, settled_training
 from baselines.teachers.mass import mass_source
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.registry import teacher_class
@@ -40,6 +40,7 @@ from baselines.teachers.rounded import RoundedScorer
 from baselines.teachers.simple import Popularity
 from baselines.teachers.vectors import item_vectors
 from baselines.training.checkpoint import TrainingState, recipe
+from baselines.training.precision import settled
 from semid.ids import SemanticIds
 from semid.provenance import Provenance, atomic_write, hash_json
 from semid.settings import as_begun, as_json
@@ -70,6 +71,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
     _require_free(out, config)
     dataset = dataset_of(config)
     _require_fit(config, arms, dataset)
+    config = _settled(config, dataset, out)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if any(scheme.waits_for_teacher for scheme in schemes):
@@ -119,6 +121,18 @@ def _as_begun(config: CompareConfig) -> CompareConfig:
     """With what its folder was made with before a setting came that the command does not name."""
     path = Path(config.out) / "config.json"
     return as_begun(config, json.loads(path.read_text())) if path.exists() else config
+
+
+def _settled(config: CompareConfig, dataset: Dataset, out: Path) -> CompareConfig:
+    """With a precision wherever ``auto`` leaves it open."""
+    folder = _teachers(config, out)
+    return dataclasses.replace(
+        config,
+        training=settled(config.training),
+        teacher_training=settled_training(
+            dataset, config.teacher, config.teacher_training, folder=folder
+        ),
+    )
 
 
 def _require_free(out: Path, config: CompareConfig) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from baselines.data.dataset import Dataset
+from baselines.data.left_out import told
 from baselines.experiments.arms import parse_arms
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.schemes import Scheme
@@ -29,9 +30,11 @@ def told_settings(
         "data": dataset.name,
         "split": dataset.splits.protocol,
         **dataset.statistics,
+        **told(dataset),
         "ids": "; ".join(said),
         "seeds": list(config.seeds),
         "epochs at most": config.training.epochs,
+        "precision": _precision(config),
         "valid-token mask in training": config.masked,
         "teacher temperature": config.temperature,
         "candidates": "the whole catalogue",
@@ -45,6 +48,11 @@ def told_settings(
         "processes": processes().num_processes,
         "threads": torch.get_num_threads(),
     }
+
+
+def _precision(config: CompareConfig) -> str:
+    arms, teacher = config.training.precision, config.teacher_training.precision
+    return arms if arms == teacher else f"{arms}, teacher {teacher}"
 
 
 def _fusion_setting(config: CompareConfig) -> dict[str, str]:

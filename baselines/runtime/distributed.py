@@ -7,7 +7,7 @@ by ``torchrun`` or ``accelerate launch``; in a program of one process nothing he
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import torch
@@ -42,6 +42,11 @@ def is_my_turn(turn: int) -> bool:
     """Whether work number ``turn`` of a list that all processes walk through falls to this one."""
     here = processes()
     return turn % int(here.num_processes) == int(here.process_index)
+
+
+def as_main_says(answer: Callable[[], bool]) -> bool:
+    """Ask the main process, and tell all of them what it says."""
+    return bool(add_up(torch.tensor(float(processes().is_main_process and answer()))) > 0)
 
 
 def add_up(part: Tensor) -> Tensor:

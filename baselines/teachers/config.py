@@ -297,7 +297,7 @@ class TeacherConfig:
 
 def teacher_training() -> TrainingConfig:
     """How a teacher is trained unless told otherwise."""
-    return TrainingConfig(epochs=30, patience=4, batch_events=1024, precision="bf16")
+    return TrainingConfig(epochs=30, patience=4, batch_events=1024)
 
 
 def _from_json(config: Any, record: Mapping[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.registry import build_teacher
 from baselines.training.checkpoint import TrainingState, is_trained, read_trained, recipe
-from baselines.training.config import TrainingConfig
+from baselines.training.config import PRECISIONS, Precision, TrainingConfig
 from baselines.training.loop import train
+from baselines.training.precision import settled
 from semid.embed import Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
 
@@ -40,7 +42,8 @@ def fit_teacher(
         dataset: Only its training sequences are learned from.
         config: Which teacher, in which shape. The collaborative teacher of a hybrid is fitted
             first, or taken from ``folder`` as any other.
-        training: How to train it; a teacher that counts is not trained.
+        training: How to train it, with ``auto`` as in ``settled_training``; a teacher that counts
+            is not trained.
         seed: Of weights, data order, dropout, masks and negatives.
         folder: Parent of the model's own folder, whose name says what it was made from, so that
             several experiments can share one trained teacher.
@@ -54,12 +57,38 @@ def fit_teacher(
             other interactions than the training part.
         ValueError: If they cannot be read or made.
     """
+    training = settled_training(dataset, config, training, folder=folder)
     if config.model == "hybrid":
         return _fit_hybrid(dataset, config, training, seed=seed, folder=folder)
     model = build_teacher(config, dataset, seed)
     settings = {"seed": seed, **config.record(), "training": recipe(training)}
     state, lineage = _fit(model, dataset, training, settings, passes=config.passes, folder=folder)
     return model, state, lineage
+
+
+def settled_training(
+    dataset: Dataset, config: TeacherConfig, training: TrainingConfig, *, folder: Path
+) -> TrainingConfig:
+    """Settings with a precision in place of ``auto``: that of the teachers in ``folder``.
+
+    Those count, trained or begun, that differ in nothing but precision and seed. So all seeds have
+    one precision, a folder goes on as it was begun, and teachers that are shared are taken as they
+    are; of either precision those in float32. Where there is none, the faster is taken.
+    """
+    config = config.collaborative
+
+    def begun() -> Precision | None:
+        lineage = _lineage(dataset, {})
+        for precision in PRECISIONS:
+            how = recipe(dataclasses.replace(training, precision=precision))
+            for path in folder.glob(f"{config.model}-[0-9]*-*"):
+                seed = re.sub(r"\D.*", "", path.name.removeprefix(f"{config.model}-"))
+                settings = {"seed": int(seed), **config.record(), "training": how}
+                if path.name == _name(dataclasses.replace(lineage, config=settings)):
+                    return precision
+        return None
+
+    return settled(training, begun)
 
 
 def _fit_hybrid(
@@ -115,17 +144,9 @@ def _fit(
     inputs: Mapping[str, str] | None = None,
 ) -> tuple[TrainingState, Provenance]:
     """Train a model in a folder below ``folder`` that is named by all it is made from."""
-    splits = dataset.splits
-    lineage = Provenance(
-        kind="teacher",
-        content="",
-        items=dataset.catalog.order_hash,
-        seen=splits.train_hash,
-        inputs={"valid": splits.valid.content_hash(), **(inputs or {})},
-        config=settings,
-    )
-    seed, key = settings["seed"], hash_json([lineage.items, lineage.seen, lineage.inputs, settings])
-    folder = folder / f"{settings['model']}-{seed}-{key[:8]}"
+    splits, seed = dataset.splits, settings["seed"]
+    lineage = _lineage(dataset, settings, inputs)
+    folder = folder / _name(lineage)
 
     def validate() -> float:
         ranks = rank_by_scores(model, splits.valid, title="validation")
@@ -143,6 +164,26 @@ def _fit(
         title=f"{model.label}, seed {seed}",
     )
     return state, Provenance.read(folder)
+
+
+def _lineage(
+    dataset: Dataset, settings: dict[str, Any], inputs: Mapping[str, str] | None = None
+) -> Provenance:
+    return Provenance(
+        kind="teacher",
+        content="",
+        items=dataset.catalog.order_hash,
+        seen=dataset.splits.train_hash,
+        inputs={"valid": dataset.splits.valid.content_hash(), **(inputs or {})},
+        config=settings,
+    )
+
+
+def _name(lineage: Provenance) -> str:
+    """Name of a teacher's folder: its model, its seed, and a hash of all that it is made from."""
+    settings = lineage.config
+    key = hash_json([lineage.items, lineage.seen, lineage.inputs, settings])
+    return f"{settings['model']}-{settings['seed']}-{key[:8]}"
 
 
 def _repeated(windows: Windows, times: int) -> Windows:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Precision = Literal["fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,9 @@ class TrainingConfig:
         weight_decay: AdamW's weight decay, on matrices only.
         warmup: Share of all steps with a rising learning rate.
         schedule: After the warm-up: constant, or cosine to zero at the last epoch.
-        precision: bf16 runs matrix products in bfloat16; losses and weights stay float32.
+        precision: ``bf16`` runs matrix products in bfloat16, losses and weights stay float32;
+            ``fp32`` does not; ``auto`` is bf16 where the processor or device has it and is faster
+            with it. That is decided when a folder is begun, and kept wherever it goes on.
         clip: Largest gradient norm.
 
     Raises:
@@ -39,7 +44,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     warmup: float = 0.02
     schedule: Literal["constant", "cosine"] = "constant"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision | Literal["auto"] = field(default="auto", metadata={"settled": True})
     clip: float = 5.0
 
     def __post_init__(self) -> None:

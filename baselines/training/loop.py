@@ -32,6 +32,7 @@ from baselines.training.checkpoint import (
 )
 from baselines.training.config import TrainingConfig
 from baselines.training.monitor import Watch
+from baselines.training.precision import settled
 from semid.provenance import Provenance, atomic_write
 from tca.objective import ObjectiveOutput
 
@@ -88,6 +89,7 @@ def train(
             that broke them is then in ``broken_batch.safetensors`` in the folder.
     """
     here = processes()
+    config = settled(config)
     objective = nn.Module() if objective is None else objective
     for module in (model, objective):
         module.to(here.device)

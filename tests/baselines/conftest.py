@@ -10,6 +10,7 @@ import pytest
 from tiny_shop import write_shop, write_shop_model
 
 from baselines.cli import app
+from baselines.runtime import precision
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,6 +18,17 @@ def one_parser() -> Iterator[None]:
     """All commands are read by one parser: to make it takes longer than many a command."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "_parser", cache(app._parser))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def float32_unless_named() -> Iterator[None]:
+    """Precision ``auto`` is float32 on every processor, so that tests have the same results on all.
+
+    Not in processes that a test starts: what they train names its precision.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "is_bfloat16_faster", lambda device: False)
         yield
 
 

@@ -23,7 +23,7 @@ ids: {scheme: random, codebook_sizes: [4, 4]}
 arms: ["tiger:soft_ce:0.5"]
 seeds: [0]
 teacher: {sasrec: {max_history: 9, encoder: {dim: 8}}}
-teacher_training: {epochs: 1, patience: 4, batch_events: 1024, precision: bf16}
+teacher_training: {epochs: 1, patience: 4, batch_events: 1024}
 teachers: teachers
 backbones:
   tiger: {num_layers: 1, dim: 8, num_heads: 1, head_dim: 8, ff_dim: 8, max_history: 4}

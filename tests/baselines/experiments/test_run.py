@@ -44,12 +44,12 @@ TINY = CompareConfig(
     arms=("causal:ntp", "causal:soft_ce:0.5"),
     seeds=(0, 1),
     teacher=TeacherConfig(sasrec=SASRecConfig(max_history=9, encoder=ENCODER)),
-    teacher_training=TrainingConfig(epochs=2),
+    teacher_training=TrainingConfig(epochs=2, precision="fp32"),
     backbones=BackboneConfigs(
         tiger=TigerConfig(num_layers=1, dim=8, num_heads=1, head_dim=8, ff_dim=8, max_history=4),
         causal=CausalConfig(max_history=9, encoder=ENCODER),
     ),
-    training=TrainingConfig(epochs=2),
+    training=TrainingConfig(epochs=2, precision="fp32"),
     evaluation=EvaluationConfig(beam=10, validation_beam=5, validation_targets=20),
     resamples=20,
 )
@@ -456,11 +456,11 @@ def test_killed_at_any_stage_the_same_command_ends_with_the_same_table(
         "ids": {"scheme": "rqvae", "codebook_sizes": [8, 8], "settings": {"epochs": 100}},
         "arms": ["tiger:ntp", "causal:soft_ce:0.5"],
         "seeds": [0],
-        "teacher_training": {"epochs": 3, "batch_events": 128},
+        "teacher_training": {"epochs": 3, "batch_events": 128, "precision": "fp32"},
         "backbones": {
             "tiger": {"num_layers": 1, "dim": 16, "num_heads": 2, "head_dim": 8, "ff_dim": 32}
         },
-        "training": {"epochs": 3, "batch_events": 640},
+        "training": {"epochs": 3, "batch_events": 640, "precision": "fp32"},
         "evaluation": {"beam": 10, "validation_targets": 100},
         "resamples": 20,
     }

@@ -32,6 +32,7 @@ from baselines.experiments.arms import Arm
 from baselines.models.config import BackboneConfigs
 from baselines.models.fit import fit_backbone
 from baselines.nn.config import EncoderConfig
+from baselines.runtime import precision
 from baselines.runtime.distributed import average, processes
 from baselines.teachers.config import SASRecConfig
 from baselines.teachers.distributions import StoredDistributions
@@ -40,6 +41,7 @@ from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
 from baselines.training.config import TrainingConfig
 from baselines.training.loop import train
+from baselines.training.precision import settled
 from semid.ids import SemanticIds
 from semid.provenance import Provenance
 from tca.collaborative import CollaborativeTokenizer
@@ -55,7 +57,9 @@ SHAPES = BackboneConfigs(
 )
 ARMS = ("tiger:soft_ce:0.5", "causal:soft_ntp:0.3", "causal:soft_ce:0.5:alpha=learned:rise=0.5")
 BATCH_EVENTS = 18
-TRAINING = TrainingConfig(epochs=3, batch_events=BATCH_EVENTS, lr=0.003, weight_decay=0.1)
+TRAINING = TrainingConfig(
+    epochs=3, batch_events=BATCH_EVENTS, lr=0.003, weight_decay=0.1, precision="fp32"
+)
 EVALUATION = EvaluationConfig(validation_beam=10, validation_targets=30, batch_size=7)
 COMPARE = {
     "data": "synthetic:50x40",
@@ -66,7 +70,7 @@ COMPARE = {
     "teacher": {"sasrec": {"max_history": 9, "encoder": dataclasses.asdict(ENCODER)}},
     "teacher_training": {"epochs": 1, "precision": "fp32"},
     "backbones": {"causal": dataclasses.asdict(SHAPES.causal)},
-    "training": {"epochs": 2, "batch_events": 100},
+    "training": {"epochs": 2, "batch_events": 100, "precision": "fp32"},
     "evaluation": {"beam": 10, "validation_targets": 30, "batch_size": 16},
     "resamples": 20,
 }
@@ -167,6 +171,9 @@ def work(out: Path) -> None:
     assert float(means) == (1.0 if processes().num_processes == 1 else 1.75)
     average([nobody_counts], torch.tensor(0))
     assert float(nobody_counts) == 3.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "is_bfloat16_faster", lambda device: processes().is_main_process)
+        assert settled(TrainingConfig()).precision == "bf16"
     whole, targets = train_with_dropout(out / "undisturbed")
     begun, _ = train_with_dropout(out / "resumed", killed=True)
     rest, _ = train_with_dropout(out / "resumed")

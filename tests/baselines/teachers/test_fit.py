@@ -267,7 +267,7 @@ def test_vectors_are_those_that_score_and_a_model_without_says_so(
 
 def test_a_default_teacher_is_a_sasrec_with_full_cross_entropy() -> None:
     assert build_teacher(TeacherConfig(), world(), seed=0).label == "SASRec ce"
-    assert teacher_training().precision == "bf16"
+    assert teacher_training().precision == "auto"
 
 
 def test_provenance_tells_which_teacher_it_was(dataset: Dataset, tmp_path: Path) -> None:
