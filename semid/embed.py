@@ -243,7 +243,7 @@ class Embeddings:
         """Write ``vectors.npy`` and the provenance, atomically."""
         with atomic_dir(folder) as filling:
             np.save(filling / _VECTORS, self.vectors, allow_pickle=False)
-            self.provenance.write(filling)
+            self.provenance.write(filling, files=[_VECTORS])
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Embeddings:
@@ -319,7 +319,7 @@ def embed_catalog(
     config = {**encoder.config, "template": template}
     cached = Path(cache_dir) / hash_json([inputs, encoder.config]) if cache_dir else None
     with first_before_others():
-        if cached and (vectors := _from_cache(cached)) is not None:
+        if cached and (vectors := _from_cache(cached, inputs, encoder.config)) is not None:
             return Embeddings.of(vectors, catalog, inputs=inputs, config=config)
         logger.info("embedding %d items with %s", len(texts), encoder.config)
         embeddings = Embeddings.of(encoder.encode(texts), catalog, inputs=inputs, config=config)
@@ -349,16 +349,28 @@ def embeddings_from(
         OSError: If there is no such model, or it cannot be reached.
         ValueError: As `read_embeddings` and `embed_catalog`.
     """
-    path = Path(source)
-    if path.suffix == ".npy" or (path / FILE_NAME).is_file():
-        return read_embeddings(path, catalog)
+    if is_vectors(source):
+        return read_embeddings(source, catalog)
     encoder = LsaEncoder() if source == "lsa" else SentenceTransformerEncoder(name_or_path=source)
     return embed_catalog(catalog, encoder, template=template, cache_dir=cache_dir)
 
 
-def _from_cache(folder: Path) -> FloatArray | None:
+def is_vectors(source: str) -> bool:
+    """Whether `embeddings_from` reads vectors that exist already, and no encoder makes them."""
+    return Path(source).suffix == ".npy" or (Path(source) / FILE_NAME).is_file()
+
+
+def _from_cache(folder: Path, inputs: dict[str, str], encoder: dict[str, Any]) -> FloatArray | None:
     try:
-        return Embeddings.load(folder).vectors
+        found = Embeddings.load(folder)
+        its = found.provenance
+        require_same(
+            f"what the embeddings in {folder} were made from",
+            hash_json([inputs, encoder]),
+            hash_json([its.inputs, {name: its.config.get(name) for name in encoder}]),
+            what_to_do="They are made again.",
+        )
+        return found.vectors
     except FileNotFoundError:
         return None
     except ValueError as error:

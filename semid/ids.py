@@ -227,7 +227,7 @@ class SemanticIds:
             (filling / _CONFIG).write_text(config + "\n", encoding="utf-8")
             if self.tokenizer is not None:
                 self.tokenizer.save_pretrained(filling / TOKENIZER_FOLDER)
-            self.provenance.write(filling)
+            self.provenance.write(filling, files=[_TABLE, _CONFIG])
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> SemanticIds:
@@ -242,7 +242,7 @@ class SemanticIds:
         config = json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
         codes = torch.tensor(paths, dtype=torch.int64)
         sizes, scheme = tuple(config["sizes"]), config["scheme"]
-        changed = "Its files were changed after they were saved; build the ids again."
+        changed = f"They were changed after they were saved: remove {folder} and build them again."
         found = _content_hash(codes, sizes, scheme)
         require_same(f"content of {folder}", provenance.content, found, what_to_do=changed)
         found = hash_ids(item_ids)

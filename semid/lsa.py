@@ -86,7 +86,7 @@ class FittedLsa:
             (filling / _VOCABULARY).write_text(vocabulary, encoding="utf-8")
             (filling / _CONFIG).write_text(json.dumps(self.settings) + "\n", encoding="utf-8")
             save_file({"idf": self.idf, "right": self.right}, filling / _ARRAYS)
-            provenance.write(filling)
+            provenance.write(filling, files=[_VOCABULARY, _CONFIG, _ARRAYS])
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> FittedLsa:

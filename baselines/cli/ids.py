@@ -72,12 +72,14 @@ def build(config: BuildConfig, console: Console) -> None:
     from baselines.data.loading import load_catalog
     from baselines.runtime.distributed import processes
     from baselines.runtime.progress import track_epochs
+    from semid.atomic import remove_leftovers
     from semid.build import extend_made_ids, make_semantic_ids
     from semid.quality import id_quality
 
     catalog = load_catalog(config.data)
     out = Path(config.out)
     cache = out.with_name(f"{out.name}.cache")
+    remove_leftovers(cache)
     if config.extends is None:
         with track_epochs("semantic ids") as show:
             ids = make_semantic_ids(config.ids, catalog, cache_dir=cache, on_epoch=show)

@@ -73,7 +73,9 @@ def teacher_train(config: TeacherTrainConfig, console: Console) -> None:
     from baselines.evaluation.ranking import rank_by_scores
     from baselines.evaluation.ranks import POLICIES
     from baselines.teachers.fit import fit_teacher
+    from semid.atomic import remove_leftovers
 
+    remove_leftovers(config.out)
     dataset = load_dataset(
         config.data, split=config.split, repeats=config.repeats, time_format=config.time_format
     )

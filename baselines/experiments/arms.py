@@ -8,7 +8,9 @@ from itertools import takewhile
 from typing import Any
 
 from baselines.experiments.config import ALL, CompareConfig
+from baselines.models.config import BackboneConfigs
 from baselines.models.registry import KINDS, Kind
+from semid.settings import as_json
 from tca.config import LETTER_TAU, AlphaPolicy, ObjectiveConfig
 
 
@@ -170,6 +172,14 @@ class Arm:
     def mark(self) -> str:
         """What tells its results from those of other arms in its folder; empty where it owns it."""
         return f"-{self.backbone}" if self.kind.trained_as else ""
+
+    def ranked_by(self, backbones: BackboneConfigs) -> dict[str, Any]:
+        """What its ranks depend on and its weights do not know, as JSON values."""
+        kind = self.kind
+        settings = {}
+        if kind.trained_as is not None and kind.own is not None:
+            settings = as_json(getattr(backbones, kind.own))
+        return {"backbone": self.backbone, "settings": settings}
 
     def counterpart(self, arms: Sequence[Arm]) -> Arm | None:
         """The first of ``arms`` that is this one without a teacher: same backbone, ids and softmax.

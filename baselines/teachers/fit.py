@@ -14,6 +14,7 @@ import torch
 from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
 from baselines.evaluation.ranking import rank_by_scores
+from baselines.runtime.distributed import one_run_at_a_time
 from baselines.teachers.config import TEACHERS, HybridConfig, TeacherConfig
 from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
@@ -152,17 +153,18 @@ def _fit(
         ranks = rank_by_scores(model, splits.valid, title="validation")
         return float(ranks.metrics("removed", "expected")["N@10"].mean())
 
-    state = train(
-        model,
-        config=training,
-        seed=seed,
-        windows=_repeated(model.windows(splits.train), passes),
-        loss=model.objective,
-        validate=validate,
-        folder=folder,
-        lineage=lineage,
-        title=f"{model.label}, seed {seed}",
-    )
+    with one_run_at_a_time(folder):
+        state = train(
+            model,
+            config=training,
+            seed=seed,
+            windows=_repeated(model.windows(splits.train), passes),
+            loss=model.objective,
+            validate=validate,
+            folder=folder,
+            lineage=lineage,
+            title=f"{model.label}, seed {seed}",
+        )
     return state, Provenance.read(folder)
 
 

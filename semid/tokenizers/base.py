@@ -320,7 +320,7 @@ class SemanticIdTokenizer(ABC):
             save_file(
                 {name: value.cpu() for name, value in self.learned.items()}, filling / _LEARNED
             )
-            provenance.write(filling)
+            provenance.write(filling, files=[_CONFIG, _LEARNED])
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:

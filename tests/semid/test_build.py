@@ -34,6 +34,7 @@ def test_items_get_distinct_ids_with_their_lineage(tiny_catalog: Catalog) -> Non
     assert ids.provenance.items == tiny_catalog.order_hash
     assert ids.provenance.inputs == {
         "embeddings": embeddings.provenance.content,
+        "texts": embeddings.provenance.inputs["texts"],
         "tokenizer": tokenizer.provenance.content,
     }
     assert ids.provenance.config["settings"]["codebook_sizes"] == (3, 2)

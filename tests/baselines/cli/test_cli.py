@@ -139,6 +139,16 @@ def test_a_shop_that_grew_keeps_the_ids_it_has(
     assert "or another template" in capsys.readouterr().err
 
 
+def test_ids_extended_by_no_item_in_their_own_folder_keep_their_tokenizer(folder: Path) -> None:
+    command = ["build", "--data", "shop", "--out", "ids"]
+    assert main(command) == 0
+    again = [*command, "--extends", "ids", "--ids.collisions", "next_nearest"]
+    before = SemanticIds.load("ids")
+    assert [main(again), main(again)] == [0, 0]
+    assert SemanticIds.load("ids").codes.equal(before.codes)
+    assert (folder / "ids" / "tokenizer").is_dir()
+
+
 def test_inspect_tells_the_same_of_a_folder_as_build_and_reads_files_of_codes(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -207,6 +207,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(
     (tmp_path / "causal" / "comparison.json").unlink()
     assert "is not finished" in refused(tmp_path / "causal")
     settings = json.loads((done / "config.json").read_text())
+    del settings["seal"]
     settings["backbones"]["lm"]["items"] = "codes"
     half = tmp_path / "half"
     half.mkdir()

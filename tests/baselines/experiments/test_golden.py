@@ -52,7 +52,7 @@ def lineages(out: Path) -> dict[str, Any]:
     for path in out.rglob("provenance.json"):
         record = json.loads(path.read_text())
         known = {name: record[name] for name in ("kind", "items", "seen", "config")}
-        known["inputs"] = sorted(record["inputs"])
+        known["inputs"] = sorted(record["inputs"].keys() - {"texts"})  # of ids; not in 0.1
         if record["kind"] in ("embeddings", "semantic_ids"):
             known.pop("config")  # holds counts and shares of floats
         name = re.sub(r"[0-9a-f]{8,}", "#", path.relative_to(out).as_posix())
