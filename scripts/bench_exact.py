@@ -27,9 +27,9 @@ from measuring import (
     write_figures,
 )
 
+from semid.config import Renormalize
 from semid.prefixes import Prefixes
 from semid.scoring import score_all
-from semid.successors import Renormalize
 
 
 def operations_of_a_node(start: Prefixes, *, width: int = 64) -> float:

@@ -24,7 +24,8 @@ from measuring import (
     write_figures,
 )
 
-from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from baselines.backbones.config import TigerConfig
+from baselines.backbones.tiger import TigerBackbone
 from semid.decoding import BeamResult, beam_search
 
 

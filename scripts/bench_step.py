@@ -36,17 +36,19 @@ from measuring import (
 )
 from torch import Tensor
 
-from baselines.backbones.backbone import Backbone
-from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.causal import CausalBackbone
+from baselines.backbones.config import CausalConfig
+from baselines.contracts.backbone import Backbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.best_items import BestItems
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.teachers.config import SASRecConfig
+from baselines.teachers.sasrec import SASRec
 from semid.trie import CodeTrie
-from tca.alignment import AlphaPolicy
 from tca.candidates import Positions, candidates
 from tca.collaborative import CollaborativeTokenizer
-from tca.objective import Objective, ObjectiveConfig
+from tca.config import AlphaPolicy, ObjectiveConfig
+from tca.objective import Objective
 from tca.top_k import TopKTokenizer
 
 Parts = dict[str, float]  # milliseconds of the parts of one step

@@ -38,7 +38,8 @@ from semid.catalog import Catalog
 from semid.trie import CodeTrie
 from tca.candidates import Positions, candidates
 from tca.collaborative import CollaborativeTokenizer
-from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
+from tca.config import ObjectiveConfig
+from tca.objective import Objective, ObjectiveOutput
 from tca.projection import Projection
 
 _END, _IGNORED = 0, -100

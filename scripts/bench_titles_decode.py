@@ -22,8 +22,9 @@ from measuring import interleaved, prepare, ratios, write_figures
 from torch import Tensor
 from transformers import LogitsProcessor, PrefixConstrainedLogitsProcessor
 
-from baselines.data.dataset import load_catalog
-from baselines.lm.small import SmallModelConfig, small_llama, train_tokenizer
+from baselines.data.loading import load_catalog
+from baselines.pretraining.config import SmallModelConfig
+from baselines.pretraining.small import small_llama, train_tokenizer
 from semid.generation import TrieLogitsProcessor
 from semid.titles import title_paths
 from semid.trie import CodeTrie

@@ -20,7 +20,7 @@ import torch
 from measuring import add_catalogue, interleaved, paths_of, prepare, ratios, write_figures
 from torch import Tensor
 
-from baselines.encoder import EncoderConfig
+from baselines.nn.config import EncoderConfig
 from baselines.teachers.best_items import BestItems
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer

@@ -30,13 +30,15 @@ from measuring import (
 from torch import nn
 from transformers import T5Config, T5ForConditionalGeneration
 
-from baselines.backbones.backbone import Backbone
-from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.causal import CausalBackbone
+from baselines.backbones.config import CausalConfig
 from baselines.backbones.tiger import TigerBackbone
+from baselines.contracts.backbone import Backbone
 from baselines.data.batches import TrainBatch, Windows
-from baselines.data.dataset import load_dataset
+from baselines.data.loading import load_dataset
 from tca.candidates import candidates
-from tca.objective import Objective, ObjectiveConfig
+from tca.config import ObjectiveConfig
+from tca.objective import Objective
 
 Step = Callable[[], int]  # one step of training; how many targets it learned from
 
@@ -53,7 +55,7 @@ def endless(windows: Windows, batch_events: int, seed: int) -> Iterator[TrainBat
 def our_step(
     backbone: Backbone, windows: Windows, batch_events: int, seed: int, *, bf16: bool
 ) -> Step:
-    """A step as ``baselines.training`` makes it, the making of the batch included."""
+    """A step as ``baselines.training.loop`` makes it, the making of the batch included."""
     objective = Objective(ObjectiveConfig())
     optimizer = torch.optim.AdamW(backbone.parameters(), fused=True)
     batches = endless(windows, batch_events, seed)

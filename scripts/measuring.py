@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from baselines.backbones.config import TigerConfig
+from baselines.backbones.tiger import TigerBackbone
 from baselines.data.batches import Histories
 from baselines.data.sequences import SequenceSet
-from baselines.machine import keep_freed_memory
+from baselines.runtime.allocator import keep_freed_memory
 from semid.provenance import atomic_write
 
 

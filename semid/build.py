@@ -6,11 +6,12 @@ import inspect
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from semid.config import IdsConfig
 from semid.extension import costs_of, extend_semantic_ids, load_tokenizer
 from semid.ids import SemanticIds
 from semid.interop import read_codes_file
@@ -27,36 +28,6 @@ __all__ = ["IdsConfig", "build_semantic_ids", "extend_made_ids", "make_semantic_
 
 _TRIED = 256  # items on which a scheme from outside is tried before it encodes all
 _MOVED = 0.05  # share of them that may lie halfway between two codes
-
-
-@dataclass(frozen=True, kw_only=True)
-class IdsConfig:
-    """Where the semantic ids of a catalogue come from.
-
-    Attributes:
-        scheme: A short name (`semid.tokenizers.BUILT_IN`) such as ``rqkmeans``, ``rqvae`` or
-            ``random``; your own ``package.module:Class``; or codes that exist already:
-            ``file:PATH``. On the command line ``--tokenizer`` is short for it.
-        codebook_sizes: Codes of each level of a scheme that is fitted here and takes them. None
-            takes three levels of the largest power of two up to 256 that leaves eight items a code.
-        settings: Further settings of the scheme, by name.
-        embeddings: ``lsa``, a sentence-transformers model (name or local path), or vectors that
-            exist already: an artefact folder (`semid.embed.Embeddings.save`), or a ``.npy`` file
-            with one row an item.
-        cf_embeddings: Collaborative item vectors for a scheme that learns from them (``letter``):
-            an artefact folder, or a ``.npy`` file with one row an item.
-        template: Text of an item, such as ``"{title}, {brand}"``; None for all its text fields.
-        collisions: How items of equal codes are told apart: a key of
-            `semid.collisions.STRATEGIES`, or several joined by ``+``.
-    """
-
-    scheme: str = "rqkmeans"
-    codebook_sizes: tuple[int, ...] | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    embeddings: str = "lsa"
-    cf_embeddings: str | None = None
-    template: str | None = None
-    collisions: str = "extra_level"
 
 
 def build_semantic_ids(

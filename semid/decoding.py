@@ -7,23 +7,19 @@ where they lead; no prefix is looked up, whatever the size of the catalogue.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from semid.boosts import ItemBoosts
+from semid.config import Renormalize
 from semid.filters import ItemFilter
 from semid.fusion import Fusion
 from semid.prefixes import Prefixes
 from semid.sampling import perturbed
-from semid.successors import (
-    Renormalize,
-    check_renormalize,
-    is_decided,
-    refuse_broken,
-    successors,
-)
+from semid.successors import check_renormalize, is_decided, refuse_broken, successors
 from semid.trie import CodeTrie
 
 _EMPTY = -1
@@ -36,7 +32,8 @@ class BeamResult:
     """The best paths of each row, best first.
 
     Attributes:
-        leaves: int64 ``(batch, beam)``, leaf nodes of the trie; -1 where it has no more leaves.
+        leaves: int64 ``(batch, beam)``, leaf nodes of the trie; -1 where there are no more that
+            may be returned.
         scores: float32 ``(batch, beam)``, log-probability of the path, or the mixture of two;
             ``-inf`` beside -1.
     """
@@ -76,8 +73,8 @@ def beam_search(
 
     Level by level, keeps the ``beam`` best successors of the prefixes kept before. A path that has
     ended stays among them with the score it has. Equal scores are ordered by path, so a result
-    depends on nothing but the logits. With ``beam`` at least the number of leaves, the result is
-    the order of ``score_all``.
+    depends on nothing but the logits. A path whose score is ``-inf`` is forbidden and is not
+    returned. With ``beam`` at least the number of leaves, the result is the order of ``score_all``.
 
     Args:
         start: The empty prefix after each history, on the device of the trie.
@@ -99,15 +96,20 @@ def beam_search(
             is only asked about prefixes that can still branch.
 
     Raises:
-        ValueError: If ``beam`` is not positive, a filter, boosts or a guide are of another batch,
-            boosts or a fusion are to be sampled with, or the logits or what the guide says have
-            another shape or hold NaN or +inf.
+        ValueError: If ``beam`` is not positive, a filter or boosts are of another catalogue, they
+            or a guide of another batch, boosts or a fusion are to be sampled with, or the logits or
+            what the guide says have another shape or hold NaN or +inf.
     """
     _check_positive(beam=beam)
     check_renormalize(renormalize)
-    _check_filter(within, start.batch_size)
-    if boosts is not None and sample is not None:
-        raise ValueError("boosts have no meaning among samples. Give boosts or sample, not both.")
+    if within is not None:
+        within.check(trie, start.batch_size)
+    if boosts is not None:
+        boosts.check(trie)
+        if sample is not None:
+            raise ValueError(
+                "boosts have no meaning among samples. Give boosts or sample, not both."
+            )
     if fusion is not None:
         fusion.check(start.batch_size)
         if sample is not None:
@@ -130,7 +132,7 @@ def rank_items(
     """Turn leaves into items: twins follow each other in catalogue order, with equal scores.
 
     Args:
-        result: What ``beam_search`` found in ``trie``.
+        result: What ``beam_search`` found in ``trie``; a leaf with score ``-inf`` has no items.
         trie: The same trie.
         k: Number of items to return for each row, at least 1.
         within: Items that each row may be answered with; the others leave the list, and what
@@ -139,13 +141,18 @@ def rank_items(
         boosts: Those that ``beam_search`` was given: each item's is added to its score.
 
     Raises:
-        ValueError: If ``k`` is not positive, or the filter is of another batch.
+        ValueError: If ``k`` is not positive, or the filter or the boosts are of another batch or
+            another catalogue.
     """
     _check_positive(k=k)
-    _check_filter(within, len(result.leaves))
-    leaf_of_slot, found = trie.items_below_each(result.leaves)
-    count = (trie.last_item[result.leaves] - trie.first_item[result.leaves]).long()
-    count = (count * (result.leaves != _EMPTY)).sum(dim=1)
+    if within is not None:
+        within.check(trie, len(result.leaves))
+    if boosts is not None:
+        boosts.check(trie)
+    leaves = result.leaves.masked_fill(result.scores == -torch.inf, _EMPTY)
+    leaf_of_slot, found = trie.items_below_each(leaves)
+    count = (trie.last_item[leaves] - trie.first_item[leaves]).long()
+    count = (count * (leaves != _EMPTY)).sum(dim=1)
     items = _pad_rows(found, count, fill=_EMPTY)
     scores = result.scores.flatten().index_select(0, leaf_of_slot)
     scores = _pad_rows(scores, count, fill=-torch.inf)
@@ -180,7 +187,12 @@ def divide_by_length(result: BeamResult, trie: CodeTrie, *, penalty: float) -> B
         result: What ``beam_search`` found in ``trie``.
         trie: The same trie.
         penalty: The power; 0 changes nothing, and above 0 longer paths gain.
+
+    Raises:
+        ValueError: If the penalty is not finite.
     """
+    if not math.isfinite(penalty):
+        raise ValueError(f"penalty must be finite, got {penalty}")
     if penalty == 0:
         return result
     length = trie.depth_of(result.leaves.clamp_min(0)).clamp_min(1)  # where there is none
@@ -247,7 +259,8 @@ def _search(
         scores = branching.scores.unsqueeze(-1) + found.log_probs
         if within is not None:
             valid = valid & within.open_children(branching.nodes, depth, slots)
-            scores = scores.masked_fill(~valid, -torch.inf)
+        valid = valid & (scores > -torch.inf)  # what is forbidden does not come back
+        scores = scores.masked_fill(~valid, -torch.inf)
         ranks = scores
         if sample is not None:
             ranks = perturbed(scores, branching.ranks, sample)
@@ -316,14 +329,6 @@ def _pad_rows(values: Tensor, length: Tensor, *, fill: float) -> Tensor:
     slot = torch.arange(int(length.max()), device=values.device)
     used = slot < length.unsqueeze(1)
     return values.new_full(used.shape, fill).masked_scatter_(used, values)
-
-
-def _check_filter(within: ItemFilter | None, batch_size: int) -> None:
-    if within is not None and within.batch_size != batch_size:
-        raise ValueError(
-            f"the filter must have a list for each of the {batch_size} rows, got "
-            f"{within.batch_size}"
-        )
 
 
 def _check_positive(**counts: int) -> None:

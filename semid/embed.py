@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.distributed import first_before_others
 from semid.lsa import FittedLsa, fit_lsa
 from semid.provenance import (
     FILE_NAME,
@@ -24,7 +25,6 @@ from semid.provenance import (
     hash_json,
     require_same,
 )
-from semid.tokenizers.ranks import first_before_others
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog

@@ -49,8 +49,23 @@ class ItemFilter:
             denied = ItemFilter(trie, deny=deny)
             self._keys = self._sorted_keys(allow.masked_fill(~denied.permits(allow), -1))
 
+    def check(self, trie: CodeTrie, batch_size: int) -> None:
+        """Raise ``ValueError`` if the lists are of another catalogue or another batch."""
+        if self.batch_size != batch_size:
+            raise ValueError(
+                f"the filter must have a list for each of the {batch_size} rows, got "
+                f"{self.batch_size}"
+            )
+        own = self.trie
+        if (own.num_items, own.num_nodes) != (trie.num_items, trie.num_nodes):
+            raise ValueError(
+                f"the filter is of a trie of {own.num_items} items and {own.num_nodes} nodes, got "
+                f"one of {trie.num_items} and {trie.num_nodes}. Make it anew after the catalogue "
+                "has changed."
+            )
+
     def permits(self, items: Tensor) -> Tensor:
-        """Whether each item may be returned; -1 may not.
+        """Whether each item may be returned; what is no catalogue row may not.
 
         Args:
             items: int64 ``(batch, n)``, catalogue rows or -1.
@@ -60,7 +75,8 @@ class ItemFilter:
         """
         row = torch.arange(len(items), device=items.device).unsqueeze(1)
         listed = _found(self._keys, row * self.trie.num_items + items)[0]
-        return (listed if self._allows else ~listed) & (items >= 0)
+        exists = (items >= 0) & (items < self.trie.num_items)
+        return (listed if self._allows else ~listed) & exists
 
     def open_children(self, nodes: Tensor, depth: int, slots: int) -> Tensor:
         """Whether an item below each child of each node may be returned to the node's row.

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from semid.config import Renormalize
 from semid.prefixes import Prefixes
-from semid.successors import Renormalize, Successors, successors
+from semid.successors import Successors, successors
 from semid.trie import CodeTrie
 
 
@@ -61,7 +62,7 @@ class Fusion:
     Attributes:
         guide: The second opinion.
         weight: Of the model that is searched, in [0, 1]: at 1 the guide is not asked at all, at 0
-            it decides alone.
+            it decides alone among what the model does not forbid.
 
     Raises:
         ValueError: If the weight lies outside of [0, 1].
@@ -100,7 +101,9 @@ class Fusion:
         broken = found.broken | (second.isnan() | (second == torch.inf)).any()
         if self.weight > 0:
             second = self.weight * found.log_probs + (1 - self.weight) * second
-        return dataclasses.replace(found, log_probs=second, broken=broken)
+        forbidden = found.log_probs == -torch.inf  # whatever the weight; 0 times -inf is NaN
+        mixed = second.masked_fill(forbidden, -torch.inf)
+        return dataclasses.replace(found, log_probs=mixed, broken=broken)
 
     def extend(self, parent: Tensor, token: Tensor) -> Fusion:
         """The fusion after prefixes that are one token longer, as ``Prefixes.extend``."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import GenerationConfig, LogitsProcessor
 
+from semid.generate_settings import (
+    refuse_other_ends,
+    refuse_other_orders,
+    settings_of_generate,
+)
+from semid.successors import refuse_broken
 from semid.trie import CodeTrie, ranges
 
 _NO_KEY = 2**62  # beyond all that a node and a token make
+_FILLED_UP = -1e6  # what generate fills its lists with scores -1e9, over the length at most
 
 
 class TrieLogitsProcessor(LogitsProcessor):
@@ -17,28 +24,30 @@ class TrieLogitsProcessor(LogitsProcessor):
     What has been written so far is read from the token ids, after the last ``start`` of each row:
     no prompt length is counted and nothing is remembered between calls, so left padding, prompts of
     different lengths, beams and several returned sequences need no care. After a whole path only
-    ``end`` may follow. It fails closed: a row that has left the trie, or that holds no ``start``,
-    may write nothing but ``end`` and so does not become an item.
+    ``end`` may follow, and is certain. It fails closed: a row that has left the trie, that holds no
+    ``start``, or whose every continuation the model forbids, may write nothing but ``end`` and so
+    does not become an item.
 
     Scores of other tokens become ``-inf``, as with ``prefix_allowed_tokens_fn``; the rest are not
-    renormalised: ``beam_search(..., renormalize="none")`` gives the same order, and is faster.
+    renormalised. So with beams items are ordered by the probability of their paths: enough of them
+    for all paths find what ``beam_search(..., renormalize="none")`` finds, which is faster. What
+    would order them otherwise is refused, be it an argument of ``generate`` or in the model's
+    ``generation_config``: drawn beams, penalties, biases, forced and suppressed tokens, and, where
+    paths differ in length, a ``length_penalty`` other than 0.
 
     Args:
         trie: Paths in the model's own token ids; they may end in ``end`` or not.
         start: Token after which a path begins: an encoder-decoder's decoder start token, or the
             last token of a decoder-only model's prompt.
-        end: The end-of-sequence token.
+        end: The end-of-sequence token. It may be ``start`` where none is written: all paths are of
+            one length, and ``max_new_tokens`` is that length.
 
     Raises:
-        ValueError: If ``start`` stands within a path, where it could not be told from a beginning.
+        ValueError: If ``start`` is a token of a path, where it could not be told from a beginning,
+            or ``end`` is one before its last.
     """
 
     def __init__(self, trie: CodeTrie, *, start: int, end: int) -> None:
-        if (trie.token_of_node[1:] == start).any():
-            raise ValueError(
-                f"the start token {start} is also a token of the paths, so the beginning of a path "
-                "cannot be found. Take a token that no item is written with."
-            )
         self.trie = trie
         self.start = start
         self.end = end
@@ -48,6 +57,19 @@ class TrieLogitsProcessor(LogitsProcessor):
         keys[0] = -_NO_KEY
         self._key_of_node = torch.cat([keys, keys.new_tensor([_NO_KEY])])
         self._is_leaf = trie.first_child.diff() == 0
+        self._tokens = set(torch.unique(trie.token_of_node[1:]).tolist())
+        shortest = trie.depth_of(self._is_leaf.nonzero()[:1, 0])  # breadth-first
+        self._same_length = bool(shortest == trie.depth)
+        if start in self._tokens:
+            raise ValueError(
+                f"the start token {start} is also a token of the paths, so the beginning of a path "
+                "cannot be found. Take a token that no item is written with."
+            )
+        if bool(((trie.token_of_node == end) & ~self._is_leaf).any()):
+            raise ValueError(
+                f"the end token {end} is also a token within a path, where generate would stop. "
+                "Take a token that no item is written with, or that only ends paths."
+            )
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Forbid what does not continue a path.
@@ -60,22 +82,31 @@ class TrieLogitsProcessor(LogitsProcessor):
             ``scores`` with ``-inf`` for all tokens that may not follow.
 
         Raises:
-            ValueError: If the trie has tokens that the model does not.
+            ValueError: If the trie has tokens that the model does not, a score is NaN or +inf, or
+                the ``generate`` that calls would give items another order or stop short of one.
         """
         if self.trie.num_tokens > scores.shape[-1]:
             raise ValueError(
                 f"the trie has {self.trie.num_tokens} tokens, the model {scores.shape[-1]}. "
                 "Is the trie made with the model's own vocabulary?"
             )
-        nodes = self.nodes(input_ids)
+        if (settings := settings_of_generate()) is not None:
+            self._refuse(settings, input_ids)
+        nodes, closed = self._read(input_ids)
         first = self.trie.first_child[nodes]
         last = torch.where(nodes < 0, first, self.trie.first_child[nodes + 1])
         row, child = ranges(first, last)
-        ended = (first == last).nonzero().squeeze(1)
-        row = torch.cat([row, ended])
-        token = torch.cat([self.trie.token_of_node[child], torch.full_like(ended, self.end)])
+        token = self.trie.token_of_node[child].long()
+        follow = scores[row, token]
+        refuse_broken((follow.isnan() | (follow == torch.inf)).any())
         allowed = torch.full_like(scores, -torch.inf)
-        allowed[row, token] = scores[row, token]
+        allowed[row, token] = follow
+        stuck = torch.ones_like(nodes, dtype=torch.bool)
+        stuck[row[follow > -torch.inf]] = False
+        worst = torch.finfo(scores.dtype).min  # below all items, and yet a number to draw by
+        certain = torch.where(self._is_leaf[nodes], 0.0, worst)
+        end = torch.where(closed | (nodes < 0), scores[:, self.end].clamp_min(worst), certain)
+        allowed[stuck, self.end] = end[stuck].to(scores.dtype)
         return allowed
 
     def nodes(self, input_ids: Tensor) -> Tensor:
@@ -85,9 +116,35 @@ class TrieLogitsProcessor(LogitsProcessor):
             input_ids: int64 ``(row, pos)``. ``end`` after a whole path, and what follows it, is
                 not read.
         """
-        length = input_ids.shape[1]
+        return self._read(input_ids)[0]
+
+    def items(self, sequences: Tensor, scores: Tensor | None = None) -> Tensor:
+        """Catalogue rows that ``generate`` has written.
+
+        Args:
+            sequences: int64 ``(row, pos)``, as ``generate`` returns them.
+            scores: Float ``(row,)``, the ``sequences_scores`` of a search with more beams than
+                paths that may be written. It fills its lists with repetitions and with unfinished
+                paths, which cannot be told from whole ones where it pads with ``end``; only their
+                scores say what they are.
+
+        Returns:
+            int64 ``(row,)``, the first catalogue row of the path; -1 where none is complete.
+        """
+        is_start = sequences == self.start
+        padding = is_start.flip(1).cumprod(dim=1).flip(1).bool()  # T5 pads with its start token
+        ended = torch.nn.functional.pad(sequences == self.end, (1, -1))  # one token before
+        ended = (ended & padding).any(dim=1, keepdim=True)
+        node = self.nodes(sequences.masked_fill(padding & ended, self.end))
+        whole = (node >= 0) & self._is_leaf[node]
+        if scores is not None:
+            whole &= scores > _FILLED_UP
+        return torch.where(whole, self.trie.item_order[self.trie.first_item[node]].long(), -1)
+
+    def _read(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The node of each row, and whether its path is whole and ``end`` is written."""
+        begins, length = self._begins(input_ids), input_ids.shape[1]
         place = torch.arange(length, device=input_ids.device)
-        begins = place.masked_fill(input_ids != self.start, -1).amax(dim=1)
         after = place > begins.unsqueeze(1)
         tokens = input_ids.masked_fill(input_ids >= self.trie.num_tokens, -_NO_KEY // 2)
         node = torch.where(begins >= 0, 0, -1)  # the last node is a leaf, so that -1 stays
@@ -101,19 +158,36 @@ class TrieLogitsProcessor(LogitsProcessor):
         both = torch.stack([last, last + 1], dim=1).clamp_max(length - 1)
         ends = (input_ids.gather(1, both) == self.end).any(dim=1)
         goes_on = self._is_leaf[node] & (last < length - 1)
-        return torch.where(goes_on & ~ends, -1, node)
+        node = torch.where(goes_on & ~ends, -1, node)
+        return node, self._is_leaf[node] & ends
 
-    def items(self, sequences: Tensor) -> Tensor:
-        """Catalogue rows that ``generate`` has written.
+    def _begins(self, input_ids: Tensor) -> Tensor:
+        """The place of the last start token of each row, -1 where there is none."""
+        if input_ids.shape[1] == 0:
+            raise ValueError(
+                f"expected token ids with the start token {self.start}, got none. Give generate "
+                "input_ids beside inputs_embeds."
+            )
+        place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        return place.masked_fill(input_ids != self.start, -1).amax(dim=1)
 
-        Args:
-            sequences: int64 ``(row, pos)``, as ``generate`` returns them.
-
-        Returns:
-            int64 ``(row,)``, the first catalogue row of the path; -1 where none is complete.
-        """
-        is_start = sequences == self.start
-        padding = is_start.flip(1).cumprod(dim=1).flip(1).bool()  # T5 pads with its start token
-        node = self.nodes(sequences.masked_fill(padding, self.end))
-        whole = (node >= 0) & self._is_leaf[node]
-        return torch.where(whole, self.trie.item_order[self.trie.first_item[node]].long(), -1)
+    def _refuse(self, settings: GenerationConfig, input_ids: Tensor) -> None:
+        """Refuse a running ``generate`` whose answer would not be what it seems."""
+        refuse_other_orders(settings, same_length=self._same_length)
+        begins = self._begins(input_ids)
+        begins = begins[begins >= 0]
+        if len(begins) == 0:
+            return
+        room = settings.max_length - 1 - int(begins.min())
+        if room < self.trie.depth:
+            raise ValueError(
+                f"generate may write {room} tokens, but the longest path has {self.trie.depth}, so "
+                f"some items could not be written. Give it max_new_tokens={self.trie.depth}."
+            )
+        needs_end = room > self.trie.depth or not self._same_length
+        if needs_end and self.start == self.end:
+            raise ValueError(
+                f"token {self.start} is both start and end, so a written end would begin another "
+                f"path. Take another start, or paths of one length and as many max_new_tokens."
+            )
+        refuse_other_ends(settings, self.end, within=self._tokens, needs_end=needs_end)

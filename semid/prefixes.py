@@ -33,8 +33,8 @@ class Prefixes(Protocol):
             tokens: int64 ``(n,)``, the tokens that are asked for; all by default.
 
         Returns:
-            Float ``(batch, beam, n)`` or ``(batch, beam, token)``; ``-inf`` forbids a token, NaN
-            and ``+inf`` are errors.
+            Float ``(batch, beam, n)`` or ``(batch, beam, token)``; ``-inf`` forbids a token and
+            all paths through it, NaN and ``+inf`` are errors.
         """
         ...
 

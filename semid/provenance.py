@@ -72,7 +72,7 @@ def hash_arrays(*arrays: np.ndarray[Any, Any]) -> str:
             )
         values = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
         digest.update(f"{values.dtype.str}{array.shape};".encode())
-        digest.update(values.tobytes())
+        digest.update(values.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

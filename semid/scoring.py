@@ -5,15 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semid.config import Renormalize
 from semid.fusion import Fusion
 from semid.prefixes import Prefixes
-from semid.successors import (
-    Renormalize,
-    check_renormalize,
-    is_decided,
-    refuse_broken,
-    successors,
-)
+from semid.successors import check_renormalize, is_decided, refuse_broken, successors
 from semid.trie import CodeTrie
 
 
@@ -41,7 +36,8 @@ def score_all(
             of two log-probabilities.
 
     Returns:
-        float32 ``(batch, item)``; twins share the score of their path.
+        float32 ``(batch, item)``; twins share the score of their path; ``-inf`` for an item that
+        the model or the guide forbids, which no search returns.
 
     Raises:
         ValueError: If ``chunk`` is not positive, a guide is of another batch, or the logits or what

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from semid.config import Renormalize
 from semid.prefixes import Prefixes
 from semid.trie import CodeTrie
-
-Renormalize = Literal["children", "none"]
-"""What a token's probability is relative to: the legal tokens after its prefix, or all tokens.
-
-``"children"`` takes the softmax over the children of the prefix, so that the scores of all leaves
-form one distribution over paths. ``"none"`` takes it over the whole token axis and then forbids
-what is not a child, as a logits mask in ``transformers.generate`` does; mass is lost on the way.
-"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +65,8 @@ def successors(
         column = trie.token_of_node[child].long()
         chosen = logits.gather(-1, column).float().masked_fill(~valid, -torch.inf)
         norm = logits.float().logsumexp(dim=-1, keepdim=True)
-    broken = (norm.isnan() | (norm == torch.inf)).any()
+    read = (nodes >= 0).unsqueeze(-1)  # what stands for no prefix may be anything
+    broken = (read & (norm.isnan() | (norm == torch.inf))).any()
     norm = norm.masked_fill(norm == -torch.inf, 0.0)  # nothing is allowed here: log 0, not NaN
     return Successors(nodes=child.long(), valid=valid, log_probs=chosen - norm, broken=broken)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from semid.provenance import atomic_write
 from semid.trie_building import trie_tensors
+from semid.trie_file import read_trie, write_trie
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -283,20 +283,18 @@ class CodeTrie:
         return CodeTrie(num_tokens=self.num_tokens, **moved)
 
     def save(self, path: str | Path) -> None:
-        """Write the trie to one safetensors file."""
-        from safetensors.torch import save
-
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._tensors().items()}
-        atomic_write(path, save(tensors, metadata={"num_tokens": str(self.num_tokens)}))
+        """Write the trie to one safetensors file, with a hash of its content."""
+        write_trie(path, self._tensors(), self.num_tokens)
 
     @classmethod
     def load(cls, path: str | Path) -> CodeTrie:
-        """Read what ``save`` wrote."""
-        from safetensors import safe_open
+        """Map what ``save`` wrote into memory; it is read once, to check its hash.
 
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            num_tokens = int(file.metadata()["num_tokens"])
+        Raises:
+            FileNotFoundError: If there is no file.
+            ValueError: If it is not a trie, or no longer the one that was saved.
+        """
+        tensors, num_tokens = read_trie(path)
         return cls(num_tokens=num_tokens, **tensors)
 
     @cached_property

@@ -81,8 +81,13 @@ def remove_items(trie: CodeTrie, items: Tensor) -> CodeTrie:
         items: int64 ``(item,)``, catalogue rows to remove; repetitions do no harm.
 
     Raises:
-        ValueError: If a row is not in the catalogue, or no item is left.
+        ValueError: If the rows are no int64, one is not in the catalogue, or no item is left.
     """
+    if items.dtype != torch.int64 or items.dim() != 1:
+        raise ValueError(
+            f"items must be int64 (item,), got {items.dtype} {tuple(items.shape)}. "
+            "Turn a mask into rows with nonzero."
+        )
     if items.numel() and not 0 <= int(items.min()) <= int(items.max()) < trie.num_items:
         raise ValueError(
             f"items must be catalogue rows in [0, {trie.num_items}), got {int(items.min())} to "

@@ -9,70 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Trust = Literal[
-    "constant",
-    "entropy",
-    "margin",
-    "history",
-    "short_history",
-    "popularity",
-    "rarity",
-    "learned",
-]
-
-HALF = 5.0
-"""The number of events at which a trust by counts is one half."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlphaPolicy:
-    """What alpha depends on, beside its number.
-
-    Attributes:
-        by: What alpha is in proportion to: nothing (``constant``); how sure the teacher is, as
-            ``entropy_confidence`` or ``margin``; ``history``, the items before the target, as
-            ``n / (n + half)``, or ``short_history``, one less that; ``popularity``, the target's
-            events in training, or ``rarity``, likewise; ``learned``, an ``AlphaGate``.
-        start: Share of the training that is plain, with alpha 0, in ``[0, 1]``.
-        rise: Share of the training over which alpha then rises to its value; 0 for at once.
-        cap: Whether alpha stays below ``largest_alpha``, where the target is the label's mode.
-        half: The ``half`` of trusts by counts, above 0.
-        gate: Weight of the learned gate's regulariser, at least 0.
-
-    Raises:
-        ValueError: If a value is out of its range, or has no meaning for ``by``.
-    """
-
-    by: Trust = "constant"
-    start: float = 0.0
-    rise: float = 0.0
-    cap: bool = False
-    half: float = HALF
-    gate: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.by not in get_args(Trust):
-            known = ", ".join(get_args(Trust))
-            raise ValueError(f"an alpha policy must be one of {known}, got {self.by!r}")
-        if not (self.start >= 0 and self.rise >= 0 and self.start + self.rise <= 1):
-            raise ValueError(
-                f"start and rise are shares of the training that together lie in [0, 1], got "
-                f"start {self.start} and rise {self.rise}"
-            )
-        if not self.half > 0:
-            raise ValueError(f"half must be above 0, got {self.half}")
-        if not self.gate >= 0:
-            raise ValueError(f"gate must be at least 0, got {self.gate}")
-        if self.half != HALF and self.by not in _COUNTS:
-            raise ValueError(f"half belongs to {', '.join(_COUNTS)}, not to {self.by}")
-        if self.gate != 1 and self.by != "learned":
-            raise ValueError(f"gate belongs to learned, not to {self.by}")
+from tca.config import TRUST_BY_COUNTS, AlphaPolicy
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -219,8 +161,8 @@ def trust_of(
         return entropy_confidence(p, num_children)
     if policy.by == "margin":
         return margin(p)
-    if policy.by in _COUNTS:
-        name, rises = _COUNTS[policy.by]
+    if policy.by in TRUST_BY_COUNTS:
+        name, rises = TRUST_BY_COUNTS[policy.by]
         count: Tensor | None = getattr(context, name)
         if count is None:
             raise ValueError(
@@ -230,11 +172,3 @@ def trust_of(
         share = saturation(count, policy.half)
         return share if rises else 1 - share
     return 1.0
-
-
-_COUNTS: dict[str, tuple[str, bool]] = {  # what is counted, and whether alpha rises with it
-    "history": ("history_length", True),
-    "short_history": ("history_length", False),
-    "popularity": ("popularity", True),
-    "rarity": ("popularity", False),
-}

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semid.trie import CodeTrie
-from tca.alignment import (
-    AlphaContext,
-    AlphaGate,
-    AlphaPolicy,
-    TrustFunction,
-    largest_alpha,
-    schedule,
-    trust_of,
-)
+from tca.alignment import AlphaContext, AlphaGate, TrustFunction, largest_alpha, schedule, trust_of
 from tca.candidates import Candidates, Positions, without_last
+from tca.config import ObjectiveConfig
 from tca.functional import (
     aux_kl_loss,
     linear_soft_ntp_loss,
@@ -36,116 +28,7 @@ from tca.functional import (
 from tca.projection import Projection
 from tca.temperature import AdaptiveTemperature
 
-ObjectiveName = Literal["ntp", "msl", "letter", "soft_ntp", "soft_ce", "aux_kl"]
-LabelSource = Literal["teacher", "uniform_tokens", "uniform_items"]
-Mean = Literal["all", "branching"]
-Reference = Literal["bfloat16", "end", "linear"]
-
-LETTER_TAU = 0.7
-"""Temperature of LETTER's loss: the author's for Instruments, to be tuned in [0.7, 1]."""
-
-_ALIGNED = ("soft_ntp", "soft_ce", "aux_kl")
-_LINEAR = ("ntp", "msl", "soft_ntp")
 _TOGETHER = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
-    """Which loss to train with.
-
-    Attributes:
-        name: ``ntp``, next-token prediction; ``msl``, the same over valid tokens only with a
-            temperature (arXiv:2504.04178); ``letter``, the same with or without the mask and a
-            temperature of its own, which below 1 presses on the strongest wrong tokens
-            (ranking-guided generation loss, arXiv:2405.07314); ``soft_ntp``, TCA4Rec's
-            ``-log sum y P`` (arXiv:2601.18457); ``soft_ce``, the soft cross-entropy
-            ``-sum y log P``; ``aux_kl``, ``-log P(target) + alpha KL(p, P)``, TCA4Rec without soft
-            alignment.
-        alpha: Weight of the teacher, in ``[0, 1]``. 0 is plain ``ntp``, and the default of the
-            released code; its documented run takes .1.
-        policy: What alpha depends on, beside this number.
-        labels: Whose distribution ``p`` the labels lean on: the teacher's, or, without any
-            teacher, equal masses on the tokens that may follow or on the items below (TCA4Rec
-            without its Collaborative Tokenizer).
-        tau: Temperature of the model's softmax, above 0. TCA4Rec's released code takes 4.5 where
-            masked and 1 where not; LETTER's paper ``LETTER_TAU`` to 1, its released scripts 1.
-            ``adaptive`` is MSL's ATS: a running temperature (``AdaptiveTemperature``) by which the
-            loss is multiplied too; it needs the mask, and its authors take the ``branching`` mean.
-        masked: Whether the softmax runs over the tokens that may follow, or over the vocabulary.
-            ``msl`` is masked by definition.
-        mean: Over which positions the loss is a mean: ``all`` of the paths, as in TCA4Rec's
-            released code, or the ``branching`` ones, where more than one token may follow. Under
-            the mask the others have no loss, and only scale the mean; over the vocabulary they
-            have one, and ``branching`` leaves it out.
-        reference: What is done as in TCA4Rec's released code, where we do otherwise. ``bfloat16``:
-            the teacher's vectors and scores are rounded (``Objective`` is given the result, and
-            whoever computes it has to). ``end``: the last token of an item has no loss, nor has the
-            end token, which the code does not append; a title of one token has none at all.
-            ``linear``: sums of probabilities, outside of log space (``linear_soft_ntp_loss``).
-
-    Raises:
-        ValueError: If a value is out of its range or contradicts the name.
-    """
-
-    name: ObjectiveName = "ntp"
-    alpha: float = 0.0
-    policy: AlphaPolicy = field(default_factory=AlphaPolicy)
-    labels: LabelSource = "teacher"
-    tau: float | Literal["adaptive"] = 1.0
-    masked: bool = True
-    mean: Mean = "all"
-    reference: tuple[Reference, ...] = ()
-
-    def __post_init__(self) -> None:
-        _require_known("objective", self.name, ObjectiveName)
-        _require_known("labels", self.labels, LabelSource)
-        _require_known("mean", self.mean, Mean)
-        for name in self.reference:
-            _require_known("reference", name, Reference)
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
-        if not self.is_aligned and self.alpha > 0:
-            raise ValueError(
-                f"{self.name} has no teacher, so alpha must be 0, got {self.alpha}. "
-                f"Take {', '.join(_ALIGNED[:-1])} or {_ALIGNED[-1]}."
-            )
-        if not self.is_aligned and (self.labels != "teacher" or self.policy != AlphaPolicy()):
-            raise ValueError(f"{self.name} has no teacher, so it takes no labels or alpha policy")
-        if self.policy.by == "learned" and not 0 < self.alpha < 1:
-            raise ValueError(f"a learned alpha begins between 0 and 1, got {self.alpha}")
-        if self.policy.cap and self.name == "aux_kl":
-            raise ValueError("aux_kl keeps the target its mode at every alpha; leave out the cap")
-        if self.tau == "adaptive":
-            if not self.masked:
-                raise ValueError("an adaptive tau is that of valid tokens, got masked=False")
-        elif isinstance(self.tau, str) or not self.tau > 0:
-            raise ValueError(f"tau must be above 0, or 'adaptive', got {self.tau!r}")
-        if self.name == "msl" and not self.masked:
-            raise ValueError("msl is masked by definition, got masked=False. Take ntp.")
-        if "bfloat16" in self.reference and not self.needs_teacher:
-            raise ValueError(
-                f"reference bfloat16 rounds a teacher's scores, and {self.name} at alpha "
-                f"{self.alpha} with labels of {self.labels} takes none. Leave it out."
-            )
-        if "linear" in self.reference and self.name not in _LINEAR:
-            raise ValueError(
-                f"reference linear is of {', '.join(_LINEAR)}, got {self.name}. Leave it out."
-            )
-
-    @property
-    def is_aligned(self) -> bool:
-        """Whether a teacher, or what stands for one, may have a part in the loss."""
-        return self.name in _ALIGNED
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether the loss needs a teacher's token distributions; not at ``alpha = 0``."""
-        return self.alpha > 0 and self.labels == "teacher"
-
-
-def _require_known(what: str, value: str, known: object) -> None:
-    if value not in get_args(known):
-        raise ValueError(f"{what} must be one of {', '.join(get_args(known))}, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

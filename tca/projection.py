@@ -124,6 +124,26 @@ class Projection:
         return [len(part) for part in self.parts]
 
 
+def next_token_loss(logits: Tensor | Projection, tokens: Tensor) -> Tensor:
+    """Mean cross-entropy of tokens under the softmax over the vocabulary.
+
+    Args:
+        logits: Float ``(position, token)``, or what stands for them.
+        tokens: int64 ``(position,)``, the tokens that follow.
+
+    Returns:
+        Scalar float32, zero where there are no positions.
+    """
+    if isinstance(logits, Projection):
+        found = logits.narrowed(tokens.unsqueeze(1), 1.0)
+        own = found.logits.float().gather(1, found.columns).squeeze(1)
+        assert found.log_total is not None
+        losses = found.log_total - own
+    else:
+        losses = F.cross_entropy(logits.float(), tokens, reduction="none")
+    return losses.sum() / max(len(tokens), 1)
+
+
 class _UsedAndTotal(torch.autograd.Function):
     """Logits of the tokens in use, and the total of all, with one gradient for each weight.
 

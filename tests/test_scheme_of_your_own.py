@@ -13,7 +13,7 @@ import pytest
 from test_readme import Block, blocks_of, runnable_lines
 
 from baselines.cli import main
-from baselines.data.dataset import write_plain_layout
+from baselines.data.loading import write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 from semid.ids import SemanticIds
 

@@ -13,18 +13,20 @@ from tiny_lm import TITLES
 from torch import Tensor
 from worlds import histories, random_sequences
 
-from baselines.backbones.registry import KINDS, BackboneConfigs
 from baselines.data.batches import TrainBatch, Windows
 from baselines.data.splits import Splits
-from baselines.encoder import EncoderConfig
 from baselines.lm.config import LanguageModelConfig
-from baselines.recommenders.allmrec import AllmrecConfig
-from baselines.recommenders.collm import CollmConfig
+from baselines.models.config import BackboneConfigs
+from baselines.models.registry import KINDS
+from baselines.nn.config import EncoderConfig
+from baselines.recommenders.config import AllmrecConfig, CollmConfig
+from baselines.teachers.config import SASRecConfig
 from baselines.teachers.model import TeacherModel
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.teachers.sasrec import SASRec
 from semid.catalog import Catalog
 from tca.candidates import candidates
-from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
+from tca.config import ObjectiveConfig
+from tca.objective import Objective, ObjectiveOutput
 
 SIZES = (3, 3, 2)
 CATALOG = Catalog(item_ids=list(range(12)), fields=pl.DataFrame({"title": TITLES}))

@@ -9,7 +9,7 @@ from typing import Any
 from tiny_lm import write_model
 
 from baselines.cli import main
-from baselines.data.dataset import load_dataset, write_plain_layout
+from baselines.data.loading import load_dataset, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.backbones.backbone import Backbone
+from baselines.contracts.backbone import Backbone
 from baselines.data.batches import Histories, TrainBatch
 from baselines.data.sequences import SequenceSet
 from tca.candidates import Positions

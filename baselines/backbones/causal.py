@@ -5,44 +5,24 @@ This is not TIGER: TIGER encodes one flattened history and decodes one target fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from baselines.backbones.backbone import CodeBackbone
-from baselines.continuations import Continuations
+from baselines.backbones.config import CausalConfig
+from baselines.contracts.backbone import CodeBackbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
-from baselines.dropout import Dropout
-from baselines.encoder import CausalEncoder, EncoderConfig, Past
+from baselines.nn.dropout import Dropout
+from baselines.nn.encoder import CausalEncoder, Past
+from baselines.nn.kv_cache import Continuations
 from semid.prefixes import of_parents
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
-
-
-@dataclass(frozen=True, kw_only=True)
-class CausalConfig:
-    """Shape of the causal backbone.
-
-    Attributes:
-        input: One position an item, the sum of its code embeddings and of one of its whole path;
-            or one position a code.
-        path_dropout: How often training leaves the embedding of an item's whole path out, so that
-            the codes carry what they can. With positions for codes there is no such embedding.
-        max_history: Most items looked back on.
-        encoder: Shape of the transformer.
-    """
-
-    input: Literal["item", "code"] = "item"
-    path_dropout: float = 0.5
-    max_history: int = 50
-    encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig(dim=128, num_heads=4, ff_dim=512)
-    )
 
 
 class CausalBackbone(CodeBackbone):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from baselines.backbones.backbone import Backbone
+from baselines.contracts.backbone import Backbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.lm.adapters import adapt
@@ -19,14 +19,15 @@ from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import Base, load_base, load_outline, logit_cap, project
 from baselines.lm.prompts import Prompts, positions, words_around
 from baselines.lm.tokens import AddedTokens, add_code_tokens, first_rows
-from baselines.parallel import processes
+from baselines.runtime.distributed import processes
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 from semid.prefixes import Prefixes
 from semid.provenance import hash_arrays, hash_json
 from semid.titles import title_paths
 from tca.candidates import Positions
-from tca.projection import Projection
+from tca.objective import ObjectiveOutput
+from tca.projection import Projection, next_token_loss
 
 if TYPE_CHECKING:
     from baselines.lm.prefixes import LanguagePrefixes
@@ -61,6 +62,8 @@ class LanguageBackbone(Backbone):
     """Whether ``lora`` says what is trained of the base; else it is frozen as it is."""
     reads_vectors: ClassVar[bool] = False
     """Whether prompts have slots, so that a folder of the language model alone is not all."""
+    prompt_loss: ClassVar[bool] = False
+    """Whether the tokens of the prompt have a loss too where the settings do not say."""
 
     def __init__(
         self,
@@ -182,11 +185,44 @@ class LanguageBackbone(Backbone):
 
     def forward(self, batch: TrainBatch, at: Positions) -> Tensor | Projection:
         """Teacher-forced logits, not made yet; made where the base caps them after the product."""
-        states = self.answer_states(batch, at)
+        return self._projected(self.answer_states(batch, at))
+
+    def _projected(self, states: Tensor) -> Tensor | Projection:
         if logit_cap(self.base) is not None:
             return self.token_logits(states)
         weight, bias = self._output()
         return Projection(states=states.to(weight[0].dtype), weight=weight, bias=bias)
+
+    def loss(
+        self,
+        batch: TrainBatch,
+        at: Positions,
+        of_paths: Callable[[Tensor | Projection], ObjectiveOutput],
+    ) -> ObjectiveOutput:
+        """The loss of the answers, with that of the prompts if these have one.
+
+        Every token of a prompt but the first is then a next token, by cross-entropy over the whole
+        vocabulary whatever the answers' loss; what is written by a vector is none. The two are one
+        mean over all counted tokens, as where no label of a sequence is masked.
+
+        Returns:
+            Of its parts, ``prompt`` is the loss of the prompts alone.
+        """
+        asked = self.config.prompt_loss
+        if not (self.prompt_loss if asked is None else asked):
+            return super().loss(batch, at, of_paths)
+        states, prompt, mask = self._read_answers(batch, at)
+        answers = of_paths(self._projected(_of_answers(states, prompt, at)))
+        counted = mask[:, :-1] & mask[:, 1:] & (prompt[:, 1:] >= 0)
+        row, pos = counted.nonzero(as_tuple=True)
+        loss = next_token_loss(self._projected(states[row, pos]), prompt[row, pos + 1])
+        count = answers.count + len(row)
+        share = len(row) / count.clamp_min(1)
+        return ObjectiveOutput(
+            loss=answers.loss * (1 - share) + loss * share,
+            parts={**answers.parts, "prompt": loss.detach()},
+            count=count,
+        )
 
     def answer_states(self, batch: TrainBatch, at: Positions) -> Tensor:
         """Last states where ``forward`` gives logits: what ``token_logits`` projects.
@@ -194,13 +230,18 @@ class LanguageBackbone(Backbone):
         Returns:
             Float ``(position, dim)``.
         """
-        prompt, mask = self.asked(batch)
+        states, prompt, _ = self._read_answers(batch, at)
+        return _of_answers(states, prompt, at)
+
+    def _read_answers(self, batch: TrainBatch, at: Positions) -> tuple[Tensor, Tensor, Tensor]:
+        """Last states of prompts and answers, and tokens and mask of the prompts."""
+        prompt, real = self.asked(batch)
         steps = int(at.pos.max()) if len(at.pos) else 0  # the answer's tokens that are looked at
         answer = self.paths[batch.target_items, :steps].clamp_min(0)
-        mask = torch.cat([mask, torch.ones_like(answer, dtype=torch.bool)], dim=1)
+        mask = torch.cat([real, torch.ones_like(answer, dtype=torch.bool)], dim=1)
         past = batch.windows.without_last()
-        states = self.read(torch.cat([prompt, answer], dim=1), mask, positions(mask), past=past)
-        return states[at.target, prompt.shape[1] - 1 + at.pos]
+        tokens = torch.cat([prompt, answer], dim=1)
+        return self.read(tokens, mask, positions(mask), past=past), prompt, real
 
     def asked(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         """Tokens and mask of what the targets answer to.
@@ -323,6 +364,10 @@ def require_usable(config: LanguageModelConfig, catalog: Catalog, *, adapted: bo
     if adapted:
         with torch.random.fork_rng():
             adapt(outline.model, config.lora)
+
+
+def _of_answers(states: Tensor, prompt: Tensor, at: Positions) -> Tensor:
+    return states[at.target, prompt.shape[1] - 1 + at.pos]
 
 
 def _spelled(paths: Tensor, end_token: bool) -> list[list[int]]:

@@ -9,44 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.backbones.backbone import CodeBackbone
-from baselines.backbones.t5 import Packing, Source, decode, encode, extend
-from baselines.continuations import Continuations
+from baselines.backbones.config import TigerConfig
+from baselines.contracts.backbone import CodeBackbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
-from baselines.dropout import Dropout
+from baselines.nn.dropout import Dropout
+from baselines.nn.kv_cache import Continuations
+from baselines.nn.t5 import Packing, Source, decode, encode, extend
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
 
 _PAD = 0  # also the decoder's start; codes begin at token 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class TigerConfig:
-    """Shape of TIGER (arXiv:2305.05065, section 4.1) and what stands in its input.
-
-    Attributes:
-        num_layers: Of the encoder and of the decoder.
-        dim: Width of the model.
-        num_heads: Attention heads.
-        head_dim: Width of a head.
-        ff_dim: Width of the feed-forward layers.
-        dropout: Dropout rate.
-        max_history: Most items looked back on.
-        user_tokens: Number of user tokens; a user's is ``user mod user_tokens``. 0 for none, which
-            reproductions found best; the paper has 2000.
-        separator: Whether a separator token follows each item.
-    """
-
-    num_layers: int = 4
-    dim: int = 128
-    num_heads: int = 6
-    head_dim: int = 64
-    ff_dim: int = 1024
-    dropout: float = 0.1
-    max_history: int = 20
-    user_tokens: int = 0
-    separator: bool = False
 
 
 class TigerBackbone(CodeBackbone):

@@ -61,6 +61,8 @@ class TrainBatch:
         target_pos: int64 ``(target,)``, its position there; its history is what stands before it.
         target_id: int64 ``(target,)``, the target's number in its ``SequenceSet``.
         progress: Share of a training that was done before this batch, in ``[0, 1)``.
+        since_epoch: As much of it as was done since the batch's own epoch began.
+        part: Number of this part of a batch that was split.
         divisible: Most parts that it can be split into. Of a batch that several processes share,
             the same on all of them, so that they take the same number of turns.
     """
@@ -70,6 +72,8 @@ class TrainBatch:
     target_pos: Tensor
     target_id: Tensor
     progress: float = 0.0
+    since_epoch: float = 0.0
+    part: int = 0
     divisible: int = 1
 
     @property
@@ -79,13 +83,12 @@ class TrainBatch:
 
     def to(self, device: torch.device) -> TrainBatch:
         """The same batch on ``device``."""
-        return TrainBatch(
+        return dataclasses.replace(
+            self,
             windows=self.windows.to(device),
             target_row=self.target_row.to(device),
             target_pos=self.target_pos.to(device),
             target_id=self.target_id.to(device),
-            progress=self.progress,
-            divisible=self.divisible,
         )
 
     def split(self, number: int) -> Iterator[TrainBatch]:
@@ -96,7 +99,8 @@ class TrainBatch:
             return
         for part in range(number):
             mine = self.target_row % number == part
-            yield TrainBatch(
+            yield dataclasses.replace(
+                self,
                 windows=Histories(
                     items=self.windows.items[part::number],
                     mask=self.windows.mask[part::number],
@@ -105,7 +109,8 @@ class TrainBatch:
                 target_row=self.target_row[mine] // number,
                 target_pos=self.target_pos[mine],
                 target_id=self.target_id[mine],
-                progress=self.progress,
+                part=part,
+                divisible=1,
             )
 
 
@@ -162,6 +167,14 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def last_of_users(self) -> Windows:
+        """Of each user the window that comes last."""
+        users = self.data.users[self.sequence]
+        last = len(users) - 1 - np.unique(users[::-1], return_index=True)[1]
+        kept = np.sort(last)
+        columns = (self.start, self.first, self.stop, self.first_id, self.sequence)
+        return Windows(self.data, *(column[kept] for column in columns))
 
     @property
     def lengths(self) -> IntArray:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from baselines.data.config import Ties
 from semid.catalog import Catalog, as_ids, read_table
 
 IntArray = NDArray[np.int64]
-Ties = Literal["file", "item", "shuffle"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

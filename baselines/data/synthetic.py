@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from baselines.data.dataset import Dataset, Split, split_interactions
-from baselines.data.interactions import Interactions, Ties
+from baselines.data.config import Split, Ties
+from baselines.data.dataset import Dataset, split_interactions
+from baselines.data.interactions import Interactions
 from semid.catalog import Catalog
 
 IntArray = NDArray[np.int64]

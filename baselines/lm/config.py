@@ -72,6 +72,9 @@ class LanguageModelConfig:
         max_history: Most items looked back on; TCA4Rec's is 10.
         max_length: Most tokens of a prompt and its answer, None for the model's context. Of a
             longer prompt the oldest items are left out.
+        prompt_loss: Whether the tokens of the prompt have a loss too, as next tokens over the whole
+            vocabulary, in one mean with those of the answer. None is as each recommender's released
+            code has it: true of TALLRec and BIGRec, false of all others.
         init: What an added token is at first: the mean of the title tokens of its items
             (``titles``), or the mean of the vocabulary with some noise.
         lora: What is trained.
@@ -96,6 +99,7 @@ class LanguageModelConfig:
     chat: bool = False
     max_history: int = 10
     max_length: int | None = None
+    prompt_loss: bool | None = field(default=None, metadata={"before": False})
     init: Literal["titles", "vocabulary"] = "titles"
     lora: LoraSettings = field(default_factory=LoraSettings)
     dtype: Dtype = "auto"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from baselines.lm.next_token import quietly
+from baselines.lm.loading import quietly
 
 if TYPE_CHECKING:
     from semid.trie import CodeTrie

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.lm.config import LanguageModelConfig
-from baselines.parallel import processes
+from baselines.runtime.distributed import processes
 from semid.provenance import hash_json
 
 _UNLIMITED = 2**31 - 1
@@ -189,3 +190,19 @@ def _content_hash(model: Any) -> str:
     for name in ("transformers_version", "_name_or_path", "dtype"):
         settings.pop(name, None)
     return hash_json([type(model).__name__, settings, digest.hexdigest()])
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep ``transformers`` from remarks and bars of its own."""
+    from transformers.utils import logging as theirs
+
+    level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()  # type: ignore[no-untyped-call]
+    theirs.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        theirs.set_verbosity(level)
+        if bars:
+            theirs.enable_progress_bar()  # type: ignore[no-untyped-call]

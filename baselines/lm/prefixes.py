@@ -8,7 +8,7 @@ and a token of a prefix stands once for all that continue it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,10 +18,32 @@ from baselines.data.batches import Histories
 from baselines.lm.prompts import positions
 from semid.prefixes import of_parents
 
-if TYPE_CHECKING:
-    from baselines.backbones.language import LanguageBackbone
-
 KeysAndValues = tuple[Tensor, Tensor]
+
+
+class PromptReader(Protocol):
+    """What prefixes ask of a language model."""
+
+    @property
+    def base(self) -> Any:
+        """The causal language model of ``transformers``."""
+        ...
+
+    def read(
+        self,
+        tokens: Tensor,
+        mask: Tensor,
+        position: Tensor,
+        cache: Any = None,
+        *,
+        past: Histories | None = None,
+    ) -> Tensor:
+        """Last states of tokens ``(batch, pos)``; float ``(batch, pos, dim)``."""
+        ...
+
+    def token_logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Logits of ``tokens``, of all by default, from last states ``(..., dim)``."""
+        ...
 
 
 class _Reading(DynamicCache):
@@ -64,7 +86,7 @@ class LanguagePrefixes:
         depth: Number of tokens of the prefixes.
     """
 
-    backbone: LanguageBackbone
+    backbone: PromptReader
     prompt: list[KeysAndValues]
     mask: Tensor
     own: list[KeysAndValues]
@@ -144,7 +166,7 @@ class LanguagePrefixes:
 
 
 def read_prompts(
-    backbone: LanguageBackbone, tokens: Tensor, mask: Tensor, past: Histories
+    backbone: PromptReader, tokens: Tensor, mask: Tensor, past: Histories
 ) -> LanguagePrefixes:
     """Read prompts once; the empty prefix after each.
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from baselines.parallel import processes
+from baselines.runtime.distributed import processes
 
 
 class SharedLayers:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.backbones.stages import Stage
-from baselines.data.batches import Histories, TrainBatch
+from baselines.contracts.backbone import Stage
+from baselines.data.batches import Histories, TrainBatch, Windows
+from baselines.data.sequences import SequenceSet
 from baselines.lm.config import LanguageModelConfig
-from baselines.recommenders.vectors import ITEM, UserVectorBackbone, require_slots, size_of
+from baselines.recommenders.config import AllmrecConfig
+from baselines.recommenders.vectors import UserVectorBackbone, size_of
 from baselines.teachers.losses import binary_loss, draw_outside, require_outside
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
@@ -20,42 +21,9 @@ from semid.embed import embeddings_from
 from semid.provenance import hash_arrays
 from tca.objective import ObjectiveOutput
 
-TEMPLATE = (
-    "{user} is a user.\n"
-    "Below are the items that the user has chosen, oldest first.\n"
-    "Items: {history}\n"
-    "Name the item that the user will choose next.\n"
-    "Next item: "
-)
-
 _ALIGNMENT, _ANSWERS = "alignment", "answers"
 _JOINT = 128  # width of the joint vectors, in paper and code
 _OF_VECTORS, _OF_TEXT = 0.5, 0.2  # weights of the two reconstructions
-
-
-@dataclass(frozen=True, kw_only=True)
-class AllmrecConfig:
-    """What A-LLMRec does not share with other language models.
-
-    Attributes:
-        template: The prompt, with ``{history}`` and ``{user}`` once.
-        item: An item of the history, with ``{item}`` and ``{vector}`` once.
-        embeddings: Embeddings of the items' texts: ``lsa``, a sentence-transformers model, an
-            artefact folder, or a ``.npy`` file with one row an item.
-        text: Text of an item where it is embedded; None for all its text fields.
-
-    Raises:
-        ValueError: If one of the slots is missing.
-    """
-
-    template: str = TEMPLATE
-    item: str = ITEM
-    embeddings: str = "lsa"
-    text: str | None = None
-
-    def __post_init__(self) -> None:
-        require_slots("template", self.template, ("{history}", "{user}"))
-        require_slots("item", self.item, ("{item}", "{vector}"))
 
 
 class Autoencoder(nn.Module):
@@ -125,6 +93,7 @@ class AllmrecBackbone(UserVectorBackbone):
         super().__init__(
             config, codes, sizes, seed, catalog, teacher, template=own.template, item=own.item
         )
+        self.own = own
         texts = _embedded(own, catalog)
         self.register_buffer("texts", texts / size_of(texts), persistent=False)
         del self._made_from["prompts"]  # those without vectors, which nobody reads here
@@ -166,6 +135,11 @@ class AllmrecBackbone(UserVectorBackbone):
     def enter(self, stage: str | None) -> None:
         """Freeze what the stage does not train."""
         self.learn(self._learned[stage])
+
+    def windows(self, data: SequenceSet) -> Windows:
+        """One target a window; of each user all of them, or the last."""
+        windows = super().windows(data)
+        return windows.last_of_users() if self.own.targets == "last" else windows
 
     def alignment_loss(self, batch: TrainBatch) -> ObjectiveOutput:
         """The loss of the first stage, over each target and an item drawn from outside its window.

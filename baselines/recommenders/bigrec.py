@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -16,36 +15,20 @@ from baselines.data.batches import Histories
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.fluency import write_titles
 from baselines.lm.prompts import positions
+from baselines.recommenders.config import BigrecConfig
 from semid.catalog import Catalog
 
 _AT_ONCE = 256  # titles read together
 
 
-@dataclass(frozen=True, kw_only=True)
-class BigrecConfig:
-    """How BIGRec writes.
-
-    Attributes:
-        beams: Of the search for the title that is written; the paper's code takes 4.
-
-    Raises:
-        ValueError: If ``beams`` is below 1.
-    """
-
-    beams: int = 4
-
-    def __post_init__(self) -> None:
-        if self.beams < 1:
-            raise ValueError(f"beams must be at least 1, got {self.beams}")
-
-
 class BigrecBackbone(LanguageBackbone):
     """BIGRec (arXiv:2308.08434): generation in the space of language, then grounded to items.
 
-    The tuned model writes one title after the prompt, held to nothing. What it wrote and every
-    title of the catalogue are read alone by the base, without adapters, and items are ranked by the
-    L2 distance between the states of the last tokens. Items of one title tie. The paper's
-    re-weighting by popularity or a collaborative model is not done.
+    Tuned by next-token prediction, of the prompt's tokens too as in the released code, the model
+    writes one title after the prompt, held to nothing. What it wrote and every title of the
+    catalogue are read alone by the base, without adapters, and items are ranked by the L2 distance
+    between the states of the last tokens. Items of one title tie. The paper's re-weighting by
+    popularity or a collaborative model is not done.
 
     An ``ItemScorer``: the score of an item is minus its distance.
 
@@ -63,6 +46,7 @@ class BigrecBackbone(LanguageBackbone):
     """
 
     label: ClassVar[str] = "BIGRec"
+    prompt_loss: ClassVar[bool] = True
 
     title_of_item: Tensor
 

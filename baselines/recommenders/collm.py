@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from baselines.backbones.stages import Stage
+from baselines.contracts.backbone import WHOLE, Stage
 from baselines.data.batches import TrainBatch
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import Prompts
-from baselines.recommenders.vectors import ITEM, UserVectorBackbone, require_slots
+from baselines.recommenders.config import CollmConfig
+from baselines.recommenders.vectors import UserVectorBackbone
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 
-TEMPLATE = (
-    "Below are the items that a user has chosen, oldest first.\n"
-    "Items: {history}\n"
-    "The preferences of the user are told by the feature {user}.\n"
-    "Name the item that the user will choose next.\n"
-    "Next item: "
-)
-
 _TEXT, _VECTORS = "text", "vectors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollmConfig:
-    """What CoLLM does not share with other language models.
-
-    Attributes:
-        template: The prompt of the second stage, with ``{history}`` and ``{user}`` once;
-            ``lm.template`` is that of the first.
-        item: An item of its history, with ``{item}`` and ``{vector}`` once; ``lm.item`` is that of
-            the first.
-        expansion: Width of the projector's hidden layer, in widths of the teacher.
-
-    Raises:
-        ValueError: If one of them is missing, or the width is below 1.
-    """
-
-    template: str = TEMPLATE
-    item: str = ITEM
-    expansion: int = 5
-
-    def __post_init__(self) -> None:
-        require_slots("template", self.template, ("{history}", "{user}"))
-        require_slots("item", self.item, ("{item}", "{vector}"))
-        if self.expansion < 1:
-            raise ValueError(f"expansion must be at least 1, got {self.expansion}")
 
 
 class CollmBackbone(UserVectorBackbone):
@@ -58,7 +24,8 @@ class CollmBackbone(UserVectorBackbone):
 
     Trained in two stages, the paper's two-step tuning: ``text`` learns the language model's
     adapters, and the codes where it writes codes, from prompts without vectors; ``vectors`` freezes
-    them and learns the projector from prompts with vectors. The teacher is frozen in both.
+    them and learns the projector from prompts with vectors; or all at once. The teacher is frozen
+    throughout.
 
     Args:
         config: The language model and the text-only prompt.
@@ -98,16 +65,19 @@ class CollmBackbone(UserVectorBackbone):
             )
         self.begin_as_large_as_words(self.projector, self.item_vectors[self.some_items()])
         self._stage: str | None = None
+        stages = (Stage(name=_TEXT), Stage(name=_VECTORS))
+        self._stages = (WHOLE,) if own.together else stages
         self._learned = {
             None: self.learned(),
+            WHOLE.name: self.learned(),
             _TEXT: language,
             _VECTORS: self.learned() - language,
         }
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """First the text, then the vectors."""
-        return (Stage(name=_TEXT), Stage(name=_VECTORS))
+        """First the text, then the vectors; or both together."""
+        return self._stages
 
     def enter(self, stage: str | None) -> None:
         """Freeze what the stage does not train, and write prompts as it reads them."""

@@ -12,8 +12,10 @@ class D3Backbone(LanguageBackbone):
 
     Its two corrections of the search are what ``LanguageBackbone`` does by itself: scores are not
     divided by length, and a token without rival ("ghost token") has probability one, so that it
-    changes no score. Its third part, a collaborative model's opinion on every step, is the
-    comparison's ``fusion`` (``semid.fusion.Fusion`` with ``tca.guide.TeacherGuide``).
+    changes no score. The released code does the first alone: its probabilities are those of the
+    whole vocabulary (``renormalize="none"``), by which such a token may cost. Its third part, a
+    collaborative model's opinion on every step, is the comparison's ``fusion``
+    (``semid.fusion.Fusion`` with ``tca.guide.TeacherGuide``).
     """
 
     label: ClassVar[str] = "D3"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -12,36 +11,19 @@ from torch import Tensor, nn
 from baselines.data.batches import TrainBatch
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import Prompts
-from baselines.recommenders.vectors import ITEM, VectorBackbone, require_slots
+from baselines.recommenders.config import Curriculum, LlaraConfig
+from baselines.recommenders.vectors import VectorBackbone
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
-
-
-@dataclass(frozen=True, kw_only=True)
-class LlaraConfig:
-    """What LLaRA does not share with other language models.
-
-    Attributes:
-        item: An item of the history where it has its vector, with ``{item}`` and ``{vector}``
-            once; ``lm.item`` is the text-only one.
-
-    Raises:
-        ValueError: If one of them is missing.
-    """
-
-    item: str = ITEM
-
-    def __post_init__(self) -> None:
-        require_slots("item", self.item, ("{item}", "{vector}"))
 
 
 class LlaraBackbone(VectorBackbone):
     """Titles with item vectors, begun with titles alone.
 
     The projector is two layers with GELU, as wide as the language model. Training goes from the
-    easy to the hard task: a batch is written with vectors with the probability that is the share of
-    the training done, else as text alone, by which the projector does not change (the paper's
-    curriculum prompt tuning). Decoding always reads vectors.
+    easy to the hard task: a batch is written with vectors with a probability that rises, else as
+    text alone, by which the projector does not change (the paper's curriculum prompt tuning).
+    Decoding always reads vectors.
 
     Args:
         config: The language model and the text-only prompt.
@@ -69,7 +51,7 @@ class LlaraBackbone(VectorBackbone):
         teacher: TeacherModel | None,
     ) -> None:
         super().__init__(config, codes, sizes, seed, catalog, teacher, item=own.item)
-        self.seed = seed
+        self.seed, self.curriculum = seed, own.curriculum
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             dim, width = self.item_vectors.shape[1], self.width
@@ -80,7 +62,7 @@ class LlaraBackbone(VectorBackbone):
 
     def prompts_of(self, batch: TrainBatch | None) -> Prompts:
         """With vectors, or of text alone as the curriculum has it."""
-        if batch is None or not self.training or has_vectors(self.seed, batch.progress):
+        if batch is None or not self.training or has_vectors(self.seed, batch, self.curriculum):
             return self.prompts
         return self.text_prompts
 
@@ -90,15 +72,20 @@ class LlaraBackbone(VectorBackbone):
         return vectors
 
 
-def has_vectors(seed: int, progress: float) -> bool:
-    """Whether a batch is written with vectors: true with probability ``progress``.
+def has_vectors(seed: int, batch: TrainBatch, curriculum: Curriculum = "paper") -> bool:
+    """Whether a batch is written with vectors.
 
-    The draw depends on these two numbers alone, so it is the same in every process and after a
-    resume.
+    The draw depends on the seed, on how far the training is and, where each part of a batch has one
+    of its own, on the number of the part. So it is the same in every process and after a resume.
 
     Args:
         seed: Of the run.
-        progress: Share of the training done, in [0, 1].
+        batch: The batch, of which nothing but that is looked at.
+        curriculum: See ``LlaraConfig``.
     """
-    rng = np.random.default_rng([seed, int(progress * 2**53)])
-    return bool(rng.random() < progress)
+    if curriculum == "none":
+        return True
+    step = [seed, int(batch.progress * 2**53)]
+    if curriculum == "released":
+        return bool(np.random.default_rng([*step, batch.part]).random() < batch.since_epoch)
+    return bool(np.random.default_rng(step).random() < batch.progress)

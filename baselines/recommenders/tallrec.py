@@ -11,10 +11,12 @@ class TallrecBackbone(LanguageBackbone):
     """TALLRec (arXiv:2305.00447) as it is compared with where the whole catalogue is ranked.
 
     An instruction and the history's titles are the prompt, the next title is the answer, adapters
-    are tuned by next-token prediction: ``LanguageBackbone``. Decoded is as ``generate`` does unless
-    told otherwise, with scores divided by the number of tokens, the end token counted. The paper
-    itself asks for yes or no (``YesNoBackbone``).
+    are tuned by next-token prediction, of the prompt's tokens too as in the released code:
+    ``LanguageBackbone``. Decoded is as ``generate`` does unless told otherwise, with scores divided
+    by the number of tokens, the end token counted. The paper itself asks for yes or no
+    (``YesNoBackbone``).
     """
 
     label: ClassVar[str] = "TALLRec"
+    prompt_loss: ClassVar[bool] = True
     length_penalty: ClassVar[float] = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import cached_property
 from typing import ClassVar
 
@@ -12,16 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.contracts.scorer import DotProductScorer
 from baselines.data.batches import Histories
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import FIRST_ITEM, USER
-from baselines.teachers.best_items import DotProductScorer
+from baselines.recommenders.config import ITEM
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 from semid.provenance import hash_arrays
-
-ITEM = '"{item}" {vector}'
-"""An item of a history: its title, and then its vector."""
 
 _SAMPLE = 1024  # items whose vectors say how large vectors are
 
@@ -208,17 +206,6 @@ class UserVectorBackbone(VectorBackbone):
             projected = self.project_users(self.user_states(past))[row]
             given["inputs_embeds"] = vectors.index_put((row, pos), projected.to(vectors.dtype))
         return given
-
-
-def require_slots(name: str, text: str, slots: Sequence[str]) -> None:
-    """Refuse a text of a prompt in which one of ``slots`` does not stand once.
-
-    Raises:
-        ValueError: Says which.
-    """
-    for slot in slots:
-        if text.count(slot) != 1:
-            raise ValueError(f"{name} must hold {slot} once, got {text!r}")
 
 
 def size_of(vectors: Tensor) -> float:

@@ -12,16 +12,17 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from baselines.backbones.language import LanguageBackbone
-from baselines.backbones.stages import WHOLE, Stage
+from baselines.contracts.backbone import WHOLE, Stage
+from baselines.contracts.scorer import ItemScorer, checked_scores
 from baselines.data.batches import Histories, TrainBatch, Windows, histories_of_targets
 from baselines.data.sequences import SequenceSet
-from baselines.evaluation import best_columns
+from baselines.evaluation.metrics import auc, user_auc
+from baselines.evaluation.ranking import best_columns
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import project
 from baselines.lm.prompts import Prompts, words_around
-from baselines.metrics import auc, user_auc
+from baselines.recommenders.config import YesNoConfig
 from baselines.teachers.losses import draw_outside, require_outside
-from baselines.teachers.scorer import ItemScorer, checked_scores
 from semid.catalog import Catalog
 from semid.prefixes import Prefixes
 from semid.provenance import hash_arrays, hash_json
@@ -33,47 +34,9 @@ from tca.collaborative import CollaborativeTokenizer
 if TYPE_CHECKING:
     from baselines.lm.prefixes import LanguagePrefixes
 
-TEMPLATE = (
-    "Below are the items that a user has chosen, oldest first.\n"
-    "Items: {history}\n"
-    "Will the user choose {candidate} next? Answer Yes or No.\n"
-    "Answer: "
-)
 
 YES, NO = 0, 1  # rows of the answers' paths
 _AT_ONCE = 16  # candidates of a history that are read together
-
-
-@dataclass(frozen=True, kw_only=True)
-class YesNoConfig:
-    """What is asked about a candidate, and about which.
-
-    Attributes:
-        template: The question, with ``{history}`` once and ``{candidate}`` once after it.
-        yes: The answer about the next item.
-        no: The answer about any other.
-        candidates: So many of the teacher's best items are asked about when all are ranked.
-
-    Raises:
-        ValueError: If a value is out of its range, or the answers are not two.
-    """
-
-    template: str = TEMPLATE
-    yes: str = "Yes"
-    no: str = "No"
-    candidates: int = 20
-
-    def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise ValueError(f"candidates must be at least 1, got {self.candidates}")
-        before, _, after = self.template.partition("{history}")
-        if "{candidate}" in before or after.count("{candidate}") != 1 or "{history}" in after:
-            raise ValueError(
-                "template must hold {history} once and {candidate} once after it, "
-                f"got {self.template!r}"
-            )
-        if self.yes == self.no or not self.yes.strip() or not self.no.strip():
-            raise ValueError(f"yes and no must be two answers, got {self.yes!r} and {self.no!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines.contracts.scorer import require_scores
 from baselines.data.batches import Histories
-from baselines.teachers.scorer import require_scores
 from semid.catalog import Catalog
 
 ScoreLists = Callable[[list[list[int]]], Any]

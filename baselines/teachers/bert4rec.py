@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch
-from baselines.encoder import CausalEncoder, EncoderConfig
+from baselines.nn.encoder import CausalEncoder
+from baselines.teachers.config import BERT4RecConfig
 from baselines.teachers.losses import catalogue_cross_entropy
 from baselines.teachers.model import TeacherModel
 from tca.objective import ObjectiveOutput
-
-
-@dataclass(frozen=True, kw_only=True)
-class BERT4RecConfig:
-    """Shape and masking of BERT4Rec.
-
-    Attributes:
-        masked: Share of a window's items that are masked: 0.6 on Beauty (paper, section 4.3).
-        last_only: Share of windows of which only the last item is masked, as when the model is
-            used (section 3.5). The released code has one such copy to ten others.
-        passes: Times that an epoch takes each window, every time with other masks; the released
-            code's ``dupe_factor``.
-        max_history: Most items looked back on; with the mask, a window has one more.
-        encoder: Shape of the transformer. The released code has two heads; width, layers and
-            feed-forward are those of ``EncoderConfig``.
-    """
-
-    masked: float = 0.6
-    last_only: float = 0.1
-    passes: int = 10
-    max_history: int = 50
-    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(num_heads=2))
-
-    def __post_init__(self) -> None:
-        if not (0 < self.masked < 1 and 0 <= self.last_only <= 1):
-            raise ValueError(
-                f"masked must lie in (0, 1) and last_only in [0, 1], got {self.masked} and "
-                f"{self.last_only}"
-            )
 
 
 class BERT4Rec(TeacherModel):

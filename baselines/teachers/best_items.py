@@ -4,61 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.data.batches import Histories
-from baselines.teachers.scorer import ItemScorer
+from baselines.teachers.config import Tail
 from semid.trie import CodeTrie
 from tca.top_k import sampled_tail, uniform_tail
-
-Tail = Literal["sampled", "uniform"]
 
 _SAMPLE = 4096  # items that the tail is estimated from
 _NEAR = 8192  # items near the target that are scored however few the best are
 _AT_ONCE = 2**16  # items near targets; 16 MB of vectors
-
-
-@runtime_checkable
-class DotProductScorer(ItemScorer, Protocol):
-    """A teacher whose score of an item is a vector of the history times one of the item."""
-
-    def user_vectors(self, histories: Histories) -> Tensor:
-        """One vector a history; float32 ``(batch, dim)``."""
-        ...
-
-    def item_vectors(self) -> Tensor:
-        """One vector an item; float32 ``(item, dim)``."""
-        ...
-
-
-def require_dot_product(scorer: ItemScorer, *, needed_by: str = "top_k") -> DotProductScorer:
-    """The same scorer, known to have vectors.
-
-    Args:
-        scorer: Any.
-        needed_by: The setting that cannot do without, for the error.
-
-    Raises:
-        ValueError: If it has none.
-    """
-    require_vectors(type(scorer), needed_by=needed_by)
-    assert isinstance(scorer, DotProductScorer)
-    return scorer
-
-
-def require_vectors(teacher: type[Any], *, needed_by: str) -> None:
-    """``require_dot_product`` of a class, before one of it is trained."""
-    if not (hasattr(teacher, "user_vectors") and hasattr(teacher, "item_vectors")):
-        raise ValueError(
-            f"{needed_by} needs a teacher whose scores are dot products (user_vectors, "
-            f"item_vectors), got {teacher.__name__}. Leave {needed_by} out to take all scores as "
-            "they are."
-        )
 
 
 class Listed(NamedTuple):

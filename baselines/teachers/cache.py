@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from baselines.data.sequences import SequenceSet
-from baselines.parallel import processes
+from baselines.runtime.distributed import processes
 from baselines.teachers.mass import MassSource, mass_blocks, mass_shape
 from semid.provenance import (
     Provenance,

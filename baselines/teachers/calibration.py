@@ -10,12 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from baselines.contracts.scorer import ItemScorer, checked_scores, without_seen
 from baselines.data.batches import histories_of_targets
 from baselines.data.sequences import SequenceSet
-from baselines.parallel import add_up, is_my_turn, processes
-from baselines.progress import track
-from baselines.teachers.mass import without_seen
-from baselines.teachers.scorer import ItemScorer, checked_scores
+from baselines.runtime.distributed import add_up, is_my_turn, processes
+from baselines.runtime.progress import track
 from semid.provenance import Provenance, atomic_dir, atomic_write, hash_json, require_same
 
 _FILE = "calibration.json"

@@ -7,30 +7,230 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_type_hints
 
-from torch import Tensor
+from baselines.nn.config import EncoderConfig
+from baselines.training.config import TrainingConfig
+from semid.settings import settings_before, without_later
 
-from baselines.data.dataset import Dataset
-from baselines.teachers.bert4rec import BERT4Rec, BERT4RecConfig
-from baselines.teachers.gru4rec import GRU4Rec, GRU4RecConfig
-from baselines.teachers.hybrid import CollaborativeName, Hybrid, HybridConfig
-from baselines.teachers.itemknn import ItemKNN, ItemKNNConfig
-from baselines.teachers.lightgcn import LightGCN, LightGCNConfig
-from baselines.teachers.model import TeacherModel
-from baselines.teachers.sasrec import SASRec, SASRecConfig
-from baselines.teachers.simple import Popularity
+CollaborativeName = Literal["sasrec", "bert4rec", "gru4rec", "lightgcn", "itemknn", "popularity"]
+
 
 TeacherName = Literal[CollaborativeName, "hybrid"]
+
+
 TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
 
-_CLASSES: dict[TeacherName, type[TeacherModel]] = {
-    "sasrec": SASRec,
-    "bert4rec": BERT4Rec,
-    "gru4rec": GRU4Rec,
-    "lightgcn": LightGCN,
-    "itemknn": ItemKNN,
-    "popularity": Popularity,
-    "hybrid": Hybrid,
-}
+
+@dataclass(frozen=True, kw_only=True)
+class HybridConfig:
+    """How a collaborative teacher and the items' content are blended.
+
+    The defaults were chosen on Beauty's validation targets, beside SASRec with LSA vectors.
+
+    Attributes:
+        cf: The collaborative teacher; its settings are those of its own name.
+        cf_temperature: Divides its scores before their softmax.
+        embeddings: Item vectors of the content: ``lsa``, a sentence-transformers model, an
+            artefact folder, or a ``.npy`` file with one row an item.
+        template: Text of an item where it is embedded; None for all its text fields.
+        content_temperature: Divides the cosines before their softmax.
+        decay: Weight of an item of the history against the one that came after it; 1 for none.
+        half_items: Training events at which an item's collaborative probability counts one half.
+        half_history: Known items of a history at which the collaborative teacher counts one half.
+        max_history: Most items whose content is looked at, and counted.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    cf: CollaborativeName = "sasrec"
+    cf_temperature: float = 1.0
+    embeddings: str = "lsa"
+    template: str | None = None
+    content_temperature: float = 0.12
+    decay: float = 0.8
+    half_items: float = 2.0
+    half_history: float = 3.0
+    max_history: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("cf_temperature", "content_temperature", "half_items"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"hybrid needs {name} above 0, got {getattr(self, name)}")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"hybrid needs decay in (0, 1], got {self.decay}")
+        if not 0 <= self.half_history < float("inf"):
+            raise ValueError(f"hybrid needs half_history of at least 0, got {self.half_history}")
+        if self.max_history < 1:
+            raise ValueError(f"hybrid needs max_history of at least 1, got {self.max_history}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SASRecConfig:
+    """Shape and loss of SASRec.
+
+    Attributes:
+        variant: ``prenorm``, blocks that normalise before they attend, or ``released``, the
+            architecture of TCA4Rec's released teacher (``ReleasedSASRec``).
+        loss: Full cross-entropy over the catalogue, whose softmax is a calibrated start for a
+            teacher; the paper's binary cross-entropy with sampled negatives; or gSASRec's, which
+            takes back the overconfidence that sampling brings.
+        num_negatives: Uniform negatives a position for the binary losses, none of them in the
+            window. The SASRec paper takes 1, gSASRec 256.
+        gbce_t: Calibration of the loss gbce, from 0 (plain bce) to 1; gSASRec takes 0.75.
+        max_history: Most items looked back on.
+        encoder: Shape of the transformer; ``released`` has a feed-forward as wide as the model,
+            whatever ``ff_dim``.
+
+    Raises:
+        ValueError: If there is no such variant.
+    """
+
+    variant: Literal["prenorm", "released"] = field(
+        default="prenorm", metadata={"before": "prenorm"}
+    )
+    loss: Literal["ce", "bce", "gbce"] = "ce"
+    num_negatives: int = 1
+    gbce_t: float = 0.75
+    max_history: int = 50
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("prenorm", "released"):
+            raise ValueError(f"variant must be one of prenorm, released, got {self.variant!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BERT4RecConfig:
+    """Shape and masking of BERT4Rec.
+
+    Attributes:
+        masked: Share of a window's items that are masked: 0.6 on Beauty (paper, section 4.3).
+        last_only: Share of windows of which only the last item is masked, as when the model is
+            used (section 3.5). The released code has one such copy to ten others.
+        passes: Times that an epoch takes each window, every time with other masks; the released
+            code's ``dupe_factor``.
+        max_history: Most items looked back on; with the mask, a window has one more.
+        encoder: Shape of the transformer. The released code has two heads; width, layers and
+            feed-forward are those of ``EncoderConfig``.
+    """
+
+    masked: float = 0.6
+    last_only: float = 0.1
+    passes: int = 10
+    max_history: int = 50
+    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(num_heads=2))
+
+    def __post_init__(self) -> None:
+        if not (0 < self.masked < 1 and 0 <= self.last_only <= 1):
+            raise ValueError(
+                f"masked must lie in (0, 1) and last_only in [0, 1], got {self.masked} and "
+                f"{self.last_only}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRU4RecConfig:
+    """Shape of GRU4Rec; the values are RecBole's, whose loss is full cross-entropy as here.
+
+    Attributes:
+        dim: Width of item embeddings.
+        hidden_dim: Width of the recurrent state.
+        num_layers: Recurrent layers.
+        dropout: Of the item embeddings.
+        max_history: Most items looked back on.
+    """
+
+    dim: int = 64
+    hidden_dim: int = 128
+    num_layers: int = 1
+    dropout: float = 0.3
+    max_history: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemKNNConfig:
+    """Settings of item-kNN; the defaults of ``neighbours`` and ``shrinkage`` are RecBole's.
+
+    Attributes:
+        neighbours: Most similar items that each item speaks for.
+        shrinkage: Added to the cosine's denominator, so that few co-occurrences count less.
+        decay: Weight of an item of the history against the one that came after it; 1 for none.
+        max_history: Most items looked back on.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    neighbours: int = 100
+    shrinkage: float = 0.0
+    decay: float = 1.0
+    max_history: int = 50
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1 or self.shrinkage < 0 or not 0 < self.decay <= 1:
+            raise ValueError(
+                "item-kNN needs neighbours of at least 1, shrinkage of at least 0 and decay in "
+                f"(0, 1], got {self.neighbours}, {self.shrinkage} and {self.decay}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightGCNConfig:
+    """Shape and loss of LightGCN.
+
+    Attributes:
+        dim: Width of the embeddings (paper, section 4.1.2).
+        num_layers: Times that embeddings are handed on; the paper's best on most data is 3.
+        regularisation: Weight of the squared norm of a triple's own embeddings (section 4.1.2).
+        passes: Times that an epoch takes each target. The paper trains for up to 1000 epochs of
+            one draw an interaction.
+        max_history: Most items of a history that the scores depend on.
+    """
+
+    dim: int = 64
+    num_layers: int = 3
+    regularisation: float = 1e-4
+    passes: int = 10
+    max_history: int = 50
+
+    def __post_init__(self) -> None:
+        if self.num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, got {self.num_layers}")
+
+
+Tail = Literal["sampled", "uniform"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MassConfig:
+    """What a teacher's token distributions are made from.
+
+    Attributes:
+        mask_history: Leave out the items that the user has seen, but for the target itself.
+        top_k: Take only so many best items of a teacher whose scores are dot products, those near
+            the target, and a tail for the rest; None takes every item.
+        tail: What the other items hold together: estimated from random items (``sampled``), or at
+            most what they would hold if each scored as the lowest of the best (``uniform``).
+
+    Raises:
+        ValueError: If ``top_k`` is below 1.
+    """
+
+    mask_history: bool = False
+    top_k: int | None = None
+    tail: Tail = "sampled"
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+
+    def require_fit(self, num_items: int) -> None:
+        """Refuse more best items than a catalogue has, before anything is trained for them."""
+        if self.top_k is not None and self.top_k > num_items:
+            raise ValueError(
+                f"top_k must be at most the {num_items} items of the catalogue, got {self.top_k}. "
+                "Lower it, or leave it out to score all items."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +257,6 @@ class TeacherConfig:
     hybrid: HybridConfig = field(default_factory=HybridConfig)
 
     @property
-    def kind(self) -> type[TeacherModel]:
-        """Its class."""
-        return _CLASSES[self.model]
-
-    @property
     def collaborative(self) -> TeacherConfig:
         """The teacher that learns from interactions: of a hybrid its own, else itself."""
         return replace(self, model=self.hybrid.cf) if self.model == "hybrid" else self
@@ -77,7 +272,8 @@ class TeacherConfig:
             return {"model": self.model, **settings, "collaborative": self.collaborative.record()}
         if self.model == "popularity":
             return {"model": self.model}
-        settings = dataclasses.asdict(getattr(self, self.model))
+        shape = getattr(self, self.model)
+        settings = without_later(dataclasses.asdict(shape), type(shape))
         if self.model == "sasrec" and self.sasrec.loss != "gbce":
             del settings["gbce_t"]
         return {"model": self.model, **settings}
@@ -93,43 +289,20 @@ class TeacherConfig:
             return replace(cls.of_record(record["collaborative"]), model=model, hybrid=hybrid)
         return cls(model=model, **{model: _from_json(get_type_hints(cls)[model], record)})
 
-    def build(self, dataset: Dataset, seed: int, *, vectors: Tensor | None = None) -> TeacherModel:
-        """The teacher before any training, or counted: from the training part alone.
-
-        Args:
-            dataset: The data.
-            seed: Of random starts.
-            vectors: The content of a hybrid, float ``(item, dim)``; no other takes any.
-
-        Raises:
-            ValueError: For a hybrid without vectors.
-        """
-        train, num_items = dataset.splits.train, len(dataset.catalog)
-        if self.model == "hybrid":
-            if vectors is None:
-                raise ValueError("a hybrid needs vectors of the items, got none")
-            return Hybrid(self.hybrid, self.collaborative.build(dataset, seed), vectors, train)
-        if self.model == "sasrec":
-            return SASRec(self.sasrec, num_items, seed)
-        if self.model == "bert4rec":
-            return BERT4Rec(self.bert4rec, num_items, seed)
-        if self.model == "gru4rec":
-            return GRU4Rec(self.gru4rec, num_items, seed)
-        if self.model == "lightgcn":
-            return LightGCN(self.lightgcn, train, num_items, seed)
-        if self.model == "itemknn":
-            return ItemKNN(self.itemknn, train, num_items)
-        return Popularity(train, num_items)
-
     @property
     def passes(self) -> int:
         """Times that an epoch goes over the training part."""
         return int(getattr(getattr(self, self.model, None), "passes", 1))
 
 
+def teacher_training() -> TrainingConfig:
+    """How a teacher is trained unless told otherwise."""
+    return TrainingConfig(epochs=30, patience=4, batch_events=1024, precision="bf16")
+
+
 def _from_json(config: Any, record: Mapping[str, Any]) -> Any:
     """A config dataclass from a mapping that holds its fields, configs within it included."""
-    hints, found = get_type_hints(config), {}
+    hints, found = get_type_hints(config), settings_before(config)
     for entry in dataclasses.fields(config):
         if entry.name in record:
             value, kind = record[entry.name], hints[entry.name]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,22 +10,6 @@ from baselines.data.batches import TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.mass import MassSource
 from tca.candidates import Positions
-
-
-class TargetDistributions(Protocol):
-    """The teacher's distributions over the tokens that may follow, for the targets of a batch."""
-
-    def __call__(self, batch: TrainBatch, at: Positions) -> Tensor:
-        """Distributions at some positions of the targets' paths.
-
-        Args:
-            batch: The targets.
-            at: Where they are asked for.
-
-        Returns:
-            Float ``(position, child)``, aligned to ``tca.candidates``, on the device of ``at``.
-        """
-        ...
 
 
 class StoredDistributions:

@@ -12,27 +12,18 @@ import torch
 
 from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
-from baselines.evaluation import rank_by_scores
-from baselines.teachers.config import TEACHERS, TeacherConfig
-from baselines.teachers.hybrid import Hybrid, HybridConfig
+from baselines.evaluation.ranking import rank_by_scores
+from baselines.teachers.config import TEACHERS, HybridConfig, TeacherConfig
+from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
-from baselines.training import (
-    TrainingConfig,
-    TrainingState,
-    is_trained,
-    read_trained,
-    recipe,
-    train,
-)
+from baselines.teachers.registry import build_teacher
+from baselines.training.checkpoint import TrainingState, is_trained, read_trained, recipe
+from baselines.training.config import TrainingConfig
+from baselines.training.loop import train
 from semid.embed import Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
 
 _EMBEDDINGS = "embeddings"
-
-
-def teacher_training() -> TrainingConfig:
-    """How a teacher is trained unless told otherwise."""
-    return TrainingConfig(epochs=30, patience=4, batch_events=1024, precision="bf16")
 
 
 def fit_teacher(
@@ -65,7 +56,7 @@ def fit_teacher(
     """
     if config.model == "hybrid":
         return _fit_hybrid(dataset, config, training, seed=seed, folder=folder)
-    model = config.build(dataset, seed)
+    model = build_teacher(config, dataset, seed)
     settings = {"seed": seed, **config.record(), "training": recipe(training)}
     state, lineage = _fit(model, dataset, training, settings, passes=config.passes, folder=folder)
     return model, state, lineage
@@ -144,7 +135,7 @@ def _fit(
         model,
         config=training,
         seed=seed,
-        windows=_repeated(Windows.per_sequence(splits.train, model.max_history), passes),
+        windows=_repeated(model.windows(splits.train), passes),
         loss=model.objective,
         validate=validate,
         folder=folder,
@@ -211,7 +202,7 @@ def read_teacher(
     vectors = None
     if config.model == "hybrid":
         vectors = torch.zeros(len(dataset.catalog), lineage.config["dim"])
-    model = config.build(dataset, seed, vectors=vectors)
+    model = build_teacher(config, dataset, seed, vectors=vectors)
     read_trained(found[0], model)
     return model, lineage
 

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch
-from baselines.dropout import Dropout
+from baselines.nn.dropout import Dropout
+from baselines.teachers.config import GRU4RecConfig
 from baselines.teachers.losses import catalogue_cross_entropy
 from baselines.teachers.model import TeacherModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class GRU4RecConfig:
-    """Shape of GRU4Rec; the values are RecBole's, whose loss is full cross-entropy as here.
-
-    Attributes:
-        dim: Width of item embeddings.
-        hidden_dim: Width of the recurrent state.
-        num_layers: Recurrent layers.
-        dropout: Of the item embeddings.
-        max_history: Most items looked back on.
-    """
-
-    dim: int = 64
-    hidden_dim: int = 128
-    num_layers: int = 1
-    dropout: float = 0.3
-    max_history: int = 50
 
 
 class GRU4Rec(TeacherModel):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,53 +10,8 @@ from torch import Tensor, nn
 
 from baselines.data.batches import Histories
 from baselines.data.sequences import SequenceSet
+from baselines.teachers.config import HybridConfig
 from baselines.teachers.model import TeacherModel
-
-CollaborativeName = Literal["sasrec", "bert4rec", "gru4rec", "lightgcn", "itemknn", "popularity"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HybridConfig:
-    """How a collaborative teacher and the items' content are blended.
-
-    The defaults were chosen on Beauty's validation targets, beside SASRec with LSA vectors.
-
-    Attributes:
-        cf: The collaborative teacher; its settings are those of its own name.
-        cf_temperature: Divides its scores before their softmax.
-        embeddings: Item vectors of the content: ``lsa``, a sentence-transformers model, an
-            artefact folder, or a ``.npy`` file with one row an item.
-        template: Text of an item where it is embedded; None for all its text fields.
-        content_temperature: Divides the cosines before their softmax.
-        decay: Weight of an item of the history against the one that came after it; 1 for none.
-        half_items: Training events at which an item's collaborative probability counts one half.
-        half_history: Known items of a history at which the collaborative teacher counts one half.
-        max_history: Most items whose content is looked at, and counted.
-
-    Raises:
-        ValueError: If a value is out of its range.
-    """
-
-    cf: CollaborativeName = "sasrec"
-    cf_temperature: float = 1.0
-    embeddings: str = "lsa"
-    template: str | None = None
-    content_temperature: float = 0.12
-    decay: float = 0.8
-    half_items: float = 2.0
-    half_history: float = 3.0
-    max_history: int = 50
-
-    def __post_init__(self) -> None:
-        for name in ("cf_temperature", "content_temperature", "half_items"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"hybrid needs {name} above 0, got {getattr(self, name)}")
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"hybrid needs decay in (0, 1], got {self.decay}")
-        if not 0 <= self.half_history < float("inf"):
-            raise ValueError(f"hybrid needs half_history of at least 0, got {self.half_history}")
-        if self.max_history < 1:
-            raise ValueError(f"hybrid needs max_history of at least 1, got {self.max_history}")
 
 
 class Hybrid(TeacherModel):

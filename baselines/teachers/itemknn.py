@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories
 from baselines.data.sequences import SequenceSet
+from baselines.teachers.config import ItemKNNConfig
 from baselines.teachers.model import TeacherModel
 
 _ROWS_AT_ONCE = 2048
-
-
-@dataclass(frozen=True, kw_only=True)
-class ItemKNNConfig:
-    """Settings of item-kNN; the defaults of ``neighbours`` and ``shrinkage`` are RecBole's.
-
-    Attributes:
-        neighbours: Most similar items that each item speaks for.
-        shrinkage: Added to the cosine's denominator, so that few co-occurrences count less.
-        decay: Weight of an item of the history against the one that came after it; 1 for none.
-        max_history: Most items looked back on.
-
-    Raises:
-        ValueError: If a value is out of its range.
-    """
-
-    neighbours: int = 100
-    shrinkage: float = 0.0
-    decay: float = 1.0
-    max_history: int = 50
-
-    def __post_init__(self) -> None:
-        if self.neighbours < 1 or self.shrinkage < 0 or not 0 < self.decay <= 1:
-            raise ValueError(
-                "item-kNN needs neighbours of at least 1, shrinkage of at least 0 and decay in "
-                f"(0, 1], got {self.neighbours}, {self.shrinkage} and {self.decay}"
-            )
 
 
 class ItemKNN(TeacherModel):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,31 +12,8 @@ from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch
 from baselines.data.sequences import SequenceSet
+from baselines.teachers.config import LightGCNConfig
 from baselines.teachers.model import TeacherModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class LightGCNConfig:
-    """Shape and loss of LightGCN.
-
-    Attributes:
-        dim: Width of the embeddings (paper, section 4.1.2).
-        num_layers: Times that embeddings are handed on; the paper's best on most data is 3.
-        regularisation: Weight of the squared norm of a triple's own embeddings (section 4.1.2).
-        passes: Times that an epoch takes each target. The paper trains for up to 1000 epochs of
-            one draw an interaction.
-        max_history: Most items of a history that the scores depend on.
-    """
-
-    dim: int = 64
-    num_layers: int = 3
-    regularisation: float = 1e-4
-    passes: int = 10
-    max_history: int = 50
-
-    def __post_init__(self) -> None:
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {self.num_layers}")
 
 
 class LightGCN(TeacherModel):

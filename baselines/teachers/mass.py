@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
@@ -12,48 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines.contracts.scorer import (
+    ItemScorer,
+    checked_scores,
+    require_dot_product,
+    seen_items,
+    without_seen,
+)
 from baselines.data.batches import Histories, histories_of_targets
 from baselines.data.sequences import IntArray, SequenceSet
-from baselines.parallel import add_up, processes
-from baselines.progress import track
-from baselines.teachers.best_items import BestItems, Tail, require_dot_product
+from baselines.runtime.distributed import add_up, processes
+from baselines.runtime.progress import track
+from baselines.teachers.best_items import BestItems
+from baselines.teachers.config import MassConfig
 from baselines.teachers.rounded import RoundedScorer
-from baselines.teachers.scorer import ItemScorer, checked_scores
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.top_k import TopKTokenizer
-
-
-@dataclass(frozen=True, kw_only=True)
-class MassConfig:
-    """What a teacher's token distributions are made from.
-
-    Attributes:
-        mask_history: Leave out the items that the user has seen, but for the target itself.
-        top_k: Take only so many best items of a teacher whose scores are dot products, those near
-            the target, and a tail for the rest; None takes every item.
-        tail: What the other items hold together: estimated from random items (``sampled``), or at
-            most what they would hold if each scored as the lowest of the best (``uniform``).
-
-    Raises:
-        ValueError: If ``top_k`` is below 1.
-    """
-
-    mask_history: bool = False
-    top_k: int | None = None
-    tail: Tail = "sampled"
-
-    def __post_init__(self) -> None:
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
-
-    def require_fit(self, num_items: int) -> None:
-        """Refuse more best items than a catalogue has, before anything is trained for them."""
-        if self.top_k is not None and self.top_k > num_items:
-            raise ValueError(
-                f"top_k must be at most the {num_items} items of the catalogue, got {self.top_k}. "
-                "Lower it, or leave it out to score all items."
-            )
 
 
 class MassSource(Protocol):
@@ -189,37 +163,6 @@ class TopKMass:
         return self.tokenizer(
             scores.to(device), items.to(device), target_items.to(device), tail.to(device)
         )
-
-
-def seen_items(histories: Histories, target_items: Tensor) -> Tensor:
-    """The items of each history once, without the target.
-
-    Returns:
-        int64 ``(batch, pos)``, -1 where there is none.
-    """
-    past = histories.items.masked_fill(~histories.mask, -1)
-    past = past.masked_fill(past == target_items.to(past.device)[:, None], -1).sort(dim=1).values
-    past[:, 1:] = past[:, 1:].masked_fill(past[:, 1:] == past[:, :-1], -1)
-    return past
-
-
-def without_seen(
-    scores: Tensor, histories: Histories, target_items: Tensor | None = None
-) -> Tensor:
-    """The same scores with ``-inf`` for seen items; a known target keeps its own.
-
-    Args:
-        scores: Float ``(batch, item)``.
-        histories: The past of each row.
-        target_items: int64 ``(batch,)``, where targets are known.
-    """
-    row, pos = histories.mask.nonzero().unbind(1)
-    item, row = histories.items[row, pos].to(scores.device), row.to(scores.device)
-    masked = scores.index_put((row, item), scores.new_tensor(-torch.inf))
-    if target_items is None:
-        return masked
-    target = target_items.to(scores.device)
-    return masked.scatter_(1, target[:, None], scores.gather(1, target[:, None]))
 
 
 def teacher_mass(

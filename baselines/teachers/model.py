@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from baselines.data.batches import Histories, TrainBatch
+from baselines.data.batches import Histories, TrainBatch, Windows
+from baselines.data.sequences import SequenceSet
 from tca.objective import ObjectiveOutput
 
 
@@ -25,6 +26,10 @@ class TeacherModel(nn.Module, ABC):
     @abstractmethod
     def score(self, histories: Histories) -> Tensor:
         """Scores of all items; float32 ``(batch, item)``."""
+
+    def windows(self, data: SequenceSet) -> Windows:
+        """The windows that it learns from: by default, every target of a sequence at once."""
+        return Windows.per_sequence(data, self.max_history)
 
     def loss(self, batch: TrainBatch) -> Tensor:
         """Mean loss over the targets of a batch; scalar float32.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.contracts.scorer import ItemScorer, require_dot_product
 from baselines.data.batches import Histories
-from baselines.teachers.best_items import require_dot_product
-from baselines.teachers.scorer import ItemScorer
 
 
 class RoundedScorer:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch
-from baselines.encoder import CausalEncoder, EncoderConfig
+from baselines.nn.encoder import CausalEncoder
+from baselines.teachers.config import SASRecConfig
 from baselines.teachers.losses import (
     binary_loss,
     catalogue_cross_entropy,
@@ -17,28 +18,6 @@ from baselines.teachers.losses import (
     gbce_beta,
 )
 from baselines.teachers.model import TeacherModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class SASRecConfig:
-    """Shape and loss of SASRec.
-
-    Attributes:
-        loss: Full cross-entropy over the catalogue, whose softmax is a calibrated start for a
-            teacher; the paper's binary cross-entropy with sampled negatives; or gSASRec's, which
-            takes back the overconfidence that sampling brings.
-        num_negatives: Uniform negatives a position for the binary losses, none of them in the
-            window. The SASRec paper takes 1, gSASRec 256.
-        gbce_t: Calibration of the loss gbce, from 0 (plain bce) to 1; gSASRec takes 0.75.
-        max_history: Most items looked back on.
-        encoder: Shape of the transformer.
-    """
-
-    loss: Literal["ce", "bce", "gbce"] = "ce"
-    num_negatives: int = 1
-    gbce_t: float = 0.75
-    max_history: int = 50
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
 
 class SASRec(TeacherModel):
@@ -51,6 +30,8 @@ class SASRec(TeacherModel):
             the loss gbce cannot be calibrated as asked for.
     """
 
+    name: ClassVar[str] = "SASRec"
+
     def __init__(self, config: SASRecConfig, num_items: int, seed: int) -> None:
         super().__init__()
         window = config.max_history + 1
@@ -62,7 +43,7 @@ class SASRec(TeacherModel):
             )
         self.config = config
         self.num_items = num_items
-        self.label = f"SASRec {config.loss}"
+        self.label = f"{self.name} {config.loss}"
         self.max_history = config.max_history
         self.beta = 1.0
         if config.loss == "gbce":
@@ -71,11 +52,20 @@ class SASRec(TeacherModel):
             )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.item_embedding = nn.Embedding(num_items, config.encoder.dim)
-            self.position_embedding = nn.Embedding(config.max_history, config.encoder.dim)
-            self.encoder = CausalEncoder(config.encoder)
-            for table in (self.item_embedding, self.position_embedding):
-                nn.init.normal_(table.weight, std=0.02)
+            self.make(config, num_items)
+
+    def make(self, config: SASRecConfig, num_items: int) -> None:
+        """Draw the weights, from PyTorch's default generator."""
+        self.item_embedding = nn.Embedding(num_items, config.encoder.dim)
+        self.position_embedding = nn.Embedding(config.max_history, config.encoder.dim)
+        self.encoder = CausalEncoder(config.encoder)
+        for table in (self.item_embedding, self.position_embedding):
+            nn.init.normal_(table.weight, std=0.02)
+
+    @property
+    def item_table(self) -> Tensor:
+        """Embeddings of the items, with their gradient; float ``(item, dim)``."""
+        return self.item_embedding.weight
 
     def states(self, histories: Histories) -> Tensor:
         """State after each position; float ``(batch, pos, dim)``."""
@@ -91,9 +81,10 @@ class SASRec(TeacherModel):
         past = batch.windows.without_last()
         states = self.states(past)[batch.target_row, batch.target_pos - 1]
         if self.config.loss == "ce":
-            return catalogue_cross_entropy(states, self.item_embedding.weight, batch.target_items)
+            return catalogue_cross_entropy(states, self.item_table, batch.target_items)
         candidates = torch.cat([batch.target_items[:, None], self._negatives(batch)], dim=1)
-        scores = (self.item_embedding(candidates) @ states.float().unsqueeze(-1)).squeeze(-1)
+        vectors = F.embedding(candidates, self.item_table)
+        scores = (vectors @ states.float().unsqueeze(-1)).squeeze(-1)
         return binary_loss(scores[:, 0], scores[:, 1:], beta=self.beta)
 
     def _negatives(self, batch: TrainBatch) -> Tensor:
@@ -103,14 +94,14 @@ class SASRec(TeacherModel):
     @torch.inference_mode()
     def score(self, histories: Histories) -> Tensor:
         """Scores of all items; float32 ``(batch, item)``."""
-        return self.user_vectors(histories) @ self.item_embedding.weight.T
+        return self.user_vectors(histories) @ self.item_table.T
 
     @torch.inference_mode()
     def user_vectors(self, histories: Histories) -> Tensor:
         """The last states; float32 ``(batch, dim)``."""
-        past = histories.last(self.max_history).to(self.item_embedding.weight.device)
+        past = histories.last(self.max_history).to(self.item_table.device)
         return self.states(past)[:, -1]
 
     def item_vectors(self) -> Tensor:
         """Input embeddings, by which items are scored too; float32 ``(item, dim)``."""
-        return self.item_embedding.weight.detach()
+        return self.item_table.detach()

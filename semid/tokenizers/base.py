@@ -30,8 +30,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from semid import distributed as ranks
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
-from semid.tokenizers import ranks
+from semid.settings import settings_before, without_later
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -173,7 +174,8 @@ class SemanticIdTokenizer(ABC):
             NotFittedError: Before `fit` or `from_pretrained`.
         """
         tensors = {name: hash_arrays(value.cpu().numpy()) for name, value in self.learned.items()}
-        config = {"tokenizer": self.scheme, "settings": self.settings}
+        settings = without_later(self.settings, type(self))
+        config = {"tokenizer": self.scheme, "settings": settings}
         return Provenance(
             kind="tokenizer",
             content=hash_json({**config, "input_dim": self._input_dim, "learned": tensors}),
@@ -343,7 +345,7 @@ class SemanticIdTokenizer(ABC):
             name: tuple(value) if isinstance(value, list) else value
             for name, value in config["settings"].items()
         }
-        tokenizer = found(**settings)
+        tokenizer = found(**{**settings_before(found), **settings})
         tokenizer._learned = load_file(Path(folder) / _LEARNED)
         tokenizer._inputs = recorded.inputs
         tokenizer._input_dim = config["input_dim"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from semid.tokenizers import ranks
+from semid import distributed as ranks
 from semid.tokenizers.residual import nearest
 
 __all__ = ["MovingAverages", "forget_moments", "restart_unused"]

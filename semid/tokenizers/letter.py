@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid.tokenizers import ranks
+from semid import distributed as ranks
 from semid.tokenizers.estimators import Batch
 from semid.tokenizers.kmeans import squared_distances
 from semid.tokenizers.letter_losses import LetterLosses
 from semid.tokenizers.rqvae import RQVAE
 from semid.tokenizers.sinkhorn import sinkhorn
-from semid.tokenizers.training import MoreLosses
+from semid.tokenizers.training import MoreLosses, Quantised
 
 __all__ = ["LETTER"]
 
@@ -23,7 +24,8 @@ __all__ = ["LETTER"]
 class LETTER(RQVAE):
     """RQ-VAE with collaborative alignment, diverse codes and an even last level (section 3.2).
 
-    The loss of `semid.tokenizers.RQVAE`, plus ``cf_weight L_CF + diversity_weight L_div``:
+    The reconstruction of `semid.tokenizers.RQVAE`, plus ``cf_weight L_CF``, plus
+    ``quant_loss_weight`` times (its two other terms and ``diversity_weight L_div``):
 
     - ``L_CF`` draws an item's quantised latent to its own collaborative vector among those of the
       batch (3.2.2). Items whose vector is all zero are left out of it.
@@ -33,8 +35,14 @@ class LETTER(RQVAE):
     and LC-Rec, arXiv:2311.09049, section 3.1); encoding takes the nearest code. With both weights
     and ``sinkhorn_epsilon`` 0 this is RQ-VAE, bit for bit.
 
-    Losses are summed over dimensions and levels here, as in TIGER; the paper's code takes means,
-    where a weight means more the wider the inputs are. All other settings are RQ-VAE's.
+    Losses are summed over dimensions and levels here, as in TIGER. The paper's code takes means:
+    reconstruction over the ``D`` inputs, quantisation over the latent's ``d`` dimensions and the
+    ``L`` levels, with its weight of ``L_div`` inside. Times ``D`` that is our loss with
+    ``quant_loss_weight`` of ``D / (d L)`` (32 for 4096, 32 and 4), ``diversity_weight`` of ``d``
+    times and ``cf_weight`` of ``D`` times what the code has. All other settings are RQ-VAE's.
+
+    The gradient of the commitment reaches the encoder on every level. In the paper's code what is
+    left for the next level is cut from the encoder, so that only the first level's does.
 
     Attributes:
         codebook_sizes: Codewords of each level (paper: four of 256).
@@ -42,7 +50,10 @@ class LETTER(RQVAE):
         learning_rate: Of AdamW (paper's code: 0.001, for many more epochs).
         cf_weight: Of ``L_CF`` (paper's code: 0.01 to 0.1 beside a mean over 4096 dimensions, as 41
             to 410 beside their sum); without collaborative vectors it must be 0.
-        diversity_weight: Of ``L_div``, summed over levels (paper's code: 0.0001).
+        diversity_weight: Of ``L_div``, summed over levels, beside the sums of quantisation (paper's
+            code: 0.0001 beside means over 32 dimensions).
+        quant_loss_weight: Of quantisation and ``L_div`` together (paper's code: 1 beside a mean
+            over 4096 dimensions, as 32 beside their sum).
         num_clusters: Groups of each level's codes, made anew each epoch (paper's code: 10); at most
             half the codes.
         sinkhorn_epsilon: Weight of the entropy (paper's code: 0.003); 0 for the nearest code also
@@ -56,18 +67,17 @@ class LETTER(RQVAE):
     epochs: int = 50
     learning_rate: float = 5e-3
     cf_weight: float = 200.0
-    diversity_weight: float = 1e-4
+    diversity_weight: float = 32e-4
+    quant_loss_weight: float = field(default=1.0, metadata={"before": 1.0})
     num_clusters: int = 10
     sinkhorn_epsilon: float = 0.003
     sinkhorn_iterations: int = 50
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        if min(self.cf_weight, self.diversity_weight, self.sinkhorn_epsilon) < 0:
-            raise ValueError(
-                "expected cf_weight, diversity_weight and sinkhorn_epsilon of at least 0, got "
-                f"{self.cf_weight}, {self.diversity_weight} and {self.sinkhorn_epsilon}."
-            )
+        for name in ("cf_weight", "diversity_weight", "quant_loss_weight", "sinkhorn_epsilon"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"expected {name} of at least 0, got {getattr(self, name)}.")
         if self.num_clusters < 1:
             raise ValueError(f"expected num_clusters of at least 1, got {self.num_clusters}.")
         if self.diversity_weight and self.codebook_update == "ema":
@@ -91,10 +101,14 @@ class LETTER(RQVAE):
             cf_embeddings,
             latent_dim=self.latent_dim,
             cf_weight=self.cf_weight,
-            diversity_weight=self.diversity_weight,
+            diversity_weight=self.quant_loss_weight * self.diversity_weight,
             num_clusters=self.num_clusters,
             seed=self.seed + 1,
         )
+
+    def _quantise(self, latent: Tensor, codebooks: Sequence[Tensor], batch: Batch) -> Quantised:
+        quantised = super()._quantise(latent, codebooks, batch)
+        return replace(quantised, loss=self.quant_loss_weight * quantised.loss)
 
     def _choose(
         self, level: int, residual: Tensor, codebook: Tensor, batch: Batch

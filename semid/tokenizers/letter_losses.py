@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid.tokenizers import ranks
+from semid import distributed as ranks
 from semid.tokenizers.clustering import bounded_kmeans
 from semid.tokenizers.estimators import Batch
 from semid.tokenizers.training import MoreLosses, Quantised

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from semid.tokenizers import ranks
+from semid import distributed as ranks
 from semid.tokenizers.clustering import kmeans_plus_plus, lloyd
 from semid.tokenizers.residual import balanced_residual_kmeans, level_by_level, residual_kmeans
 

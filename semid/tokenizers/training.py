@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid.tokenizers import ranks
+from semid import distributed as ranks
 from semid.tokenizers.base import SemanticIdTokenizer
 from semid.tokenizers.codebooks import MovingAverages, forget_moments, restart_unused
 from semid.tokenizers.collapse import (

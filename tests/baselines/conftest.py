@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from tiny_shop import write_shop, write_shop_model
 
-from baselines import cli
+from baselines.cli import app
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_parser() -> Iterator[None]:
     """All commands are read by one parser: to make it takes longer than many a command."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_parser", cache(cli._parser))
+        patch.setattr(app, "_parser", cache(app._parser))
         yield
 
 

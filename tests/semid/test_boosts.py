@@ -64,8 +64,9 @@ def test_bad_boosts_are_refused() -> None:
     trie = CodeTrie.from_paths(torch.tensor([[0], [1]]), 2)
     with pytest.raises(ValueError, match=r"over the 2 items of the trie, got \(3,\)"):
         ItemBoosts(trie, torch.zeros(3))
-    with pytest.raises(ValueError, match="must be finite"):
-        ItemBoosts(trie, torch.tensor([0.0, -torch.inf]))
+    for bad in (torch.tensor([0.0, -torch.inf]), torch.tensor([0, 1e39], dtype=torch.float64)):
+        with pytest.raises(ValueError, match="must be finite in float32"):
+            ItemBoosts(trie, bad)
     start, boosts = random_model(trie, 2, 0), ItemBoosts(trie, torch.zeros(2))
     with pytest.raises(ValueError, match="boosts or sample, not both"):
         beam_search(start, trie, beam=1, boosts=boosts, sample=torch.Generator())
@@ -75,3 +76,14 @@ def test_bad_boosts_are_refused() -> None:
         rank_items(
             beam_search(start, trie, beam=1), trie, k=1, boosts=ItemBoosts(trie, torch.zeros(3, 2))
         )
+
+
+def test_boosts_of_another_catalogue_are_refused() -> None:
+    before = CodeTrie.from_paths(torch.tensor([[0, 0], [0, 1], [1, 0]]), 2)
+    after = CodeTrie.from_paths(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), 2)
+    start, boosts = random_model(after, 2, 0), ItemBoosts(before, torch.zeros(3))
+    found = beam_search(start, after, beam=4)
+    with pytest.raises(ValueError, match="of a trie of 3 items and 6 nodes, got one of 4 and 7"):
+        beam_search(start, after, beam=4, boosts=boosts)
+    with pytest.raises(ValueError, match="of a trie of 3 items and 6 nodes, got one of 4 and 7"):
+        rank_items(found, after, k=4, boosts=boosts)

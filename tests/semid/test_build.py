@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from semid.build import IdsConfig, build_semantic_ids, make_semantic_ids
+from semid.build import build_semantic_ids, make_semantic_ids
 from semid.catalog import Catalog
+from semid.config import IdsConfig
 from semid.embed import Embeddings, LsaEncoder, embed_catalog
 from semid.ids import SemanticIds
 from semid.provenance import ProvenanceError

@@ -121,3 +121,21 @@ def test_a_filter_of_another_batch_is_refused() -> None:
         beam_search(ReadAnew(step, 2), trie, beam=2, within=within)
     with pytest.raises(ValueError, match="each of the 2 rows, got 1"):
         rank_items(beam_search(ReadAnew(step, 2), trie, beam=2), trie, k=1, within=within)
+
+
+def test_a_filter_of_another_catalogue_is_refused() -> None:
+    before, after = flat_trie(4), flat_trie(5)
+    within, start = ItemFilter(before, deny=torch.tensor([[0]])), random_model(after, 1, 0)
+    with pytest.raises(ValueError, match="of a trie of 4 items and 5 nodes, got one of 5 and 6"):
+        beam_search(start, after, beam=2, within=within)
+    with pytest.raises(ValueError, match="of a trie of 4 items and 5 nodes, got one of 5 and 6"):
+        rank_items(beam_search(start, after, beam=2), after, k=1, within=within)
+
+
+def test_what_is_no_catalogue_row_is_not_permitted() -> None:
+    within = ItemFilter(flat_trie(4), deny=torch.tensor([[0], [1]]))
+    rows = torch.tensor([[0, 3, 4, 5, 99], [-1, -7, 1, 4, 0]])
+    assert within.permits(rows).tolist() == [
+        [False, True, False, False, False],
+        [False, False, False, False, True],
+    ]

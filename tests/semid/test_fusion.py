@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from tries import random_model, table_model, tries
 
+from semid.config import Renormalize
 from semid.decoding import beam_search
 from semid.fusion import Fusion, PrefixGuide
 from semid.scoring import score_all
-from semid.successors import Renormalize
 from semid.trie import CodeTrie
 
 BATCH = 3

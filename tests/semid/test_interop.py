@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semid.build import IdsConfig, make_semantic_ids
+from semid.build import make_semantic_ids
 from semid.catalog import Catalog
+from semid.config import IdsConfig
 from semid.ids import SemanticIds
 from semid.interop import Layout, read_codes_file, write_codes_index, write_codes_tensor
 from semid.provenance import hash_file, hash_ids

@@ -104,7 +104,12 @@ def test_a_thousand_random_prompts_are_answered_by_titles_alone(settings: dict[s
 def test_padding_on_the_left_changes_no_title() -> None:
     processor = TrieLogitsProcessor(trie_of(TITLES), start=BOS, end=EOS)
     prompts, model = random_prompts(25), random_llama()
-    beams = {"do_sample": False, "num_beams": 3, "num_return_sequences": 3}
+    beams = {
+        "do_sample": False,
+        "num_beams": 3,
+        "num_return_sequences": 3,
+        "length_penalty": 0.0,
+    }
     together = processor.items(written_after(prompts, model, processor, **beams))
     alone = [
         processor.items(written_after(row[row != PAD].unsqueeze(0), model, processor, **beams))

@@ -89,3 +89,9 @@ def test_items_that_are_not_there_cannot_be_removed(rows: list[int]) -> None:
 def test_a_catalogue_keeps_an_item() -> None:
     with pytest.raises(ValueError, match="keep at least one"):
         remove_items(trie_of([[1], [2]]), torch.tensor([0, 1]))
+
+
+def test_rows_to_remove_that_are_a_mask_are_refused() -> None:
+    for rows in (torch.tensor([True, False]), torch.tensor([1, 0], dtype=torch.uint8)):
+        with pytest.raises(ValueError, match=r"must be int64 \(item,\)"):
+            remove_items(trie_of([[1], [2]]), rows)

@@ -14,7 +14,6 @@ from torch import Tensor
 from tca.alignment import (
     AlphaContext,
     AlphaGate,
-    AlphaPolicy,
     entropy_confidence,
     largest_alpha,
     margin,
@@ -22,6 +21,7 @@ from tca.alignment import (
     schedule,
     trust_of,
 )
+from tca.config import AlphaPolicy
 from tca.functional import soft_labels, soft_ntp_loss
 
 CHILDREN = 6

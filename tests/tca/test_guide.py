@@ -12,11 +12,11 @@ from torch import Tensor
 from tries import random_model, table_model, tries
 
 from semid.boosts import ItemBoosts
+from semid.config import Renormalize
 from semid.decoding import beam_search, rank_items
 from semid.filters import ItemFilter
 from semid.fusion import Fusion
 from semid.scoring import score_all
-from semid.successors import Renormalize
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.guide import TeacherGuide, node_log_masses
@@ -171,7 +171,7 @@ def test_a_prefix_far_below_the_best_item_keeps_its_distribution() -> None:
     torch.testing.assert_close(found[0, 0], expected)
 
 
-def test_a_prefix_without_teacher_mass_comes_last_and_is_no_nan() -> None:
+def test_a_prefix_without_teacher_mass_is_not_followed_and_is_no_nan() -> None:
     trie = CodeTrie.from_paths(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), 2)
     start = table_model(trie, torch.zeros(1, trie.num_nodes, 2))
     excluded = torch.tensor([[-torch.inf, -torch.inf, 1.0, 0.0]])
@@ -182,7 +182,7 @@ def test_a_prefix_without_teacher_mass_comes_last_and_is_no_nan() -> None:
             assert exact.isneginf().tolist() == [[True, True, False, False]]
             best = beam_search(start, trie, beam=4, renormalize=renormalize, fusion=fusion)
             items = rank_items(best, trie, k=4).items
-            assert items.tolist() == [[2, 3, 0, 1]]
+            assert items.tolist() == [[2, 3, -1, -1]]
 
 
 def test_scores_of_another_catalogue_and_rows_without_a_number_are_refused() -> None:

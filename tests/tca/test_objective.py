@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semid.trie import CodeTrie
-from tca.alignment import AlphaContext, AlphaPolicy, largest_alpha, margin
+from tca.alignment import AlphaContext, largest_alpha, margin
 from tca.candidates import Candidates, Positions, candidates
 from tca.collaborative import CollaborativeTokenizer
+from tca.config import LETTER_TAU, AlphaPolicy, ObjectiveConfig
 from tca.functional import log_probs_over_candidates, soft_labels, soft_ntp_loss
-from tca.objective import LETTER_TAU, Objective, ObjectiveConfig
+from tca.objective import Objective
 
 PATHS = torch.tensor([[0, 3, 5], [0, 3, 6], [0, 4, -1], [1, 3, 5], [2, -1, -1], [1, 3, 5]])
 TARGETS = torch.tensor([0, 4, 5, 2])

@@ -11,10 +11,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 import tca.projection
 from semid.trie import CodeTrie
-from tca.alignment import AlphaContext, AlphaPolicy
+from tca.alignment import AlphaContext
 from tca.candidates import Candidates, candidates
 from tca.collaborative import CollaborativeTokenizer
-from tca.objective import LETTER_TAU, Objective, ObjectiveConfig
+from tca.config import LETTER_TAU, AlphaPolicy, ObjectiveConfig
+from tca.objective import Objective
 from tca.projection import Projection
 
 END, NUM_TOKENS, DIM = 5, 60, 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from torch import Tensor
 from semid.trie import CodeTrie
 from tca.candidates import candidates
 from tca.collaborative import CollaborativeTokenizer
+from tca.config import ObjectiveConfig
 from tca.functional import linear_soft_ntp_loss, log_probs_over_candidates, soft_ntp_loss
-from tca.objective import Objective, ObjectiveConfig
+from tca.objective import Objective
 from tca.projection import Projection
 
 PATHS = torch.tensor([[0, 3, 5], [0, 3, 6], [0, 4, -1], [1, 3, 5], [2, -1, -1], [1, 3, 5]])
@@ -63,6 +65,26 @@ def test_linear_sums_give_the_same_loss_and_gradients(world: World, config: dict
         torch.testing.assert_close(theirs.parts, ours.parts)
         (gradient,) = torch.autograd.grad(theirs.loss, world.states)
         torch.testing.assert_close(gradient, expected)
+
+
+def test_forced_positions_count_in_msls_mean_with_a_fixed_tau(world: World) -> None:
+    """arXiv:2504.04178, released code: mean over tokens of the loss over what may follow."""
+    tau, losses, forced = 4.5, [], 0
+    for row, item in enumerate(TARGETS.tolist()):
+        path = [token for token in PATHS[item].tolist() if token >= 0]
+        for pos, token in enumerate(path):
+            alike = [p for p in PATHS.tolist() if p[:pos] == path[:pos] and p[pos] >= 0]
+            children = sorted({p[pos] for p in alike})
+            scores = {child: float(world.logits[row, pos, child].detach()) for child in children}
+            total = sum(math.exp(score / tau) for score in scores.values())
+            losses.append(math.log(total) - scores[token] / tau)
+            forced += len(children) == 1
+    assert forced, "each of them has the loss 0"
+    found = candidates(world.trie, TARGETS)
+    every = Objective(ObjectiveConfig(name="msl", tau=tau))(world.logits, found)
+    assert every.loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    few = Objective(ObjectiveConfig(name="msl", tau=tau, mean="branching"))(world.logits, found)
+    assert few.loss.item() == pytest.approx(sum(losses) / (len(losses) - forced), rel=1e-5)
 
 
 def test_linear_sums_underflow_where_log_space_goes_on() -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from semid.trie import CodeTrie
 from tca.candidates import candidates
-from tca.objective import Objective, ObjectiveConfig
+from tca.config import ObjectiveConfig
+from tca.objective import Objective
 
 WIDE = CodeTrie.from_paths(torch.cartesian_prod(torch.arange(8), torch.arange(8, 10)), 10)
 

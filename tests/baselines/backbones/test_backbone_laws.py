@@ -16,22 +16,25 @@ from tiny_lm import write_model
 from torch import Tensor
 from worlds import all_logits, as_logits, histories, next_logits, random_sequences
 
-from baselines.backbones.backbone import Backbone, CodeBackbone
-from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.causal import CausalBackbone
+from baselines.backbones.config import CausalConfig, TigerConfig
 from baselines.backbones.language import LanguageBackbone
-from baselines.backbones.registry import KINDS, BackboneConfigs
-from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from baselines.backbones.tiger import TigerBackbone
+from baselines.contracts.backbone import Backbone, CodeBackbone
 from baselines.data.batches import TrainBatch, Windows
-from baselines.encoder import EncoderConfig
 from baselines.lm.config import LanguageModelConfig
-from baselines.recommenders.allmrec import AllmrecConfig
-from baselines.recommenders.collm import CollmConfig
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.models.config import BackboneConfigs
+from baselines.models.registry import KINDS
+from baselines.nn.config import EncoderConfig
+from baselines.recommenders.config import AllmrecConfig, CollmConfig
+from baselines.teachers.config import SASRecConfig
+from baselines.teachers.sasrec import SASRec
 from semid.catalog import Catalog
+from semid.config import Renormalize
 from semid.decoding import beam_search, rank_items
 from semid.scoring import score_all
-from semid.successors import Renormalize
-from tca.objective import Objective, ObjectiveConfig
+from tca.config import ObjectiveConfig
+from tca.objective import Objective
 
 SIZES = (3, 3, 2)
 NUM_ITEMS = 13

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from worlds import all_logits, random_sequences, sequence_set
 
-from baselines.backbones.causal import CausalBackbone, CausalConfig
+from baselines.backbones.causal import CausalBackbone
+from baselines.backbones.config import CausalConfig
 from baselines.data.batches import TrainBatch, Windows
-from baselines.encoder import EncoderConfig
+from baselines.nn.config import EncoderConfig
 
 SIZES = (3, 3, 2)
 Input = Literal["item", "code"]

@@ -20,16 +20,18 @@ from worlds import histories, random_sequences
 
 from baselines.backbones.language import LanguageBackbone
 from baselines.data.batches import TrainBatch, Windows
-from baselines.lm.adapters import load_adapter, merge_and_save
 from baselines.lm.config import LanguageModelConfig, LoraSettings
 from baselines.lm.loading import load_base
-from baselines.training import TrainingConfig, train
+from baselines.models.merging import load_adapter, merge_and_save
+from baselines.training.config import TrainingConfig
+from baselines.training.loop import train
 from semid.catalog import Catalog
 from semid.decoding import beam_search, rank_items
 from semid.provenance import Provenance, ProvenanceError
 from tca.candidates import candidates
 from tca.collaborative import CollaborativeTokenizer
-from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
+from tca.config import ObjectiveConfig
+from tca.objective import Objective, ObjectiveOutput
 
 SIZES = (3, 3, 2)
 CATALOG = Catalog(item_ids=list(range(12)), fields=pl.DataFrame({"title": TITLES}))

@@ -15,14 +15,16 @@ from transformers import AutoModelForCausalLM
 from worlds import sequence_set
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.contracts.scorer import ItemScorer
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.lm.config import LanguageModelConfig, LoraSettings
-from baselines.teachers.mass import MassConfig, mass_source
+from baselines.teachers.config import MassConfig
+from baselines.teachers.mass import mass_source
 from baselines.teachers.rounded import RoundedScorer
-from baselines.teachers.scorer import ItemScorer
 from semid.catalog import Catalog
 from tca.candidates import candidates
-from tca.objective import Objective, ObjectiveConfig, ObjectiveOutput
+from tca.config import ObjectiveConfig
+from tca.objective import Objective, ObjectiveOutput
 
 TITLES = [
     "red lipstick",

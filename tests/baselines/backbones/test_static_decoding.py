@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from worlds import histories
 
-from baselines.backbones.backbone import Backbone
-from baselines.backbones.causal import CausalBackbone, CausalConfig
-from baselines.backbones.tiger import TigerBackbone, TigerConfig
-from baselines.encoder import EncoderConfig
+from baselines.backbones.causal import CausalBackbone
+from baselines.backbones.config import CausalConfig, TigerConfig
+from baselines.backbones.tiger import TigerBackbone
+from baselines.contracts.backbone import Backbone
+from baselines.nn.config import EncoderConfig
 from semid.decoding import BeamResult, beam_search
 from semid.prefixes import Prefixes
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from worlds import all_logits, histories, next_logits, random_sequences
 
-from baselines.backbones.tiger import TigerBackbone, TigerConfig
+from baselines.backbones.config import TigerConfig
+from baselines.backbones.tiger import TigerBackbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 
 SIZES = (3, 3, 2)

@@ -7,13 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from baselines.data.dataset import (
-    Dataset,
-    load_catalog,
-    load_dataset,
-    split_interactions,
-    write_plain_layout,
-)
+from baselines.data.dataset import Dataset, split_interactions
+from baselines.data.loading import load_catalog, load_dataset, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 
 ITEMS = "item_id,title\na,Red\nb,Blue\nc,Green\nd,Grey\n"

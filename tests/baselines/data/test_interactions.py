@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.data.interactions import Interactions, Ties
+from baselines.data.config import Ties
+from baselines.data.interactions import Interactions
 from semid.catalog import Catalog
 
 CATALOG = Catalog(item_ids=[30, 10, 20, 40], fields=pl.DataFrame())

@@ -32,13 +32,14 @@ from worlds import histories, random_sequences
 
 from baselines.backbones.language import LanguageBackbone
 from baselines.data.batches import TrainBatch, Windows
-from baselines.lm.adapters import merge_and_save
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import load_base
+from baselines.models.merging import merge_and_save
 from semid.catalog import Catalog
 from semid.decoding import beam_search, rank_items
 from tca.candidates import candidates
-from tca.objective import Objective, ObjectiveConfig
+from tca.config import ObjectiveConfig
+from tca.objective import Objective
 
 TITLES = [
     f"{colour} {thing}" for colour in ("Red", "café", "dry") for thing in ("set", "set 2", "")

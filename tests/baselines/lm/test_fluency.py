@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from baselines.lm.fluency import fluency, log_likelihoods, valid_titles, write_titles
-from baselines.lm.small import SmallModelConfig, small_llama, train_tokenizer
+from baselines.pretraining.config import SmallModelConfig
+from baselines.pretraining.small import small_llama, train_tokenizer
 from semid.titles import title_paths
 from semid.trie import CodeTrie
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny_lm import write_model
 from tiny_shop import compare, rows, write_shop_model
 
-from baselines.data.dataset import load_dataset, write_plain_layout
+from baselines.data.loading import load_dataset, write_plain_layout
 from semid.provenance import Provenance
 
 ARMS = "lm:msl,lm:soft_ntp:0.1:tau=4.5"

@@ -22,19 +22,19 @@ from tiny_lm import write_model
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from baselines.arms import Arm
-from baselines.backbones.backbone import Backbone
-from baselines.backbones.fit import fit_backbone
-from baselines.backbones.registry import BackboneConfigs
+from baselines.contracts.backbone import Backbone
 from baselines.data.batches import TrainBatch
 from baselines.data.synthetic import synthetic_dataset
-from baselines.evaluation import EvaluationConfig
+from baselines.evaluation.config import EvaluationConfig
+from baselines.experiments.arms import Arm
 from baselines.lm.config import Items, LanguageModelConfig, LoraSettings
-from baselines.parallel import processes
+from baselines.models.config import BackboneConfigs
+from baselines.models.fit import fit_backbone
+from baselines.runtime.distributed import processes
 from baselines.teachers.distributions import StoredDistributions
 from baselines.teachers.mass import teacher_mass
 from baselines.teachers.simple import Popularity
-from baselines.training import TrainingConfig
+from baselines.training.config import TrainingConfig
 from semid.provenance import Provenance
 from tca.candidates import Positions
 from tca.collaborative import CollaborativeTokenizer

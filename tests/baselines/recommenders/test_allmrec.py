@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from tiny_recommenders import (
     teacher,
 )
 from torch import Tensor
+from worlds import sequence_set
 
 import baselines.recommenders.allmrec as module
-from baselines.evaluation import rank_by_scores
-from baselines.recommenders.allmrec import AllmrecConfig
+from baselines.evaluation.ranking import rank_by_scores
+from baselines.recommenders.config import AllmrecConfig
 from semid.embed import Embeddings, LsaEncoder
 
 
@@ -45,6 +47,29 @@ def test_autoencoders_first_then_projectors_and_never_the_language_model(
     assert {name.split(".")[0] for name in made.learned()} == expected
     made.enter(None)
     assert made.learned() == fresh
+
+
+def test_an_epoch_of_both_stages_may_be_the_last_target_of_each_user(
+    llama: Path, tiny_codes: Tensor
+) -> None:
+    own = AllmrecConfig(template=WITH_USER, targets="last")
+    made = recommender("allmrec", llama, tiny_codes, own=own)
+    data = sequence_set([([5, 1, 2], 1), ([4, 3], 1), ([7, 8, 9, 0], 1)])
+    data = dataclasses.replace(data, users=np.array([1, 0, 1]))  # of one user two sequences
+    windows = made.windows(data)
+    batch = windows.batch(np.arange(len(windows)))
+    items, users = batch.target_items.tolist(), batch.windows.users.tolist()
+    assert sorted(zip(users, items, strict=True)) == [(0, 3), (1, 0)]
+    every = recommender("allmrec", llama, tiny_codes).windows(data)
+    assert len(every) == 6
+    of_all = every.batch(np.arange(6))
+    number = dict(zip(of_all.target_items.tolist(), of_all.target_id.tolist(), strict=True))
+    assert batch.target_id.tolist() == [number[item] for item in items], "as the teacher counts"
+
+
+def test_targets_that_are_neither_are_refused() -> None:
+    with pytest.raises(ValueError, match="targets must be all or last, got 'first'"):
+        AllmrecConfig(targets="first")  # type: ignore[arg-type]
 
 
 def mean_squared(a: Tensor, b: Tensor) -> float:

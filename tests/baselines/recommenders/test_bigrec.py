@@ -14,9 +14,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from worlds import histories
 
+from baselines.contracts.scorer import ItemScorer
 from baselines.lm.config import LanguageModelConfig, LoraSettings
-from baselines.recommenders.bigrec import BigrecBackbone, BigrecConfig
-from baselines.teachers.scorer import ItemScorer
+from baselines.recommenders.bigrec import BigrecBackbone
+from baselines.recommenders.config import BigrecConfig
 from semid.catalog import Catalog
 
 PAST = histories([3, 1, 4], [5], [0, 1, 2, 9], padding=1)

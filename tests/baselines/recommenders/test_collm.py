@@ -11,7 +11,7 @@ from tiny_recommenders import WITH_USER, loss_of, recommender, some_batch
 from torch import Tensor
 from worlds import histories
 
-from baselines.recommenders.collm import CollmConfig
+from baselines.recommenders.config import CollmConfig
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,33 @@ def test_the_text_is_learned_first_and_then_the_projector_alone(
     assert all(name.startswith("projector.") for name in vectors)
     made.enter(None)
     assert made.learned() == fresh == text | vectors
+
+
+def test_together_adapters_and_projector_are_learned_in_one_stage_from_vectors(
+    llama: Path, tiny_codes: Tensor
+) -> None:
+    own = CollmConfig(template=WITH_USER, together=True)
+    made = recommender("collm", llama, tiny_codes, own=own)
+    two = recommender("collm", llama, tiny_codes).eval()
+    assert [stage.name for stage in made.stages] == ["whole"]
+    made.enter(made.stages[0].name)
+    assert made.prompts_of(some_batch()) is made.prompts
+    loss_of(made, some_batch()).backward()
+    got = {name for name, value in made.named_parameters() if value.grad is not None}
+    assert got == two.learned()
+    assert any("lora_" in name for name in got)
+    assert any("projector" in name for name in got)
+    assert loss_of(made.eval(), some_batch()).item() == loss_of(two, some_batch()).item()
+
+
+def test_the_released_widths_of_the_projector_are_an_option(
+    llama: Path, tiny_codes: Tensor
+) -> None:
+    for expansion in (10, 15):
+        own = CollmConfig(template=WITH_USER, expansion=expansion)
+        made = recommender("collm", llama, tiny_codes, own=own)
+        hidden = made.projector[0].weight
+        assert hidden.shape == (expansion * 8, 8), "10 or 15 widths of the teacher"
 
 
 def test_the_first_stage_is_the_plain_language_model(llama: Path, tiny_codes: Tensor) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tiny_shop import compare, rows
 
-from baselines.backbones.registry import Kind
-from baselines.evaluation import Ranks
+from baselines.evaluation.ranks import Ranks
+from baselines.models.registry import Kind
 from semid.provenance import Provenance
 
 PLAIN, TCA = "ntp:masked=false", "soft_ntp:0.1:masked=false"
@@ -31,6 +31,7 @@ def test_what_is_trained_alike_is_trained_once_and_ranked_each_in_its_own_way(
     names = ("lm", "tallrec", "d3", "bigrec")
     arms = [f"{name}:{objective}" for objective in (PLAIN, TCA) for name in names]
     options = ("--fusion.arms", f"[d3:{PLAIN},lm:{PLAIN}]", "--fusion.weights", "[0.5]")
+    options += ("--backbones.lm.prompt_loss", "false")
     assert compare(shop, model, out, *options, arms=",".join(arms)) == 0
     folders = {path.name for path in out.iterdir() if path.name.endswith("-0")}
     assert folders == {"lm-ntp-maskedfalse-0", "lm-soft_ntp-0.1-maskedfalse-0"}
@@ -54,6 +55,42 @@ def test_what_is_trained_alike_is_trained_once_and_ranked_each_in_its_own_way(
     assert times(out) == before, "nothing is done twice"
 
 
+def test_tallrec_and_bigrec_learn_from_prompts_too_and_share_that(
+    shop: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert compare(shop, model, out, arms="lm:ntp,tallrec:ntp,d3:ntp,bigrec:ntp") == 0
+    folders = {path.name for path in out.iterdir() if path.name.endswith("-0")}
+    assert folders == {"lm-ntp-0", "lm-ntp-prompt-0"}
+    settings = {name: Provenance.read(out / name).config["shape"] for name in folders}
+    assert "prompt_loss" not in settings["lm-ntp-0"], "the hash of older trainings"
+    assert settings["lm-ntp-prompt-0"]["prompt_loss"] is True
+    results = {path.name for path in (out / "lm-ntp-prompt-0").glob("test-*.safetensors")}
+    assert results == {"test-tallrec.safetensors", "test-bigrec.safetensors"}
+    said = "| learns from prompts too | TALLRec ntp, BIGRec ntp |"
+    assert said in (out / "comparison.md").read_text()
+
+
+def test_a_folder_from_before_prompts_had_a_loss_goes_on_as_it_was_begun(
+    shop: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, arms = tmp_path / "out", "tallrec:ntp,lm:ntp"
+    assert compare(shop, model, out, "--backbones.lm.prompt_loss", "false", arms=arms) == 0
+    settings = (out / "config.json").read_text()
+    kept = json.loads(settings)["backbones"]
+    assert "prompt_loss" not in kept["lm"], "as older versions have written it"
+    assert "curriculum" not in kept["llara"]
+    found, before = rows(out), times(out)
+    assert compare(shop, model, out, arms=arms) == 0
+    assert times(out) == before, "nothing is trained again"
+    assert (out / "config.json").read_text() == settings
+    assert {arm: row["metrics"] for arm, row in rows(out).items()} == {
+        arm: row["metrics"] for arm, row in found.items()
+    }
+    assert compare(shop, model, out, "--backbones.lm.prompt_loss", "true", arms=arms) == 2
+    assert "holds a comparison with other settings (backbones)" in capsys.readouterr().err
+
+
 def test_the_order_of_arms_that_share_a_training_changes_nothing(
     shop: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -73,7 +110,7 @@ def test_a_recommender_alone_and_one_that_was_killed_end_alike(
     shutil.copytree(whole, resumed)
     (resumed / "comparison.json").unlink()
     for name in ("test-bigrec.safetensors", "test-bigrec.json"):
-        (resumed / "lm-ntp-0" / name).unlink()
+        (resumed / "lm-ntp-prompt-0" / name).unlink()
     assert compare(shop, model, resumed, arms="bigrec:ntp") == 0
     assert rows(resumed)["BIGRec ntp"]["metrics"] == rows(whole)["BIGRec ntp"]["metrics"]
 

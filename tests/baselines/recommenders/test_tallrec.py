@@ -14,23 +14,18 @@ from torch import Tensor
 from worlds import histories, random_sequences
 
 from baselines.backbones.language import LanguageBackbone
-from baselines.certificate import certify
 from baselines.data.batches import Histories
-from baselines.evaluation import (
-    POLICIES,
-    EvaluationConfig,
-    Ranks,
-    rank_by_beam,
-    rank_by_scores,
-    rank_targets,
-)
+from baselines.evaluation.certificate import certify
+from baselines.evaluation.config import EvaluationConfig
+from baselines.evaluation.ranking import rank_by_beam, rank_by_scores, rank_targets
+from baselines.evaluation.ranks import POLICIES, Ranks
 from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.d3 import D3Backbone
 from baselines.recommenders.tallrec import TallrecBackbone
 from semid.catalog import Catalog
+from semid.config import Renormalize
 from semid.decoding import beam_search, divide_by_length, rank_items
 from semid.generation import TrieLogitsProcessor
-from semid.successors import Renormalize
 
 TITLES = [
     "red lipstick",
@@ -60,8 +55,8 @@ def made(cls: type[LanguageBackbone], model: Path, codes: Tensor) -> LanguageBac
     return cls(config, codes, (3, 3, 2), 0, CATALOG).eval()
 
 
-class PerToken:
-    """Every item, one title after another: its log-probability by its number of tokens."""
+class OneByOne:
+    """Every item, one title after another: its log-probability, as a power of length divides it."""
 
     max_history = 99
 
@@ -82,7 +77,7 @@ class PerToken:
                     legal = sorted({p[pos] for p in paths if p[:pos] == path[:pos]})
                     rivals = logits[pos] if self.renormalize == "none" else logits[pos, legal]
                     total += float(logits[pos, token] - rivals.logsumexp(dim=0))
-                scores.append(total / len(path))
+                scores.append(total / len(path) ** own.length_penalty)
             rows.append(scores)
         return torch.tensor(rows)
 
@@ -100,7 +95,7 @@ def test_ranks_are_those_of_every_title_by_its_probability_per_token(
     backbone, data = made(TallrecBackbone, llama, tiny_codes), random_sequences(12, 4, longest=6)
     how = EvaluationConfig(renormalize=renormalize, beam=LEAVES, certified=9)
     found = rank_targets(backbone, data, how, beam=LEAVES)
-    assert_same(found, rank_by_scores(PerToken(backbone, renormalize), data))
+    assert_same(found, rank_by_scores(OneByOne(backbone, renormalize), data))
     plain = rank_by_beam(backbone, data, beam=LEAVES, renormalize=renormalize)
     assert (plain.better["kept"] != found.better["kept"]).any(), "length counts"
     assert certify(backbone, data, how).recall[str(LEAVES)] == 1.0
@@ -113,13 +108,20 @@ def test_a_beam_of_the_whole_catalogue_scores_as_generate_does(
     past = histories([3, 1, 4], [5], [0, 1, 2, 9], padding=1)
     tokens, mask = backbone.prompts(past)
     end = backbone.tokenizer.eos_token_id
-    processor = TrieLogitsProcessor(backbone.trie, start=int(tokens[0, -1]), end=end)
+    start, trie = backbone.start(past), backbone.trie
+    processor = TrieLogitsProcessor(trie, start=int(tokens[0, -1]), end=end)
+
+    def allowed(_: int, written: Tensor) -> list[int]:
+        node = int(processor.nodes(written.unsqueeze(0)))
+        children = trie.token_of_node[trie.first_child[node] : trie.first_child[node + 1]]
+        return children.tolist() or [end]
+
     model: Any = backbone.base
     written = model.generate(
         input_ids=tokens,
         attention_mask=mask.long(),
-        logits_processor=[processor],
-        max_new_tokens=backbone.trie.depth,
+        prefix_allowed_tokens_fn=allowed,  # our processor refuses to divide by lengths
+        max_new_tokens=trie.depth,
         num_beams=LEAVES,
         num_return_sequences=LEAVES,
         do_sample=False,
@@ -128,7 +130,6 @@ def test_a_beam_of_the_whole_catalogue_scores_as_generate_does(
         return_dict_in_generate=True,
         output_scores=True,
     )
-    start, trie = backbone.start(past), backbone.trie
     found = beam_search(start, trie, beam=LEAVES, renormalize="none")
     found = divide_by_length(found, trie, penalty=backbone.length_penalty)
     items = processor.items(written.sequences).view(len(past.items), LEAVES)
@@ -138,6 +139,19 @@ def test_a_beam_of_the_whole_catalogue_scores_as_generate_does(
     ]
     expected = written.sequences_scores.view_as(items)
     torch.testing.assert_close(found.scores, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("renormalize", ["children", "none"])
+def test_d3_is_not_divided_and_its_released_code_does_not_renormalise(
+    llama: Path, tiny_codes: Tensor, renormalize: Renormalize
+) -> None:
+    backbone, data = made(D3Backbone, llama, tiny_codes), random_sequences(12, 4, longest=6)
+    how = EvaluationConfig(renormalize=renormalize, beam=LEAVES)
+    found = rank_targets(backbone, data, how, beam=LEAVES)
+    assert_same(found, rank_by_scores(OneByOne(backbone, renormalize), data))
+    other: Renormalize = "none" if renormalize == "children" else "children"
+    otherwise = rank_by_scores(OneByOne(backbone, other), data)
+    assert (otherwise.better["kept"] != found.better["kept"]).any(), "forced tokens cost in one"
 
 
 def test_d3_ranks_by_plain_probability(llama: Path, tiny_codes: Tensor) -> None:

@@ -23,19 +23,20 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from worlds import histories
 
-from baselines.backbones.fit import fit_backbone
-from baselines.backbones.registry import KINDS, BackboneConfigs, require_fit
-from baselines.evaluation import EvaluationConfig
-from baselines.lm.adapters import load_adapter, merge_and_save
+from baselines.evaluation.config import EvaluationConfig
 from baselines.lm.config import LanguageModelConfig
-from baselines.recommenders.llara import LlaraConfig
+from baselines.models.config import BackboneConfigs
+from baselines.models.fit import fit_backbone
+from baselines.models.merging import load_adapter, merge_and_save
+from baselines.models.registry import KINDS, require_fit
+from baselines.recommenders.config import LlaraConfig
 from baselines.teachers.gru4rec import GRU4Rec
 from baselines.teachers.lightgcn import LightGCN
 from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
-from baselines.training import TrainingConfig
+from baselines.training.config import TrainingConfig
 from semid.provenance import Provenance, ProvenanceError
-from tca.objective import ObjectiveConfig
+from tca.config import ObjectiveConfig
 
 NAMES = ("llara", "collm", "allmrec")
 

@@ -16,20 +16,23 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from worlds import histories, random_sequences, sequence_set
 
-from baselines.backbones import fit
-from baselines.backbones.fit import fit_backbone
+from baselines.contracts.scorer import ItemScorer
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.splits import Splits
-from baselines.evaluation import EvaluationConfig, Ranks
+from baselines.evaluation.config import EvaluationConfig
+from baselines.evaluation.ranks import Ranks
 from baselines.lm.config import LanguageModelConfig
-from baselines.recommenders.yes_no import NO, YES, Questions, YesNoBackbone, YesNoConfig
-from baselines.teachers.scorer import ItemScorer
-from baselines.training import TrainingConfig
+from baselines.models import fit
+from baselines.models.fit import fit_backbone
+from baselines.recommenders.config import YesNoConfig
+from baselines.recommenders.yes_no import NO, YES, Questions, YesNoBackbone
+from baselines.training.config import TrainingConfig
 from semid.catalog import Catalog
 from semid.provenance import Provenance
 from semid.scoring import score_all
 from tca.candidates import candidates
-from tca.objective import Objective, ObjectiveConfig
+from tca.config import ObjectiveConfig
+from tca.objective import Objective
 
 QUESTION = "had {history}; wants {candidate}? "
 PAST = histories([3, 1, 4], [5, 6], [0, 1, 2, 9, 11], padding=1)

@@ -17,7 +17,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from worlds import histories, random_sequences
 
-from baselines.evaluation import rank_by_scores
+from baselines.contracts.scorer import ItemScorer
+from baselines.evaluation.ranking import rank_by_scores
 from baselines.teachers.adapters import (
     CallableScorer,
     ExternalScorer,
@@ -25,8 +26,8 @@ from baselines.teachers.adapters import (
     recbole_scorer,
     rectools_scorer,
 )
-from baselines.teachers.itemknn import ItemKNN, ItemKNNConfig
-from baselines.teachers.scorer import ItemScorer
+from baselines.teachers.config import ItemKNNConfig
+from baselines.teachers.itemknn import ItemKNN
 from semid.catalog import Catalog
 
 PASTS = [[3, 1, 4], [0], [2, 2, 5, 1, 0]]

@@ -10,17 +10,13 @@ import torch
 from torch import Tensor
 from worlds import histories, random_sequences
 
-from baselines.encoder import EncoderConfig
-from baselines.teachers.best_items import (
-    BestItems,
-    DotProductScorer,
-    Tail,
-    near_items,
-    require_dot_product,
-)
+from baselines.contracts.scorer import DotProductScorer, require_dot_product
+from baselines.nn.config import EncoderConfig
+from baselines.teachers.best_items import BestItems, near_items
 from baselines.teachers.cache import cached_mass
-from baselines.teachers.mass import ExactMass, MassConfig, mass_source
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.teachers.config import MassConfig, SASRecConfig, Tail
+from baselines.teachers.mass import ExactMass, mass_source
+from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer

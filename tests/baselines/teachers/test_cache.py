@@ -14,11 +14,12 @@ import torch
 from worlds import random_sequences, sequence_set
 
 from baselines.data.batches import Histories
-from baselines.encoder import EncoderConfig
+from baselines.nn.config import EncoderConfig
 from baselines.teachers import cache
 from baselines.teachers.cache import cached_mass, code_table_hash
-from baselines.teachers.mass import ExactMass, MassConfig, mass_source, teacher_mass
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.teachers.config import MassConfig, SASRecConfig
+from baselines.teachers.mass import ExactMass, mass_source, teacher_mass
+from baselines.teachers.sasrec import SASRec
 from semid.provenance import Provenance, ProvenanceError
 from semid.trie import CodeTrie
 from semid.vocab import CodeVocab

@@ -9,11 +9,13 @@ from torch import Tensor
 from worlds import random_sequences
 
 from baselines.data.batches import Histories, Windows
+from baselines.teachers.config import MassConfig
 from baselines.teachers.distributions import LiveDistributions, StoredDistributions
-from baselines.teachers.mass import MassConfig, mass_source, teacher_mass
+from baselines.teachers.mass import mass_source, teacher_mass
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
-from tca.objective import Objective, ObjectiveConfig
+from tca.config import ObjectiveConfig
+from tca.objective import Objective
 
 RAGGED = torch.tensor([[0, 3, -1], [0, 1, 3], [2, 3, -1], [1, 1, 3], [1, 2, 3], [1, 1, 3]])
 

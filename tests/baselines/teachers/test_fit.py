@@ -9,25 +9,33 @@ import pytest
 import torch
 
 import baselines.teachers.fit
+from baselines.contracts.scorer import ItemScorer
 from baselines.data.batches import TrainBatch
 from baselines.data.dataset import Dataset
 from baselines.data.synthetic import synthetic_dataset
-from baselines.encoder import EncoderConfig
-from baselines.evaluation import rank_by_scores
-from baselines.teachers.bert4rec import BERT4Rec, BERT4RecConfig
+from baselines.evaluation.ranking import rank_by_scores
+from baselines.nn.config import EncoderConfig
+from baselines.teachers.bert4rec import BERT4Rec
 from baselines.teachers.cache import cached_mass
-from baselines.teachers.config import TEACHERS, TeacherConfig, TeacherName
-from baselines.teachers.fit import fit_teacher, read_teacher, scores_hash, teacher_training
-from baselines.teachers.gru4rec import GRU4RecConfig
-from baselines.teachers.hybrid import HybridConfig
-from baselines.teachers.itemknn import ItemKNNConfig
-from baselines.teachers.lightgcn import LightGCNConfig
-from baselines.teachers.mass import MassConfig, mass_source
-from baselines.teachers.sasrec import SASRecConfig
-from baselines.teachers.scorer import ItemScorer
+from baselines.teachers.config import (
+    TEACHERS,
+    BERT4RecConfig,
+    GRU4RecConfig,
+    HybridConfig,
+    ItemKNNConfig,
+    LightGCNConfig,
+    MassConfig,
+    SASRecConfig,
+    TeacherConfig,
+    TeacherName,
+    teacher_training,
+)
+from baselines.teachers.fit import fit_teacher, read_teacher, scores_hash
+from baselines.teachers.mass import mass_source
+from baselines.teachers.registry import build_teacher
 from baselines.teachers.simple import Popularity
 from baselines.teachers.vectors import item_vectors
-from baselines.training import TrainingConfig
+from baselines.training.config import TrainingConfig
 from semid.provenance import Provenance, ProvenanceError
 from semid.trie import CodeTrie
 from tca.objective import ObjectiveOutput
@@ -258,7 +266,7 @@ def test_vectors_are_those_that_score_and_a_model_without_says_so(
 
 
 def test_a_default_teacher_is_a_sasrec_with_full_cross_entropy() -> None:
-    assert TeacherConfig().build(world(), seed=0).label == "SASRec ce"
+    assert build_teacher(TeacherConfig(), world(), seed=0).label == "SASRec ce"
     assert teacher_training().precision == "bf16"
 
 

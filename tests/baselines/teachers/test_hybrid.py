@@ -15,19 +15,24 @@ from worlds import histories, random_sequences
 from baselines.data.batches import Histories
 from baselines.data.dataset import Dataset
 from baselines.data.synthetic import synthetic_dataset
-from baselines.encoder import EncoderConfig
-from baselines.evaluation import rank_by_scores
+from baselines.evaluation.ranking import rank_by_scores
+from baselines.nn.config import EncoderConfig
 from baselines.teachers.calibration import calibrate
-from baselines.teachers.config import TeacherConfig
+from baselines.teachers.config import (
+    HybridConfig,
+    ItemKNNConfig,
+    LightGCNConfig,
+    MassConfig,
+    SASRecConfig,
+    TeacherConfig,
+)
 from baselines.teachers.fit import fit_teacher, read_teacher, scores_hash
-from baselines.teachers.hybrid import Hybrid, HybridConfig
-from baselines.teachers.itemknn import ItemKNNConfig
-from baselines.teachers.lightgcn import LightGCNConfig
-from baselines.teachers.mass import MassConfig, mass_source
+from baselines.teachers.hybrid import Hybrid
+from baselines.teachers.mass import mass_source
 from baselines.teachers.model import TeacherModel
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.teachers.sasrec import SASRec
 from baselines.teachers.vectors import item_vectors
-from baselines.training import TrainingConfig
+from baselines.training.config import TrainingConfig
 from semid.embed import Embeddings
 from semid.provenance import Provenance, ProvenanceError
 from semid.trie import CodeTrie

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from worlds import histories, random_sequences, sequence_set
 
 import baselines.teachers.itemknn
+from baselines.contracts.scorer import ItemScorer
 from baselines.data.sequences import SequenceSet
-from baselines.teachers.itemknn import ItemKNN, ItemKNNConfig
-from baselines.teachers.scorer import ItemScorer
+from baselines.teachers.config import ItemKNNConfig
+from baselines.teachers.itemknn import ItemKNN
 
 
 def slow_scores(

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from worlds import histories, random_sequences, sequence_set
 
+from baselines.contracts.scorer import ItemScorer
 from baselines.data.batches import Windows
-from baselines.teachers.lightgcn import LightGCN, LightGCNConfig
-from baselines.teachers.scorer import ItemScorer
+from baselines.teachers.config import LightGCNConfig
+from baselines.teachers.lightgcn import LightGCN
 
 NUM_ITEMS = 11  # the last one is in no training sequence
 TRAIN = random_sequences(NUM_ITEMS - 1, 7, longest=6)

@@ -7,18 +7,12 @@ import torch
 from torch import Tensor
 from worlds import histories, random_sequences
 
+from baselines.contracts.scorer import without_seen
 from baselines.data.sequences import SequenceSet
-from baselines.encoder import EncoderConfig
-from baselines.teachers.mass import (
-    ExactMass,
-    MassConfig,
-    mass_blocks,
-    mass_shape,
-    mass_source,
-    teacher_mass,
-    without_seen,
-)
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.nn.config import EncoderConfig
+from baselines.teachers.config import MassConfig, SASRecConfig
+from baselines.teachers.mass import ExactMass, mass_blocks, mass_shape, mass_source, teacher_mass
+from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
 from semid.trie import CodeTrie
 from semid.vocab import CodeVocab

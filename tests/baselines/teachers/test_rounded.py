@@ -8,7 +8,8 @@ from worlds import histories, random_sequences
 
 from baselines.data.batches import Histories
 from baselines.teachers.cache import cached_mass
-from baselines.teachers.mass import MassConfig, mass_source
+from baselines.teachers.config import MassConfig
+from baselines.teachers.mass import mass_source
 from baselines.teachers.rounded import RoundedScorer
 from baselines.teachers.simple import Popularity
 from semid.trie import CodeTrie

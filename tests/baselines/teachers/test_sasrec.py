@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from worlds import histories, random_sequences, sequence_set
 
+from baselines.contracts.scorer import ItemScorer
 from baselines.data.batches import TrainBatch, Windows
 from baselines.data.synthetic import synthetic_dataset
-from baselines.encoder import EncoderConfig
-from baselines.evaluation import rank_by_scores
-from baselines.teachers.config import TeacherConfig
+from baselines.evaluation.ranking import rank_by_scores
+from baselines.nn.config import EncoderConfig
+from baselines.teachers.config import SASRecConfig, TeacherConfig
 from baselines.teachers.fit import fit_teacher
-from baselines.teachers.sasrec import SASRec, SASRecConfig
-from baselines.teachers.scorer import ItemScorer
-from baselines.training import TrainingConfig
+from baselines.teachers.sasrec import SASRec
+from baselines.training.config import TrainingConfig
 
 NUM_ITEMS = 12
 ENCODER = EncoderConfig(dim=8, num_layers=2, num_heads=2, ff_dim=16)

@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from worlds import histories, random_sequences, sequence_set
 
+from baselines.contracts.scorer import ItemScorer
 from baselines.data.batches import TrainBatch, Windows
-from baselines.encoder import EncoderConfig
-from baselines.teachers.bert4rec import BERT4Rec, BERT4RecConfig
-from baselines.teachers.gru4rec import GRU4Rec, GRU4RecConfig
+from baselines.nn.config import EncoderConfig
+from baselines.teachers.bert4rec import BERT4Rec
+from baselines.teachers.config import BERT4RecConfig, GRU4RecConfig
+from baselines.teachers.gru4rec import GRU4Rec
 from baselines.teachers.model import TeacherModel
-from baselines.teachers.scorer import ItemScorer
 
 NUM_ITEMS = 12
 PAST = [3, 1, 4, 1, 5]

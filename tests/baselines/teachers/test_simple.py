@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from worlds import histories, sequence_set
 
-from baselines.teachers.scorer import ItemScorer
+from baselines.contracts.scorer import ItemScorer
 from baselines.teachers.simple import Popularity
 
 

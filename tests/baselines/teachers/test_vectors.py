@@ -13,13 +13,13 @@ from worlds import sequence_set
 from baselines.data.dataset import Dataset
 from baselines.data.splits import Splits
 from baselines.data.synthetic import synthetic_dataset
-from baselines.encoder import EncoderConfig
-from baselines.evaluation import rank_by_scores
-from baselines.teachers.config import TeacherConfig
+from baselines.evaluation.ranking import rank_by_scores
+from baselines.nn.config import EncoderConfig
+from baselines.teachers.config import SASRecConfig, TeacherConfig
 from baselines.teachers.fit import fit_teacher, read_teacher
-from baselines.teachers.sasrec import SASRec, SASRecConfig
+from baselines.teachers.sasrec import SASRec
 from baselines.teachers.vectors import item_vectors
-from baselines.training import TrainingConfig
+from baselines.training.config import TrainingConfig
 from semid.embed import Embeddings
 from semid.provenance import Provenance, ProvenanceError
 

@@ -1,7 +1,9 @@
 """LETTER: its losses against loops, and what it is when they are off."""
 
+import json
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -222,30 +224,103 @@ def test_with_both_weights_zero_and_no_sinkhorn_it_is_rqvae_bit_for_bit(cf: Tens
     assert letter.history_ == plain.history_
 
 
-def test_the_loss_of_a_step_is_the_sum_of_its_terms() -> None:
+class FirstStep:
+    """What the first step of `LETTER(**SMALL)` finds, all items in one batch."""
+
+    settings: ClassVar[dict[str, Any]] = {
+        **{**SMALL, "epochs": 1, "batch_size": 20},
+        **{"sinkhorn_epsilon": 0.0, "num_clusters": 2},
+    }
     vectors, cf = randn(20, 6), randn(20, 4, seed=1)
-    settings = {**SMALL, "epochs": 1, "batch_size": 20, "sinkhorn_epsilon": 0.0}
-    weights = {"cf_weight": 0.6, "diversity_weight": 0.4, "num_clusters": 2}
-    start = RQVAE(**{**SMALL, "epochs": 0}).fit(vectors)
-    learned = start.learned
-    inputs = (vectors - learned["mean"]) / learned["std"]
-    latent = start._latents(inputs, learned)
-    codes, codebooks = start.encode(vectors), [learned[f"codebook.{level}"] for level in range(3)]
-    quantised = torch.stack([codebooks[level][codes[:, level]] for level in range(3)]).sum(dim=0)
+
+    def __init__(self) -> None:
+        start = RQVAE(**{**SMALL, "epochs": 0}).fit(self.vectors)
+        learned = start.learned
+        self.inputs = (self.vectors - learned["mean"]) / learned["std"]
+        self.latent = start._latents(self.inputs, learned)
+        self.codes = start.encode(self.vectors)
+        self.codebooks = [learned[f"codebook.{level}"] for level in range(3)]
+        chosen = [self.codebooks[level][self.codes[:, level]] for level in range(3)]
+        self.quantised = torch.stack(chosen).sum(dim=0)
+        self.decoded = start._decoded(self.quantised, learned)
+        self.order = torch.randperm(20, generator=order_generator(start))
+
+    def diversity(self) -> list[float]:
+        """Of each level, summed over the items."""
+        more = losses(self.cf, num_clusters=2, diversity_weight=1.0)
+        more.begin_epoch(self.codebooks)
+        uniform = torch.rand(3, 20, generator=more._generator)
+        found = []
+        for level, codebook in enumerate(self.codebooks):
+            chosen = self.codes[self.order, level]
+            positives = other_codes(chosen, more._groups[level], uniform[level])
+            found.append(brute_force_diversity(codebook, chosen.tolist(), positives.tolist()))
+        return found
+
+    def loss(self, **weights: float) -> float:
+        """What LETTER has."""
+        letter = LETTER(**self.settings, **weights).fit(self.vectors, cf_embeddings=self.cf)
+        return float(letter.history_[0]["loss"])
+
+
+def test_the_loss_of_a_step_is_the_sum_of_its_terms() -> None:
+    step = FirstStep()
     expected = brute_force_reconstruction_and_rq(
-        inputs, start._decoded(quantised, learned), latent, codebooks, codes
+        step.inputs, step.decoded, step.latent, step.codebooks, step.codes
     )
-    expected += 0.6 * brute_force_collaborative(quantised, cf)
-    more = losses(cf, **weights)
-    more.begin_epoch(codebooks)
-    order = torch.randperm(20, generator=order_generator(start))
-    uniform = torch.rand(3, 20, generator=more._generator)
-    for level, codebook in enumerate(codebooks):
-        chosen = codes[order, level]
-        positives = other_codes(chosen, more._groups[level], uniform[level])
-        expected += 0.4 * brute_force_diversity(codebook, chosen.tolist(), positives.tolist())
-    letter = LETTER(**settings, **weights).fit(vectors, cf_embeddings=cf)
-    assert letter.history_[0]["loss"] == pytest.approx(expected / 20, rel=1e-4)
+    expected += 0.6 * brute_force_collaborative(step.quantised, step.cf)
+    expected += 0.4 * sum(step.diversity())
+    found = step.loss(cf_weight=0.6, diversity_weight=0.4)
+    assert found == pytest.approx(expected / 20, rel=1e-4)
+
+
+def test_the_weights_of_sums_restore_the_balance_of_the_papers_code() -> None:
+    step, (items, width), latent_dim, levels = FirstStep(), (20, 6), 4, 3
+    alpha, beta = 0.02, 0.3
+    diversity = step.diversity()
+    expected = float((step.inputs - step.decoded).square().mean())
+    residual = step.latent
+    for level, codebook in enumerate(step.codebooks):
+        left = residual - codebook[step.codes[:, level]]
+        of_level = 1.25 * float(left.square().mean()) + beta * diversity[level] / items
+        expected += of_level / levels
+        residual = left
+    expected += alpha * brute_force_collaborative(step.quantised, step.cf) / items
+    found = step.loss(
+        quant_loss_weight=width / (latent_dim * levels),
+        diversity_weight=latent_dim * beta,
+        cf_weight=width * alpha,
+    )
+    assert found == pytest.approx(width * expected, rel=1e-4)
+    assert 4096 / (32 * 4) == 32, "the quant_loss_weight of 4096 inputs that the docs name"
+    assert pytest.approx(LETTER().latent_dim * 1e-4) == LETTER().diversity_weight
+
+
+def test_the_commitment_of_every_level_reaches_the_encoder() -> None:
+    step = FirstStep()
+    latent = step.latent.detach().clone().requires_grad_()
+    fixed = [codebook.detach() for codebook in step.codebooks]  # so that commitment is all there is
+    letter = LETTER(**step.settings, quant_loss_weight=3.0)
+    letter._quantise(latent, fixed, a_batch(20)).loss.backward()  # type: ignore[no-untyped-call]
+    expected, residual = torch.zeros_like(step.latent), step.latent.detach()
+    for level, codebook in enumerate(fixed):
+        residual = residual - codebook[step.codes[:, level]]
+        expected += 3.0 * 0.25 * 2 * residual
+    torch.testing.assert_close(latent.grad, expected)
+
+
+def test_a_letter_from_before_the_weight_of_quantisation_is_read_as_it_was(tmp_path: Path) -> None:
+    made = LETTER(**SMALL, diversity_weight=1e-4).fit(randn(60, 6), cf_embeddings=randn(60, 4))
+    made.save_pretrained(tmp_path / "letter")
+    config = json.loads((tmp_path / "letter" / "config.json").read_text())
+    assert "quant_loss_weight" not in config["settings"], "its hash is that of older versions"
+    again = LETTER.from_pretrained(tmp_path / "letter")
+    assert (again.quant_loss_weight, again.diversity_weight) == (1.0, 1e-4)
+    heavier = LETTER(**SMALL, diversity_weight=1e-4, quant_loss_weight=2.0)
+    heavier.fit(randn(60, 6), cf_embeddings=randn(60, 4))
+    heavier.save_pretrained(tmp_path / "heavier")
+    assert LETTER.from_pretrained(tmp_path / "heavier").quant_loss_weight == 2.0
+    assert heavier.provenance.content != made.provenance.content
 
 
 def order_generator(tokenizer: RQVAE) -> torch.Generator:
@@ -293,6 +368,7 @@ def test_sinkhorn_shares_the_last_level_evenly_in_training_and_encoding_is_the_n
         ({}, randn(59, 4), "same 60 items"),
         ({}, torch.full((60, 4), math.nan), "finite cf_embeddings"),
         ({"cf_weight": -1.0}, randn(60, 4), "of at least 0, got -1.0"),
+        ({"quant_loss_weight": math.nan}, randn(60, 4), "quant_loss_weight of at least 0, got nan"),
         ({"num_clusters": 0}, randn(60, 4), "num_clusters of at least 1"),
         ({"codebook_update": "ema"}, randn(60, 4), "codebook_update='gradient', got 'ema'"),
         ({"sinkhorn_iterations": 0}, randn(60, 4), "at least one iteration"),

@@ -1,0 +1,22 @@
+"""``semid compare``: the main job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from baselines.experiments.config import CompareConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def compare(config: CompareConfig, console: Console) -> None:
+    """Train and rank every arm on the same data, ids, budget and seeds, and print the table."""
+    from baselines.evaluation.ranks import POLICIES
+    from baselines.experiments.report import comparison_table
+    from baselines.experiments.run import run_comparison
+
+    comparison = run_comparison(config)
+    for policy in POLICIES:
+        console.print(comparison_table(comparison, policy=policy))
+    console.print(f"files: {config.out}/comparison.md, comparison.json, per_user.parquet")

@@ -1,0 +1,185 @@
+"""``semid build`` and ``semid inspect``: semantic ids and their quality."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semid.config import IdsConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from semid.ids import SemanticIds
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """Settings of ``semid build``.
+
+    Attributes:
+        data: A folder in the plain layout, or ``synthetic``.
+        out: Folder to write the semantic ids to.
+        ids: Where they come from.
+        extends: Folder of ids that ``semid build`` wrote earlier: its items keep theirs, and only
+            items that have none get new ones.
+    """
+
+    data: str
+    out: str
+    ids: IdsConfig = field(default_factory=IdsConfig)
+    extends: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """Settings of ``semid inspect``.
+
+    Attributes:
+        ids: A folder that ``semid build`` wrote, or a file of codes.
+        tokenizer: In place of ids, a scheme that is fitted here and not kept: a short name or
+            ``package.module:Class``. Its collisions are left as they are.
+        data: The folder of the catalogue; needed for a file of codes and for a scheme.
+        codebook_sizes: Codes of each level of the scheme; None as in ``semid build``.
+        settings: Further settings of the scheme, by name.
+        embeddings: A ``.npy`` file or artefact folder of item vectors; nearest neighbours there are
+            asked for common codes, and a scheme is fitted on them. Without, a scheme is fitted on
+            ``lsa``.
+        cf_embeddings: The same with collaborative vectors, which a scheme may learn from.
+        json: Print JSON instead of tables.
+    """
+
+    ids: str | None = None
+    tokenizer: str | None = None
+    data: str | None = None
+    codebook_sizes: tuple[int, ...] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    embeddings: str | None = None
+    cf_embeddings: str | None = None
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.ids is None) == (self.tokenizer is None):
+            raise ValueError("expected either --ids or --tokenizer, to say what is inspected")
+        if self.tokenizer is None and (self.codebook_sizes or self.settings):
+            raise ValueError("codebook_sizes and settings are of a scheme: name it by --tokenizer")
+
+
+def build(config: BuildConfig, console: Console) -> None:
+    """Give every item of a catalogue its semantic id."""
+    from baselines.data.loading import load_catalog
+    from baselines.runtime.distributed import processes
+    from baselines.runtime.progress import track_epochs
+    from semid.build import extend_made_ids, make_semantic_ids
+    from semid.quality import id_quality
+
+    catalog = load_catalog(config.data)
+    out = Path(config.out)
+    cache = out.with_name(f"{out.name}.cache")
+    if config.extends is None:
+        with track_epochs("semantic ids") as show:
+            ids = make_semantic_ids(config.ids, catalog, cache_dir=cache, on_epoch=show)
+    else:
+        ids = extend_made_ids(config.extends, config.ids, catalog, cache_dir=cache)
+    if processes().is_main_process:
+        ids.save(out)
+    _print_quality(id_quality(ids), console)
+    made = ids.provenance.config
+    console.print(_told_apart(made["extended"][-1] if "extended" in made else made["collisions"]))
+    console.print(f"semantic ids: {out}")
+
+
+def inspect(config: InspectConfig, console: Console) -> None:
+    """Print the quality card of semantic ids, or of those that a scheme would make."""
+    import polars as pl
+
+    from semid.catalog import Catalog
+    from semid.embed import read_embeddings
+    from semid.quality import id_quality
+
+    ids = _fitted_here(config) if config.ids is None else _read_ids(config.ids, config.data)
+    spaces = {"embeddings": config.embeddings, "cf_embeddings": config.cf_embeddings}
+    catalog = Catalog(item_ids=ids.item_ids, fields=pl.DataFrame())
+    vectors = {name: read_embeddings(path, catalog) for name, path in spaces.items() if path}
+    card = id_quality(ids, **vectors)
+    if config.json:
+        console.print_json(json.dumps(card))
+    else:
+        _print_quality(card, console)
+
+
+def _read_ids(source: str, data: str | None) -> SemanticIds:
+    from baselines.data.loading import load_catalog
+    from semid.ids import SemanticIds
+    from semid.interop import read_codes_file
+
+    if not Path(source).exists():
+        raise FileNotFoundError(f"no folder or file of semantic ids {source}")
+    if Path(source).is_dir():
+        return SemanticIds.load(source)
+    if data is None:
+        raise ValueError(f"a file of codes needs its catalogue: add --data FOLDER to {source}")
+    return read_codes_file(source, load_catalog(data))
+
+
+def _fitted_here(config: InspectConfig) -> SemanticIds:
+    from baselines.data.loading import load_catalog
+    from baselines.runtime.progress import track_epochs
+    from semid.build import make_semantic_ids
+    from semid.tokenizers.base import load_tokenizer_class
+
+    scheme = config.tokenizer or ""
+    if config.data is None:
+        raise ValueError(f"a scheme needs the items it is for: add --data FOLDER to {scheme}")
+    learns_from_cf = load_tokenizer_class(scheme).uses_cf
+    fitted = IdsConfig(
+        scheme=scheme,
+        codebook_sizes=config.codebook_sizes,
+        settings=config.settings,
+        embeddings=config.embeddings or "lsa",
+        cf_embeddings=config.cf_embeddings if learns_from_cf else None,
+        collisions="keep",
+    )
+    with track_epochs("semantic ids") as show:
+        return make_semantic_ids(fitted, load_catalog(config.data), on_epoch=show)
+
+
+def _told_apart(record: dict[str, Any]) -> str:
+    lost = record["reconstruction_lost"]
+    price = "not known" if lost is None else f"{lost:.2%}"
+    return (
+        f"collisions: {record['colliding_items']} items before {record['strategy']}, "
+        f"{record['left']} after; {record['moved']} moved, {record['numbered']} numbered; "
+        f"reconstruction lost: {price}"
+    )
+
+
+def _print_quality(quality: dict[str, Any], console: Console) -> None:
+    from rich.table import Table
+
+    summary = Table("items", "distinct ids", "colliding items", "largest group")
+    counts = ("items", "distinct", "colliding_items", "largest_group")
+    summary.add_row(*(str(quality[name]) for name in counts))
+    console.print(summary)
+    table = Table("level", "codes", "used", "share", "perplexity", "prefixes", "most children")
+    for number, level in enumerate(quality["levels"], start=1):
+        table.add_row(
+            str(number),
+            str(level["size"]),
+            str(level["used"]),
+            f"{level['utilisation']:.1%}",
+            f"{level['perplexity']:.1f}",
+            str(level["prefixes"]),
+            str(level["max_children"]),
+        )
+    console.print(table)
+    for space, found in quality.get("neighbours", {}).items():
+        console.print(
+            f"{space}: codes in common with the {found['k']} nearest items, AUC {found['auc']:.3f}"
+        )
+        table = Table("down to level", "nearest items", "all other items")
+        for number, shares in enumerate(zip(found["share"], found["random"], strict=True), start=1):
+            table.add_row(str(number), *(f"{share:.2%}" for share in shares))
+        console.print(table)

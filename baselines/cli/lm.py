@@ -1,0 +1,78 @@
+"""``semid lm``: a small language model of your own, and the titles that models write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from baselines.data.config import Split
+from baselines.experiments.config import FluencyConfig
+from baselines.pretraining.config import (
+    NextTokenConfig,
+    SmallLMConfig,
+    SmallModelConfig,
+    TextsConfig,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmTrainConfig:
+    """Settings of ``semid lm train``.
+
+    Attributes:
+        data: A folder in the plain layout, or ``synthetic``.
+        out: Folder to write the language model to; ``transformers`` loads it.
+        split: Protocol; lists of titles come from its training part alone.
+        seed: Of weights, chosen sequences and data order.
+        texts: What the model reads.
+        model: Its shape and vocabulary.
+        training: How it is trained.
+    """
+
+    data: str
+    out: str
+    split: Split = "auto"
+    seed: int = 0
+    texts: TextsConfig = field(default_factory=TextsConfig)
+    model: SmallModelConfig = field(default_factory=SmallModelConfig)
+    training: NextTokenConfig = field(default_factory=NextTokenConfig)
+
+
+def lm_train(config: LmTrainConfig, console: Console) -> None:
+    """Train a small language model of your own on a catalogue's texts, from nothing."""
+    from rich.table import Table
+
+    from baselines.data.loading import load_dataset
+    from baselines.pretraining.small import train_small_lm
+
+    report = train_small_lm(
+        load_dataset(config.data, split=config.split),
+        SmallLMConfig(texts=config.texts, model=config.model, training=config.training),
+        seed=config.seed,
+        folder=config.out,
+    )
+    table = Table("held-out titles", "perplexity of a token")
+    for name in ("uniform", "unigram", "perplexity"):
+        shown = "model" if name == "perplexity" else name
+        table.add_row(shown, f"{getattr(report, name):.1f}")
+    console.print(table)
+    console.print(
+        f"read: {report.titles} titles, {report.further} further texts, {report.lists} lists of "
+        f"titles; {report.cut} cut, {report.items_without_title} items without title; "
+        f"held out: {report.held_out} titles"
+    )
+    console.print(
+        f"language model: {config.out} ({report.parameters} parameters, {report.vocabulary} "
+        f"tokens, best epoch {report.best_epoch} of {len(report.history)})"
+    )
+
+
+def lm_fluency(config: FluencyConfig, console: Console) -> None:
+    """Judge the titles that the lm arms of a comparison write, beside those of their base."""
+    from baselines.experiments.fluency_study import study_fluency
+
+    console.print(study_fluency(config).table())
+    console.print(f"files: {config.run}/fluency/fluency.md, fluency.json")

@@ -1,0 +1,1 @@
+"""What others implement: a backbone, and a scorer of items."""

@@ -1,0 +1,141 @@
+"""Reading a data set from a folder in the plain layout, and writing one."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import polars as pl
+
+from baselines.data.config import Split, Ties
+from baselines.data.dataset import WINDOWS, Dataset, split_interactions
+from baselines.data.interactions import Interactions
+from baselines.data.splits import given_windows
+from semid.catalog import SUFFIXES, Catalog
+from semid.provenance import atomic_write
+
+_SYNTHETIC = re.compile(r"synthetic(:\d+x\d+)?")
+
+
+def load_catalog(source: str | Path) -> Catalog:
+    """Load the items alone of what ``load_dataset`` takes; raises as it does."""
+    if _SYNTHETIC.fullmatch(str(source)):
+        return load_dataset(source).catalog
+    return Catalog.read(_only_file(_folder(source), "items"))
+
+
+def load_dataset(
+    source: str | Path, *, split: Split = "auto", ties: Ties = "file", seed: int = 0
+) -> Dataset:
+    """Load a folder in the plain layout, or the synthetic world.
+
+    The plain layout is ``items.*`` (column ``item_id`` and text columns) beside either
+    ``interactions.*`` (``user_id``, ``item_id``, and ``timestamp`` or ``position``) or windows in
+    ``train*.*``, ``valid*.*``, ``test*.*`` (``history``, ``item_id``; without ``valid*.*``, see
+    ``given_windows``); each a parquet, CSV or JSON-lines file.
+
+    Args:
+        source: The folder; or ``"synthetic"``, or ``"synthetic:1200x400"`` for that many users and
+            items.
+        split: ``"auto"`` is leave-one-out where there are interactions, else the given windows.
+        ties: Order of one user's events at one time, see ``Interactions.from_table``.
+        seed: Seed of shuffled ties and of the synthetic world.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If a file that the split needs is missing, or holds what cannot be used.
+    """
+    if split not in get_args(Split):
+        raise ValueError(f"split must be one of {', '.join(get_args(Split))}, got {split!r}")
+    if _SYNTHETIC.fullmatch(str(source)):
+        from baselines.data.synthetic import synthetic_dataset
+
+        sizes = [int(size) for size in re.findall(r"\d+", str(source))] or [2000, 500]
+        num_users, num_items = sizes
+        return synthetic_dataset(
+            num_users=num_users, num_items=num_items, seed=seed, split=split, ties=ties
+        )
+    folder = _folder(source)
+    catalog = Catalog.read(_only_file(folder, "items"))
+    has_windows = any(_files(folder, name) for name in WINDOWS)
+    if split == "windows" or (
+        split == "auto" and has_windows and not _files(folder, "interactions")
+    ):
+        train, test = (_only_file(folder, name) for name in ("train", "test"))
+        valid = _only_file(folder, "valid") if _files(folder, "valid") else None
+        return Dataset(
+            name=folder.resolve().name,
+            catalog=catalog,
+            splits=given_windows(train, valid, test, catalog),
+            interactions=None,
+        )
+    path = _only_file(folder, "interactions")
+    interactions = Interactions.read(path, catalog, ties=ties, seed=seed)
+    return Dataset(
+        name=folder.resolve().name,
+        catalog=catalog,
+        splits=split_interactions(interactions, split),
+        interactions=interactions,
+    )
+
+
+def write_plain_layout(dataset: Dataset, folder: str | Path) -> None:
+    """Write ``items.parquet`` and ``interactions.parquet``, as ``load_dataset`` reads them.
+
+    Rows are in the order of the data set, so that ``ties="file"`` gives it back. The folder is made
+    where needed; other files in it stay.
+
+    Raises:
+        ValueError: If the data set has windows and no interactions.
+    """
+    interactions = dataset.interactions
+    if interactions is None:
+        raise ValueError(f"{dataset.name} has windows and no interactions to write")
+    users = pl.Series(interactions.user_ids).gather(interactions.users)
+    items = pl.Series(dataset.catalog.item_ids)
+    if interactions.times is None:
+        position = np.arange(len(interactions)) - interactions.offsets[interactions.users]
+        order = pl.Series("position", position)
+    else:
+        order = pl.Series("timestamp", interactions.times)
+    tables = {
+        "items": dataset.catalog.fields.select(items.alias("item_id"), pl.all()),
+        "interactions": pl.DataFrame(
+            [users.alias("user_id"), items.gather(interactions.items).alias("item_id"), order]
+        ),
+    }
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        buffer = io.BytesIO()
+        table.write_parquet(buffer)
+        atomic_write(Path(folder) / f"{name}.parquet", buffer.getvalue())
+
+
+def _folder(source: str | Path) -> Path:
+    folder = Path(source)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no folder {folder}; give a folder in the plain layout, or 'synthetic'"
+        )
+    return folder
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    """Files of that name; failing that, files whose names begin with it."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    return [path for path in files if path.stem == name] or [
+        path for path in files if path.stem.startswith(name)
+    ]
+
+
+def _only_file(folder: Path, name: str) -> Path:
+    files = _files(folder, name)
+    if len(files) != 1:
+        found = ", ".join(path.name for path in files or sorted(folder.iterdir())) or "nothing"
+        raise ValueError(
+            f"{folder}: expected one file {name}{{{','.join(SUFFIXES)}}}, found {found}"
+        )
+    return files[0]

@@ -1,0 +1,103 @@
+"""Does the beam find what scoring the whole catalogue finds?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from baselines.contracts.backbone import Backbone
+from baselines.data.batches import histories_of_targets
+from baselines.data.sequences import SequenceSet
+from baselines.evaluation.config import EvaluationConfig
+from baselines.evaluation.ranking import FuseBatch
+from semid.decoding import beam_search, divide_by_length, rank_items
+from semid.provenance import atomic_write
+from semid.scoring import score_all
+
+_BEAMS = (10, 20, 50, 100)
+_ROUNDING = 1e-5  # of log-probabilities from batches of other shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What the search of an evaluation gave away, on a few of its histories.
+
+    Attributes:
+        histories: Number of histories.
+        k: Length of the lists.
+        beam: The beam of the evaluation.
+        recall: For this and other beams, by their size: share of the exact ``k`` best items, seen
+            ones included, that are the beam's first ``k``; an item that ties with the last of them
+            counts.
+        illegal: Share of the returned paths, of all these beams, that no item has.
+    """
+
+    histories: int
+    k: int
+    beam: int
+    recall: dict[str, float]
+    illegal: float
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        atomic_write(path, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Certificate:
+        """Read what ``save`` wrote."""
+        return cls(**json.loads(path.read_text()))
+
+
+@torch.inference_mode()
+def certify(
+    backbone: Backbone,
+    data: SequenceSet,
+    evaluation: EvaluationConfig,
+    *,
+    fuse: FuseBatch | None = None,
+    k: int = 10,
+) -> Certificate:
+    """Hold the beam search of an evaluation against exact scoring.
+
+    Exact scoring visits every prefix of the catalogue for each history, so only a fixed random
+    subset of ``evaluation.certified`` histories is checked.
+
+    Args:
+        backbone: The generator, in eval mode.
+        data: Sequences with targets.
+        evaluation: How the targets are ranked.
+        fuse: What is mixed into the scores of the search, and into the exact ones.
+        k: Length of the lists; a smaller catalogue is listed whole.
+    """
+    trie, how, penalty = backbone.trie, evaluation.renormalize, backbone.length_penalty
+    length = trie.depth_of(trie.node_of_item).float() ** penalty
+    k = min(k, trie.num_items)
+    chosen = np.random.default_rng(0).permutation(data.num_targets)[: evaluation.certified]
+    found = dict.fromkeys(sorted({*_BEAMS, evaluation.beam}), 0)
+    longest, wanted, illegal, paths = int(data.lengths.max()), 0, 0, 0
+    for _, histories in histories_of_targets(data, longest, 16, subset=np.sort(chosen)):
+        histories = histories.to(trie.device)
+        start, fusion = backbone.start(histories), None if fuse is None else fuse(histories)
+        exact = score_all(start, trie, renormalize=how, fusion=fusion) / length
+        best = exact.topk(k, dim=1).values
+        wanted += int((best > -torch.inf).sum())  # a forbidden item is in no list
+        for beam in found:
+            result = beam_search(start, trie, beam=beam, renormalize=how, fusion=fusion)
+            result = divide_by_length(result, trie, penalty=penalty)
+            items = rank_items(result, trie, k=k).items
+            good = exact.gather(1, items.clamp_min(0)) >= best[:, -1:] - _ROUNDING
+            found[beam] += int((good & (items >= 0)).sum())
+            leaves = result.leaves[result.leaves >= 0]
+            illegal += int((~torch.isin(leaves, trie.node_of_item)).sum())
+            paths += len(leaves)
+    return Certificate(
+        histories=len(chosen),
+        k=k,
+        beam=evaluation.beam,
+        recall={str(beam): count / max(wanted, 1) for beam, count in found.items()},
+        illegal=illegal / max(paths, 1),
+    )

@@ -1,0 +1,228 @@
+"""From a model to the rank of every target: items are ranked, never codes or strings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.contracts.backbone import Backbone
+from baselines.contracts.scorer import ItemScorer, checked_scores
+from baselines.data.batches import Histories, histories_of_targets
+from baselines.data.sequences import IntArray, SequenceSet
+from baselines.evaluation.config import EvaluationConfig
+from baselines.evaluation.metrics import MISS, ranks_from_scores
+from baselines.evaluation.ranks import COUNTS, POLICIES, TOP, Ranks
+from baselines.runtime.distributed import add_up, is_my_turn
+from baselines.runtime.progress import track
+from semid.config import Renormalize
+from semid.decoding import beam_search, divide_by_length, rank_items
+from semid.filters import ItemFilter
+from semid.fusion import Fusion
+
+RankBatch = Callable[[Histories, Tensor], dict[str, Tensor]]
+
+FuseBatch = Callable[[Histories], Fusion]
+"""From histories, on the device of the trie that is searched, to a second opinion about them."""
+
+
+def validation_subset(config: EvaluationConfig, valid: SequenceSet) -> IntArray:
+    """The validation targets that choose for a generator, by number, rising; int64."""
+    order = np.random.default_rng(0).permutation(valid.num_targets)
+    return np.sort(order[: config.validation_targets])
+
+
+def rank_targets(
+    backbone: Backbone,
+    data: SequenceSet,
+    evaluation: EvaluationConfig,
+    *,
+    beam: int,
+    fuse: FuseBatch | None = None,
+    subset: IntArray | None = None,
+    title: str = "ranking",
+) -> Ranks:
+    """Rank targets as a backbone does: by its scores if it is an ``ItemScorer``, else by a search.
+
+    Args:
+        backbone: In eval mode.
+        data: Sequences with targets.
+        evaluation: How a search decodes.
+        beam: Paths that it keeps.
+        fuse: What is mixed into its scores; of no use to an ``ItemScorer``.
+        subset: Target ids to rank, all by default.
+        title: Shown beside the progress bar.
+    """
+    batch_size = evaluation.batch_size
+    if isinstance(backbone, ItemScorer):
+        return rank_by_scores(backbone, data, batch_size=batch_size, subset=subset, title=title)
+    return rank_by_beam(
+        backbone,
+        data,
+        beam=beam,
+        renormalize=evaluation.renormalize,
+        length_penalty=backbone.length_penalty,
+        fuse=fuse,
+        batch_size=batch_size,
+        subset=subset,
+        title=title,
+    )
+
+
+def rank_by_scores(
+    scorer: ItemScorer,
+    data: SequenceSet,
+    *,
+    batch_size: int = 512,
+    subset: IntArray | None = None,
+    title: str = "ranking",
+) -> Ranks:
+    """Rank every target exactly, by a model that scores the whole catalogue.
+
+    An item of score ``-inf`` is not listed, so as a target it is a miss.
+
+    Args:
+        scorer: The model.
+        data: Sequences with targets.
+        batch_size: Histories scored at a time.
+        subset: Target ids to rank, all by default; the result is in their order.
+        title: Shown beside the progress bar.
+
+    Raises:
+        ValueError: If scores are NaN or +inf, or a history has none above -inf.
+    """
+
+    def rank(histories: Histories, targets: Tensor) -> dict[str, Tensor]:
+        scores = checked_scores(scorer, histories)
+        histories, targets = histories.to(scores.device), targets.to(scores.device)
+        seen = torch.zeros_like(scores, dtype=torch.bool)
+        row = torch.arange(len(targets), device=scores.device).unsqueeze(1)
+        row = row.expand_as(histories.items)
+        seen[row[histories.mask], histories.items[histories.mask]] = True
+        better, tied = ranks_from_scores(scores, targets)
+        unseen_better, unseen_tied = ranks_from_scores(scores, targets, seen)
+        unseen = torch.where(seen, -torch.inf, scores)
+        forbidden, repeated = (
+            (values.gather(1, targets[:, None]) == -torch.inf).squeeze(1)
+            for values in (scores, unseen)
+        )
+        order = best_columns(unseen, TOP)
+        return {
+            "better/kept": better.masked_fill(forbidden, MISS),
+            "tied/kept": tied.masked_fill(forbidden, 0),
+            "better/removed": unseen_better.masked_fill(repeated, MISS),
+            "tied/removed": unseen_tied.masked_fill(repeated, 0),
+            "top": order.masked_fill(unseen.gather(1, order) == -torch.inf, -1),
+        }
+
+    return _rank_all(rank, data, batch_size=batch_size, subset=subset, title=title)
+
+
+def rank_by_beam(
+    backbone: Backbone,
+    data: SequenceSet,
+    *,
+    beam: int,
+    renormalize: Renormalize = "children",
+    length_penalty: float = 0.0,
+    fuse: FuseBatch | None = None,
+    batch_size: int = 256,
+    subset: IntArray | None = None,
+    title: str = "ranking",
+) -> Ranks:
+    """Rank targets by constrained beam search; all that a beam returns are items.
+
+    Args:
+        backbone: The generator, in eval mode.
+        data: Sequences with targets.
+        beam: Paths kept.
+        renormalize: As in ``semid.decoding``.
+        length_penalty: Power of a path's length that its score is divided by before items are
+            ranked, as of ``divide_by_length``.
+        fuse: Makes what is mixed into the scores of the search, such as a teacher's opinion.
+        batch_size: Histories decoded at a time.
+        subset: Target ids to rank, all by default; the result is in their order.
+        title: Shown beside the progress bar.
+    """
+    trie = backbone.trie
+    num_items_below = trie.last_item - trie.first_item
+
+    def rank(histories: Histories, targets: Tensor) -> dict[str, Tensor]:
+        histories, targets = histories.to(trie.device), targets.to(trie.device)
+        found = beam_search(
+            backbone.start(histories),
+            trie,
+            beam=beam,
+            renormalize=renormalize,
+            fusion=None if fuse is None else fuse(histories),
+        )
+        found = divide_by_length(found, trie, penalty=length_penalty)
+        count = num_items_below[found.leaves] * (found.leaves >= 0)
+        ranked = rank_items(found, trie, k=int(count.sum(dim=1).max().clamp_min(1)))
+        listed = ranked.items >= 0
+        past = histories.items.masked_fill(~histories.mask, -1)
+        unseen = ItemFilter(trie, deny=past).permits(ranked.items)
+        order = (~unseen).to(torch.uint8).argsort(dim=1, stable=True)[:, :TOP]
+        top = ranked.items.gather(1, order).masked_fill(~unseen.gather(1, order), -1)
+        result = {"top": top}
+        for policy, candidates in (("kept", listed), ("removed", unseen)):
+            hit = candidates & (ranked.items == targets[:, None])
+            own = ranked.scores.masked_fill(~hit, torch.inf).amin(dim=1, keepdim=True)
+            better = ((ranked.scores > own) & candidates).sum(dim=1)
+            tied = ((ranked.scores == own) & candidates).sum(dim=1) - 1
+            missed = ~hit.any(dim=1)
+            result[f"better/{policy}"] = better.masked_fill(missed, MISS)
+            result[f"tied/{policy}"] = tied.masked_fill(missed, 0)
+        return result
+
+    with torch.inference_mode():
+        return _rank_all(rank, data, batch_size=batch_size, subset=subset, title=title)
+
+
+def best_columns(scores: Tensor, k: int) -> Tensor:
+    """The ``k`` best columns of each row, best first, of equal ones the first; int64.
+
+    ``topk`` promises nothing about ties. Read as an integer, a float orders like its value once the
+    bits of negatives are turned; the column fills the bits below it.
+    """
+    bits = (scores.float() + 0.0).view(torch.int32)  # no -0.0, which would sort below 0.0
+    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    column = torch.arange(scores.shape[1], device=scores.device)
+    keys = (bits.long() << 32) | (0xFFFFFFFF - column)
+    return keys.topk(min(k, scores.shape[1]), dim=1).indices
+
+
+def _rank_all(
+    rank: RankBatch,
+    data: SequenceSet,
+    *,
+    batch_size: int,
+    title: str,
+    subset: IntArray | None = None,
+) -> Ranks:
+    started = time.perf_counter()
+    target_items = data.items[data.targets()[1]]
+    wanted = np.arange(len(target_items)) if subset is None else subset
+    longest = int(data.lengths.max())
+    batches = histories_of_targets(data, longest, batch_size, subset=wanted)
+    found = torch.zeros(len(wanted), len(COUNTS) + TOP, dtype=torch.int64)
+    with track(title, len(wanted)) as progress:
+        for turn, (position, histories) in enumerate(batches):
+            if is_my_turn(turn):
+                values = rank(histories, torch.from_numpy(target_items[wanted[position]]))
+                counts = torch.stack([values[name] for name in COUNTS], dim=1)
+                missing = (0, TOP - values["top"].shape[1])
+                top = torch.nn.functional.pad(values["top"], missing, value=-1)
+                found[torch.from_numpy(position)] = torch.cat([counts, top], dim=1).cpu()
+            progress.advance(len(position))
+    counts, top = add_up(found).tensor_split([len(COUNTS)], dim=1)
+    results = dict(zip(COUNTS, counts.T.contiguous().numpy(), strict=True))
+    return Ranks(
+        better={policy: results[f"better/{policy}"] for policy in POLICIES},
+        tied={policy: results[f"tied/{policy}"] for policy in POLICIES},
+        top=top.contiguous().numpy(),
+        seconds=time.perf_counter() - started,
+    )

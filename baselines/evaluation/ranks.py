@@ -1,0 +1,74 @@
+"""Ranks of targets under each policy, and their metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from baselines.data.sequences import IntArray
+from baselines.evaluation.config import TieRule
+from baselines.evaluation.metrics import metric_values
+from semid.provenance import atomic_write
+
+SeenPolicy = Literal["removed", "kept"]
+
+
+POLICIES: tuple[SeenPolicy, ...] = ("removed", "kept")
+
+
+TOP = 10
+"""Length of the lists that are kept of every target, to see where two models agree."""
+
+
+COUNTS = tuple(f"{kind}/{policy}" for kind in ("better", "tied") for policy in POLICIES)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranks:
+    """Where each target of a split was ranked, under both policies for items seen before.
+
+    Attributes:
+        better: By policy, int64 ``(target,)``: candidates with a higher score; ``MISS`` where
+            the target is not listed. A target that its own history holds is a miss once seen items
+            are removed.
+        tied: By policy, int64 ``(target,)``: other candidates with exactly the target's score.
+        top: int64 ``(target, TOP)``, the best unseen items of each target's user, best first; -1
+            where no more are left.
+        seconds: Wall time.
+    """
+
+    better: dict[str, IntArray]
+    tied: dict[str, IntArray]
+    top: IntArray
+    seconds: float
+
+    def metrics(self, policy: SeenPolicy, ties: TieRule) -> dict[str, np.ndarray]:
+        """Every metric's value of each target; float64 ``(target,)``."""
+        return metric_values(self.better[policy], self.tied[policy], ties=ties)
+
+    def save(self, path: Path) -> None:
+        """Write the ranks to one file."""
+        tensors = {"top": self.top} | {
+            f"{kind}/{policy}": values[policy]
+            for kind, values in (("better", self.better), ("tied", self.tied))
+            for policy in POLICIES
+        }
+        data = {name: torch.from_numpy(array) for name, array in tensors.items()}
+        atomic_write(path, save(data, metadata={"seconds": str(self.seconds)}))
+
+    @classmethod
+    def load(cls, path: Path) -> Ranks:
+        """Read what ``save`` wrote."""
+        with safe_open(path, framework="np") as file:
+            return cls(
+                better={policy: file.get_tensor(f"better/{policy}") for policy in POLICIES},
+                tied={policy: file.get_tensor(f"tied/{policy}") for policy in POLICIES},
+                top=file.get_tensor("top"),
+                seconds=float(file.metadata()["seconds"]),
+            )

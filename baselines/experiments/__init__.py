@@ -1,0 +1,1 @@
+"""Which models stand in one comparison, and its table."""

@@ -1,0 +1,284 @@
+"""Arms of a comparison: which backbone, on which semantic ids, is trained with which objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from baselines.experiments.config import ALL, CompareConfig
+from baselines.models.registry import KINDS, Kind
+from tca.config import LETTER_TAU, AlphaPolicy, ObjectiveConfig
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError("expected a number") from error
+
+
+def _number_or_adaptive(text: str) -> float | str:
+    return text if text == "adaptive" else _number(text)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text == "true"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(sorted(set(text.split("+"))))
+
+
+# Which values an arm's options take; names among several are checked where they are used.
+_OF_OBJECTIVE: dict[str, Callable[[str], Any]] = {
+    "tau": _number_or_adaptive,
+    "masked": _truth,
+    "labels": str,
+    "mean": str,
+    "reference": _names,
+}
+_OF_POLICY: dict[str, Callable[[str], Any]] = {
+    "alpha": str,
+    "start": _number,
+    "rise": _number,
+    "cap": _truth,
+    "half": _number,
+    "gate": _number,
+}
+_FIELD = {"alpha": "by"}  # where an option is not called like its field
+_SOFTMAX = ("tau", "masked", "mean")  # what two losses have in common where only labels differ
+_SHARED = ("tau", "masked")  # what a comparison sets for all its arms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One row of a comparison.
+
+    Attributes:
+        backbone: A key of ``KINDS``.
+        objective: What it is trained with.
+        scheme: Name of its ID scheme; None for the comparison's own.
+        own: Names of the settings that all arms share (``tau``, ``masked``) and this one does not.
+        prompt_loss: Whether it learns from the tokens of prompts too.
+    """
+
+    backbone: str
+    objective: ObjectiveConfig
+    scheme: str | None = None
+    own: tuple[str, ...] = ()
+    prompt_loss: bool = False
+
+    @classmethod
+    def parse(cls, text: str, *, masked: bool, tau: float, prompt_loss: bool | None = None) -> Arm:
+        """Read ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``.
+
+        Such as ``tiger:soft_ce:0.5`` or ``causal:soft_ntp:0.3:alpha=entropy:cap=true``. The keys
+        are ``tau`` (a number or ``adaptive``), ``masked``, ``mean``, ``labels`` and ``reference``
+        (names joined by ``+``) of ``ObjectiveConfig``, and of ``AlphaPolicy`` ``alpha`` (its
+        ``by``), ``start``, ``rise``, ``cap``, ``half`` and ``gate``.
+
+        Args:
+            text: The arm.
+            masked: Whether softmaxes run over the tokens that may follow, where the arm does not
+                say so; ``msl`` then does in any case.
+            tau: Temperature of the model's softmax where the arm names none; ``letter`` then takes
+                ``LETTER_TAU``.
+            prompt_loss: Whether language models learn from prompts too; None for what is usual
+                with each.
+
+        Raises:
+            ValueError: If a name or key is unknown, a value is none or out of its range, or alpha
+                is missing or superfluous.
+        """
+        head, *parts = text.split(":")
+        backbone, at, scheme = head.partition("@")
+        plain = list(takewhile(lambda part: "=" not in part, parts))
+        if len(plain) not in (1, 2) or backbone not in KINDS or (at and not scheme):
+            raise ValueError(
+                "expected an arm backbone[@scheme]:objective[:alpha][:KEY=VALUE ...] with a "
+                f"backbone out of {', '.join(KINDS)}, got {text!r}; "
+                "for example tiger:soft_ce:0.5"
+            )
+        name, *rest = plain
+        masked = masked or name == "msl"
+        try:
+            of_objective, of_policy = _read(parts[len(plain) :])
+            alpha = _read_value("alpha", rest[0], _number) if rest else 0.0
+            values: dict[str, Any] = {
+                "name": name,
+                "alpha": alpha,
+                "policy": AlphaPolicy(**of_policy),
+                "masked": masked,
+                "tau": LETTER_TAU if name == "letter" else tau,
+                "mean": "branching" if of_objective.get("tau") == "adaptive" else "all",
+            }
+            objective = ObjectiveConfig(**{**values, **of_objective})
+        except ValueError as error:
+            raise ValueError(f"{error} (in arm {text!r})") from error
+        if rest and not objective.is_aligned:
+            raise ValueError(f"{name} has no teacher, so arm {text!r} takes no alpha")
+        if objective.is_aligned and not rest:
+            raise ValueError(f"arm {text!r} needs an alpha, for example {head}:{name}:0.5")
+        own = {
+            "tau": objective.tau != tau or name == "letter",
+            "masked": objective.masked != masked,
+        }
+        return cls(
+            backbone=backbone,
+            objective=objective,
+            scheme=scheme or None,
+            own=tuple(key for key in _SHARED if own[key]),
+            prompt_loss=KINDS[backbone].has_prompt_loss(prompt_loss),
+        )
+
+    @property
+    def kind(self) -> Kind:
+        """Its backbone."""
+        return KINDS[self.backbone]
+
+    @property
+    def label(self) -> str:
+        """What reports call the arm; LETTER's loss on the scheme ``letter`` takes its name."""
+        objective, name = self.objective, self.kind.cls.label
+        options = self._options()
+        by = options.pop("alpha", "")
+        said = "".join(f" {key}={value}" for key, value in options.items())
+        if self.scheme == objective.name == "letter":
+            return f"LETTER-{name}{said}"
+        if self.scheme:
+            name = f"{name}@{self.scheme}"
+        if objective.is_aligned:
+            alpha = f"{objective.alpha:g}" + (f"*{by}" if by else "")
+            return f"{name}+TCA {objective.name} alpha={alpha}{said}"
+        return f"{name} {objective.name}{said}"
+
+    @property
+    def folder(self) -> str:
+        """A name for the files of the arm's training; arms that are trained alike share it."""
+        objective = self.objective
+        scheme = f"@{self.scheme}" if self.scheme else ""
+        alpha = f"-{objective.alpha:g}" if objective.is_aligned else ""
+        said = "".join(f"-{key}{value}" for key, value in self._options().items())
+        said += "-prompt" if self.prompt_loss else ""
+        return f"{self.kind.trained_as or self.backbone}{scheme}-{objective.name}{alpha}{said}"
+
+    @property
+    def mark(self) -> str:
+        """What tells its results from those of other arms in its folder; empty where it owns it."""
+        return f"-{self.backbone}" if self.kind.trained_as else ""
+
+    def counterpart(self, arms: Sequence[Arm]) -> Arm | None:
+        """The first of ``arms`` that is this one without a teacher: same backbone, ids and softmax.
+
+        None where there is none, or this one has no teacher itself.
+        """
+        ours = self.objective
+        if not ours.is_aligned:
+            return None
+        for arm in arms:
+            objective = arm.objective
+            alike = all(getattr(objective, name) == getattr(ours, name) for name in _SOFTMAX)
+            same = (arm.backbone, arm.scheme) == (self.backbone, self.scheme)
+            if same and alike and not objective.is_aligned:
+                return arm
+        return None
+
+    def _options(self) -> dict[str, str]:
+        """The options that differ from those of all arms, or from their defaults, as written."""
+        found = {}
+        for key in (*_OF_OBJECTIVE, *_OF_POLICY):
+            of: Any = self.objective.policy if key in _OF_POLICY else self.objective
+            name = _FIELD.get(key, key)
+            value = getattr(of, name)
+            if key in self.own if key in _SHARED else value != getattr(type(of)(), name):
+                found[key] = _written(value)
+        return found
+
+
+def _read(parts: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of the objective and of its alpha policy that the ``KEY=VALUE`` parts set."""
+    of_objective: dict[str, Any] = {}
+    of_policy: dict[str, Any] = {}
+    known = _OF_OBJECTIVE | _OF_POLICY
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals or key not in known:
+            raise ValueError(
+                f"expected KEY=VALUE with a key out of {', '.join(known)}, got {part!r}"
+            )
+        fields = of_policy if key in _OF_POLICY else of_objective
+        name = _FIELD.get(key, key)
+        if name in fields:
+            raise ValueError(f"expected {key} once, got {part!r} too")
+        fields[name] = _read_value(key, value, known[key])
+    return of_objective, of_policy
+
+
+def _read_value(key: str, value: str, read: Callable[[str], Any]) -> Any:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{error} for {key}, got {value!r}") from error
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "+".join(value)
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def parse_arms(config: CompareConfig) -> list[Arm]:
+    """The arms of a comparison, as its settings complete them.
+
+    Raises:
+        ValueError: If one cannot be read, there is no arm or no seed, or one is given twice.
+    """
+    arms = [_parse(config, text) for text in config.arms]
+    if not arms or not config.seeds:
+        raise ValueError("expected at least one arm and one seed; see --arms and --seeds")
+    given: dict[str, list[Any]] = {"arm": [a.label for a in arms], "seed": list(config.seeds)}
+    for what, values in given.items():
+        if len(set(values)) < len(values):
+            raise ValueError(f"expected every {what} once, got {values}")
+    return arms
+
+
+def arms_to_fuse(config: CompareConfig, arms: Sequence[Arm]) -> set[Arm]:
+    """The arms of a comparison that are decoded with their teacher as well.
+
+    Raises:
+        ValueError: If one is none of ``arms``, or ranked without a beam, or there are controls of
+            fewer than two seeds.
+    """
+    fusion = config.fusion
+    if fusion.controls and len(config.seeds) < 2:
+        raise ValueError(f"controls need at least two seeds, got {list(config.seeds)}")
+    everything = fusion.arms == (ALL,)
+    chosen = (
+        dict.fromkeys(arms, ALL)
+        if everything
+        else {_parse(config, text): text for text in fusion.arms}
+    )
+    for arm, text in chosen.items():
+        if arm not in arms:
+            raise ValueError(
+                f"expected arms with the teacher in the beam out of the comparison's arms "
+                f"({', '.join(arm.label for arm in arms)}), got {text!r}"
+            )
+        if not arm.kind.is_searched:
+            raise ValueError(
+                "expected arms with the teacher in the beam that a beam search ranks, got "
+                f"{arm.label}, which has no beam. Leave it out of fusion.arms."
+            )
+    return set(chosen)
+
+
+def _parse(config: CompareConfig, text: str) -> Arm:
+    prompt_loss = config.backbones.lm.prompt_loss
+    return Arm.parse(text, masked=config.masked, tau=config.tau, prompt_loss=prompt_loss)

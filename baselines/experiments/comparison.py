@@ -1,0 +1,379 @@
+"""Runs side by side: means over seeds, and paired differences over users."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.evaluation.significance import holm, paired_bootstrap
+from semid.provenance import atomic_write
+
+if TYPE_CHECKING:
+    pass
+
+FloatArray = NDArray[np.float64]
+
+Role = Literal["reference", "teacher", "arm"]
+"""What a row is there for: a floor such as popularity, the teacher, or what is compared."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunRecord:
+    """What one trained model did: the whole input of a comparison.
+
+    Attributes:
+        arm: Label of the row; the seeds of one arm share it.
+        role: What the row is there for; the same for all seeds of an arm.
+        seed: Seed of the run, ``None`` where nothing is random.
+        per_user: Metric values by seen-item policy (``"removed"``, ``"kept"``) and metric name:
+            finite float64 ``(user,)``, the same users in the same order in all records.
+        parameters: Number of trained parameters.
+        train_seconds: Wall time of the training.
+        evaluation: Whatever else the evaluation tells (beam, seconds, …), as JSON values.
+        consistency: Share of users whose top item is the teacher's top item, in [0, 1];
+            ``None`` where there is no teacher.
+    """
+
+    arm: str
+    role: Role
+    seed: int | None
+    per_user: Mapping[str, Mapping[str, FloatArray]]
+    parameters: int
+    train_seconds: float
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    consistency: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Mean over seeds, and the sample standard deviation of seeds (``None`` for a single run)."""
+
+    mean: float
+    sd: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Estimate:
+        """Summarise one value a seed."""
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return cls(mean=float(np.mean(values)), sd=sd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmRow:
+    """One arm: what its seeds reached, by policy and metric, and what a seed cost on average."""
+
+    arm: str
+    role: Role
+    seeds: tuple[int | None, ...]
+    metrics: dict[str, dict[str, Estimate]]
+    parameters: int
+    train_seconds: float
+    consistency: Estimate | None
+    evaluations: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An arm minus a reference, paired by user after averaging each user over seeds.
+
+    Attributes:
+        arm: The arm whose gain this is.
+        reference: The row it is measured against.
+        policy: Seen-item policy.
+        metric: Name of the metric.
+        mean: Mean over users of ``arm - reference``.
+        relative: ``100 * mean / mean(reference)``; ``None`` if the reference reaches exactly zero.
+        low: Lower end of the bootstrap interval of ``mean``.
+        high: Upper end.
+        p: Two-sided bootstrap p-value of "no difference".
+        p_holm: ``p`` after Holm's correction over the arms measured against this reference, or,
+            where it is neither baseline nor teacher, over the pairs of arms.
+    """
+
+    arm: str
+    reference: str
+    policy: str
+    metric: str
+    mean: float
+    relative: float | None
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Arms beside their references.
+
+    Attributes:
+        settings: What the numbers depend on: split, candidates, beam, ties, seeds, ….
+        schemes: Cards of the arms' semantic ids (``baselines.experiments.schemes.scheme_card``).
+        statistics: How intervals and p-values were made, in words and numbers.
+        baseline: Label of the row that gains are measured against.
+        teachers: Labels of the teachers, which gains are measured against as well.
+        rows: References, then teachers, then arms; never sorted by result, never left out.
+        differences: Each arm against the baseline and each teacher, and pairs of arms, by policy
+            and metric.
+    """
+
+    settings: dict[str, Any]
+    schemes: tuple[dict[str, Any], ...]
+    statistics: dict[str, Any]
+    baseline: str
+    teachers: tuple[str, ...]
+    rows: tuple[ArmRow, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Seen-item policies, in the order of the records."""
+        return tuple(self.rows[0].metrics)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Metrics, in the order of the records."""
+        return tuple(self.rows[0].metrics[self.policies[0]])
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Labels that arms are measured against: the baseline, then the teachers."""
+        return tuple(dict.fromkeys((self.baseline, *self.teachers)))
+
+    def difference(self, arm: str, reference: str, *, policy: str, metric: str) -> Difference:
+        """Look up one difference; ``KeyError`` where this pair is not measured."""
+        wanted = (arm, reference, policy, metric)
+        for found in self.differences:
+            if (found.arm, found.reference, found.policy, found.metric) == wanted:
+                return found
+        raise KeyError(f"no difference of {arm!r} to {reference!r} on {metric} ({policy})")
+
+    def to_json(self, path: str | Path) -> None:
+        """Write everything to ``path`` in one step: a reader sees the old file or the new one."""
+        atomic_write(Path(path), json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
+
+
+def compare(
+    records: Sequence[RunRecord],
+    *,
+    baseline: str,
+    pairs: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    schemes: Sequence[Mapping[str, Any]] = (),
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Set runs side by side and test every arm against the baseline and the teachers.
+
+    Each user's values are averaged over an arm's seeds, then users are resampled
+    (``baselines.evaluation.significance``), with the same draws for all arms, metrics and policies.
+    Interval and p thus speak of other users; what other seeds do is the standard deviation. Holm's
+    correction runs over the arms measured against one reference, and over the pairs, for each
+    policy and metric by itself.
+
+    Args:
+        records: All runs in any order.
+        baseline: Label of the arm that gains are measured against.
+        pairs: From the label of an arm to that of its counterpart, which it is measured against as
+            well; a counterpart that is the baseline is left out here.
+        settings: What else the numbers depend on, recorded as it is (JSON values).
+        schemes: Cards of the arms' semantic ids (``baselines.experiments.schemes.scheme_card``).
+        resamples: Number of bootstrap draws.
+        confidence: Coverage of the interval, in (0, 1).
+        seed: Seed of the draws; equal input gives an equal result.
+
+    Returns:
+        The comparison, with a row for every label in ``records``.
+
+    Raises:
+        ValueError: If there is no such baseline, a run appears twice, an arm changes its role,
+            records differ in users, policies or metrics, or a value is not finite.
+    """
+    arms = _runs_of_arm(records)
+    if baseline not in arms:
+        raise ValueError(f"baseline must be one of {', '.join(arms)}, got {baseline!r}")
+    rows = tuple(_row(runs) for runs in arms.values())
+    teachers = tuple(row.arm for row in rows if row.role == "teacher")
+    columns = [(policy, metric) for policy in rows[0].metrics for metric in rows[0].metrics[policy]]
+    values = {arm: _seed_average(runs, columns) for arm, runs in arms.items()}
+    families = [
+        [(row.arm, reference) for row in rows if row.role == "arm" and row.arm != reference]
+        for reference in dict.fromkeys((baseline, *teachers))
+    ]
+    families.append([pair for pair in (pairs or {}).items() if pair[1] != baseline])
+    differences: list[Difference] = []
+    for family in families:
+        if not family:
+            continue
+        gains = np.stack([values[arm] - values[reference] for arm, reference in family], axis=1)
+        low, high, p = (
+            figure.reshape(gains.shape[1:])
+            for figure in paired_bootstrap(
+                gains.reshape(len(gains), -1),
+                resamples=resamples,
+                confidence=confidence,
+                seed=seed,
+            )
+        )
+        p_holm, mean = holm(p), gains.mean(axis=0)
+        level = [values[reference].mean(axis=0) for _, reference in family]
+        differences += [
+            Difference(
+                arm=arm,
+                reference=reference,
+                policy=policy,
+                metric=metric,
+                mean=float(mean[a, c]),
+                relative=float(100 * mean[a, c] / level[a][c]) if level[a][c] else None,
+                low=float(low[a, c]),
+                high=float(high[a, c]),
+                p=float(p[a, c]),
+                p_holm=float(p_holm[a, c]),
+            )
+            for a, (arm, reference) in enumerate(family)
+            for c, (policy, metric) in enumerate(columns)
+        ]
+    return Comparison(
+        settings=dict(settings or {}),
+        schemes=tuple(dict(card) for card in schemes),
+        statistics={
+            "users": len(values[baseline]),
+            "resamples": resamples,
+            "confidence": confidence,
+            "seed": seed,
+            "interval": "paired percentile bootstrap over users, each averaged over seeds",
+            "test": "two-sided p of the same bootstrap",
+            "correction": "Holm over the arms measured against one reference, and over the pairs",
+        },
+        baseline=baseline,
+        teachers=teachers,
+        rows=rows,
+        differences=tuple(differences),
+    )
+
+
+def write_per_user(
+    records: Sequence[RunRecord], path: str | Path, *, users: Sequence[str | int] | None = None
+) -> None:
+    """Write every user's metric values as one parquet table, in one step.
+
+    Columns: ``user``, ``arm``, ``seed`` (null where nothing is random), ``policy``, then one
+    float64 column for each metric.
+
+    Args:
+        records: Runs over the same users.
+        path: The file to write.
+        users: The users' ids in the order of the records; without them ``0 .. users - 1``.
+
+    Raises:
+        ValueError: If the records do not fit together, or ``users`` has another length.
+    """
+    import polars as pl
+
+    _runs_of_arm(records)
+    num_users = _num_users(records[0])
+    names = list(range(num_users)) if users is None else list(users)
+    if len(names) != num_users:
+        raise ValueError(f"users must name the {num_users} users of the records, got {len(names)}")
+    metrics = next(iter(records[0].per_user.values()))
+    frames = [
+        pl.DataFrame({"user": names, **values})
+        .with_columns(
+            arm=pl.lit(record.arm),
+            seed=pl.lit(record.seed, dtype=pl.Int64),
+            policy=pl.lit(policy),
+        )
+        .select("user", "arm", "seed", "policy", *metrics)
+        for record in records
+        for policy, values in record.per_user.items()
+    ]
+    buffer = io.BytesIO()
+    pl.concat(frames).write_parquet(buffer)
+    atomic_write(Path(path), buffer.getvalue())
+
+
+def _runs_of_arm(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Runs by arm, arms by role and then first appearance; refuses what cannot be compared."""
+    if not records:
+        raise ValueError("a comparison needs at least one run record, got none")
+    arms: dict[str, list[RunRecord]] = {}
+    for record in sorted(records, key=lambda record: get_args(Role).index(record.role)):
+        _require_comparable(record, records[0])
+        runs = arms.setdefault(record.arm, [])
+        if any(run.role != record.role for run in runs):
+            raise ValueError(
+                f"arm {record.arm!r} must keep one role, got two: give one a new label"
+            )
+        if any(run.seed == record.seed for run in runs):
+            raise ValueError(f"arm {record.arm!r} has seed {record.seed} twice: pass each run once")
+        runs.append(record)
+    return arms
+
+
+def _require_comparable(record: RunRecord, first: RunRecord) -> None:
+    metrics, expected = (
+        {policy: sorted(values) for policy, values in run.per_user.items()}
+        for run in (record, first)
+    )
+    if metrics != expected:
+        raise ValueError(
+            f"all runs must hold the same policies and metrics: {first.arm!r} has {expected}, "
+            f"{record.arm!r} has {metrics}. Evaluate them with the same options"
+        )
+    if any(names != next(iter(metrics.values())) for names in metrics.values()):
+        raise ValueError(f"every policy must hold the same metrics, got {metrics}")
+    if _num_users(record) != _num_users(first):
+        raise ValueError(
+            f"all runs must cover the same users: {first.arm!r} has {_num_users(first)}, "
+            f"{record.arm!r} has {_num_users(record)}. Were they evaluated on the same split?"
+        )
+
+
+def _num_users(record: RunRecord) -> int:
+    """The number of users of one record; refuses values that no mean can be taken of."""
+    arrays = [of_user for values in record.per_user.values() for of_user in values.values()]
+    counts = {len(of_user) for of_user in arrays}
+    if len(counts) != 1 or 0 in counts or not all(np.isfinite(of_user).all() for of_user in arrays):
+        raise ValueError(
+            f"{record.arm!r} must hold a finite value of every metric for each of its users, "
+            f"got {sorted(counts)} values. Did its evaluation finish?"
+        )
+    return counts.pop()
+
+
+def _seed_average(runs: Sequence[RunRecord], columns: Sequence[tuple[str, str]]) -> FloatArray:
+    """float64 ``(user, column)``: each user's values, averaged over the seeds."""
+    stacked = [
+        np.stack([run.per_user[policy][metric] for policy, metric in columns], axis=1)
+        for run in runs
+    ]
+    average: FloatArray = np.mean(stacked, axis=0, dtype=np.float64)
+    return average
+
+
+def _row(runs: Sequence[RunRecord]) -> ArmRow:
+    agreement = [run.consistency for run in runs if run.consistency is not None]
+    return ArmRow(
+        arm=runs[0].arm,
+        role=runs[0].role,
+        seeds=tuple(run.seed for run in runs),
+        metrics={
+            policy: {
+                metric: Estimate.of([float(run.per_user[policy][metric].mean()) for run in runs])
+                for metric in values
+            }
+            for policy, values in runs[0].per_user.items()
+        },
+        parameters=runs[0].parameters,
+        train_seconds=float(np.mean([run.train_seconds for run in runs])),
+        consistency=Estimate.of(agreement) if agreement else None,
+        evaluations=tuple(run.evaluation for run in runs),
+    )

@@ -1,0 +1,286 @@
+"""A comparison on paper and on the console: the same cells, as Markdown or as a rich table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from baselines.experiments.comparison import ArmRow, Comparison, Difference, Estimate
+
+HEADLINES = ("R@10", "N@10")
+"""What stands on the console; the page has every metric of the rows, the JSON everything."""
+
+NOTHING = "—"
+
+
+def comparison_table(comparison: Comparison, *, policy: str = "removed") -> Table:
+    """One line an arm: headline metrics, gain over each reference, consistency and cost.
+
+    The gains are those of the last headline metric. Teachers are set in bold, so that no arm is
+    read without them.
+
+    Raises:
+        ValueError: If the records were not evaluated under ``policy``.
+    """
+    if policy not in comparison.policies:
+        known = ", ".join(comparison.policies)
+        raise ValueError(f"policy must be one of {known}, got {policy!r}")
+    metrics = _headlines(comparison)
+    table = Table(
+        title=f"Seen items {policy}",
+        caption=_method(comparison),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        show_lines=True,
+    )
+    table.add_column("arm\nseeds", overflow="fold")
+    gains = [f"{metrics[-1]} minus\n{escape(reference)}" for reference in comparison.references]
+    for name in (*metrics, *gains, "top-1 =\nteacher", "size\ntime"):
+        table.add_column(name, justify="right", overflow="fold")
+    for row in comparison.rows:
+        cells = [
+            _gain(comparison, row.arm, to, policy, metrics[-1]) for to in comparison.references
+        ]
+        arm, *figures = (cell.replace(" ± ", "\n± ") for cell in _result(row, policy, metrics))
+        seeds, agreement, _, time = _cost(row)
+        weights = f", weight {_weights(row)}" if _weights(row) else ""
+        table.add_row(
+            f"{escape(arm)}\n{seeds} seed{'' if seeds == '1' else 's'}{weights}",
+            *figures,
+            *map(escape, cells),
+            agreement.replace(" ± ", "\n± "),
+            f"{row.parameters / 1e6:.2f} M\n{time}",
+            style="bold" if row.role == "teacher" else None,
+        )
+    return table
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Markdown: settings and ID schemes, then results and gains under each seen-item policy."""
+    names = comparison.metric_names
+    parts = ["# Comparison"]
+    if comparison.settings:
+        facts = [(key, _inline(value)) for key, value in comparison.settings.items()]
+        parts.append(_markdown(("setting", "value"), facts))
+    if comparison.schemes:
+        parts += ["## Semantic ids", *_schemes(comparison.schemes)]
+    for policy in comparison.policies:
+        parts.append(f"## Seen items {policy}")
+        header = ("arm", *names, "seeds", "top-1 = teacher", "parameters", "training", "beam")
+        lines = [
+            (*_result(row, policy, names), *_cost(row), _certificate(row))
+            for row in comparison.rows
+        ]
+        parts.append(_markdown(header, lines))
+        gains = [
+            _gain_cells(found)
+            for found in comparison.differences
+            if found.policy == policy and found.metric in _headlines(comparison)
+        ]
+        if gains:
+            header = ("arm", "minus", "metric", "difference", "relative", "interval", "p", "Holm p")
+            parts.append(_markdown(header, gains))
+    rows = comparison.rows
+    parts += [*_agreement(rows), *_fusion(rows), *_questions(rows)]
+    parts.append(
+        f"Mean ± standard deviation over seeds, {NOTHING} for none. beam: recall of the exact best "
+        f"items, and illegal paths, on a few histories. {_method(comparison)}"
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The table of `schemes.scheme_card`, one line a scheme, and its legend."""
+    header = ("arms", "scheme", "sizes", "collisions", "before", "after", "codes used")
+    lines = []
+    for card in cards:
+        resolved = card["collisions"] or {}
+        line = (
+            NOTHING if card["name"] is None else f"@{card['name']}",
+            card["scheme"],
+            "x".join(map(str, card["sizes"])),
+            resolved.get("strategy", NOTHING),
+            str(resolved.get("colliding_items", NOTHING)),
+            str(card["colliding_items"]),
+            ", ".join(f"{level['utilisation']:.1%}" for level in card["levels"]),
+        )
+        lines.append(line)
+    legend = (
+        "collisions: how they were solved, and the items that shared all codes with another before "
+        "and after it; codes used: their share at each level."
+    )
+    return _markdown(header, lines), legend
+
+
+def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
+    """How far each arm's lists of unseen items are the teacher's, and who is right where not."""
+    lines = []
+    for row in rows:
+        found = [told["agreement"] for told in row.evaluations if "agreement" in told]
+        if found:
+            cells = [
+                [one[key] for one in found]
+                for key in ("top-1", "overlap@10", "kendall", "spearman")
+            ]
+            for whose in ("both", "recommender_only", "teacher_only"):
+                cells.append([one["hits@10"][whose] for one in found])
+            lines.append((row.arm, *map(_of_seeds, cells)))
+    if not lines:
+        return ()
+    header = (
+        "arm",
+        "top-1",
+        "overlap@10",
+        "Kendall",
+        "Spearman",
+        "both",
+        "arm only",
+        "teacher only",
+    )
+    legend = (
+        "Lists of the ten best unseen items against the teacher's of the same seed. overlap@10: "
+        "share of common items; Kendall, Spearman: how alike both order them; both, arm only, "
+        "teacher only: share of the users whose target these list."
+    )
+    return "## Agreement with the teacher", _markdown(header, lines), legend
+
+
+def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:
+    """The weights of arms that are decoded with their teacher, and what validation said of them."""
+    fused = [row for row in rows if _weights(row)]
+    if not fused:
+        return ()
+    told = {row.arm: [one["fusion"]["validation"] for one in row.evaluations] for row in fused}
+    tried = list(told[fused[0].arm][0])
+    lines = [
+        (
+            row.arm,
+            _weights(row),
+            *(_of_seeds([one[weight] for one in told[row.arm]]) for weight in tried),
+        )
+        for row in fused
+    ]
+    header = ("arm", "generator's weight", *(f"validation N@10 at {weight}" for weight in tried))
+    legend = "The weight of each seed, chosen by validation, and what validation said of all tried."
+    return "## Teacher in the beam", _markdown(header, lines), legend
+
+
+def _questions(rows: Sequence[ArmRow]) -> tuple[str, ...]:
+    """How well arms that answer yes or no tell targets from items that nobody asked for."""
+    lines = []
+    for row in rows:
+        found = [told["questions"] for told in row.evaluations if "questions" in told]
+        if found:
+            cells = (_of_seeds([one[key] for one in found]) for key in ("AUC", "UAUC"))
+            lines.append((row.arm, *cells))
+    if not lines:
+        return ()
+    legend = (
+        "P(yes) of each test target against that of one random unseen item, over all pairs of a "
+        "target and such an item (AUC) and within each user (UAUC)."
+    )
+    return "## Yes or no", _markdown(("arm", "AUC", "UAUC"), lines), legend
+
+
+def _weights(row: ArmRow) -> str:
+    """The generator's weight of each seed; empty where no teacher is in the beam."""
+    found = [told["fusion"]["weight"] for told in row.evaluations if "fusion" in told]
+    return ", ".join(f"{weight:g}" for weight in found)
+
+
+def _of_seeds(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return _estimate(Estimate.of(known)) if known else NOTHING
+
+
+def _headlines(comparison: Comparison) -> tuple[str, ...]:
+    names = comparison.metric_names
+    return tuple(name for name in HEADLINES if name in names) or names[:2]
+
+
+def _method(comparison: Comparison) -> str:
+    facts = comparison.statistics
+    return (
+        f"Differences: {facts['confidence']:.0%} {facts['interval']} ({facts['users']} users, "
+        f"{facts['resamples']} resamples); p: {facts['test']}, {facts['correction']}."
+    )
+
+
+def _result(row: ArmRow, policy: str, metrics: Sequence[str]) -> tuple[str, ...]:
+    return (row.arm, *(_estimate(row.metrics[policy][metric]) for metric in metrics))
+
+
+def _cost(row: ArmRow) -> tuple[str, ...]:
+    agreement = _estimate(row.consistency) if row.consistency else NOTHING
+    return str(len(row.seeds)), agreement, f"{row.parameters:,}", _duration(row.train_seconds)
+
+
+def _certificate(row: ArmRow) -> str:
+    """Mean recall of the exact best items over seeds, and the share of illegal paths."""
+    proofs = [found["certificate"] for found in row.evaluations if "certificate" in found]
+    if not proofs:
+        return NOTHING
+    recall = fmean(proof["recall"][str(proof["beam"])] for proof in proofs)
+    illegal = fmean(proof["illegal"] for proof in proofs)
+    return f"{recall:.3f}, {illegal:.3f} illegal"
+
+
+def _estimate(value: Estimate) -> str:
+    sd = NOTHING if value.sd is None else _figure(value.sd)
+    return f"{_figure(value.mean)} ± {sd}"
+
+
+def _gain(comparison: Comparison, arm: str, reference: str, policy: str, metric: str) -> str:
+    try:
+        found = comparison.difference(arm, reference, policy=policy, metric=metric)
+    except KeyError:
+        return NOTHING
+    return f"{_signed(found.mean)} p {found.p_holm:.3f}\n{_interval(found)}"
+
+
+def _gain_cells(found: Difference) -> tuple[str, ...]:
+    relative = NOTHING if found.relative is None else f"{found.relative:+.1f} %"
+    return (
+        found.arm,
+        found.reference,
+        found.metric,
+        _signed(found.mean),
+        relative,
+        _interval(found),
+        f"{found.p:.4f}",
+        f"{found.p_holm:.4f}",
+    )
+
+
+def _interval(found: Difference) -> str:
+    return f"[{_signed(found.low)}, {_signed(found.high)}]"
+
+
+def _figure(value: float) -> str:
+    """Four decimals without the leading zero, as the field prints metrics: ``.0453``."""
+    text = f"{value:.4f}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def _signed(value: float) -> str:
+    return ("-" if round(value, 4) < 0 else "+") + _figure(abs(value))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _inline(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in (header, *lines)]
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (cells[0], rule, *cells[1:]))

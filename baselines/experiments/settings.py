@@ -1,0 +1,69 @@
+"""Settings of a comparison, and what its report says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from baselines.data.dataset import Dataset
+from baselines.experiments.arms import parse_arms
+from baselines.experiments.config import CompareConfig
+from baselines.experiments.schemes import Scheme
+from baselines.runtime.distributed import processes
+from semid.ids import SemanticIds
+
+
+def told_settings(
+    config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
+) -> dict[str, Any]:
+    """What a report says of the settings, by name, on these data and ids."""
+    evaluation = config.evaluation
+    said = [
+        (f"{scheme.name}: " if scheme.name else "")
+        + f"{its.scheme}, sizes {'x'.join(map(str, its.sizes))}"
+        for scheme, its in ids.items()
+    ]
+    return {
+        "data": dataset.name,
+        "split": dataset.splits.protocol,
+        **dataset.statistics,
+        "ids": "; ".join(said),
+        "seeds": list(config.seeds),
+        "epochs at most": config.training.epochs,
+        "valid-token mask in training": config.masked,
+        "teacher temperature": config.temperature,
+        "candidates": "the whole catalogue",
+        "beam": evaluation.beam,
+        "renormalize": evaluation.renormalize,
+        "ties": evaluation.ties,
+        **_fusion_setting(config),
+        **_language_setting(config),
+        "checkpoint chosen by": f"validation N@10, beam {evaluation.validation_beam}, "
+        f"{min(evaluation.validation_targets, dataset.splits.valid.num_targets)} targets",
+        "processes": processes().num_processes,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _fusion_setting(config: CompareConfig) -> dict[str, str]:
+    fusion, beam = config.fusion, config.evaluation.beam
+    if not fusion.arms:
+        return {}
+    weights = ", ".join(f"{weight:g}" for weight in fusion.weights)
+    how = f" by validation N@10, beam {beam}" if len(fusion.weights) > 1 else ""
+    return {"generator's weight beside the teacher": weights + how}
+
+
+def _language_setting(config: CompareConfig) -> dict[str, str]:
+    arms = parse_arms(config)
+    if not any(arm.kind.is_language_model for arm in arms):
+        return {}
+    shape = config.backbones.lm
+    said = {"language model": f"{shape.model}, writes {shape.items}"}
+    if on_prompts := [arm.label for arm in arms if arm.prompt_loss]:
+        said["learns from prompts too"] = ", ".join(on_prompts)
+    if any(arm.backbone == "yesno" for arm in arms):
+        said["yes or no"] = f"about the teacher's {config.backbones.yesno.candidates} best items"
+    return said

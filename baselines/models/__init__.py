@@ -1,0 +1,1 @@
+"""One trained model: what it is made from, its training, its evaluation."""

@@ -1,0 +1,140 @@
+"""A transformer over item or code embeddings, shared by the teachers and the backbones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from baselines.nn.config import EncoderConfig
+from baselines.nn.dropout import Dropout
+from baselines.nn.kv_cache import Continuations, KeysAndValues, KeyValues, mix_own, scores_of_own
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """Histories that are continued: keys and values once a history, not once a continuation.
+
+    Attributes:
+        cache: By layer, keys and values ``(batch, head, pos, dim)``.
+        mask: bool ``(batch, pos)``, True at real positions.
+    """
+
+    cache: KeyValues
+    mask: Tensor
+
+
+class CausalEncoder(nn.Module):
+    """Pre-norm causal transformer; the caller adds positions.
+
+    With ``both_ways``, every position sees all others, and histories cannot be extended.
+
+    Attention is written as two matrix products and a softmax: on CPU the fused kernel's backward
+    in bfloat16 is many times slower.
+    """
+
+    def __init__(self, config: EncoderConfig, *, both_ways: bool = False) -> None:
+        super().__init__()
+        self.both_ways = both_ways
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(config.dim)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, KeyValues]:
+        """States of all positions.
+
+        Args:
+            x: float ``(batch, pos, dim)``.
+            mask: bool ``(batch, pos)``, True at real positions.
+
+        Returns:
+            States ``(batch, pos, dim)``, and each layer's keys and values
+            ``(batch, head, pos, head_dim)`` for ``Past``.
+        """
+        pos = x.shape[1]
+        allowed = torch.ones(pos, pos, dtype=torch.bool, device=x.device)
+        allowed = allowed if self.both_ways else allowed.tril()
+        if not mask.all():
+            # a padded query sees itself, so that no softmax is over nothing
+            itself = torch.eye(pos, dtype=torch.bool, device=x.device)
+            allowed = allowed & (mask[:, None, None, :] | itself)
+        bias = torch.zeros(allowed.shape, device=x.device).masked_fill(~allowed, -torch.inf)
+        x = self.dropout(x)
+        cache: KeyValues = []
+        for block in self.blocks:
+            x, keys_values = block(x, bias)
+            cache.append(keys_values)
+        return self.norm(x), cache
+
+    def extend(self, x: Tensor, past: Past, own: Continuations) -> tuple[Tensor, Continuations]:
+        """States of one position more of continuations, many to a history.
+
+        Args:
+            x: float ``(batch, beam, dim)``.
+            past: The histories.
+            own: What the continuations have read.
+
+        Returns:
+            States ``(batch, beam, dim)``, and what the continuations have read now.
+        """
+        bias = torch.zeros(past.mask.shape, device=x.device).masked_fill(~past.mask, -torch.inf)
+        token: KeyValues = []
+        block: Any
+        for layer, block in enumerate(self.blocks):
+            back = own.back(layer)
+            x, keys_values = block.extend(x, past.cache[layer], back, bias[:, None, None, :])
+            token.append(keys_values)
+        return self.norm(x), own.and_token(token)
+
+
+class _Block(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.attention_norm = nn.LayerNorm(config.dim)
+        self.query_key_value = nn.Linear(config.dim, 3 * config.dim)
+        self.project = nn.Linear(config.dim, config.dim)
+        self.ff_norm = nn.LayerNorm(config.dim)
+        self.ff_in = nn.Linear(config.dim, config.ff_dim)
+        self.ff_out = nn.Linear(config.ff_dim, config.dim)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor, bias: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        query, key, value = rearrange(
+            self.query_key_value(self.attention_norm(x)),
+            "batch pos (three head dim) -> three batch head pos dim",
+            three=3,
+            head=self.num_heads,
+        )
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + bias
+        weights = self.dropout(scores.softmax(dim=-1).to(value.dtype))
+        mixed = rearrange(weights @ value, "batch head pos dim -> batch pos (head dim)")
+        return self._feed_forward(x + self.dropout(self.project(mixed))), (key, value)
+
+    def extend(
+        self, x: Tensor, shared: KeysAndValues, back: KeyValues, bias: Tensor
+    ) -> tuple[Tensor, KeysAndValues]:
+        query, key, value = rearrange(
+            self.query_key_value(self.attention_norm(x)),
+            "batch beam (three head dim) -> three batch beam head dim",
+            three=3,
+            head=self.num_heads,
+        )
+        own = [*back, (key, value)]
+        query = query * query.shape[-1] ** -0.5
+        past_scores = query.transpose(1, 2) @ shared[0].transpose(-1, -2) + bias
+        own_scores = scores_of_own(query, own).transpose(1, 2)
+        weights = torch.cat([past_scores, own_scores], dim=-1).softmax(dim=-1).to(value.dtype)
+        of_past, of_own = weights.tensor_split([past_scores.shape[-1]], dim=-1)
+        mixed = (of_past @ shared[1]).transpose(1, 2) + mix_own(of_own.transpose(1, 2), own)
+        x = x + self.dropout(self.project(mixed.flatten(2)))
+        return self._feed_forward(x), (key, value)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        hidden = F.relu(self.ff_in(self.ff_norm(x)))
+        out: Tensor = x + self.dropout(self.ff_out(self.dropout(hidden)))
+        return out

@@ -1,0 +1,121 @@
+"""Settings of a language model of your own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextTokenConfig:
+    """How a causal language model is trained to predict the next token.
+
+    Attributes:
+        epochs: Passes over the texts; the one that predicts held-out titles best is kept.
+        batch_blocks: Blocks of ``context`` tokens of a batch, over all processes.
+        lr: Peak learning rate of AdamW; it rises during the warm-up, then falls by a cosine.
+        weight_decay: AdamW's, on matrices only.
+        warmup: Share of all steps with a rising learning rate.
+        clip: Largest gradient norm.
+
+    Raises:
+        ValueError: If a count is below 1, or the learning rate is not above 0.
+    """
+
+    epochs: int = 8
+    batch_blocks: int = 4
+    lr: float = 3e-3
+    weight_decay: float = 0.1
+    warmup: float = 0.05
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_blocks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.lr > 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextsConfig:
+    """Which texts a small language model is trained on.
+
+    Attributes:
+        title: Template of an item's title, with column names in braces.
+        further: Templates of further texts, each one text an item, such as ``{description}``.
+        lists: Share of the texts that are lists of titles in the order of a training sequence,
+            in ``[0, 1)``; fewer where there are not as many sequences.
+        list_titles: Titles of a list, the last ones of its sequence.
+        held_out: Share of the titles, in ``(0, 1)``, that neither the tokenizer nor the model sees,
+            alone or in a list. They choose the epoch and measure it.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    title: str = "{title}"
+    further: tuple[str, ...] = ()
+    lists: float = 0.1
+    list_titles: int = 10
+    held_out: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lists < 1:
+            raise ValueError(f"lists must be a share from 0 to below 1, got {self.lists}")
+        if self.list_titles < 2:
+            raise ValueError(f"list_titles must be at least 2, got {self.list_titles}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be a share between 0 and 1, got {self.held_out}")
+
+
+_SMALLEST_VOCABULARY = 256 + 3  # all bytes and the special tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallModelConfig:
+    """Shape of a small Llama and of its vocabulary.
+
+    Attributes:
+        vocab_size: Most tokens of the byte-pair vocabulary: all bytes, three special tokens and
+            the most useful merges.
+        dim: Width of the model.
+        num_layers: Of the model.
+        num_heads: Attention heads; they divide ``dim`` into even widths.
+        ff_dim: Width of the feed-forward layers.
+        context: Longest text, in tokens.
+
+    Raises:
+        ValueError: If the vocabulary cannot hold all bytes, or the heads do not fit the width.
+    """
+
+    vocab_size: int = 4096
+    dim: int = 128
+    num_layers: int = 4
+    num_heads: int = 4
+    ff_dim: int = 384
+    context: int = 512
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < _SMALLEST_VOCABULARY:
+            raise ValueError(
+                f"vocab_size must be at least {_SMALLEST_VOCABULARY}, all bytes and three special "
+                f"tokens, got {self.vocab_size}"
+            )
+        for name in ("num_layers", "num_heads", "ff_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.dim < 1 or self.dim % (2 * self.num_heads):
+            raise ValueError(
+                f"dim must be a multiple of twice num_heads ({self.num_heads}), got {self.dim}"
+            )
+        if self.context < 8:
+            raise ValueError(f"context must be at least 8 tokens, got {self.context}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallLMConfig:
+    """A small language model: what it reads, its shape, and how it is trained."""
+
+    texts: TextsConfig = field(default_factory=TextsConfig)
+    model: SmallModelConfig = field(default_factory=SmallModelConfig)
+    training: NextTokenConfig = field(default_factory=NextTokenConfig)

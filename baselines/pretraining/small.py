@@ -1,0 +1,275 @@
+"""A small language model of the project's own, trained on nothing but a catalogue's texts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from baselines.data.dataset import Dataset
+from baselines.lm.fluency import fluency
+from baselines.lm.loading import quietly
+from baselines.pretraining.blocks import Blocks
+from baselines.pretraining.config import (
+    SmallLMConfig,
+    SmallModelConfig,
+)
+from baselines.pretraining.next_token import train_next_token
+from baselines.pretraining.texts import SEPARATOR, Texts, make_texts
+from baselines.runtime.distributed import processes
+from baselines.training.checkpoint import require_lineage
+from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_file, hash_json
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
+_REPORT = "report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallLMReport:
+    """What a small language model has seen and learned; ``report.json`` of its folder.
+
+    All perplexities are a token's, of the held-out titles with their end tokens, under one
+    vocabulary.
+
+    Attributes:
+        titles: Distinct titles it has read.
+        further: Distinct further texts it has read.
+        lists: Lists of titles it has read.
+        items_without_title: Items that were left out.
+        cut: Texts that were longer than the context.
+        held_out: Distinct titles it has not read.
+        vocabulary: Tokens.
+        parameters: Of the model, tied ones counted once.
+        best_epoch: The epoch that was kept.
+        perplexity: Of the model that was kept.
+        unigram: Of token frequencies in the titles it has read, one added to each.
+        uniform: Of a guess among all tokens, which is their number.
+        history: One entry an epoch, as ``train_next_token`` returns them.
+    """
+
+    titles: int
+    further: int
+    lists: int
+    items_without_title: int
+    cut: int
+    held_out: int
+    vocabulary: int
+    parameters: int
+    best_epoch: int
+    perplexity: float
+    unigram: float
+    uniform: float
+    history: list[dict[str, float]]
+
+
+def train_small_lm(
+    dataset: Dataset, config: SmallLMConfig, *, seed: int, folder: str | Path
+) -> SmallLMReport:
+    """Train a byte-pair tokenizer and a small Llama on a catalogue's texts, from nothing.
+
+    The folder is then an ordinary one of ``transformers``: ``AutoTokenizer`` and
+    ``AutoModelForCausalLM`` load it. It appears whole or not at all. Until then, a checkpoint of
+    every epoch stands beside it (``NAME.training``); called again after a kill, training goes on
+    after the last finished epoch and ends with the same weights. Called again after the end, the
+    report is read.
+
+    Training goes through ``transformers.Trainer``, on all processes together. Its checkpoints hold
+    pickles; they are removed at the end.
+
+    Args:
+        dataset: Its catalogue and training sequences are read, and nothing else.
+        config: Settings.
+        seed: Of weights, chosen sequences and data order.
+        folder: Where the model ends up.
+
+    Raises:
+        ProvenanceError: If the folder holds something that was made from other data or settings.
+        ValueError: If there is nothing to learn from, the blocks of a batch cannot be shared by
+            the processes, or the loss is no longer a number.
+    """
+    folder = Path(folder).resolve()
+    texts = make_texts(dataset, config.texts, seed=seed)
+    lineage = Provenance(
+        kind="language_model",
+        content="",
+        items=dataset.catalog.order_hash,
+        inputs={"texts": texts.content_hash},
+        seen=dataset.splits.train_hash if texts.lists else None,
+        config={"seed": seed, **dataclasses.asdict(config)},
+    )
+    work = folder.with_name(f"{folder.name}.training")
+    if not (folder.exists() and any(folder.iterdir())):
+        _train(texts, config, lineage, seed=seed, folder=folder, work=work)
+    require_lineage(folder, Provenance.read(folder), lineage)
+    if processes().is_main_process:
+        shutil.rmtree(work, ignore_errors=True)
+    return SmallLMReport(**json.loads((folder / _REPORT).read_text()))
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Byte-level byte-pair encoding (as GPT-2's) learned from ``texts``.
+
+    Any text can be written in it, since every byte is a token. ``bos`` is put before a text that is
+    tokenised with special tokens, as Llama's tokenizers do, and nothing behind it.
+
+    Args:
+        texts: What merges are counted in.
+        vocab_size: Most tokens, special ones included; fewer where there is nothing to merge.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    bytes_ = Tokenizer(models.BPE())
+    bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bytes_.train_from_iterator(texts, trainer)
+    bytes_.post_processor = TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, bytes_.token_to_id(BOS))]
+    )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=bytes_,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        padding_side="left",  # a decoder-only model writes after the last column
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def small_llama(
+    tokenizer: PreTrainedTokenizerFast, config: SmallModelConfig, *, seed: int
+) -> LlamaForCausalLM:
+    """An untrained Llama with tied embeddings for this vocabulary."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.dim,
+        intermediate_size=config.ff_dim,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        max_position_embeddings=config.context,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(shape)
+
+
+def _train(
+    texts: Texts,
+    config: SmallLMConfig,
+    lineage: Provenance,
+    *,
+    seed: int,
+    folder: Path,
+    work: Path,
+) -> None:
+    here = processes()
+    if here.is_main_process and not work.exists():
+        with atomic_dir(work) as fresh:
+            lineage.write(fresh)
+    here.wait_for_everyone()
+    require_lineage(work, Provenance.read(work), lineage)
+    tokenizer = train_tokenizer([*texts.titles, *texts.further], config.model.vocab_size)
+    model = small_llama(tokenizer, config.model, seed=seed)
+    alone = [[text] for text in [*texts.titles, *texts.further]]
+    rows = _token_rows(tokenizer, [*alone, *texts.lists])
+    order = np.random.default_rng(seed).permutation(len(rows))
+    held_out = _token_rows(tokenizer, [[title] for title in texts.held_out])
+    context, pad = config.model.context, int(tokenizer.pad_token_id)
+    history = train_next_token(
+        model,
+        Blocks([rows[row] for row in order], length=context, pad=pad),
+        Blocks(held_out, length=context, pad=pad),
+        config.training,
+        seed=seed,
+        work=work,
+        title="small language model",
+    )
+    if here.is_main_process:
+        report = SmallLMReport(
+            titles=len(texts.titles),
+            further=len(texts.further),
+            lists=len(texts.lists),
+            items_without_title=texts.items_without_title,
+            cut=sum(len(row) > context for row in rows),
+            held_out=len(texts.held_out),
+            vocabulary=len(tokenizer),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            best_epoch=1 + min(range(len(history)), key=lambda e: history[e]["held_out"]),
+            perplexity=fluency(model, tokenizer, texts.held_out).perplexity,
+            unigram=_unigram_perplexity(tokenizer, texts),
+            uniform=float(len(tokenizer)),
+            history=history,
+        )
+        with quietly(), atomic_dir(folder) as out:
+            _save(out, model, tokenizer, lineage, report)
+    here.wait_for_everyone()
+
+
+def _token_rows(tokenizer: PreTrainedTokenizerFast, texts: Sequence[list[str]]) -> list[list[int]]:
+    """Each text as ``bos``, its titles joined by the separator, ``eos``.
+
+    A title is tokenised alone, as ``semid.title_paths`` does, so that it is the same tokens
+    wherever it stands.
+    """
+    parts = list(dict.fromkeys(part for text in texts for part in text))
+    tokens = tokenizer([SEPARATOR, *parts], add_special_tokens=False)["input_ids"]
+    separator, of_part = tokens[0], dict(zip(parts, tokens[1:], strict=True))
+    rows = []
+    for text in texts:
+        row = [tokenizer.bos_token_id, *of_part[text[0]]]
+        for part in text[1:]:
+            row += separator + of_part[part]
+        rows.append([*row, tokenizer.eos_token_id])
+    return rows
+
+
+def _unigram_perplexity(tokenizer: PreTrainedTokenizerFast, texts: Texts) -> float:
+    def predicted(titles: list[str]) -> list[int]:
+        rows = _token_rows(tokenizer, [[title] for title in titles])
+        return [token for row in rows for token in row[1:]]
+
+    seen = Counter(predicted(texts.titles))
+    total = sum(seen.values()) + len(tokenizer)
+    log_p = [math.log((seen[token] + 1) / total) for token in predicted(texts.held_out)]
+    return math.exp(-sum(log_p) / len(log_p))
+
+
+def _save(
+    out: Path,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    lineage: Provenance,
+    report: SmallLMReport,
+) -> None:
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    weights = dict(sorted(model.named_parameters()))
+    arrays = hash_arrays(*(value.detach().cpu().numpy() for value in weights.values()))
+    content = hash_json([arrays, hash_file(out / "tokenizer.json")])
+    dataclasses.replace(lineage, content=content).write(out)
+    (out / _REPORT).write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")

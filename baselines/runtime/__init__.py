@@ -1,0 +1,1 @@
+"""This process: its place among others, its progress, its memory."""

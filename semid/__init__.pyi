@@ -1,0 +1,95 @@
+from .boosts import ItemBoosts
+from .build import build_semantic_ids, extend_made_ids, make_semantic_ids
+from .catalog import Catalog
+from .config import IdsConfig
+from .decoding import BeamResult, RankedItems, beam_search, divide_by_length, rank_items
+from .embed import (
+    Embeddings,
+    FittedLsa,
+    LsaEncoder,
+    SentenceTransformerEncoder,
+    TextEncoder,
+    embed_catalog,
+)
+from .extension import extend_semantic_ids, load_tokenizer
+from .filters import ItemFilter
+from .fusion import Fusion, Guide, PrefixGuide
+from .ids import SemanticIds
+from .interop import read_codes_file, write_codes_index, write_codes_tensor
+from .prefixes import NextLogits, Prefixes, ReadAnew
+from .provenance import Provenance, ProvenanceError
+from .quality import id_quality
+from .scoring import score_all
+from .titles import TitlePaths, title_paths
+from .tokenizers import (
+    LETTER,
+    OPQ,
+    PQ,
+    RQVAE,
+    RVQ,
+    AtomicTokenizer,
+    ContractError,
+    HierarchicalKMeans,
+    NotFittedError,
+    RandomTokenizer,
+    RQKMeans,
+    SemanticIdTokenizer,
+)
+from .trie import CodeTrie
+from .trie_changes import add_items, remove_items
+from .vocab import CodeVocab
+
+__all__ = [
+    "LETTER",
+    "OPQ",
+    "PQ",
+    "RQVAE",
+    "RVQ",
+    "AtomicTokenizer",
+    "BeamResult",
+    "Catalog",
+    "CodeTrie",
+    "CodeVocab",
+    "ContractError",
+    "Embeddings",
+    "FittedLsa",
+    "Fusion",
+    "Guide",
+    "HierarchicalKMeans",
+    "IdsConfig",
+    "ItemBoosts",
+    "ItemFilter",
+    "LsaEncoder",
+    "NextLogits",
+    "NotFittedError",
+    "PrefixGuide",
+    "Prefixes",
+    "Provenance",
+    "ProvenanceError",
+    "RQKMeans",
+    "RandomTokenizer",
+    "RankedItems",
+    "ReadAnew",
+    "SemanticIdTokenizer",
+    "SemanticIds",
+    "SentenceTransformerEncoder",
+    "TextEncoder",
+    "TitlePaths",
+    "add_items",
+    "beam_search",
+    "build_semantic_ids",
+    "divide_by_length",
+    "embed_catalog",
+    "extend_made_ids",
+    "extend_semantic_ids",
+    "id_quality",
+    "load_tokenizer",
+    "make_semantic_ids",
+    "rank_items",
+    "read_codes_file",
+    "remove_items",
+    "score_all",
+    "title_paths",
+    "write_codes_index",
+    "write_codes_tensor",
+]

@@ -1,0 +1,147 @@
+"""Teachers from the command line: blends of them, and what does not belong here."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from safetensors.torch import load_file, save
+
+from baselines.cli import main
+from baselines.data.loading import write_plain_layout
+from baselines.data.synthetic import synthetic_dataset
+from baselines.teachers.fit import scores_hash
+from semid.provenance import Provenance, hash_arrays
+
+TINY = """
+data: shop
+out: out
+ids: {scheme: random, codebook_sizes: [4, 4]}
+arms: ["tiger:soft_ce:0.5"]
+seeds: [0]
+teacher: {sasrec: {max_history: 9, encoder: {dim: 8}}}
+teacher_training: {epochs: 1, patience: 4, batch_events: 1024, precision: bf16}
+teachers: teachers
+backbones:
+  tiger: {num_layers: 1, dim: 8, num_heads: 1, head_dim: 8, ff_dim: 8, max_history: 4}
+training: {epochs: 1}
+evaluation: {beam: 10, validation_beam: 5, validation_targets: 20}
+resamples: 20
+"""
+COMPARE = ["compare", "--config", "tiny.yaml"]
+SMALL = ["--teacher.sasrec.max_history", "9", "--teacher.sasrec.encoder.dim", "8"]
+EPOCH = ["--training.epochs", "1"]
+TRAIN = ["teacher", "train", "--data", "shop", "--out", "teachers", *EPOCH, *SMALL]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a small shop, and settings that fit it."""
+    dataset = synthetic_dataset(num_users=40, num_items=32, num_categories=2)
+    write_plain_layout(dataset, tmp_path / "shop")
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on standard error."""
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def test_a_hybrid_teaches_from_a_teacher_that_is_there(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(TRAIN) == 0
+    (sasrec,) = Path("teachers").rglob("*.safetensors")
+    made = sasrec.stat().st_mtime_ns
+    assert main([*TRAIN, "--teacher.model", "hybrid"]) == 0
+    assert "SASRec ce + content" in capsys.readouterr().out
+    assert sasrec.stat().st_mtime_ns == made
+    (own,) = Path("teachers").glob("hybrid-0-*")
+
+    assert main([*COMPARE, "--teacher.model", "hybrid", "--temperature", "auto"]) == 0
+    assert len(list(Path("teachers").glob("hybrid-0-*"))) == 1, "it is the one that was made"
+    teacher = scores_hash(Provenance.read(own))
+    (mass,) = Path("out/mass").iterdir()
+    for artefact in (mass, Path("out/tiger-soft_ce-0.5-0")):
+        assert Provenance.read(artefact).inputs["teacher"] == teacher
+    assert "SASRec ce + content (teacher)" in Path("out/comparison.md").read_text()
+
+    export = ["teacher", "export", "--data", "shop", "--teachers", str(own), "--out", "vectors"]
+    assert "SASRec ce + content has no item vectors" in refused(export, capsys)
+    assert not Path("vectors").exists()
+
+
+def test_a_teacher_that_does_not_belong_here_is_refused(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(shop / "shop", shop / "later")
+    events = pl.read_parquet(shop / "shop" / "interactions.parquet")
+    events.head(-1).write_parquet(shop / "later" / "interactions.parquet")
+    shutil.copytree(shop / "shop", shop / "turned")
+    items = pl.read_parquet(shop / "shop" / "items.parquet")
+    items.reverse().write_parquet(shop / "turned" / "items.parquet")
+    assert main(TRAIN) == 0
+    export = ["teacher", "export", "--teachers", "teachers", "--out", "vectors", "--data"]
+    assert "item order of the teacher" in refused([*export, "turned"], capsys)
+    assert "may have seen what is held out here" in refused([*export, "later"], capsys)
+    assert not Path("vectors").exists()
+    assert main([*export, "later", "--other_interactions", "true"]) == 0
+
+
+def test_a_teacher_whose_scores_are_no_numbers_is_refused(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(COMPARE) == 0
+    (own,) = Path("teachers").iterdir()
+    weights = load_file(own / "model.safetensors")
+    weights["item_embedding.weight"][3] = float("nan")
+    (own / "model.safetensors").write_bytes(save(weights))
+    fresh = [*COMPARE, "--out", "fresh"]
+    assert "was changed after the training" in refused(fresh, capsys)
+    content = hash_arrays(*(weights[name].numpy() for name in sorted(weights)))
+    dataclasses.replace(Provenance.read(own), content=content).write(own)
+    said = refused(fresh, capsys)
+    assert "scores of SASRec ce must be numbers or -inf, got nan for item 3 of history" in said
+
+
+def test_best_items_of_a_teacher_without_vectors_are_refused_before_anything_is_trained(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--mass.top_k", "3", "--teacher.model", "itemknn"]
+    said = refused([*COMPARE, *options], capsys)
+    assert "top_k needs a teacher whose scores are dot products" in said
+    assert not list(Path("out").glob("tiger-*"))
+
+
+def test_rounded_scores_of_a_teacher_without_vectors_are_refused_before_anything_is_trained(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--arms", "[tiger:ntp, tiger:soft_ntp:0.1:reference=bfloat16]"]
+    said = refused([*COMPARE, *options, "--teacher.model", "itemknn"], capsys)
+    assert "reference=bfloat16 needs a teacher whose scores are dot products" in said
+    assert not list(Path("out").glob("tiger-*"))
+
+
+def test_a_cache_of_another_teacher_split_or_code_table_is_refused(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(COMPARE) == 0
+    (cache,) = Path("out/mass").iterdir()
+    shutil.rmtree("out/tiger-soft_ce-0.5-0")
+    lineage = Provenance.read(cache)
+    for what in ("teacher", "targets", "code_table"):
+        other = {**lineage.inputs, what: "0" * 64}
+        dataclasses.replace(lineage, inputs=other).write(cache)
+        assert "the teacher mass in out/mass" in refused(COMPARE, capsys)
+        assert not Path("out/tiger-soft_ce-0.5-0").exists()
+    lineage.write(cache)
+    assert main(COMPARE) == 0, "the right one is taken"

@@ -1,0 +1,108 @@
+"""The golden comparison: its table, files and lineage stay, and a folder of version 0.1 resumes.
+
+``golden/kept`` was written by version 0.1 from ``golden/compare.yaml``. A change that moves its
+table on purpose says here which and why.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baselines.cli import main
+
+GOLDEN = Path(__file__).parent / "golden"
+KEPT = GOLDEN / "kept"
+TWO_USERS = 2 / 40 + 1e-9  # near ties may fall otherwise where a processor rounds otherwise
+
+
+def compare(out: Path) -> None:
+    assert main(["compare", "--config", str(GOLDEN / "compare.yaml"), "--out", str(out)]) == 0
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("golden") / "fresh"
+    compare(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("golden") / "resumed"
+    shutil.copytree(KEPT, out)
+    compare(out)
+    return out
+
+
+def names(out: Path) -> list[str]:
+    """The files of a comparison, with content hashes masked: they hang on rounding."""
+    files = (path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    return sorted(re.sub(r"[0-9a-f]{8,}", "#", name) for name in files)
+
+
+def lineages(out: Path) -> dict[str, Any]:
+    """What every artefact says of itself, without hashes of computed floats."""
+    found = {}
+    for path in out.rglob("provenance.json"):
+        record = json.loads(path.read_text())
+        known = {name: record[name] for name in ("kind", "items", "seen", "config")}
+        known["inputs"] = sorted(record["inputs"])
+        if record["kind"] in ("embeddings", "semantic_ids"):
+            known.pop("config")  # holds counts and shares of floats
+        name = re.sub(r"[0-9a-f]{8,}", "#", path.relative_to(out).as_posix())
+        found[name] = known
+    return found
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((out / "comparison.json").read_text())["rows"]
+    return found
+
+
+def metrics(row: dict[str, Any]) -> dict[str, float]:
+    return {
+        f"{policy} {name}": value["mean"]
+        for policy, found in row["metrics"].items()
+        for name, value in found.items()
+    }
+
+
+def assert_same_table(out: Path) -> None:
+    shown = [(row["arm"], row["role"], row["seeds"]) for row in rows(out)]
+    assert shown == [(row["arm"], row["role"], row["seeds"]) for row in rows(KEPT)]
+    for row, kept in zip(rows(out), rows(KEPT), strict=True):
+        assert metrics(row) == pytest.approx(metrics(kept), abs=TWO_USERS), row["arm"]
+
+
+def test_a_fresh_run_has_the_golden_table(fresh: Path) -> None:
+    assert_same_table(fresh)
+
+
+def test_a_fresh_run_has_the_golden_files(fresh: Path) -> None:
+    assert names(fresh) == names(KEPT)
+
+
+def test_a_fresh_run_has_the_golden_lineage(fresh: Path) -> None:
+    assert lineages(fresh) == lineages(KEPT)
+
+
+def test_a_kept_folder_resumes_with_the_same_table(resumed: Path) -> None:
+    assert_same_table(resumed)
+
+
+def test_nothing_of_a_kept_folder_is_trained_again(resumed: Path) -> None:
+    models = [path.relative_to(KEPT) for path in KEPT.rglob("model.safetensors")]
+    assert len(models) == 18
+    for model in models:
+        assert (resumed / model).read_bytes() == (KEPT / model).read_bytes(), model
+        state = model.with_name("state.json")
+        assert (
+            json.loads((resumed / state).read_text())["seconds"]
+            == (json.loads((KEPT / state).read_text())["seconds"])
+        )
