@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection
 from difflib import get_close_matches
 
-__all__ = ["require_bool", "require_choice", "require_int", "require_real"]
+__all__ = ["require_bool", "require_choice", "require_int", "require_ints", "require_real"]
 
 
 def require_int(name: str, value: object, low: int, high: int | None = None) -> None:
@@ -24,6 +24,18 @@ def require_int(name: str, value: object, low: int, high: int | None = None) -> 
     if not whole or value < low or (high is not None and value > high):  # type: ignore[operator]
         bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
         raise ValueError(f"{name} must be a whole number {bounds}, got {value!r}")
+
+
+def require_ints(name: str, values: object, low: int, high: int | None = None) -> None:
+    """Require a list or tuple of ``int``, each as in `require_int`; it may be empty.
+
+    Raises:
+        ValueError: Such as ``offsets must be a list of whole numbers, got 256``.
+    """
+    if not isinstance(values, (list, tuple)):
+        raise ValueError(f"{name} must be a list of whole numbers, got {values!r}")
+    for place, value in enumerate(values):
+        require_int(f"{name}[{place}]", value, low, high)
 
 
 def require_real(

@@ -16,7 +16,8 @@ class IdsConfig:
             ``file:PATH``. On the command line ``--tokenizer`` is short for it.
         codebook_sizes: Codes of each level of a scheme that is fitted here and takes them. None
             takes three levels of the largest power of two up to 256 that leaves eight items a code.
-        settings: Further settings of the scheme, by name.
+        settings: Further settings of the scheme, by name; for codes from a file ``number_from``,
+            ``layout`` and ``offsets`` of `semid.interop.read_codes_file`.
         embeddings: ``lsa``, a sentence-transformers model (name or local path), or vectors that
             exist already: an artefact folder (`semid.embed.Embeddings.save`), or a ``.npy`` file
             with one row an item.

@@ -273,7 +273,7 @@ def read_codes_table(path: Path) -> tuple[list[Any], list[list[int]]]:
     import polars as pl
 
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"expected a parquet file of codes, got {path} ({error}).") from error
     lists = table.schema.get("codes")

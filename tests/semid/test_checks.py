@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from semid.checks import require_bool, require_choice, require_int, require_real
+from semid.checks import require_bool, require_choice, require_int, require_ints, require_real
 
 
 @pytest.mark.parametrize("value", [1, 2, 10**30])
@@ -24,6 +24,15 @@ def test_an_upper_bound_of_whole_numbers_is_named() -> None:
     require_int("beam", 8, 1, 8)
     with pytest.raises(ValueError, match=r"^beam must be a whole number from 1 to 8, got 9$"):
         require_int("beam", 9, 1, 8)
+
+
+def test_a_list_of_whole_numbers_names_the_one_that_is_none() -> None:
+    require_ints("offsets", [0, 256], 0)
+    require_ints("offsets", (), 0)
+    with pytest.raises(ValueError, match=r"^offsets must be a list of whole numbers, got 256$"):
+        require_ints("offsets", 256, 0)
+    with pytest.raises(ValueError, match=r"^offsets\[1\] must be a whole number of at least 0"):
+        require_ints("offsets", [0, -1], 0)
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 0.5, 0.999])
