@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from semid import distributed as ranks
+from semid.distributed import num_ranks, on_first, require_equal
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
 from semid.settings import settings_before, without_later
 
@@ -187,8 +187,8 @@ class SemanticIdTokenizer(ABC):
         """Learn the scheme from the embeddings of all items.
 
         Deterministic for its settings on one device; leaves global random state alone. Where
-        ``torch.distributed`` is initialised, all processes call this with the same arguments, and
-        all end with what the first one learned.
+        ``torch.distributed`` is initialised, all processes call this with the same arguments: the
+        first one fits, as it would alone, and the others wait and get what it learned.
 
         Args:
             embeddings: Float ``(item, dim)``, in the row order of the catalogue.
@@ -216,16 +216,22 @@ class SemanticIdTokenizer(ABC):
                     f"{len(cf_embeddings)} rows. Bring both into the row order of one catalogue."
                 )
             inputs["cf_embeddings"] = hash_arrays(cf_embeddings.cpu().numpy())
-        if ranks.num_ranks() > 1:
+        if num_ranks() > 1:
             asked = {"inputs": inputs, "scheme": self.scheme, "settings": self.settings}
-            ranks.require_equal(hash_json(asked), "inputs and settings")
-        learned = self._fit(vectors, cf_embeddings)
-        _require_tensors(learned, made_by=type(self).__name__)
-        self._learned = {name: value.detach().contiguous() for name, value in learned.items()}
-        ranks.spread([self._learned[name] for name in sorted(self._learned)])
+            require_equal(hash_json(asked), "inputs and settings")
+        learned = on_first(lambda: self._tensors_learned(vectors, cf_embeddings))
+        self._learned = {name: value.to(vectors.device) for name, value in learned.items()}
         self._inputs = inputs
         self._input_dim = vectors.shape[1]
         return self
+
+    def _tensors_learned(
+        self, embeddings: Tensor, cf_embeddings: Tensor | None
+    ) -> dict[str, Tensor]:
+        """What `_fit` returns, checked, on the CPU."""
+        learned = self._fit(embeddings, cf_embeddings)
+        _require_tensors(learned, made_by=type(self).__name__)
+        return {name: value.detach().cpu().contiguous() for name, value in learned.items()}
 
     def encode(self, embeddings: Tensor) -> Tensor:
         """Assign each item its codes.

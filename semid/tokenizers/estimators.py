@@ -21,24 +21,21 @@ class Batch:
     """One step's items.
 
     Attributes:
-        rows: int64 ``(item,)``, rows of the catalogue that all processes share in this step.
-        share: Which of ``rows`` are this process's.
-        inputs: float32 ``(item, dim)`` of this process's rows.
+        rows: int64 ``(item,)``, rows of the catalogue.
+        inputs: float32 ``(item, dim)`` of these rows.
         progress: Share of the training that lies behind, from 0 to 1.
-        generator: Equal on all processes, on the CPU; what is drawn for a batch is drawn for all
-            of ``rows``, so that one process and several draw alike.
+        generator: Of what is drawn for the batch, on the CPU.
     """
 
     rows: Tensor
-    share: slice
     inputs: Tensor
     progress: float
     generator: torch.Generator
 
     def uniform(self, num_codes: int) -> Tensor:
-        """Uniform draws in [0, 1) for this process's rows, float32 ``(item, code)``."""
+        """Uniform draws in [0, 1), float32 ``(item, code)``."""
         drawn = torch.rand(len(self.rows), num_codes, generator=self.generator)
-        return drawn[self.share].to(self.inputs.device)
+        return drawn.to(self.inputs.device)
 
 
 class StraightThrough:
@@ -78,7 +75,7 @@ class Gumbel(StraightThrough):
 
     The straight-through form of arXiv:1611.01144: forward, the codeword of
     ``argmax_k (g_k - d_k / s)`` with Gumbel noise ``g`` and squared distances ``d``; backward,
-    ``softmax((g - d / s) / temperature)``. ``s`` is the mean squared distance of this process's
+    ``softmax((g - d / s) / temperature)``. ``s`` is the mean squared distance of the batch's
     items to their nearest codewords, so that the noise is as large as the quantisation error on
     any scale of latents. The temperature falls geometrically over the training.
 

@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid import distributed as ranks
 from semid.tokenizers.estimators import Batch
 from semid.tokenizers.kmeans import squared_distances
 from semid.tokenizers.letter_losses import LetterLosses
@@ -116,11 +115,9 @@ class LETTER(RQVAE):
         if level < len(self.codebook_sizes) - 1 or not self.sinkhorn_epsilon:
             return super()._choose(level, residual, codebook, batch)
         fixed = codebook.detach()
-        distances = residual.new_zeros(len(batch.rows), len(codebook))
-        distances[batch.share] = squared_distances(residual.detach(), fixed)
-        ranks.add_up([distances])
+        distances = squared_distances(residual.detach(), fixed)
         plan = sinkhorn(
             distances, epsilon=self.sinkhorn_epsilon, iterations=self.sinkhorn_iterations
         )
-        codes = plan.argmax(dim=1)[batch.share]
+        codes = plan.argmax(dim=1)
         return codes, F.embedding(codes, fixed)

@@ -33,8 +33,6 @@ class RQVAE(TrainedResidual):
     A level that uses few of its codes after a fifth of the epochs is warned of in the log, with
     what is likely to help.
 
-    Several processes (``torch.distributed``) that call `fit` together share the batches.
-
     Attributes:
         codebook_sizes: Codewords of each level (paper: three of 256).
         latent_dim: Width of latent and codewords (paper: 32).

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid import distributed as ranks
 from semid.tokenizers.base import SemanticIdTokenizer
 from semid.tokenizers.codebooks import MovingAverages, forget_moments, restart_unused
 from semid.tokenizers.collapse import (
@@ -62,10 +61,10 @@ class MoreLosses:
         return []
 
     def begin_epoch(self, codebooks: Sequence[Tensor]) -> None:
-        """Called before each epoch, with equal codebooks on all processes."""
+        """Called before each epoch."""
 
     def of_batch(self, batch: Batch, quantised: Quantised, codebooks: Sequence[Tensor]) -> Tensor:
-        """The weighted terms, summed over this process's items; scalar."""
+        """The weighted terms, summed over the items; scalar."""
         return quantised.output.new_zeros(())
 
 
@@ -74,8 +73,7 @@ class TrainedResidual(SemanticIdTokenizer):
     """Residual quantisation of latents, with codebooks and networks trained in batches.
 
     A scheme writes `_scaling`, and overrides `_networks`, `_latents` and `_decoded` unless the
-    inputs themselves are quantised. Several processes each take a share of every batch; sums over
-    the items, of gradients or of averages, run over all of them.
+    inputs themselves are quantised.
     """
 
     codebook_sizes: tuple[int, ...] = (256, 256, 256)
@@ -195,11 +193,9 @@ class TrainedResidual(SemanticIdTokenizer):
             sums = torch.zeros(2, dtype=torch.float64)
             order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
             for rows in torch.split(order, self.batch_size):
-                share = ranks.share_of(len(rows))
                 batch = Batch(
                     rows=rows,
-                    share=share,
-                    inputs=inputs[rows[share]],
+                    inputs=inputs[rows],
                     progress=(epoch - 1) / self.epochs,
                     generator=generator,
                 )
@@ -210,7 +206,9 @@ class TrainedResidual(SemanticIdTokenizer):
                 loss = error + quantised.loss + more.of_batch(batch, quantised, codebooks)
                 loss = loss / len(rows)
                 if optimizer is not None:
-                    _step(optimizer, loss, parameters)
+                    optimizer.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
                 if averages is not None:
                     averages.update(quantised.codes, quantised.residuals)
                 sums += torch.tensor(
@@ -220,8 +218,6 @@ class TrainedResidual(SemanticIdTokenizer):
                     counts[level] += torch.bincount(codes, minlength=len(counts[level]))
             if epoch % self.restart_every == 0 and epoch <= 0.75 * self.epochs:
                 self._restart(inputs, learned, optimizer, averages, generator)
-            ranks.add_up([sums])
-            ranks.add_up(counts)
             if epoch == max(1, round(_ALARM_AT * self.epochs)):
                 self._warn_of_collapse(
                     inputs,
@@ -265,7 +261,6 @@ class TrainedResidual(SemanticIdTokenizer):
         codebooks = codebooks_of(learned)
         with torch.no_grad():
             moved = restart_unused(self._latents(inputs, learned), codebooks, generator)
-        ranks.spread(codebooks)
         for level, codes in enumerate(moved):
             if averages is not None:
                 averages.restart(level, codes)
@@ -317,15 +312,3 @@ class TrainedResidual(SemanticIdTokenizer):
 def _scaled(embeddings: Tensor, scaling: dict[str, Tensor]) -> Tensor:
     centred = embeddings - scaling["mean"]
     return centred / scaling["std"] if "std" in scaling else centred
-
-
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Sequence[Tensor]) -> None:
-    """One step by the gradients of all processes' items."""
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    if ranks.num_ranks() > 1:
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        ranks.add_up([parameter.grad for parameter in parameters if parameter.grad is not None])
-    optimizer.step()

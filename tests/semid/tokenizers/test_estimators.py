@@ -25,7 +25,6 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 def batch_of(items: int, progress: float = 0.0, seed: int = 0) -> Batch:
     return Batch(
         rows=torch.arange(items),
-        share=slice(0, items),
         inputs=torch.zeros(items, 1),
         progress=progress,
         generator=torch.Generator().manual_seed(seed),
@@ -112,18 +111,6 @@ def test_the_temperature_falls_from_start_to_end() -> None:
     temperatures = [gumbel.temperature(progress) for progress in (0.0, 0.5, 1.0)]
     assert temperatures == pytest.approx([2.0, 1.0, 0.5])
     assert math.isclose(temperatures[0] / temperatures[1], temperatures[1] / temperatures[2])
-
-
-def test_a_share_of_a_batch_draws_what_the_whole_would() -> None:
-    whole, part = batch_of(10), batch_of(10)
-    part = Batch(
-        rows=part.rows,
-        share=slice(4, 7),
-        inputs=part.inputs,
-        progress=0.0,
-        generator=part.generator,
-    )
-    assert part.uniform(3).equal(whole.uniform(3)[4:7])
 
 
 def test_every_name_has_a_strategy_and_no_other() -> None:

@@ -28,7 +28,6 @@ def like_sentence_vectors(items: int = 1500, dim: int = 32) -> Tensor:
 def batch_of(inputs: Tensor) -> Batch:
     return Batch(
         rows=torch.arange(len(inputs)),
-        share=slice(0, len(inputs)),
         inputs=inputs,
         progress=0.0,
         generator=torch.Generator().manual_seed(0),
