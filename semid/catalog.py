@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.columns import WHOLE_NUMBER, as_ids, as_text, loose, note_near_equal, text_repairs
 from semid.provenance import hash_ids
+from semid.tables import read_table
 
 if TYPE_CHECKING:
     import polars as pl
 
 TEXT_FIELDS = ("title", "brand", "categories", "keyphrase", "description")
-SUFFIXES = (".parquet", ".csv", ".jsonl")
-_WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
+logger = logging.getLogger(__name__)
+
 _SEPARATORS = " \t\n,;:.|/-"
 
 
@@ -29,13 +32,16 @@ class Catalog:
     """Items in the one row order that codes, embeddings, the trie and all scores share.
 
     Attributes:
-        item_ids: One id an item, unique, all whole numbers or all text. Its place in this list is
-            the item's row.
+        item_ids: One id an item, unique, all whole numbers or all text; neither blank nor a word
+            for a missing value (`semid.columns.MISSING_WORDS`). Its place in this list is the
+            item's row.
         fields: The other columns, one row an item, in the same order. List columns are allowed.
+        without_id: Rows of the file that had no id and are left out.
     """
 
     item_ids: list[str] | list[int]
     fields: pl.DataFrame
+    without_id: int = 0
 
     def __post_init__(self) -> None:
         if not self.item_ids:
@@ -49,6 +55,11 @@ class Catalog:
         if kinds not in ({int}, {str}):
             names = sorted(kind.__name__ for kind in kinds)
             raise ValueError(f"item ids must be all int or all str, got {' and '.join(names)}")
+        if str in kinds and (row := _first_missing(self.ids)) is not None:
+            raise ValueError(
+                f"every item needs an id, but {self.item_ids[row]!r} in row {row} (counted from 0) "
+                f"stands for a missing one; remove such rows, or rename the item"
+            )
         if len(self._row_of) != len(self.item_ids):
             twice = next(i for i, n in Counter[str | int](self.item_ids).items() if n > 1)
             extra = len(self.item_ids) - len(self._row_of)
@@ -61,20 +72,35 @@ class Catalog:
     def read(cls, path: str | Path, *, id_column: str = "item_id") -> Catalog:
         """Read a catalogue from a parquet, CSV or JSON-lines file, keeping its row order.
 
+        A row whose id is missing (blank, or a word such as NULL) can be no item: it is left out,
+        counted and named in the log. Rows of arrays that go with the file then have to lack it too.
+
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If the file cannot be read, is empty, has no ``id_column``, or holds missing
-                or repeated ids.
+            ValueError: If the file cannot be read, is empty, has no ``id_column``, or holds
+                repeated ids.
         """
-        table = read_table(path, required=(id_column,))
+        table = read_table(path, ids=(id_column,))
         ids = as_ids(table[id_column])
-        if ids.null_count():
-            row = int(ids.is_null().arg_max() or 0)
-            raise ValueError(
-                f"{path}: every item needs an id, but {id_column!r} is missing in row {row} "
-                f"(counted from 0); remove such rows"
+        if (row := _first_missing(ids)) is not None:
+            logger.warning(
+                "%s: %d rows have no %s and are left out, the first is row %d (counted from 0)",
+                path,
+                ids.null_count(),
+                id_column,
+                row,
             )
-        return cls(item_ids=ids.to_list(), fields=table.drop(id_column))
+        named = ids.is_not_null()
+        if not named.any():
+            raise ValueError(f"{path}: expected an id of an item in each row, got none at all")
+        catalog = cls(
+            item_ids=ids.filter(named).to_list(),
+            fields=table.drop(id_column).filter(named),
+            without_id=ids.null_count(),
+        )
+        if catalog.noted:
+            logger.info("%s: %s", path, catalog.noted)
+        return catalog
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -101,13 +127,9 @@ class Catalog:
         Raises:
             ValueError: If an id is not in the catalogue; names the first few.
         """
-        import polars as pl
-
-        kind = pl.String if len(ids) and isinstance(ids[0], str) else pl.Int64
-        try:
-            found = self.find(pl.Series(list(ids), dtype=kind))
-        except TypeError:
-            raise ValueError("ids must be all int or all str, got a mixture") from None
+        if len({isinstance(name, str) for name in ids}) > 1:
+            raise ValueError("ids must be all int or all str, got a mixture")
+        found = self.find(_series(ids))
         unknown = np.flatnonzero(found < 0)
         if len(unknown):
             names = ", ".join(repr(ids[int(i)]) for i in unknown[:3])
@@ -127,19 +149,56 @@ class Catalog:
         """
         import polars as pl
 
-        known = pl.Series(self.item_ids)
-        ids = as_ids(ids)
+        known, ids = self.ids, as_ids(ids)
         if known.dtype == pl.Int64 and ids.dtype == pl.String:
-            strange = ids.drop_nulls().filter(~ids.drop_nulls().str.contains(_WHOLE_NUMBER))
+            strange = ids.filter(~ids.str.contains(WHOLE_NUMBER))
             if len(strange):
                 raise ValueError(
                     f"the catalogue's item ids are whole numbers, got {strange[0]!r} in "
                     f"{ids.name or 'ids'!r}; use the same ids in both files"
                 )
-        rows = ids.cast(known.dtype).replace_strict(
+        rows = ids.cast(known.dtype, strict=False).replace_strict(
             known, pl.Series(range(len(known))), default=-1, return_dtype=pl.Int64
         )
         return np.asarray(rows.fill_null(-1).to_numpy(writable=True), dtype=np.int64)
+
+    def near_misses(self, unknown: pl.Series) -> int:
+        """Count unknown ids that differ from a known one in case, blanks, zeros or Unicode form.
+
+        The first of them is named in the log: most often two programs wrote one id.
+        """
+        import polars as pl
+
+        known = pl.DataFrame({"loose": loose(self.ids), "id": self.ids})
+        known = known.unique("loose", keep="first", maintain_order=True)
+        meant = loose(unknown).replace_strict(known["loose"], known["id"], default=None)
+        misses = pl.DataFrame({"unknown": unknown, "meant": meant}).drop_nulls()
+        if misses.height:
+            logger.warning(
+                "%d ids of items are unknown, but differ from known ones only in case, blanks, "
+                "zeros or Unicode form, such as %r from %r",
+                misses.height,
+                *misses.row(0),
+            )
+        return misses.height
+
+    @cached_property
+    def ids(self) -> pl.Series:
+        """``item_ids`` as a column, Int64 or String."""
+        return as_ids(_series(self.item_ids))
+
+    @cached_property
+    def noted(self) -> dict[str, int]:
+        """What is strange in ids and texts, by kind; only what there is.
+
+        Ids that are near-equal (`semid.columns.loose`), texts that `texts` composes or reads HTML
+        entities in, and rows that were left out for want of an id.
+        """
+        counts = Counter(note_near_equal(self.ids, "item"))
+        counts["items_without_id"] = self.without_id
+        for column in self.fields:
+            counts.update(text_repairs(column))
+        return {kind: count for kind, count in counts.items() if count}
 
     def default_template(self) -> str:
         """The template that ``texts`` uses when none is given: every known text field there is.
@@ -161,7 +220,8 @@ class Catalog:
 
         The words before a field go with it, so a field that is missing or empty leaves no trace:
         ``"{title}, by {brand}"`` gives ``"Red lipstick"`` where the brand is empty. Words after the
-        last field go with the last. Lists are joined by ``", "``.
+        last field go with the last. Lists are joined by ``", "``, HTML entities are read, and
+        letters composed (Unicode's NFC), so that one text is one whatever program wrote it.
 
         Args:
             template: Text with column names in braces; ``default_template()`` when None.
@@ -177,71 +237,22 @@ class Catalog:
                 f"template {template!r} must name columns in braces, got "
                 f"{', '.join(unknown) or 'none'}; there are {_listed(self.fields.columns)}"
             )
-        columns = [[_as_text(v) for v in self.fields[name].to_list()] for _, name in parts]
+        columns = [as_text(self.fields[name]) for _, name in parts]
         leads = [lead for lead, _ in parts]
         return [_fill(leads, values, tail) for values in zip(*columns, strict=True)]
 
 
-def read_table(path: str | Path, *, required: Sequence[str]) -> pl.DataFrame:
-    """Read a parquet, CSV or JSON-lines file as it is, and check that it has what is needed.
-
-    CSV columns stay text, so that ``007`` keeps its zeros; only those of ``required`` that hold
-    nothing but plainly written whole numbers become integers.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind, unreadable, empty, or lacks a required column.
-    """
+def _series(ids: Sequence[str] | Sequence[int]) -> pl.Series:
+    """Ids as a column; whole numbers beyond int64 as the text that spells them."""
     import polars as pl
 
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
-    try:
-        if path.suffix == ".parquet":
-            table = pl.read_parquet(path, glob=False)
-        elif path.suffix == ".csv":
-            table = pl.read_csv(path, infer_schema=False, glob=False)
-        else:
-            table = pl.read_ndjson(path.read_bytes(), infer_schema_length=None)
-    except pl.exceptions.NoDataError:
-        raise ValueError(f"{path} is empty") from None
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from None
-    missing = [name for name in required if name not in table.columns]
-    if missing:
-        raise ValueError(
-            f"{path} has no column {_listed(missing)}; its columns are {_listed(table.columns)}"
-        )
-    if table.height == 0:
-        raise ValueError(f"{path} is empty: it has columns but no rows")
-    if path.suffix == ".csv":
-        numbers = [n for n in required if table[n].str.contains(_WHOLE_NUMBER).all()]
-        table = table.with_columns(pl.col(numbers).cast(pl.Int64))
-    return table
+    if any(isinstance(name, str) or abs(name) >= 2**63 for name in ids):
+        return pl.Series(map(str, ids), dtype=pl.String)
+    return pl.Series(ids, dtype=pl.Int64)
 
 
-def as_ids(column: pl.Series) -> pl.Series:
-    """A column of ids as Int64 or String; missing ones stay missing.
-
-    Raises:
-        ValueError: If the column holds anything but whole numbers or text.
-    """
-    import polars as pl
-
-    ids: pl.Series
-    if column.dtype.is_integer():
-        ids = column.cast(pl.Int64)
-    elif column.dtype in (pl.String, pl.Categorical, pl.Enum):
-        ids = column.cast(pl.String)
-    else:
-        raise ValueError(
-            f"ids must be whole numbers or text, got {column.dtype} in column {column.name!r}"
-        )
-    return ids
+def _first_missing(ids: pl.Series) -> int | None:
+    return int(ids.is_null().arg_max() or 0) if ids.null_count() else None
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -270,9 +281,3 @@ def _fill(leads: Sequence[str], values: Sequence[str], tail: str) -> str:
     if not values[0]:
         text = text.lstrip(_SEPARATORS)
     return text + tail if values[-1] else text
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(filter(None, map(_as_text, value)))
-    return "" if value is None else str(value).strip()

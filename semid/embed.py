@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.columns import composed
 from semid.distributed import first_before_others
 from semid.lsa import FittedLsa, fit_lsa
 from semid.provenance import (
@@ -83,7 +84,8 @@ class LsaEncoder:
         """Encode texts; those without any term become rows of zeros.
 
         Terms are words and pairs of them, and 3 to 5 letters within a word. The sign of each
-        dimension is fixed, so equal texts in equal order give equal vectors.
+        dimension is fixed, so equal texts in equal order give equal vectors. Texts are composed
+        first (Unicode's NFC), so that a letter and its accent are one letter everywhere.
 
         Raises:
             ValueError: If no text holds a word.
@@ -128,7 +130,7 @@ class SentenceTransformerEncoder:
         return {**config, "files": hash_json(hashes)}
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        """Encode texts with the model's own pooling and normalisation.
+        """Encode texts, composed (Unicode's NFC), with the model's own pooling and normalisation.
 
         Raises:
             OSError: If there is no such model, or it cannot be reached.
@@ -137,7 +139,10 @@ class SentenceTransformerEncoder:
 
         model = SentenceTransformer(self.name_or_path, revision=self.revision, device=self.device)
         vectors = model.encode(
-            list(texts), batch_size=self.batch_size, convert_to_numpy=True, show_progress_bar=False
+            composed(texts),
+            batch_size=self.batch_size,
+            convert_to_numpy=True,
+            show_progress_bar=False,
         )
         return np.asarray(vectors, dtype=np.float32)
 

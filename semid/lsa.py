@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.columns import composed
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_ids, hash_json, require_same
 
 __all__ = ["FittedLsa", "fit_lsa"]
@@ -64,10 +65,14 @@ class FittedLsa:
         return words, letters
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        """Encode texts, ``(item, dim)``; those without a known term become rows of zeros."""
+        """Encode texts, ``(item, dim)``; those without a known term become rows of zeros.
+
+        Texts are composed first (Unicode's NFC), as `fit_lsa` does.
+        """
         from scipy.sparse import hstack
         from sklearn.preprocessing import normalize
 
+        texts = composed(texts)
         terms = hstack([part.transform(texts) for part in self._vectorizers], "csr")
         return np.asarray(normalize(terms @ self.right.T.astype(np.float64)), dtype=np.float32)
 
@@ -119,6 +124,7 @@ def fit_lsa(texts: Sequence[str], *, dim: int, seed: int) -> tuple[FloatArray, F
     from sklearn.utils.extmath import randomized_svd
 
     words, letters = _vectorizers()
+    texts = composed(texts)
     try:
         terms = hstack([words.fit_transform(texts), letters.fit_transform(texts)], "csr")
     except ValueError as error:

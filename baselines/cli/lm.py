@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from baselines.data.config import Split
+from baselines.data.config import Repeats, Split
 from baselines.experiments.config import FluencyConfig
 from baselines.pretraining.config import (
     NextTokenConfig,
@@ -26,6 +26,8 @@ class LmTrainConfig:
         data: A folder in the plain layout, or ``synthetic``.
         out: Folder to write the language model to; ``transformers`` loads it.
         split: Protocol; lists of titles come from its training part alone.
+        repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
+        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
         seed: Of weights, chosen sequences and data order.
         texts: What the model reads.
         model: Its shape and vocabulary.
@@ -35,6 +37,8 @@ class LmTrainConfig:
     data: str
     out: str
     split: Split = "auto"
+    repeats: Repeats = "keep"
+    time_format: str | None = None
     seed: int = 0
     texts: TextsConfig = field(default_factory=TextsConfig)
     model: SmallModelConfig = field(default_factory=SmallModelConfig)
@@ -49,7 +53,9 @@ def lm_train(config: LmTrainConfig, console: Console) -> None:
     from baselines.pretraining.small import train_small_lm
 
     report = train_small_lm(
-        load_dataset(config.data, split=config.split),
+        load_dataset(
+            config.data, split=config.split, repeats=config.repeats, time_format=config.time_format
+        ),
         SmallLMConfig(texts=config.texts, model=config.model, training=config.training),
         seed=config.seed,
         folder=config.out,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baselines.data.config import Split
+from baselines.data.config import Repeats, Split
 from baselines.teachers.config import TeacherConfig, teacher_training
 from baselines.training.config import TrainingConfig
 
@@ -22,6 +22,8 @@ class TeacherTrainConfig:
         data: A folder in the plain layout, or ``synthetic``.
         out: Folder of trained teachers; ``semid compare --teachers`` takes it.
         split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
+        repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
+        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
         seeds: A teacher is trained with each.
         teacher: Which teacher, in which shape.
         training: How it is trained; item-kNN and popularity are counted.
@@ -30,6 +32,8 @@ class TeacherTrainConfig:
     data: str
     out: str
     split: Split = "auto"
+    repeats: Repeats = "keep"
+    time_format: str | None = None
     seeds: tuple[int, ...] = (0,)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     training: TrainingConfig = field(default_factory=teacher_training)
@@ -44,6 +48,8 @@ class TeacherExportConfig:
         teachers: Folder of trained teachers, or the folder of one of them.
         out: Folder to write the item vectors to.
         split: The protocol that the teacher was trained under.
+        repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
+        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
         seed: Of the teacher.
         other_interactions: Also take a teacher that has learned from other interactions than the
             training part of this split, and so perhaps from those that are held out here.
@@ -53,6 +59,8 @@ class TeacherExportConfig:
     teachers: str
     out: str
     split: Split = "auto"
+    repeats: Repeats = "keep"
+    time_format: str | None = None
     seed: int = 0
     other_interactions: bool = False
 
@@ -66,7 +74,9 @@ def teacher_train(config: TeacherTrainConfig, console: Console) -> None:
     from baselines.evaluation.ranks import POLICIES
     from baselines.teachers.fit import fit_teacher
 
-    dataset = load_dataset(config.data, split=config.split)
+    dataset = load_dataset(
+        config.data, split=config.split, repeats=config.repeats, time_format=config.time_format
+    )
     table = Table("seed", "best epoch", "policy", "R@5", "N@5", "R@10", "N@10")
     for seed in config.seeds:
         model, state, _ = fit_teacher(
@@ -88,7 +98,9 @@ def teacher_export(config: TeacherExportConfig, console: Console) -> None:
     from baselines.teachers.fit import read_teacher
     from baselines.teachers.vectors import item_vectors
 
-    dataset = load_dataset(config.data, split=config.split)
+    dataset = load_dataset(
+        config.data, split=config.split, repeats=config.repeats, time_format=config.time_format
+    )
     teacher, lineage = read_teacher(
         dataset,
         seed=config.seed,

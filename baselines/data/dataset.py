@@ -39,11 +39,20 @@ class Dataset:
         return {**read, **self.splits.dropped}
 
     @property
+    def noted(self) -> dict[str, int]:
+        """What is strange in ids and texts but kept, by kind; only what there is."""
+        read = {} if self.interactions is None else self.interactions.noted
+        return {**self.catalog.noted, **read}
+
+    @property
     def statistics(self) -> dict[str, int]:
         """Sizes by which two copies of a data set can be told apart.
 
         ``users`` counts users with interactions, or users with a training window.
         ``test_targets_unseen_in_train`` counts test targets whose item is in no training sequence.
+        Where there are any, ``repeated_interactions`` counts events that equal an earlier one of
+        their user, and ``repeated_test_targets`` test targets whose item is in their own history:
+        nothing that leaves seen items out can hit these.
         """
         train, test = self.splits.train, self.splits.test
         test_items = test.items[test.targets()[1]]
@@ -55,12 +64,17 @@ class Dataset:
                 "items": len(self.catalog),
                 "interactions": len(self.interactions),
             }
+        repeated = {
+            "repeated_interactions": self.interactions.repeated if self.interactions else 0,
+            "repeated_test_targets": int(test.repeated_targets().sum()),
+        }
         return {
             **sizes,
             "train_targets": train.num_targets,
             "valid_targets": self.splits.valid.num_targets,
             "test_targets": test.num_targets,
             "test_targets_unseen_in_train": int((~np.isin(test_items, train.items)).sum()),
+            **{kind: count for kind, count in repeated.items() if count},
         }
 
 

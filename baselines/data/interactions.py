@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from baselines.data.config import Ties
-from semid.catalog import Catalog, as_ids, read_table
+from baselines.data.config import Repeats, Ties
+from semid.catalog import Catalog
+from semid.columns import as_ids, as_times, note_near_equal
+from semid.tables import read_table
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 IntArray = NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
+
+
+class EventOptions(TypedDict, total=False):
+    """Options of ``Interactions.from_table``."""
+
+    ties: Ties
+    repeats: Repeats
+    time_format: str | None
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,6 +43,8 @@ class Interactions:
         items: int64 ``(event,)``, catalogue rows.
         times: ``(event,)``, int64 or float64, or None where the source gives the order only.
         dropped: How many rows (or users) of the source were left out, by reason.
+        repeated: How many events equal an earlier one in user, item and time, and were kept.
+        noted: What is strange but kept, by kind; only what there is.
     """
 
     users: IntArray
@@ -33,6 +52,8 @@ class Interactions:
     items: IntArray
     times: NDArray[np.int64] | NDArray[np.float64] | None
     dropped: dict[str, int]
+    repeated: int = 0
+    noted: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -52,8 +73,7 @@ class Interactions:
         user_column: str = "user_id",
         item_column: str = "item_id",
         time_column: str | None = None,
-        ties: Ties = "file",
-        seed: int = 0,
+        **options: Unpack[EventOptions],
     ) -> Interactions:
         """Read interactions from a parquet, CSV or JSON-lines file with one row an event.
 
@@ -65,14 +85,13 @@ class Interactions:
             time_column: Column that orders a user's events: numbers, dates, or text that spells
                 either. None takes ``timestamp`` if there is one, else ``position``. A column named
                 ``position`` gives an order and no times.
-            ties: See ``from_table``.
-            seed: See ``from_table``.
+            options: ``ties``, ``repeats``, ``time_format`` and ``seed`` of ``from_table``.
 
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If a column is missing or of the wrong kind, or no event is left.
         """
-        table = read_table(path, required=(user_column, item_column))
+        table = read_table(path, ids=(user_column, item_column))
         candidates = ("timestamp", "position") if time_column is None else (time_column,)
         present = [name for name in candidates if name in table.columns]
         if not present:
@@ -88,69 +107,72 @@ class Interactions:
                     **{_order_name(present[0]): present[0]},
                 ),
                 catalog,
-                ties=ties,
-                seed=seed,
+                **options,
             )
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
     @classmethod
     def from_table(
-        cls, table: pl.DataFrame, catalog: Catalog, *, ties: Ties = "file", seed: int = 0
+        cls,
+        table: pl.DataFrame,
+        catalog: Catalog,
+        *,
+        ties: Ties = "file",
+        repeats: Repeats = "keep",
+        time_format: str | None = None,
+        seed: int = 0,
     ) -> Interactions:
         """Take interactions from a table in memory.
 
         Args:
             table: One row an event, with the columns ``user_id``, ``item_id``, and ``timestamp`` or
-                ``position``. Rows with a missing value are dropped and counted.
+                ``position``, in any form that `semid.columns` takes. Rows with a missing value are
+                dropped and counted.
             catalog: Gives each item its row. Events with other items are dropped and counted.
             ties: Order of events of one user at one time. ``"file"`` keeps the order of the rows,
                 ``"item"`` sorts by item id, and ``"shuffle"`` draws an order that depends on
                 ``seed`` and the events, not on the order of the rows.
+            repeats: What becomes of events that equal an earlier one in user, item and time, as in
+                a log that was written twice. ``"keep"`` keeps and counts them, ``"exact"`` drops
+                and counts them.
+            time_format: How dates in text are written, such as ``"%d/%m/%Y"``; None to find out.
             seed: Seed of ``"shuffle"``.
 
         Raises:
             ValueError: If ids or times are of the wrong kind, or no event is left.
         """
-        if ties not in get_args(Ties):
-            raise ValueError(f"ties must be one of {', '.join(get_args(Ties))}, got {ties!r}")
+        for name, value, kind in (("ties", ties, Ties), ("repeats", repeats, Repeats)):
+            if value not in get_args(kind):
+                raise ValueError(
+                    f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}"
+                )
         order = "timestamp" if "timestamp" in table.columns else "position"
-        events = pl.DataFrame(
-            {
-                "user": as_ids(table["user_id"]),
-                "item": as_ids(table["item_id"]),
-                "row": catalog.find(table["item_id"]),
-                "time": as_times(table[order]),
-            }
-        )
+        events = _events(table, catalog, order, time_format)
         whole = events.drop_nulls()
         kept = whole.filter(pl.col("row") >= 0)
+        dropped = _left_out(events, kept, catalog)
         if not kept.height:
             raise ValueError(
                 f"no interaction left of {events.height}: {events.height - whole.height} have a "
                 f"missing value and {whole.height} an item that is not in the catalogue"
                 + (f", the first {whole['item'][0]!r}" if whole.height else "")
             )
-        if ties == "file":
-            kept = kept.sort("user", "time", maintain_order=True)
-        else:
-            kept = kept.sort("user", "time", "item", maintain_order=True)
-        if ties == "shuffle":
-            draw = np.random.default_rng(seed).random(kept.height)
-            kept = kept.with_columns(draw=draw).sort("user", "time", "draw", maintain_order=True)
+        distinct = kept.unique(["user", "row", "time"], keep="first", maintain_order=True)
+        repeated = kept.height - distinct.height
+        if repeats == "exact" and repeated:
+            dropped["repeated_interactions"] = repeated
+            kept, repeated = distinct, 0
+        kept = _sorted(kept, ties, seed)
         user_ids = kept["user"].unique(maintain_order=True)
         return cls(
             users=kept["user"].rle_id().cast(pl.Int64).to_numpy(writable=True),
             user_ids=user_ids.to_list(),
             items=kept["row"].to_numpy(writable=True),
             times=kept["time"].to_numpy(writable=True) if order == "timestamp" else None,
-            dropped={
-                "interactions_with_missing_values": events.height - whole.height,
-                "interactions_with_unknown_items": whole.height - kept.height,
-                "users_without_interactions_left": (
-                    events["user"].drop_nulls().n_unique() - len(user_ids)
-                ),
-            },
+            dropped=dropped,
+            repeated=repeated,
+            noted=note_near_equal(user_ids, "user"),
         )
 
 
@@ -158,33 +180,41 @@ def _order_name(column: str) -> str:
     return "position" if column == "position" else "timestamp"
 
 
-def as_times(column: pl.Series) -> pl.Series:
-    """Times as Int64 or Float64; dates become microseconds since 1970, NaN becomes missing."""
-    times: pl.Series = _parse_times(column) if column.dtype == pl.String else column
-    if times.dtype in (pl.Date, pl.Datetime):
-        times = times.dt.epoch("us")
-    if times.dtype.is_integer():
-        times = times.cast(pl.Int64)
-    elif times.dtype.is_float():
-        times = times.cast(pl.Float64).fill_nan(None)
-    else:
-        raise ValueError(
-            f"times must be numbers or dates, got {times.dtype} in column {column.name!r}"
-        )
-    return times
+def _events(
+    table: pl.DataFrame, catalog: Catalog, order: str, time_format: str | None
+) -> pl.DataFrame:
+    items = as_ids(table["item_id"])
+    return pl.DataFrame(
+        {
+            "user": as_ids(table["user_id"]),
+            "item": items,
+            "row": catalog.find(items),
+            "time": as_times(table[order], time_format if order == "timestamp" else None),
+        }
+    )
 
 
-def _parse_times(column: pl.Series) -> pl.Series:
-    """Text read as whole numbers, else as numbers, else as dates: the first that fits it all."""
-    for kind in (pl.Int64, pl.Float64):
-        numbers: pl.Series = column.cast(kind, strict=False)
-        if numbers.null_count() == column.null_count():
-            return numbers
-    try:
-        dates: pl.Series = column.str.to_datetime()
-    except pl.exceptions.PolarsError:
-        raise ValueError(
-            f"times must be numbers or dates such as 2014-07-23, got {column.drop_nulls()[0]!r} in "
-            f"column {column.name!r}"
-        ) from None
-    return dates
+def _sorted(events: pl.DataFrame, ties: Ties, seed: int) -> pl.DataFrame:
+    """Events by user and time, and by the rule for ties within these."""
+    if ties == "file":
+        return events.sort("user", "time", maintain_order=True)
+    events = events.sort("user", "time", "item", maintain_order=True)
+    if ties == "item":
+        return events
+    draw = np.random.default_rng(seed).random(events.height)
+    return events.with_columns(draw=draw).sort("user", "time", "draw", maintain_order=True)
+
+
+def _left_out(events: pl.DataFrame, kept: pl.DataFrame, catalog: Catalog) -> dict[str, int]:
+    """How many rows and users are left out, by reason."""
+    unknown = events.drop_nulls().filter(pl.col("row") < 0)
+    counts = {
+        "interactions_with_missing_values": events.height - kept.height - unknown.height,
+        "interactions_with_unknown_items": unknown.height,
+        "users_without_interactions_left": (
+            events["user"].drop_nulls().n_unique() - kept["user"].n_unique()
+        ),
+    }
+    if misses := catalog.near_misses(unknown["item"]):
+        counts["interactions_with_near_equal_items"] = misses
+    return counts

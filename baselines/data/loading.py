@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from pathlib import Path
 from typing import get_args
@@ -10,12 +11,15 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
-from baselines.data.config import Split, Ties
+from baselines.data.config import Repeats, Split, Ties
 from baselines.data.dataset import WINDOWS, Dataset, split_interactions
 from baselines.data.interactions import Interactions
-from baselines.data.splits import given_windows
-from semid.catalog import SUFFIXES, Catalog
+from baselines.data.splits import Splits, given_windows
+from semid.catalog import Catalog
 from semid.provenance import atomic_write
+from semid.tables import SUFFIXES
+
+logger = logging.getLogger(__name__)
 
 _SYNTHETIC = re.compile(r"synthetic(:\d+x\d+)?")
 
@@ -28,20 +32,29 @@ def load_catalog(source: str | Path) -> Catalog:
 
 
 def load_dataset(
-    source: str | Path, *, split: Split = "auto", ties: Ties = "file", seed: int = 0
+    source: str | Path,
+    *,
+    split: Split = "auto",
+    ties: Ties = "file",
+    repeats: Repeats = "keep",
+    time_format: str | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Load a folder in the plain layout, or the synthetic world.
 
     The plain layout is ``items.*`` (column ``item_id`` and text columns) beside either
     ``interactions.*`` (``user_id``, ``item_id``, and ``timestamp`` or ``position``) or windows in
     ``train*.*``, ``valid*.*``, ``test*.*`` (``history``, ``item_id``; without ``valid*.*``, see
-    ``given_windows``); each a parquet, CSV or JSON-lines file.
+    ``given_windows``); each a parquet, CSV or JSON-lines file. What is left out, and what is
+    strange but kept, is in ``dropped``, ``noted`` and ``statistics`` of the result, and in the log.
 
     Args:
         source: The folder; or ``"synthetic"``, or ``"synthetic:1200x400"`` for that many users and
             items.
         split: ``"auto"`` is leave-one-out where there are interactions, else the given windows.
         ties: Order of one user's events at one time, see ``Interactions.from_table``.
+        repeats: What becomes of events that equal an earlier one, see there.
+        time_format: How dates in text are written, such as ``"%d/%m/%Y"``; None to find out.
         seed: Seed of shuffled ties and of the synthetic world.
 
     Raises:
@@ -51,35 +64,53 @@ def load_dataset(
     if split not in get_args(Split):
         raise ValueError(f"split must be one of {', '.join(get_args(Split))}, got {split!r}")
     if _SYNTHETIC.fullmatch(str(source)):
-        from baselines.data.synthetic import synthetic_dataset
-
-        sizes = [int(size) for size in re.findall(r"\d+", str(source))] or [2000, 500]
-        num_users, num_items = sizes
-        return synthetic_dataset(
-            num_users=num_users, num_items=num_items, seed=seed, split=split, ties=ties
-        )
+        return _synthetic(str(source), split, ties, seed)
     folder = _folder(source)
     catalog = Catalog.read(_only_file(folder, "items"))
     has_windows = any(_files(folder, name) for name in WINDOWS)
-    if split == "windows" or (
-        split == "auto" and has_windows and not _files(folder, "interactions")
-    ):
-        train, test = (_only_file(folder, name) for name in ("train", "test"))
-        valid = _only_file(folder, "valid") if _files(folder, "valid") else None
-        return Dataset(
-            name=folder.resolve().name,
-            catalog=catalog,
-            splits=given_windows(train, valid, test, catalog),
-            interactions=None,
+    takes_windows = has_windows and not _files(folder, "interactions")
+    interactions = None
+    if split == "windows" or (split == "auto" and takes_windows):
+        splits = _read_windows(folder, catalog, repeats, time_format)
+    else:
+        interactions = Interactions.read(
+            _only_file(folder, "interactions"),
+            catalog,
+            ties=ties,
+            repeats=repeats,
+            time_format=time_format,
+            seed=seed,
         )
-    path = _only_file(folder, "interactions")
-    interactions = Interactions.read(path, catalog, ties=ties, seed=seed)
-    return Dataset(
-        name=folder.resolve().name,
-        catalog=catalog,
-        splits=split_interactions(interactions, split),
-        interactions=interactions,
+        splits = split_interactions(interactions, split)
+    dataset = Dataset(
+        name=folder.resolve().name, catalog=catalog, splits=splits, interactions=interactions
     )
+    dropped = {reason: count for reason, count in dataset.dropped.items() if count}
+    logger.info("%s: left out %s; noted %s", dataset.name, dropped, dataset.noted)
+    return dataset
+
+
+def _synthetic(source: str, split: Split, ties: Ties, seed: int) -> Dataset:
+    from baselines.data.synthetic import synthetic_dataset
+
+    sizes = [int(size) for size in re.findall(r"\d+", source)] or [2000, 500]
+    num_users, num_items = sizes
+    return synthetic_dataset(
+        num_users=num_users, num_items=num_items, seed=seed, split=split, ties=ties
+    )
+
+
+def _read_windows(
+    folder: Path, catalog: Catalog, repeats: Repeats, time_format: str | None
+) -> Splits:
+    if repeats != "keep":
+        raise ValueError(
+            f"repeats {repeats!r} drops events of a log, but the windows in {folder} are taken as "
+            f"given; leave it out"
+        )
+    train, test = (_only_file(folder, name) for name in ("train", "test"))
+    valid = _only_file(folder, "valid") if _files(folder, "valid") else None
+    return given_windows(train, valid, test, catalog, time_format=time_format)
 
 
 def write_plain_layout(dataset: Dataset, folder: str | Path) -> None:

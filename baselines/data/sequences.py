@@ -71,6 +71,16 @@ class SequenceSet:
         within = np.arange(len(sequence)) - first_id[sequence]
         return sequence, self.offsets[sequence] + self.first_target[sequence] + within
 
+    def repeated_targets(self) -> NDArray[np.bool_]:
+        """Bool ``(target,)``: whether the target's item is in its own history, by target id."""
+        sequence = np.repeat(np.arange(len(self)), self.lengths)
+        order = np.lexsort((self.items, sequence))  # stable: earlier events first
+        equal = np.diff(sequence[order]) == 0
+        equal &= np.diff(self.items[order]) == 0
+        repeated = np.zeros(len(self.items), dtype=np.bool_)
+        repeated[order[1:]] = equal
+        return repeated[self.targets()[1]]
+
     def content_hash(self) -> str:
         """Hash of everything a model can see in these sequences."""
         return hash_arrays(self.items, self.offsets, self.first_target, self.users)

@@ -11,9 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from baselines.data.interactions import Interactions, as_times
+from baselines.data.interactions import Interactions
 from baselines.data.sequences import SequenceSet
-from semid.catalog import Catalog, as_ids, read_table
+from semid.catalog import Catalog
+from semid.columns import as_id_lists, as_ids, as_times
+from semid.tables import read_table
 
 IntArray = NDArray[np.int64]
 
@@ -147,18 +149,24 @@ def global_time(
 
 
 def given_windows(
-    train: str | Path, valid: str | Path | None, test: str | Path, catalog: Catalog
+    train: str | Path,
+    valid: str | Path | None,
+    test: str | Path,
+    catalog: Catalog,
+    *,
+    time_format: str | None = None,
 ) -> Splits:
     """Windows that someone else has cut: each row a history and its one target.
 
     Columns: ``history`` (a list of item ids, oldest first, of any length; in CSV written as
-    ``"1 2 3"`` or ``"[1, 2, 3]"``), ``item_id`` (the target) and, if all three files have it,
-    ``user_id``; otherwise every row is a user of its own. Items outside the catalogue are taken out
-    of histories; rows with such a target, or with no history left, are dropped; both are counted.
+    `semid.columns.as_id_lists` reads it, such as ``"1 2 3"`` or ``"[1, 2, 3]"``), ``item_id`` (the
+    target) and, if all three files have it, ``user_id``; otherwise every row is a user of its
+    own. Items outside the catalogue are taken out of histories; rows with such a target, or with no
+    history left, are dropped; both are counted.
 
     Where nobody has cut validation windows (MSL's release has none), the last tenth of the training
     windows is taken for it: in order of ``timestamp``, or of the rows where there is no such
-    column.
+    column; ``time_format`` says how dates in text are written there.
 
     Raises:
         FileNotFoundError: If a file does not exist.
@@ -166,11 +174,16 @@ def given_windows(
     """
     paths = {"train": train, "valid": train if valid is None else valid, "test": test}
     tables = {
-        name: read_table(path, required=("history", "item_id")) for name, path in paths.items()
+        name: read_table(path, ids=("item_id",), required=("history",))
+        for name, path in paths.items()
     }
     protocol = "windows"
     if valid is None:
-        tables |= zip(("train", "valid"), _without_last_tenth(tables["train"]), strict=True)
+        try:
+            cut = _without_last_tenth(tables["train"], time_format)
+        except ValueError as error:
+            raise ValueError(f"{train}: {error}") from None
+        tables |= zip(("train", "valid"), cut, strict=True)
         protocol = "windows, validation the last tenth of train"
     users = _number_users(list(tables.values()))
     parts: dict[str, SequenceSet] = {}
@@ -184,9 +197,11 @@ def given_windows(
     return Splits(**parts, protocol=protocol, dropped=dropped)
 
 
-def _without_last_tenth(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _without_last_tenth(
+    table: pl.DataFrame, time_format: str | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     if "timestamp" in table.columns:
-        table = table.sort(as_times(table["timestamp"]), maintain_order=True)
+        table = table.sort(as_times(table["timestamp"], time_format), maintain_order=True)
     first = table.height - math.ceil(table.height / 10)
     return table[:first], table[first:]
 
@@ -220,12 +235,13 @@ def _number_users(tables: Sequence[pl.DataFrame]) -> list[IntArray]:
 def _windows(
     table: pl.DataFrame, users: IntArray, catalog: Catalog
 ) -> tuple[SequenceSet, dict[str, int]]:
-    history = _as_lists(table["history"])
+    history = as_id_lists(table["history"], catalog.ids)
+    items = as_ids(table["item_id"])
     window = np.repeat(np.arange(table.height), history.list.len().fill_null(0).to_numpy())
-    past = catalog.find(history.filter(history.list.len() > 0).explode())
-    target = catalog.find(table["item_id"])
+    events = as_ids(history.filter(history.list.len() > 0).explode())
+    past, target = catalog.find(events), catalog.find(items)
 
-    missing = (history.is_null() | table["item_id"].is_null()).to_numpy() | (users < 0)
+    missing = (history.is_null() | items.is_null()).to_numpy() | (users < 0)
     unknown = ~missing & (target < 0)
     known_past = np.bincount(window[past >= 0], minlength=table.height)
     empty = ~missing & ~unknown & (known_past == 0)
@@ -238,26 +254,22 @@ def _windows(
 
     in_kept = (past >= 0) & kept[window]
     event_window = np.concatenate([window[in_kept], np.flatnonzero(kept)])
-    events = np.concatenate([past[in_kept], target[kept]])
+    rows = np.concatenate([past[in_kept], target[kept]])
     lengths = known_past[kept] + 1
     sequences = SequenceSet(
-        items=events[np.argsort(event_window, kind="stable")],
+        items=rows[np.argsort(event_window, kind="stable")],
         offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
         first_target=(lengths - 1).astype(np.int64),
         users=users[kept],
     )
-    return sequences, {
+    counts = {
         "windows_with_missing_values": int(missing.sum()),
         "windows_with_unknown_target": int(unknown.sum()),
         "windows_without_history": int(empty.sum()),
         "unknown_history_items": int(((past < 0) & ~missing[window]).sum()),
     }
-
-
-def _as_lists(column: pl.Series) -> pl.Series:
-    """A column of lists; text such as ``"[1, 2, 3]"`` or ``"1 2 3"`` is taken apart."""
-    if column.dtype == pl.String:
-        return column.str.extract_all(r"[^\s,\[\]'\"]+")
-    if isinstance(column.dtype, pl.List):
-        return column
-    raise ValueError(f"column {column.name!r} must hold lists of item ids, got {column.dtype}")
+    if misses := catalog.near_misses(items.filter(unknown)) + catalog.near_misses(
+        events.filter(past < 0)
+    ):
+        counts["near_equal_items"] = misses
+    return sequences, counts

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from baselines.data.config import Split, Ties
+from baselines.data.config import Repeats, Split, Ties
 from baselines.evaluation.config import EvaluationConfig
 from baselines.models.config import BackboneConfigs
 from baselines.teachers.config import MassConfig, TeacherConfig, teacher_training
@@ -86,6 +86,9 @@ class CompareConfig:
         out: Folder of the results. The same command goes on where it was stopped.
         split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
         ties: Order of one user's events at one time.
+        repeats: Events that equal an earlier one in user, item and time: ``keep`` keeps and counts
+            them, ``exact`` drops and counts them.
+        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
         ids: Where the semantic ids come from of arms that name no scheme. Here and in ``schemes``,
             ``cf_embeddings: teacher`` stands for the item vectors of this comparison's teacher of
             the first seed.
@@ -121,6 +124,8 @@ class CompareConfig:
     out: str = "runs/compare"
     split: Split = "auto"
     ties: Ties = "file"
+    repeats: Repeats = field(default="keep", metadata={"before": "keep"})
+    time_format: str | None = field(default=None, metadata={"before": None})
     ids: IdsConfig = field(default_factory=IdsConfig)
     schemes: dict[str, IdsConfig] = field(default_factory=dict)
     arms: tuple[str, ...] = ("tiger:ntp", "tiger:soft_ntp:0.1", "tiger:soft_ce:0.5")

@@ -11,10 +11,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from baselines.contracts.backbone import Backbone
 from baselines.data.dataset import Dataset
-from baselines.data.loading import load_dataset
 from baselines.experiments.arms import Arm, parse_arms
 from baselines.experiments.config import CompareConfig
-from baselines.experiments.run import describe
+from baselines.experiments.run import dataset_of, describes
 from baselines.experiments.schemes import schemes_of
 from baselines.runtime.distributed import processes
 from semid.ids import SemanticIds
@@ -57,8 +56,8 @@ class Finished:
                 "it goes on where it was stopped."
             )
         config = _config(settings)
-        dataset = load_dataset(config.data, split=config.split, ties=config.ties)
-        if describe(dataset) != json.loads((folder / "data.json").read_text()):
+        dataset = dataset_of(config)
+        if not describes(json.loads((folder / "data.json").read_text()), dataset):
             raise ValueError(
                 f"the comparison in {folder} was made on other data than {config.data} holds now."
             )

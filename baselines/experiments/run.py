@@ -68,7 +68,7 @@ def run_comparison(config: CompareConfig) -> Comparison:
     out = Path(config.out)
     schemes = schemes_of(arms, config.ids, config.schemes, out)
     _require_free(out, config)
-    dataset = load_dataset(config.data, split=config.split, ties=config.ties)
+    dataset = dataset_of(config)
     _require_fit(config, arms, dataset)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
@@ -161,14 +161,14 @@ def _begin(
     out: Path, config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
 ) -> None:
     """Make ``out`` the folder of this comparison, now that settings and data fit each other."""
-    data, path = describe(dataset), out / "data.json"
-    if path.exists() and json.loads(path.read_text()) != data:
+    path = out / "data.json"
+    if path.exists() and not describes(json.loads(path.read_text()), dataset):
         raise ValueError(
             f"{out} was begun on other data than {config.data} holds now. "
             "Name another folder with --out, or remove this one."
         )
     atomic_write(out / "config.json", json.dumps(as_json(config), indent=2) + "\n")
-    atomic_write(path, json.dumps(data, indent=2) + "\n")
+    atomic_write(path, json.dumps(describe(dataset), indent=2) + "\n")
     for scheme, made in ids.items():
         if not scheme.folder.exists():
             made.save(scheme.folder)
@@ -181,11 +181,35 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "protocol": dataset.splits.protocol,
         "statistics": dataset.statistics,
         "dropped": dataset.dropped,
+        "noted": dataset.noted,
         "item_order": dataset.catalog.order_hash,
         "train": dataset.splits.train_hash,
         "valid": dataset.splits.valid.content_hash(),
         "test": dataset.splits.test.content_hash(),
     }
+
+
+def describes(recorded: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Whether what `describe` recorded fits these data; counts that it did not know do not matter.
+
+    Counts newer than the record say nothing new: the hashes tell whether the data are the same.
+    """
+    found = describe(dataset)
+    for name in ("statistics", "dropped"):
+        known = recorded.get(name, {})
+        found[name] = {kind: count for kind, count in found[name].items() if kind in known}
+    return {**recorded, "noted": None} == {**found, "noted": None}
+
+
+def dataset_of(config: CompareConfig) -> Dataset:
+    """The data of a comparison, as its settings read them."""
+    return load_dataset(
+        config.data,
+        split=config.split,
+        ties=config.ties,
+        repeats=config.repeats,
+        time_format=config.time_format,
+    )
 
 
 def _popularity(config: CompareConfig, dataset: Dataset) -> RunRecord:

@@ -1,5 +1,6 @@
 import json
 import logging
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,15 @@ def test_lsa_puts_like_texts_together() -> None:
     likeness = vectors @ vectors.T
     np.fill_diagonal(likeness, -1)
     assert likeness.argmax(axis=1)[:4].tolist() == [1, 0, 3, 2]
+
+
+def test_one_text_has_one_vector_in_every_unicode_form() -> None:
+    title = "Crème brûlée torch"
+    forms = [unicodedata.normalize("NFC", title), unicodedata.normalize("NFD", title)]
+    vectors = LsaEncoder(dim=4).encode([*forms, *TEXTS])
+    assert vectors[0].tolist() == pytest.approx(vectors[1].tolist(), abs=1e-6)
+    fitted = LsaEncoder(dim=4).fit([forms[1], *TEXTS])
+    assert fitted.encode(forms[:1]).tolist() == fitted.encode(forms[1:]).tolist()
 
 
 def test_lsa_is_tf_idf_cut_to_its_strongest_directions() -> None:

@@ -96,6 +96,36 @@ def test_a_folder_that_lacks_a_file_gives_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_log_written_twice_is_counted_and_can_be_read_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    twice = EVENTS + EVENTS.partition("\n")[2]
+    once = load_dataset(folder_of(tmp_path / "once", items=ITEMS, interactions=EVENTS))
+    folder = folder_of(tmp_path / "twice", items=ITEMS, interactions=twice)
+    kept = load_dataset(folder)
+    assert kept.statistics["repeated_interactions"] == 8
+    assert kept.statistics["repeated_test_targets"] == 2
+    with caplog.at_level("INFO"):
+        exact = load_dataset(folder, repeats="exact")
+    assert exact.dropped["repeated_interactions"] == 8
+    assert "twice: left out {'repeated_interactions': 8}" in caplog.text
+    assert exact.statistics == once.statistics
+    assert exact.splits.train_hash == once.splits.train_hash
+    windows = {"train": WINDOWS, "valid": WINDOWS, "test": WINDOWS}
+    with pytest.raises(ValueError, match=r"repeats 'exact' drops events .* taken as given"):
+        load_dataset(folder_of(tmp_path / "w", items=ITEMS, **windows), repeats="exact")
+
+
+def test_what_is_strange_but_kept_is_noted(tmp_path: Path) -> None:
+    files = {"items": ITEMS + "A,Black &amp; White\n", "interactions": EVENTS + "X,a,9\n"}
+    noted = load_dataset(folder_of(tmp_path, **files)).noted
+    assert noted == {
+        "near_equal_item_ids": 2,
+        "texts_with_html_entities": 1,
+        "near_equal_user_ids": 2,
+    }
+
+
 def test_a_folder_that_does_not_exist_is_named() -> None:
     with pytest.raises(FileNotFoundError, match=r"no folder nowhere; .* or 'synthetic'"):
         load_dataset("nowhere")

@@ -101,6 +101,56 @@ def test_rows_with_missing_values_are_dropped_and_counted() -> None:
     }
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_ids_that_stand_for_none_are_missing_in_every_kind_of_file(
+    suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    users = ["u", "", " ", "nan", "None", "u", "u", "u"]
+    items = ["a", "a", "b", "b", "a", "", "NULL", "b"]
+    rows = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": list("12345678")})
+    path = tmp_path / f"interactions.{suffix}"
+    writers = {"parquet": rows.write_parquet, "jsonl": rows.write_ndjson}
+    writers.get(suffix, lambda path: rows.write_csv(path, quote_style="always"))(path)
+    words = Catalog(item_ids=["a", "b"], fields=pl.DataFrame())
+    read = Interactions.read(path, words)
+    assert sequences(read, words) == {"u": ["a", "b"]}
+    assert read.dropped == {
+        "interactions_with_missing_values": 6,
+        "interactions_with_unknown_items": 0,
+        "users_without_interactions_left": 0,
+    }
+    assert "2 cells of column 'user_id' are words such as 'nan', and count" in caplog.text
+    assert "1 cells of column 'item_id' are words such as 'NULL', and count" in caplog.text
+
+
+def test_events_lost_to_letter_case_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    words = Catalog(item_ids=["A1", "B2"], fields=pl.DataFrame())
+    read = Interactions.from_table(
+        table(("u", "A1", 1), ("u", "a1", 2), ("u", " B2", 3), ("U", "B2", 4), ("u", "x", 5)), words
+    )
+    assert read.dropped["interactions_with_unknown_items"] == 3
+    assert read.dropped["interactions_with_near_equal_items"] == 2
+    assert read.noted == {"near_equal_user_ids": 2}
+    assert "such as 'a1' from 'A1'" in caplog.text
+    assert "such as 'U' and 'u'" in caplog.text
+
+
+@given(EVENTS, st.integers(1, 3))
+def test_a_log_written_again_is_the_log_without_its_exact_repeats(
+    rows: list[tuple[int, int, int]], times: int
+) -> None:
+    once = Interactions.from_table(table(*rows), CATALOG, repeats="exact")
+    again = Interactions.from_table(table(*rows * times), CATALOG, repeats="exact")
+    assert sequences(once) == sequences(again)
+    known = [row for row in rows if row[1] != 50]
+    extra = len(known) * times - len(set(known))
+    assert again.dropped.get("repeated_interactions", 0) == extra
+    assert again.repeated == 0
+    kept = Interactions.from_table(table(*rows * times), CATALOG)
+    assert kept.repeated == extra
+    assert len(kept) == len(known) * times
+
+
 def test_repeated_visits_stay() -> None:
     rows = [(1, 10, 1), (1, 10, 1), (1, 10, 2)]
     assert sequences(Interactions.from_table(table(*rows), CATALOG)) == {1: [10, 10, 10]}
@@ -148,6 +198,27 @@ def test_dates_in_parquet_are_times(tmp_path: Path) -> None:
     assert sequences(Interactions.read(path, CATALOG)) == {1: [20, 10]}
 
 
+def test_dates_may_be_written_in_a_named_format(tmp_path: Path) -> None:
+    path = tmp_path / "i.csv"
+    path.write_text("user_id,item_id,timestamp\n1,10,02/01/2014\n1,20,01/02/2014\n")
+    with pytest.raises(ValueError, match=r"i.csv: .* '02/01/2014' in row 0 .* time_format"):
+        Interactions.read(path, CATALOG)
+    day_first = Interactions.read(path, CATALOG, time_format="%d/%m/%Y")
+    month_first = Interactions.read(path, CATALOG, time_format="%m/%d/%Y")
+    assert (sequences(day_first), sequences(month_first)) == ({1: [10, 20]}, {1: [20, 10]})
+
+
+def test_times_that_mix_seconds_and_milliseconds_are_refused() -> None:
+    with pytest.raises(ValueError, match="column 'timestamp' mixes units"):
+        Interactions.from_table(table((1, 10, 1_400_000_000), (1, 20, 1_400_000_000_000)), CATALOG)
+
+
+def test_nanoseconds_keep_their_order() -> None:
+    times = pl.Series("timestamp", [1_700_000_000_000_000_002, 1_700_000_000_000_000_001])
+    rows = table((1, 10, 0), (1, 20, 0)).with_columns(times.cast(pl.Datetime("ns")))
+    assert sequences(Interactions.from_table(rows, CATALOG)) == {1: [20, 10]}
+
+
 def test_a_timestamp_goes_before_a_position(tmp_path: Path) -> None:
     path = tmp_path / "i.csv"
     path.write_text("user_id,item_id,position,timestamp\n1,10,0,9\n1,20,1,8\n")
@@ -170,6 +241,10 @@ def test_item_ids_are_translated_where_nothing_is_lost() -> None:
         ("user_id,item_id,time\n1,10,1\n", "no column timestamp or position to order events by"),
         ("user_id,item_id,timestamp\n1,B00,1\n", "item ids are whole numbers, got 'B00'"),
         ("user_id,item_id,timestamp\n1,10,noon\n", "numbers or dates such as .* got 'noon'"),
+        (
+            "user_id,item_id,timestamp\n1,10,2014-07-23\n1,20,noon\n1,10,2014-07-24\n",
+            r"got 'noon' in row 1 \(counted from 0\) of column 'timestamp'",
+        ),
         ("user_id,item_id,timestamp\n1,77,1\n1,10,\n", "left of 2: 1 .* the first 77"),
         ("user_id,item_id,timestamp\n", "is empty"),
         ("", "is empty"),
@@ -191,5 +266,7 @@ def test_columns_of_the_wrong_kind_are_refused() -> None:
         Interactions.from_table(table((1, 10, True)), CATALOG)
     with pytest.raises(ValueError, match="ties must be one of file, item, shuffle, got 'random'"):
         Interactions.from_table(table((1, 10, 1)), CATALOG, ties="random")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="repeats must be one of keep, exact, got 'all'"):
+        Interactions.from_table(table((1, 10, 1)), CATALOG, repeats="all")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="no file"):
         Interactions.read("nowhere.csv", CATALOG)

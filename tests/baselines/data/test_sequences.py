@@ -38,6 +38,16 @@ def test_targets_are_the_positions_from_the_first_target_on(
     assert made.lengths.tolist() == [len(items) for items, _ in sequences]
 
 
+@given(SEQUENCES)
+def test_a_repeated_target_is_one_that_its_own_history_holds(
+    sequences: list[tuple[list[int], int]],
+) -> None:
+    expected = [
+        items[pos] in items[:pos] for items, first in sequences for pos in range(first, len(items))
+    ]
+    assert sequence_set(sequences).repeated_targets().tolist() == expected
+
+
 def test_equal_sequences_have_equal_hashes_and_others_differ() -> None:
     base = [([1, 2, 3], 1), ([4, 5], 1)]
     variants = [

@@ -230,6 +230,61 @@ def test_histories_in_csv_are_lists_in_text(history: str, tmp_path: Path) -> Non
     assert list(targets(splits.train)) == [(0, [1, 2, 3], 4)]
 
 
+@pytest.mark.parametrize(
+    ("ids", "cell"),
+    [
+        (["Red Shoe"], "['Red Shoe']"),
+        (["O'Neil", "Blue"], str(["O'Neil", "Blue"])),
+        (["1", "2", "3"], "(1, 2, 3)"),
+        (["A, B"], '["A, B"]'),
+        (["A, B", "A"], "['A, B' 'A']"),
+        (["Red Shoe", "Red"], "Red Shoe|Red"),
+    ],
+)
+def test_histories_in_csv_are_read_as_they_are_written(
+    ids: list[str], cell: str, tmp_path: Path
+) -> None:
+    catalog = Catalog(item_ids=[*ids, "Hat"], fields=pl.DataFrame())
+    path = tmp_path / "windows.csv"
+    pl.DataFrame({"history": [cell], "item_id": ["Hat"]}).write_csv(path)
+    test = given_windows(path, path, path, catalog).test
+    assert [catalog.item_ids[row] for row in test.items] == [*ids, "Hat"]
+
+
+def test_a_history_that_can_be_read_in_two_ways_is_refused_by_name(tmp_path: Path) -> None:
+    catalog = Catalog(item_ids=["Red Shoe", "Red", "Shoe", "Hat"], fields=pl.DataFrame())
+    path = tmp_path / "windows.csv"
+    path.write_text("history,item_id\nRed Shoe,Hat\n")
+    with pytest.raises(ValueError, match=r"windows.csv: column 'history' .* such as 'Red Shoe'"):
+        given_windows(path, path, path, catalog)
+
+
+def test_windows_count_ids_that_are_nearly_known_and_blank_ones(tmp_path: Path) -> None:
+    catalog = Catalog(item_ids=["A", "B"], fields=pl.DataFrame())
+    path = tmp_path / "windows.jsonl"
+    rows = [(["A", "b"], "B"), (["A"], "b"), (["A"], " "), (["A"], "NULL"), (["A", ""], "B")]
+    windows(*rows).write_ndjson(path)
+    splits = given_windows(path, path, path, catalog)
+    assert {k: v for k, v in splits.dropped.items() if k.startswith("test")} == {
+        "test_windows_with_missing_values": 2,
+        "test_windows_with_unknown_target": 1,
+        "test_windows_without_history": 0,
+        "test_unknown_history_items": 2,
+        "test_near_equal_items": 2,
+    }
+
+
+def test_dates_of_windows_may_be_written_in_a_named_format(tmp_path: Path) -> None:
+    train = tmp_path / "train.csv"
+    dates = "".join(f"1,{n},0{n}/0{10 - n}/2014\n" for n in range(2, 9))
+    train.write_text("history,item_id,timestamp\n" + dates)
+    with pytest.raises(ValueError, match=r"train.csv: dates must show which is the day"):
+        given_windows(train, None, train, CATALOG)
+    for order, last in (("%m/%d/%Y", 8), ("%d/%m/%Y", 2)):
+        splits = given_windows(train, None, train, CATALOG, time_format=order)
+        assert list(targets(splits.valid)) == [(6, [1], last)]
+
+
 def test_bad_windows_give_one_clear_line(tmp_path: Path) -> None:
     good = windows(([1], 2))
     for bad, message in [

@@ -1,0 +1,487 @@
+"""Columns of any reader, in the one form that the rest of the code expects.
+
+A reader (CSV, JSON lines, parquet) gives columns as its file holds them. Ids, times, texts and
+lists of ids pass through the functions here, and only here, before anything else sees them. Rows
+in messages are counted from 0, without a header.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+import logging
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import polars as pl
+
+logger = logging.getLogger(__name__)
+
+WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)$"
+MISSING_WORDS = ("nan", "NaN", "None", "NULL", "null", "<NA>", "NaT", r"\N")
+
+_ENTITY = re.compile(r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
+
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_WHOLE_TIME = r"^([+-]?[0-9]+)(?:\.0*)?$"
+_DATE = (
+    r"^(?:(?P<year>[0-9]{4})[-/.](?P<month>[0-9]{1,2})[-/.](?P<day>[0-9]{1,2})"
+    r"|(?P<first>[0-9]{1,2})[-/.](?P<second>[0-9]{1,2})[-/.](?P<last>[0-9]{4}))"
+    r"(?:[T ]+(?P<clock>[0-9]{1,2}:[0-9]{2})"
+    r"(?::(?P<seconds>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,9}))?)?"
+    r"\s*(?P<zone>Z|UTC|[+-][0-9]{2}:?[0-9]{2})?)?$"
+)
+_EXACT_FLOATS = 2**53
+_UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+_PLAUSIBLE_SECONDS = (631_152_000, 4_102_444_800)  # 1990 to 2100
+
+_QUOTED = r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*\'"""
+_BARE = r"""[^\s,\[\](){}'"]+"""
+_ENTRY = rf"(?:np\.\w+\((?:{_QUOTED}|{_BARE})\)|{_QUOTED}|{_BARE})"
+_LIST = rf"(?s)^[\[(]\s*(?:{_ENTRY}(?:\s*,\s*{_ENTRY})*\s*,?\s*)?[\])]$"
+_NUMPY_LIST = rf"(?s)^\[\s*{_ENTRY}(?:\s+{_ENTRY})*\s*\]$"
+_ARRAY = r"(?s)^(?:np\.)?array\((.*?)(?:,\s*dtype=[^\]]*)?\)$"
+_IN_QUOTES = r"""^(?:np\.\w+\()?['"]"""
+_AS_JSON = '; write each list as JSON, such as [1, 2] or ["a", "b"]'
+_INSIDE = r"(?s)^.(.*).$"  # without brackets or quotes
+_IN_BRACKETS = r"(?s)^[\[(].*[\])]$"
+
+
+def as_ids(column: pl.Series) -> pl.Series:
+    """A column of ids as Int64 or String; missing ones stay missing.
+
+    Blank text, and text that a program writes for a missing value (``MISSING_WORDS``), is missing
+    too; other text stays letter by letter as it is written. Whole numbers beyond int64 become the
+    text that spells them, and whole floats (as pandas makes of whole numbers with gaps) whole
+    numbers.
+
+    Raises:
+        ValueError: If the column holds anything but whole numbers or text.
+    """
+    import polars as pl
+
+    kind = column.dtype
+    if kind in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+        return _without_missing(column.cast(pl.String))
+    if kind.is_float():
+        column = column.fill_nan(None)
+        exact = (column.floor() == column) & (column.abs() <= _EXACT_FLOATS)
+        if exact.all():
+            whole: pl.Series = column.cast(pl.Int64)
+            return whole
+    elif kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0):
+        return _as_int64_or_text(column)
+    raise ValueError(f"ids must be whole numbers or text, got {kind} in column {column.name!r}")
+
+
+def numbers_where_written(column: pl.Series) -> pl.Series:
+    """A text column of a file without types as Int64 where all its ids are plain whole numbers.
+
+    Text such as ``007`` or ``+7``, or a number beyond int64, leaves the whole column text. What
+    stands for a missing id is missing in either.
+    """
+    ids = as_ids(column)
+    return _as_int64_or_text(ids) if ids.str.contains(WHOLE_NUMBER).all() else ids
+
+
+def loose(ids: pl.Series) -> pl.Series:
+    """What of each id is left without Unicode form, case, outer blanks, leading zeros and ``.0``.
+
+    Two ids with equal remains are *near-equal*: most often one id that two programs wrote.
+    """
+    import polars as pl
+
+    text = ids.cast(pl.String).str.normalize("NFKC").str.to_lowercase().str.strip_chars()
+    left: pl.Series = text.str.replace(r"^0*([0-9]+?)(?:\.0+)?$", "$1")
+    return left
+
+
+def note_near_equal(ids: pl.Series, kind: str) -> dict[str, int]:
+    """Count the ids of a text column that are near-equal to another, and name two in the log.
+
+    Args:
+        ids: Ids; repeated ones count once.
+        kind: ``"item"`` or ``"user"``.
+
+    Returns:
+        ``{"near_equal_item_ids": count}``, or nothing where there are none.
+    """
+    import polars as pl
+
+    if ids.dtype != pl.String:
+        return {}
+    distinct = ids.drop_nulls().unique()
+    table = pl.DataFrame({"id": distinct, "loose": loose(distinct)})
+    alike = table.filter(pl.len().over("loose") > 1).sort("loose", "id")["id"]
+    if not len(alike):
+        return {}
+    logger.warning(
+        "%d %s ids differ from another only in case, blanks, zeros or Unicode form, such as %r "
+        "and %r; they are kept apart",
+        len(alike),
+        kind,
+        *alike[:2],
+    )
+    return {f"near_equal_{kind}_ids": len(alike)}
+
+
+def as_text(column: pl.Series) -> list[str]:
+    """One text a row: composed (NFC), HTML entities read, lists joined by ``", "``; "" if missing.
+
+    Entities are read once: ``&amp;amp;`` gives ``&amp;``.
+    """
+    return [readable(spelled(value)) for value in column.to_list()]
+
+
+def spelled(value: object) -> str:
+    """A value as text; a list joined by ``", "``, a mapping as ``"key: value"`` joined likewise."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(filter(None, map(spelled, value)))
+    if isinstance(value, Mapping):
+        entries = ((name, spelled(entry)) for name, entry in value.items())
+        return ", ".join(f"{name}: {entry}" for name, entry in entries if entry)
+    return "" if value is None else str(value).strip()
+
+
+def readable(text: str) -> str:
+    """Text with its HTML entities read, and composed (NFC)."""
+    if "&" in text:
+        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text).strip()
+    return unicodedata.normalize("NFC", text)
+
+
+def composed(texts: Iterable[str]) -> list[str]:
+    """Texts in Unicode's composed form (NFC), in which a letter and its accent are one."""
+    return [unicodedata.normalize("NFC", text) for text in texts]
+
+
+def text_repairs(column: pl.Series) -> dict[str, int]:
+    """How many texts of a column `as_text` composes, and of how many it reads HTML entities."""
+    import polars as pl
+
+    if isinstance(column.dtype, pl.List) and column.dtype.inner == pl.String:
+        column = column.explode()
+    if column.dtype != pl.String:
+        return {}
+    column = column.drop_nulls()
+    escaped = column.filter(column.str.contains(_ENTITY.pattern)).to_list()
+    return {
+        "texts_with_html_entities": sum(
+            any(html.unescape(entity) != entity for entity in _ENTITY.findall(text))
+            for text in escaped
+        ),
+        "texts_not_composed": int((column.str.normalize("NFC") != column).sum()),
+    }
+
+
+def as_times(column: pl.Series, time_format: str | None = None) -> pl.Series:
+    """Times as Int64, or Float64 where they have fractions; missing ones stay missing.
+
+    Numbers keep their unit. Dates become microseconds since 1970, or the unit of their column
+    (nanoseconds where text has finer fractions than microseconds), so that no order is lost; a date
+    without a time zone counts as UTC. Blank text, NaN and ``MISSING_WORDS`` are missing.
+
+    Args:
+        column: Numbers, dates, or text that spells either: ``2014-07-23``, ``2014/7/23 10:05``,
+            ``2014-07-23T10:05:00.25+02:00``, ``23/07/2014``. Where the day comes before the year,
+            the column must show whether the month or the day is first: by a day above 12.
+        time_format: How text (or whole numbers such as 20140723) spells dates, as in
+            ``%d/%m/%Y %H:%M:%S``; None to find out.
+
+    Raises:
+        ValueError: If a value is neither number nor date (named with its row), the order of day and
+            month cannot be told, some numbers are seconds and others milliseconds (or two other
+            units), or numbers would lose their order.
+    """
+    import polars as pl
+
+    kind = column.dtype
+    is_whole = kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0)
+    is_text = kind in (pl.String, pl.Categorical, pl.Enum, pl.Null)
+    if is_text or (is_whole and time_format is not None):
+        text = _without_missing(column.cast(pl.String))
+        return _spelled_times(text) if time_format is None else _formatted_dates(text, time_format)
+    if time_format is not None:
+        raise ValueError(
+            f"time_format {time_format!r} reads dates written as text, got {kind} in column "
+            f"{column.name!r}; leave it out"
+        )
+    times: pl.Series
+    if isinstance(kind, pl.Datetime):
+        times = column.dt.epoch(kind.time_unit)
+    elif kind == pl.Date:
+        times = column.dt.epoch("us")
+    elif is_whole:
+        whole = _as_int64_or_text(column)
+        times = _spelled_numbers(whole) if whole.dtype == pl.String else _one_unit(whole)
+    elif kind.is_float() or isinstance(kind, pl.Decimal):
+        times = column.cast(pl.Float64).fill_nan(None)
+        _refuse_first(times.is_infinite(), times, "times must be finite")
+        times = _one_unit(times)
+    else:
+        raise ValueError(f"times must be numbers or dates, got {kind} in column {column.name!r}")
+    return times
+
+
+def as_id_lists(column: pl.Series, known: pl.Series) -> pl.Series:
+    """A column of lists of ids; text is taken apart as it is written.
+
+    Text may be a list of Python or JSON (``['Red Shoe', "O'Neil"]``, ``(1, 2)``), a printed numpy
+    array (``[1 2 3]``), or entries divided by ``|``, by commas or by blanks: by the first of these
+    that any cell of the column has.
+
+    Args:
+        column: Lists, or text.
+        known: The ids that may occur, to see that none of them holds what divides entries without
+            quotes.
+
+    Returns:
+        Lists of whole numbers or String, as `as_ids` takes them; missing and blank cells are
+        missing.
+
+    Raises:
+        ValueError: If the column holds neither, or a cell (named with its row) is written in
+            another way, or could be read in two.
+    """
+    import polars as pl
+
+    if isinstance(column.dtype, (pl.List, pl.Array)):
+        lists: pl.Series = column.cast(pl.List(column.dtype.inner))
+        return lists
+    if column.dtype != pl.String:
+        raise ValueError(f"column {column.name!r} must hold lists of item ids, got {column.dtype}")
+    text = _without_missing(column).str.strip_chars().str.replace(_ARRAY, "$1")
+    if text.str.contains(_IN_BRACKETS).any():
+        return _printed_lists(text, known)
+    return _divided_lists(text, known)
+
+
+def _without_missing(text: pl.Series) -> pl.Series:
+    """Text without what stands for a missing value; the log names words that do."""
+    words = text.str.strip_chars().is_in(MISSING_WORDS)
+    if words.any():
+        logger.warning(
+            "%d cells of column %r are words such as %r, and count as missing",
+            words.sum(),
+            text.name,
+            text.filter(words)[0],
+        )
+    gone = words | (text.str.strip_chars() == "")
+    return text.set(gone, None) if gone.any() else text
+
+
+def _as_int64_or_text(column: pl.Series) -> pl.Series:
+    import polars as pl
+
+    numbers: pl.Series = column.cast(pl.Int64, strict=False)
+    fits = numbers.null_count() == column.null_count()
+    spelled_out: pl.Series = numbers if fits else column.cast(pl.String)
+    return spelled_out
+
+
+def _refuse_first(wrong: pl.Series, values: pl.Series, expected: str, *, then: str = "") -> None:
+    """Raise for the first row that is wrong, if any; missing ones are not."""
+    if wrong.any():
+        row = int(wrong.fill_null(False).arg_max() or 0)
+        raise ValueError(
+            f"{expected}, got {values[row]!r} in row {row} (counted from 0) of column "
+            f"{values.name!r}{then}"
+        )
+
+
+def _spelled_times(text: pl.Series) -> pl.Series:
+    """Times in text: dates where most cells look like these, else numbers."""
+    numbers = text.str.contains(_NUMBER)
+    dates = text.str.contains(r"[0-9][-/.][0-9]+[-/.][0-9]")
+    if int(dates.sum()) > int(numbers.sum()):
+        return _dates(text)
+    _refuse_first(~numbers, text, "times must be numbers or dates such as 2014-07-23")
+    return _one_unit(_spelled_numbers(text))
+
+
+def _spelled_numbers(text: pl.Series) -> pl.Series:
+    """Numbers in text, as Int64 if all are whole (``4.0`` is), else as Float64."""
+    import polars as pl
+
+    whole = text.str.contains(_WHOLE_TIME)
+    floats: pl.Series = text.cast(pl.Float64)
+    if whole.all():
+        numbers: pl.Series = text.str.extract(_WHOLE_TIME).cast(pl.Int64, strict=False)
+        beyond = numbers.is_null() & text.is_not_null()
+        _refuse_first(beyond, text, "times must be below 2**63 (no unit of time goes that far)")
+        return numbers
+    unsafe = whole & (floats.abs() >= _EXACT_FLOATS)
+    reason = "times beyond 2**53 must all be whole numbers, or they lose their order"
+    _refuse_first(unsafe, text, reason)
+    _refuse_first(floats.is_infinite(), text, "times must be finite")
+    return floats
+
+
+def _one_unit(times: pl.Series) -> pl.Series:
+    """The same times, unless they fall apart into times of today in two units, such as s and ms."""
+    first, last = _PLAUSIBLE_SECONDS
+    of_unit = {
+        unit: (times >= first * size) & (times < last * size) for unit, size in _UNITS.items()
+    }
+    found = [unit for unit, rows in of_unit.items() if rows.any()]
+    if len(found) < 2:
+        return times
+    between = (times >= last * _UNITS[found[0]]) & (times < first * _UNITS[found[-1]])
+    for unit in found[1:-1]:
+        between &= ~of_unit[unit]
+    if between.any():  # no clusters but a range of numbers, counted from some other start
+        return times
+    rows = [int(of_unit[unit].fill_null(False).arg_max() or 0) for unit in found[:2]]
+    raise ValueError(
+        f"column {times.name!r} mixes units: {times[rows[0]]} in row {rows[0]} looks like "
+        f"{found[0]} and {times[rows[1]]} in row {rows[1]} like {found[1]}; write all times in one"
+    )
+
+
+def _formatted_dates(text: pl.Series, time_format: str) -> pl.Series:
+    import polars as pl
+
+    pattern = time_format.replace(".%f", "%.f")  # Python's name of a fraction
+    unit: Literal["us", "ns"] = "ns" if re.search(r"%[.0-9]*f", pattern) else "us"
+    try:
+        dates = text.str.to_datetime(pattern, time_unit=unit, strict=False)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"time_format {time_format!r} cannot be used: {reason}") from None
+    _refuse_first(
+        dates.is_null() & text.is_not_null(), text, f"times must be dates like {time_format!r}"
+    )
+    return dates.dt.epoch(unit)
+
+
+def _dates(text: pl.Series) -> pl.Series:
+    """Dates in text, as `as_times` describes."""
+    import polars as pl
+
+    expected = "times must be numbers or dates such as 2014-07-23 or 2014-07-23 10:05:00"
+    then = "; for dates written otherwise, give time_format"
+    _refuse_first(~text.str.contains(_DATE), text, expected, then=then)
+    parts = text.str.extract_groups(_DATE).struct.unnest()
+    first, second = (parts[name].cast(pl.Int64) for name in ("first", "second"))
+    day, month = ("first", "second") if _day_first(first, second, text) else ("second", "first")
+    zoned = parts["zone"].is_not_null()
+    if zoned.any():
+        _refuse_first(
+            ~zoned & text.is_not_null(), text, "times must all have a time zone, as some have"
+        )
+    spelled_alike = parts.select(
+        pl.format(
+            "{}-{}-{} {}:{}",
+            pl.coalesce("year", "last"),
+            pl.coalesce("month", month).str.zfill(2),
+            pl.coalesce("day", day).str.zfill(2),
+            pl.col("clock").fill_null("00:00").str.zfill(5),
+            pl.col("seconds").fill_null("00"),
+        )
+    ).to_series()
+    seconds = spelled_alike.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False).dt.epoch("s")
+    _refuse_first(seconds.is_null() & text.is_not_null(), text, expected, then=then)
+    digits = parts["zone"].str.replace_all(r"[^0-9]", "").str.zfill(4)
+    minutes = digits.str.slice(0, 2).cast(pl.Int64, strict=False) * 60
+    minutes += digits.str.slice(2, 2).cast(pl.Int64, strict=False)
+    east = parts["zone"].str.starts_with("-").cast(pl.Int64) * -2 + 1
+    seconds -= (minutes * east * 60).fill_null(0)
+    nanoseconds = parts["fraction"].fill_null("0").str.pad_end(9, "0").cast(pl.Int64)
+    times: pl.Series = seconds * 10**6 + nanoseconds // 1000
+    if (nanoseconds % 1000 != 0).any():
+        far = seconds.abs() >= 2**63 // 10**9
+        _refuse_first(far, text, "times in nanoseconds must lie between 1678 and 2261")
+        times = seconds * 10**9 + nanoseconds
+    return times.alias(text.name)
+
+
+def _day_first(first: pl.Series, second: pl.Series, text: pl.Series) -> bool:
+    """Whether dates such as 04/13/2014 have the day in front."""
+    choose = "; say which by time_format, such as %d/%m/%Y or %m/%d/%Y"
+    if (first > 12).any():
+        _refuse_first(second > 12, text, "dates must all have the day first, as some do")
+        return True
+    if not (second > 12).any():
+        _refuse_first(
+            first != second,
+            text,
+            "dates must show which is the day and which the month",
+            then=choose,
+        )
+    return False
+
+
+def _printed_lists(text: pl.Series, known: pl.Series) -> pl.Series:
+    """Lists in brackets, as Python, JSON and numpy write them."""
+    import polars as pl
+
+    listed = text.str.contains(_LIST)
+    wrong = ~(listed | text.str.contains(_NUMPY_LIST))
+    _refuse_first(wrong, text, "lists must be those of Python, JSON or numpy", then=_AS_JSON)
+    entries = text.str.extract(_INSIDE).str.extract_all(_ENTRY)
+    cut = entries.list.contains("...")
+    _refuse_first(cut, text, "lists must be whole, not printed in part", then=_AS_JSON)
+    if not entries.explode().str.contains(_IN_QUOTES).all():
+        for divider, divided in ((",", listed & text.str.contains(",")), (" ", ~listed)):
+            if divided.any():
+                _refuse_divider(divider, known, text.name)
+        _refuse_ids(known, r"[\[\](){}'\"]|^\s|\s$", text.name, "writes entries without quotes")
+    return entries.list.eval(pl.element().map_batches(_unquoted, return_dtype=pl.String))
+
+
+def _unquoted(entries: pl.Series) -> pl.Series:
+    """What entries of printed lists mean: without quotes, escapes and numpy's type."""
+    import polars as pl
+
+    entries = entries.str.replace(r"(?s)^np\.\w+\((.*)\)$", "$1")
+    quoted = entries.str.contains("^['\"]")
+    plain: pl.Series = entries.str.extract(_INSIDE).zip_with(quoted, entries)
+    escaped = entries.filter(quoted & entries.str.contains("\\", literal=True)).unique()
+    if len(escaped):
+        meant = pl.Series([_string(entry) for entry in escaped], dtype=pl.String)
+        plain = entries.replace_strict(escaped, meant, default=plain)
+    return plain
+
+
+def _string(literal: str) -> str:
+    """The text of a string of JSON, else of Python."""
+    try:
+        text: str = json.loads(literal)
+    except ValueError:
+        text = ast.literal_eval(literal)
+    return text
+
+
+def _divided_lists(text: pl.Series, known: pl.Series) -> pl.Series:
+    """Lists without brackets: entries divided by one and the same sign in all cells."""
+    import polars as pl
+
+    strange = text.str.contains(r"""[\[\]{}]|(^|[\s,|])['"]""")
+    _refuse_first(strange, text, "lists must be [1, 2], 1|2, 1,2 or 1 2", then=_AS_JSON)
+    divider = next((sign for sign in "|," if text.str.contains(sign, literal=True).any()), " ")
+    _refuse_divider(divider, known, text.name)
+    if divider == " ":
+        return text.str.extract_all(r"\S+")
+    entry = pl.element().str.strip_chars()
+    return text.str.split(divider).list.eval(entry.filter(entry != ""))
+
+
+def _refuse_divider(divider: str, known: pl.Series, name: str) -> None:
+    """Raise if what divides entries without quotes, or is cut around them, occurs in ids."""
+    pattern = r"\s" if divider == " " else rf"{re.escape(divider)}|^\s|\s$"
+    _refuse_ids(known, pattern, name, f"divides its entries by {divider!r}")
+
+
+def _refuse_ids(known: pl.Series, pattern: str, name: str, reason: str) -> None:
+    import polars as pl
+
+    held = known.filter(known.str.contains(pattern)) if known.dtype == pl.String else known[:0]
+    if len(held):
+        raise ValueError(
+            f"column {name!r} {reason}, so that ids such as {held[0]!r} can be read in two "
+            f"ways{_AS_JSON}"
+        )

@@ -1,0 +1,201 @@
+"""Tables from files: parquet, CSV and JSON lines, each cell as it is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semid.columns import numbers_where_written, spelled
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+
+_EXACT_FLOATS = 2**53
+
+
+def read_table(
+    path: str | Path, *, ids: Sequence[str] = (), required: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Read a parquet, CSV or JSON-lines file as it is, and check that it has what is needed.
+
+    CSV columns stay text, so that ``007`` keeps its zeros; only those of ``ids`` that hold nothing
+    but plainly written whole numbers become integers. A JSON-lines column of several kinds
+    is a column of lists where any cell is a list, else of text; NaN is missing there.
+
+    Args:
+        path: The file.
+        ids: Columns of ids, which must be there.
+        required: Other columns that must be there.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is of another kind, unreadable, empty, or lacks a required column.
+    """
+    import polars as pl
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    readers = {".parquet": _read_parquet, ".csv": _read_csv, ".jsonl": _read_json_lines}
+    if path.suffix not in readers:
+        raise ValueError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
+    try:
+        table = readers[path.suffix](path)
+    except pl.exceptions.NoDataError:
+        raise ValueError(f"{path} is empty") from None
+    except (pl.exceptions.PolarsError, csv.Error, ValueError, RecursionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from None
+    missing = [name for name in (*required, *ids) if name not in table.columns]
+    if missing:
+        raise ValueError(
+            f"{path} has no column {', '.join(missing)}; its columns are "
+            f"{', '.join(table.columns) or 'none'}"
+        )
+    if table.height == 0:
+        raise ValueError(f"{path} is empty: it has columns but no rows")
+    return table.with_columns(
+        numbers_where_written(table[name]) if path.suffix == ".csv" else table[name] for name in ids
+    )
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    """By pyarrow, which refuses a damaged file on which polars may end the process."""
+    import polars as pl
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            table = file.read()
+        table.validate(full=True)
+        table.schema.to_string()  # names that are no UTF-8 raise here
+    except (ArrowException, OSError) as error:
+        raise ValueError(str(error)) from None
+    return pl.DataFrame(table.replace_schema_metadata())
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    """A file with quotes strictly by RFC 4180, so that none of them merges rows."""
+    import polars as pl
+
+    if b'"' not in path.read_bytes():
+        return pl.read_csv(path, infer_schema=False, glob=False)
+    with path.open(encoding="utf-8-sig", newline="") as file, _cells_of_any_length():
+        lines = csv.reader(file, strict=True)
+        try:
+            header = next(lines)
+            rows = [_checked_row(row, len(header), lines.line_num) for row in lines]
+        except csv.Error as error:
+            raise ValueError(
+                f"line {lines.line_num}: {error}; write a quote within a quoted cell as two "
+                'quotes ("") and not as \\", or use parquet'
+            ) from None
+    if len(set(header)) < len(header):
+        raise ValueError(f"its header names a column twice: {', '.join(header)}")
+    return pl.DataFrame(rows, schema=dict.fromkeys(header, pl.String), orient="row")
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _checked_row(row: list[str], width: int, line: int) -> list[str | None]:
+    """The cells of a row, None where empty; a blank line is a row of those."""
+    if row and len(row) != width:
+        raise ValueError(
+            f"line {line}: {len(row)} cells, but the header has {width}; is a comma or a quote "
+            "within a cell that has no quotes around it?"
+        )
+    return [cell or None for cell in row] or [None] * width
+
+
+def _read_json_lines(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    columns: dict[str, list[Any]] = {}
+    height = 0
+    decoder = json.JSONDecoder(parse_float=Decimal, parse_constant=_constant)
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = decoder.decode(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number}: expected an object {{...}}, got {line.strip()!r}")
+            for name, value in row.items():
+                cells = columns.setdefault(name, [])
+                cells.extend([None] * (height - len(cells)))
+                cells.append(value)
+            height += 1
+    for cells in columns.values():
+        cells.extend([None] * (height - len(cells)))
+    if not columns:
+        raise pl.exceptions.NoDataError
+    return pl.DataFrame([_json_column(name, cells) for name, cells in columns.items()])
+
+
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)
+
+
+def _json_column(name: str, cells: list[Any]) -> pl.Series:
+    """A column of the narrowest kind that keeps every cell as it is written."""
+    import polars as pl
+
+    kinds = {type(cell) for cell in cells} - {type(None)}
+    if list in kinds:
+        lists = [cell if cell is None or isinstance(cell, list) else [cell] for cell in cells]
+        inner = _json_column(name, [entry for entries in lists if entries for entry in entries])
+        entries = iter(inner.to_list())
+        values = [None if cell is None else [next(entries) for _ in cell] for cell in lists]
+        return pl.Series(name, values, dtype=pl.List(inner.dtype))
+    if kinds <= {bool}:
+        return pl.Series(name, cells, dtype=pl.Boolean if kinds else pl.Null)
+    if kinds <= {int, float, Decimal}:
+        return _json_numbers(name, cells)
+    texts = [cell if cell is None or isinstance(cell, str) else spelled(cell) for cell in cells]
+    try:
+        return pl.Series(name, texts, dtype=pl.String)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"column {name!r} holds half a character ({error.object[error.start]!a}) in "
+            f"{error.object[:40]!a}; was the text cut there? Take it out"
+        ) from None
+
+
+def _json_numbers(name: str, cells: list[Any]) -> pl.Series:
+    """Int64 or Float64; text where either would change a number."""
+    import polars as pl
+
+    numbers = [cell for cell in cells if cell is not None]
+    if any(not isinstance(number, int) for number in numbers):
+        if not any(abs(number) >= _EXACT_FLOATS and _is_whole(number) for number in numbers):
+            floats = [None if cell is None else float(cell) for cell in cells]
+            return pl.Series(name, floats, dtype=pl.Float64)
+        if all(map(_is_whole, numbers)):
+            cells = [None if cell is None else int(cell) for cell in cells]
+    if all(cell is None or (isinstance(cell, int) and abs(cell) < 2**63) for cell in cells):
+        return pl.Series(name, cells, dtype=pl.Int64)
+    return pl.Series(name, [None if cell is None else str(cell) for cell in cells], dtype=pl.String)
+
+
+def _is_whole(number: int | float | Decimal) -> bool:
+    if isinstance(number, Decimal):
+        return number.adjusted() < 20 and number == number.to_integral_value()
+    return isinstance(number, int)
