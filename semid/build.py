@@ -17,7 +17,7 @@ from semid.ids import SemanticIds
 from semid.interop import read_codes_file
 from semid.provenance import hash_arrays, require_same
 from semid.testing import check_encoding, check_settings
-from semid.tokenizers.base import BUILT_IN, MOST_CODES, load_tokenizer_class
+from semid.tokenizers.base import BUILT_IN, load_tokenizer_class, make_tokenizer
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -140,8 +140,8 @@ def make_semantic_ids(
 
 def _tokenizer(config: IdsConfig, num_items: int) -> SemanticIdTokenizer:
     """The scheme with its settings; one from outside must keep the clauses seen before a fit."""
-    made_by: Any = load_tokenizer_class(config.scheme)
     sized, sizes = {}, config.codebook_sizes
+    made_by = load_tokenizer_class(config.scheme)
     if "codebook_sizes" in inspect.signature(made_by).parameters:
         sized["codebook_sizes"] = sizes or (_codes_for(num_items),) * 3
     elif sizes is not None:
@@ -149,17 +149,7 @@ def _tokenizer(config: IdsConfig, num_items: int) -> SemanticIdTokenizer:
             f"expected no codebook_sizes for {config.scheme}, which takes none, got {sizes}. "
             "Leave them out."
         )
-    if sizes and not 1 <= min(sizes) <= max(sizes) <= MOST_CODES:
-        raise ValueError(
-            f"expected at least one code at each level and at most {MOST_CODES}, got "
-            f"codebook_sizes {sizes}."
-        )
-    try:
-        tokenizer: SemanticIdTokenizer = made_by(**sized, **config.settings)
-    except TypeError as error:
-        raise ValueError(
-            f"expected settings of {config.scheme}, got {config.settings} ({error})."
-        ) from error
+    tokenizer = make_tokenizer(config.scheme, {**sized, **config.settings})
     if tokenizer.scheme not in BUILT_IN:
         check_settings(tokenizer)
     return tokenizer

@@ -11,7 +11,15 @@ import math
 from collections.abc import Collection
 from difflib import get_close_matches
 
-__all__ = ["require_bool", "require_choice", "require_int", "require_ints", "require_real"]
+__all__ = [
+    "did_you_mean",
+    "require_bool",
+    "require_choice",
+    "require_int",
+    "require_ints",
+    "require_real",
+    "require_text",
+]
 
 
 def require_int(name: str, value: object, low: int, high: int | None = None) -> None:
@@ -91,9 +99,24 @@ def require_choice(name: str, value: object, choices: Collection[str]) -> None:
         ValueError: If it is none of them; the nearest is suggested where one is near.
     """
     if not isinstance(value, str) or value not in choices:
-        near = get_close_matches(str(value), choices, n=1)
-        hint = f". Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}{hint}")
+        hint = did_you_mean(value, choices)
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.{hint}")
+
+
+def require_text(name: str, value: object) -> None:
+    """Require a text that is not empty.
+
+    Raises:
+        ValueError: If it is empty, of blanks alone, or no text.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name} must be a text that is not empty, got {value!r}")
+
+
+def did_you_mean(value: object, choices: Collection[str]) -> str:
+    """`` Did you mean rqkmeans?`` for the end of an error; empty where no choice is near."""
+    near = get_close_matches(str(value), choices, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _finite(value: float) -> bool:

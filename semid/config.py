@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from semid.checks import require_ints, require_text
+
+MOST_CODES = 2**31 - 1
+"""Codes that a level may have: a trie holds tokens as int32."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class IdsConfig:
@@ -26,6 +31,9 @@ class IdsConfig:
         template: Text of an item, such as ``"{title}, {brand}"``; None for all its text fields.
         collisions: How items of equal codes are told apart: a key of
             `semid.collisions.STRATEGIES`, or several joined by ``+``.
+
+    Raises:
+        ValueError: If a setting cannot be meant, those of a scheme that is built in included.
     """
 
     scheme: str = "rqkmeans"
@@ -35,6 +43,39 @@ class IdsConfig:
     cf_embeddings: str | None = None
     template: str | None = None
     collisions: str = "extra_level"
+
+    def __post_init__(self) -> None:
+        for name in ("scheme", "embeddings", "collisions"):
+            require_text(name, getattr(self, name))
+        for name in ("cf_embeddings", "template"):
+            if getattr(self, name) is not None:
+                require_text(name, getattr(self, name))
+        if self.codebook_sizes is not None:
+            require_sizes(self.codebook_sizes)
+        if self.collisions != "extra_level":
+            from semid.collisions import require_strategy  # loads torch
+
+            require_strategy(self.collisions)
+        if "codebook_sizes" in self.settings:
+            raise ValueError(
+                "codebook_sizes is an option of its own, got it among the settings too"
+            )
+        if self.settings:
+            from semid.tokenizers.base import BUILT_IN, make_tokenizer
+
+            if self.scheme in BUILT_IN:
+                make_tokenizer(self.scheme, self.settings)
+
+
+def require_sizes(sizes: object) -> None:
+    """Require the number of codes of at least one level, each from 1 to `MOST_CODES`.
+
+    Raises:
+        ValueError: If there is none, or one is no such number.
+    """
+    require_ints("codebook_sizes", sizes, 1, MOST_CODES)
+    if not sizes:
+        raise ValueError("codebook_sizes must name at least one level, got none")
 
 
 Renormalize = Literal["children", "none"]

@@ -24,12 +24,15 @@ import inspect
 import json
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from semid.checks import did_you_mean
+from semid.config import MOST_CODES
 from semid.distributed import num_ranks, on_first, require_equal
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
 from semid.settings import settings_before, without_later
@@ -44,6 +47,7 @@ __all__ = [
     "NotFittedError",
     "SemanticIdTokenizer",
     "load_tokenizer_class",
+    "make_tokenizer",
 ]
 
 BUILT_IN = {
@@ -59,8 +63,11 @@ BUILT_IN = {
 }
 """Short names of the schemes that ship with the package."""
 
-MOST_CODES = torch.iinfo(torch.int32).max
-"""Codes that a level may have: a trie holds tokens as int32."""
+LARGEST = 1e15
+"""Largest value of an embedding; sums of squares of much larger ones leave float32."""
+
+MOST_SEED = 2**32 - 1
+"""Largest seed of a scheme's random choices."""
 
 _CONFIG = "config.json"
 _LEARNED = "learned.safetensors"
@@ -374,6 +381,7 @@ def load_tokenizer_class(name: str) -> type[SemanticIdTokenizer]:
     if not (module_name and colon and class_name):
         raise ValueError(
             f"expected a tokenizer out of {sorted(BUILT_IN)} or package.module:Class, got {name!r}."
+            f"{did_you_mean(name, BUILT_IN)}"
         )
     try:
         found: Any = importlib.import_module(module_name)
@@ -396,6 +404,26 @@ def load_tokenizer_class(name: str) -> type[SemanticIdTokenizer]:
             f"expected a complete tokenizer, got {name!r} without {missing}. Write it."
         )
     return found
+
+
+def make_tokenizer(scheme: str, settings: Mapping[str, Any]) -> SemanticIdTokenizer:
+    """A tokenizer that is not fitted yet.
+
+    Args:
+        scheme: As in `load_tokenizer_class`.
+        settings: Arguments of the class, by name.
+
+    Raises:
+        ValueError: If there is no such scheme or setting, or a value cannot be meant.
+    """
+    made_by: Any = load_tokenizer_class(scheme)
+    try:
+        tokenizer: SemanticIdTokenizer = made_by(**settings)
+    except TypeError as error:
+        raise ValueError(
+            f"expected settings of {scheme}, got {dict(settings)} ({error})."
+        ) from error
+    return tokenizer
 
 
 def check_codes(codes: Tensor, sizes: tuple[int, ...], *, num_items: int, made_by: str) -> None:
@@ -467,5 +495,18 @@ def _checked(name: str, values: Tensor) -> Tensor:
         raise ValueError(
             f"expected finite {name}, got NaN or infinity in {int((~finite).sum())} rows, first "
             f"in row {int(finite.logical_not().nonzero()[0])}. Repair or remove those items."
+        )
+    low, high = values.aminmax(dim=1)
+    size = high.maximum(-low)
+    if len(large := (size > LARGEST).nonzero()[:, 0]):
+        usual = float(size.median())
+        cure = (
+            "Divide all of them by one number, which changes no code."
+            if usual > LARGEST
+            else f"Half of all rows are below {usual:.3g}: repair or remove the outliers."
+        )
+        raise ValueError(
+            f"expected {name} of at most {LARGEST:g}, as float32 cannot square much more, got "
+            f"{float(size[large[0]]):.3g} in row {int(large[0])}, the first of {len(large)}. {cure}"
         )
     return values

@@ -8,10 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semid.checks import require_real
 from semid.tokenizers.kmeans import squared_distances
 from semid.tokenizers.residual import nearest
 
-__all__ = ["ESTIMATORS", "Batch", "Gumbel", "Rotation", "StraightThrough", "estimator_of", "rotate"]
+__all__ = [
+    "ESTIMATORS",
+    "Batch",
+    "Gumbel",
+    "Rotation",
+    "StraightThrough",
+    "estimator_of",
+    "require_temperatures",
+    "rotate",
+]
 
 _TINY = 1e-12
 
@@ -118,18 +128,23 @@ def estimator_of(name: str, temperatures: tuple[float, float]) -> StraightThroug
 
     Args:
         name: One of `ESTIMATORS`.
-        temperatures: First and last of the Gumbel-softmax; above 0.
-
-    Raises:
-        ValueError: If there is no such strategy, or a temperature is not above 0.
+        temperatures: First and last of the Gumbel-softmax; see `require_temperatures`.
     """
-    if name not in ESTIMATORS:
-        raise ValueError(f"expected an estimator out of {list(ESTIMATORS)}, got {name!r}.")
-    if not min(temperatures) > 0:
-        raise ValueError(f"expected temperatures above 0, got {temperatures}.")
     if name == "gumbel":
         return Gumbel(start=temperatures[0], end=temperatures[1])
     return Rotation() if name == "rotation" else StraightThrough()
+
+
+def require_temperatures(temperatures: object) -> None:
+    """Require a first and a last temperature above 0.
+
+    Raises:
+        ValueError: If there are not two, or one is no such number.
+    """
+    if not isinstance(temperatures, (list, tuple)) or len(temperatures) != 2:
+        raise ValueError(f"temperatures must be two numbers, got {temperatures!r}")
+    for place, temperature in enumerate(temperatures):
+        require_real(f"temperatures[{place}]", temperature, above=0)
 
 
 def rotate(vectors: Tensor, targets: Tensor) -> Tensor:

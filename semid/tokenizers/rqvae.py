@@ -11,7 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid.tokenizers.estimators import StraightThrough, estimator_of
+from semid.checks import require_choice, require_int, require_ints, require_real
+from semid.tokenizers.estimators import (
+    ESTIMATORS,
+    StraightThrough,
+    estimator_of,
+    require_temperatures,
+)
 from semid.tokenizers.training import TrainedResidual
 
 __all__ = ["RQVAE"]
@@ -69,9 +75,13 @@ class RQVAE(TrainedResidual):
     estimator: str = "straight_through"
     temperatures: tuple[float, float] = (1.0, 0.1)
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
-        self._estimator()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_int("latent_dim", self.latent_dim, 1)
+        require_ints("hidden_dims", self.hidden_dims, 1)
+        require_real("beta", self.beta, low=0)
+        require_choice("estimator", self.estimator, ESTIMATORS)
+        require_temperatures(self.temperatures)
 
     def _estimator(self) -> StraightThrough:
         return estimator_of(self.estimator, self.temperatures)

@@ -8,7 +8,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from semid.tokenizers.clustering import kmeans_plus_plus, lloyd
+from semid.tokenizers.clustering import lloyd
+from semid.tokenizers.kmeans import kmeans_plus_plus
 from semid.tokenizers.residual import balanced_residual_kmeans, level_by_level, residual_kmeans
 
 __all__ = ["STARTS", "start_codebooks"]

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid.tokenizers.base import SemanticIdTokenizer
+from semid.checks import require_choice, require_int, require_real
+from semid.config import require_sizes
+from semid.tokenizers.base import MOST_SEED, SemanticIdTokenizer
 from semid.tokenizers.codebooks import MovingAverages, forget_moments, restart_unused
 from semid.tokenizers.collapse import (
     Situation,
@@ -22,7 +24,7 @@ from semid.tokenizers.collapse import (
     utilisation,
 )
 from semid.tokenizers.estimators import Batch, StraightThrough
-from semid.tokenizers.kmeans import require_distinct
+from semid.tokenizers.kmeans import require_distinct, require_spread
 from semid.tokenizers.residual import codebooks_of, residual_codes, residual_costs
 from semid.tokenizers.starts import STARTS, start_codebooks
 
@@ -89,6 +91,18 @@ class TrainedResidual(SemanticIdTokenizer):
     on_epoch: Callable[[dict[str, Any]], None] | None = field(default=None, init=False, repr=False)
     history_: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        require_sizes(self.codebook_sizes)
+        require_choice("codebook_update", self.codebook_update, CODEBOOK_UPDATES)
+        require_real("ema_decay", self.ema_decay, low=0, below=1)
+        require_choice("start", self.start, STARTS)
+        require_int("epochs", self.epochs, 0)
+        require_int("batch_size", self.batch_size, 1)
+        require_real("learning_rate", self.learning_rate, above=0)
+        require_int("restart_every", self.restart_every, 1)
+        require_int("kmeans_iterations", self.kmeans_iterations, 0)
+        require_int("seed", self.seed, 0, MOST_SEED)
+
     @abstractmethod
     def _scaling(self, embeddings: Tensor) -> dict[str, Tensor]:
         """``mean``, and ``std`` if inputs are divided by it, float32 ``(dim,)``."""
@@ -122,7 +136,7 @@ class TrainedResidual(SemanticIdTokenizer):
         return self._estimator().choose(residual, codebook, batch)
 
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
-        self._check_settings()
+        require_spread(embeddings)
         require_distinct(embeddings, self.codebook_sizes)  # latents of one text differ by rounding
         more = self._more_losses(cf_embeddings)
         generator = torch.Generator().manual_seed(self.seed)
@@ -144,24 +158,6 @@ class TrainedResidual(SemanticIdTokenizer):
     def _costs(self, embeddings: Tensor, prefix: Tensor, learned: dict[str, Tensor]) -> Tensor:
         latents = self._latents(_scaled(embeddings, learned), learned)
         return residual_costs(latents, prefix, codebooks_of(learned))
-
-    def _check_settings(self) -> None:
-        for name, value, known in (
-            ("codebook_update", self.codebook_update, CODEBOOK_UPDATES),
-            ("start", self.start, tuple(STARTS)),
-        ):
-            if value not in known:
-                raise ValueError(f"expected {name} out of {list(known)}, got {value!r}.")
-        if self.batch_size < 1 or self.restart_every < 1 or self.epochs < 0:
-            raise ValueError(
-                "expected batch_size and restart_every of at least 1 and epochs of at least 0, got "
-                f"{self.batch_size}, {self.restart_every} and {self.epochs}."
-            )
-        if not (0 <= self.ema_decay < 1 and self.learning_rate > 0):
-            raise ValueError(
-                "expected ema_decay in [0, 1) and learning_rate above 0, got "
-                f"{self.ema_decay} and {self.learning_rate}."
-            )
 
     def _train(
         self,

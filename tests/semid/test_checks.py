@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from semid.checks import require_bool, require_choice, require_int, require_ints, require_real
+from semid.checks import (
+    require_bool,
+    require_choice,
+    require_int,
+    require_ints,
+    require_real,
+    require_text,
+)
 
 
 @pytest.mark.parametrize("value", [1, 2, 10**30])
@@ -74,5 +81,12 @@ def test_a_misspelt_choice_names_the_one_that_was_meant() -> None:
     expected = r"^scheme must be one of rqkmeans, rqvae, got 'rqkmean'\. Did you mean rqkmeans\?$"
     with pytest.raises(ValueError, match=expected):
         require_choice("scheme", "rqkmean", ("rqkmeans", "rqvae"))
-    with pytest.raises(ValueError, match=r"got None$"):
+    with pytest.raises(ValueError, match=r"got None\.$"):
         require_choice("scheme", None, ("rqkmeans", "rqvae"))
+
+
+@pytest.mark.parametrize("value", ["", " ", None, 3])
+def test_a_text_must_be_there(value: Any) -> None:
+    require_text("scheme", "rqvae")
+    with pytest.raises(ValueError, match=r"^scheme must be a text that is not empty, got "):
+        require_text("scheme", value)

@@ -116,7 +116,3 @@ def test_the_temperature_falls_from_start_to_end() -> None:
 def test_every_name_has_a_strategy_and_no_other() -> None:
     kinds = {type(estimator_of(name, (1.0, 0.1))) for name in ESTIMATORS}
     assert kinds == {StraightThrough, Rotation, Gumbel}
-    with pytest.raises(ValueError, match=r"estimator out of \['straight_through'.*got 'ste'"):
-        estimator_of("ste", (1.0, 0.1))
-    with pytest.raises(ValueError, match="temperatures above 0"):
-        estimator_of("gumbel", (1.0, 0.0))
