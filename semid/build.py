@@ -58,6 +58,8 @@ def build_semantic_ids(
         ValueError: If the tokenizer refuses the embeddings, there is no such strategy, or there
             are not enough codes for it.
     """
+    from semid.embed import cut_texts
+
     for name, given in (("embeddings", embeddings), ("cf_embeddings", cf_embeddings)):
         if given is not None:
             require_same(
@@ -89,7 +91,7 @@ def build_semantic_ids(
         tokenizer.codebook_sizes,
         scheme=tokenizer.scheme,
         inputs=inputs,
-        config=lineage.config,
+        config={**lineage.config, **cut_texts(embeddings)},
         seen=None if cf_embeddings is None else cf_embeddings.provenance.seen,
         tokenizer=tokenizer,
     )

@@ -12,14 +12,20 @@ from collections.abc import Collection
 from difflib import get_close_matches
 
 __all__ = [
+    "MOST_CODES",
     "did_you_mean",
     "require_bool",
     "require_choice",
     "require_int",
     "require_ints",
     "require_real",
+    "require_sizes",
     "require_text",
 ]
+
+
+MOST_CODES = 2**31 - 1
+"""Codes that a level may have: a trie holds tokens as int32."""
 
 
 def require_int(name: str, value: object, low: int, high: int | None = None) -> None:
@@ -44,6 +50,17 @@ def require_ints(name: str, values: object, low: int, high: int | None = None) -
         raise ValueError(f"{name} must be a list of whole numbers, got {values!r}")
     for place, value in enumerate(values):
         require_int(f"{name}[{place}]", value, low, high)
+
+
+def require_sizes(name: str, sizes: object) -> None:
+    """Require the number of codes of at least one level, each from 1 to `MOST_CODES`.
+
+    Raises:
+        ValueError: If there is none, or one is no such number.
+    """
+    require_ints(name, sizes, 1, MOST_CODES)
+    if not sizes:
+        raise ValueError(f"{name} must name at least one level, got none")
 
 
 def require_real(

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from semid.checks import require_ints, require_text
-
-MOST_CODES = 2**31 - 1
-"""Codes that a level may have: a trie holds tokens as int32."""
+from semid.checks import require_sizes, require_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +48,7 @@ class IdsConfig:
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
         if self.codebook_sizes is not None:
-            require_sizes(self.codebook_sizes)
+            require_sizes("codebook_sizes", self.codebook_sizes)
         if self.collisions != "extra_level":
             from semid.collisions import require_strategy  # loads torch
 
@@ -65,17 +62,6 @@ class IdsConfig:
 
             if self.scheme in BUILT_IN:
                 make_tokenizer(self.scheme, self.settings)
-
-
-def require_sizes(sizes: object) -> None:
-    """Require the number of codes of at least one level, each from 1 to `MOST_CODES`.
-
-    Raises:
-        ValueError: If there is none, or one is no such number.
-    """
-    require_ints("codebook_sizes", sizes, 1, MOST_CODES)
-    if not sizes:
-        raise ValueError("codebook_sizes must name at least one level, got none")
 
 
 Renormalize = Literal["children", "none"]

@@ -163,6 +163,8 @@ def _print_quality(quality: dict[str, Any], console: Console) -> None:
     counts = ("items", "distinct", "colliding_items", "largest_group")
     summary.add_row(*(str(quality[name]) for name in counts))
     console.print(summary)
+    if cut := quality.get("cut_texts"):
+        console.print(f"{cut} of {quality['items']} texts were cut by the encoder")
     table = Table("level", "codes", "used", "share", "perplexity", "prefixes", "most children")
     for number, level in enumerate(quality["levels"], start=1):
         table.add_row(

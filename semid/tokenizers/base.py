@@ -31,8 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from semid.checks import did_you_mean
-from semid.config import MOST_CODES
+from semid.checks import MOST_CODES, did_you_mean
 from semid.distributed import num_ranks, on_first, require_equal
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
 from semid.settings import settings_before, without_later
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUILT_IN",
-    "MOST_CODES",
     "ContractError",
     "NotFittedError",
     "SemanticIdTokenizer",

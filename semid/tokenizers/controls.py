@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semid.checks import require_int
-from semid.config import require_sizes
+from semid.checks import require_int, require_sizes
 from semid.tokenizers.base import MOST_SEED, SemanticIdTokenizer
 from semid.tokenizers.content import mix, row_hashes
 
@@ -33,7 +32,7 @@ class RandomTokenizer(SemanticIdTokenizer):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_sizes(self.codebook_sizes)
+        require_sizes("codebook_sizes", self.codebook_sizes)
         require_int("seed", self.seed, 0, MOST_SEED)
 
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:

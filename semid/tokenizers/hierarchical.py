@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semid.checks import require_int
-from semid.config import require_sizes
+from semid.checks import require_int, require_sizes
 from semid.tokenizers.base import MOST_SEED, SemanticIdTokenizer
 from semid.tokenizers.content import row_hashes
 from semid.tokenizers.kmeans import (
@@ -45,7 +44,7 @@ class HierarchicalKMeans(SemanticIdTokenizer):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_sizes(self.codebook_sizes)
+        require_sizes("codebook_sizes", self.codebook_sizes)
         require_int("iterations", self.iterations, 1)
         require_int("seed", self.seed, 0, MOST_SEED)
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semid.checks import require_bool, require_choice, require_int
-from semid.config import require_sizes
+from semid.checks import require_bool, require_choice, require_int, require_sizes
 from semid.tokenizers.base import MOST_SEED, SemanticIdTokenizer
 from semid.tokenizers.kmeans import CHUNK, KMEANS_STARTS, mean_of, require_spread
 from semid.tokenizers.residual import (
@@ -55,7 +54,7 @@ class RQKMeans(SemanticIdTokenizer):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_sizes(self.codebook_sizes)
+        require_sizes("codebook_sizes", self.codebook_sizes)
         require_int("iterations", self.iterations, 1)
         require_bool("balanced", self.balanced)
         require_int("beam", self.beam, 1)

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid.checks import require_choice, require_int, require_real
-from semid.config import require_sizes
+from semid.checks import require_choice, require_int, require_real, require_sizes
 from semid.tokenizers.base import MOST_SEED, SemanticIdTokenizer
 from semid.tokenizers.codebooks import MovingAverages, forget_moments, restart_unused
 from semid.tokenizers.collapse import (
@@ -92,7 +91,7 @@ class TrainedResidual(SemanticIdTokenizer):
     history_: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        require_sizes(self.codebook_sizes)
+        require_sizes("codebook_sizes", self.codebook_sizes)
         require_choice("codebook_update", self.codebook_update, CODEBOOK_UPDATES)
         require_real("ema_decay", self.ema_decay, low=0, below=1)
         require_choice("start", self.start, STARTS)
