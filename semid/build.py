@@ -17,7 +17,12 @@ from semid.ids import SemanticIds
 from semid.interop import read_codes_file
 from semid.provenance import hash_arrays, require_same
 from semid.testing import check_encoding, check_settings
-from semid.tokenizers.base import BUILT_IN, load_tokenizer_class, make_tokenizer
+from semid.tokenizers.base import (
+    BUILT_IN,
+    SemanticIdTokenizer,
+    load_tokenizer_class,
+    make_tokenizer,
+)
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -192,7 +197,7 @@ def extend_made_ids(
     Args:
         folder: Where `SemanticIds.save` wrote ids and tokenizer.
         config: ``embeddings`` and ``template`` of the time, and ``collisions`` for the new items;
-            the scheme is the one that was saved.
+            the scheme is the one that was saved, and has to be named where it is not built in.
         catalog: Old and new items.
         cache_dir: Where embeddings are kept, see `semid.embed.embed_catalog`.
 
@@ -202,14 +207,17 @@ def extend_made_ids(
     """
     from semid.embed import embeddings_from
 
-    given = {name: getattr(config, name) for name in ("embeddings", "template", "collisions")}
+    names, made_by = ["embeddings", "template", "collisions"], SemanticIdTokenizer
+    if ":" in config.scheme:
+        names, made_by = [*names, "scheme"], load_tokenizer_class(config.scheme)
+    given = {name: getattr(config, name) for name in names}
     if config != replace(IdsConfig(), **given):
         raise ValueError(
             f"expected only {', '.join(given)} beside ids that are extended, got other settings "
             f"too. Leave them out: the scheme is the one that was saved in {folder}."
         )
     ids = SemanticIds.load(folder)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, made_by)
     if config.embeddings == "lsa":
         embeddings = _embed_as_before(ids, config.template, catalog)
     else:

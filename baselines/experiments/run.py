@@ -38,7 +38,7 @@ from baselines.teachers.model import TeacherModel
 from baselines.teachers.registry import teacher_class
 from baselines.teachers.rounded import RoundedScorer
 from baselines.teachers.simple import Popularity
-from baselines.teachers.vectors import item_vectors
+from baselines.teachers.vectors import item_vectors, require_item_vectors
 from baselines.training.checkpoint import TrainingState, recipe
 from semid.ids import SemanticIds
 from semid.provenance import Provenance, atomic_write, hash_json
@@ -70,6 +70,8 @@ def run_comparison(config: CompareConfig) -> Comparison:
     _require_free(out, config)
     dataset = dataset_of(config)
     _require_fit(config, arms, dataset)
+    if any(scheme.waits_for_teacher for scheme in schemes):
+        require_item_vectors(config.teacher, needed_by="cf_embeddings: teacher")
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if any(scheme.waits_for_teacher for scheme in schemes):

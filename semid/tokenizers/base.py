@@ -33,6 +33,7 @@ from torch import Tensor
 
 from semid.checks import MOST_CODES, did_you_mean
 from semid.distributed import num_ranks, on_first, require_equal
+from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
 from semid.settings import settings_before, without_later
 
@@ -132,8 +133,7 @@ class SemanticIdTokenizer(ABC):
     @property
     def scheme(self) -> str:
         """The name that `load_tokenizer_class` finds this class by."""
-        path = f"{type(self).__module__}:{type(self).__qualname__}"
-        return next((name for name, known in BUILT_IN.items() if known == path), path)
+        return _name_of(type(self))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -335,29 +335,32 @@ class SemanticIdTokenizer(ABC):
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read a tokenizer; on `SemanticIdTokenizer` itself, whichever scheme the folder names.
+        """Read a tokenizer of this class; on `SemanticIdTokenizer` itself, of any that is built in.
+
+        No class is imported because the folder names it: one from outside the package reads its
+        own folders.
 
         Raises:
             FileNotFoundError: If the folder is not a whole artefact.
-            ValueError: If the folder holds another scheme than this class.
+            ValueError: If the folder holds another scheme than this class, or files of another
+                form.
             ProvenanceError: If its content is not what was saved.
         """
-        from safetensors.torch import load_file
-
-        recorded = Provenance.read(folder)
-        config = json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
-        found = load_tokenizer_class(config["tokenizer"])
-        if not issubclass(found, cls):
-            raise ValueError(
-                f"expected a {cls.__name__} in {folder}, got {config['tokenizer']}. "
-                "Load it with SemanticIdTokenizer.from_pretrained."
-            )
+        recorded, path = Provenance.read(folder), Path(folder) / _CONFIG
+        config = load_record(path, tokenizer=str, settings=dict, input_dim=int)
+        found = cls._known_class(config["tokenizer"], folder)
         settings = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in config["settings"].items()
         }
-        tokenizer = found(**{**settings_before(found), **settings})
-        tokenizer._learned = load_file(Path(folder) / _LEARNED)
+        try:
+            tokenizer: Self = found(**{**settings_before(found), **settings})
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"expected settings of {config['tokenizer']} in {path}, got others ({error}). Was "
+                "the file damaged?"
+            ) from error
+        tokenizer._learned = _load_tensors(Path(folder) / _LEARNED)
         tokenizer._inputs = recorded.inputs
         tokenizer._input_dim = config["input_dim"]
         require_same(
@@ -367,6 +370,25 @@ class SemanticIdTokenizer(ABC):
             what_to_do="Its files were changed after it was saved; fit it again.",
         )
         return tokenizer
+
+    @classmethod
+    def _known_class(cls, name: str, folder: str | os.PathLike[str]) -> type[Self]:
+        """The class that a folder names, if it is built in or this one."""
+        found: type[SemanticIdTokenizer] = cls
+        if name in BUILT_IN:
+            found = load_tokenizer_class(name)
+        elif name != _name_of(cls):
+            raise ValueError(
+                f"expected a scheme that is built in or that the caller names in {folder}, got "
+                f"{name!r}, whose code is not run because a file says so. Read the folder with the "
+                "from_pretrained of its class, or name the class by --tokenizer."
+            )
+        if not issubclass(found, cls):
+            raise ValueError(
+                f"expected a {cls.__name__} in {folder}, got {name}. "
+                "Load it with SemanticIdTokenizer.from_pretrained."
+            )
+        return found
 
 
 def load_tokenizer_class(name: str) -> type[SemanticIdTokenizer]:
@@ -464,6 +486,24 @@ def _flaw(
             f"{int(codes[item, level])} for item row {item}. Were they made with other sizes?"
         )
     return None
+
+
+def _name_of(made_by: type[SemanticIdTokenizer]) -> str:
+    """The name that `load_tokenizer_class` finds a class by."""
+    path = f"{made_by.__module__}:{made_by.__qualname__}"
+    return next((name for name, known in BUILT_IN.items() if known == path), path)
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"expected tensors in {path}, got something else ({error}). Was the file damaged?"
+        ) from error
 
 
 def _require_tensors(learned: Any, *, made_by: str) -> None:

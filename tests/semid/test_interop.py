@@ -145,8 +145,8 @@ def test_a_codes_file_of_another_form_is_refused(tmp_path: Path, text: str, mess
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"item": [1], "codes": [[1]]}, "columns item_id and codes"),
-        ({"item_id": [1], "codes": [1]}, "lists of numbers"),
+        ({"item": [1], "codes": [[1]]}, "columns item_id"),
+        ({"item_id": [1], "codes": [1]}, "lists of whole numbers"),
         ({"item_id": [1], "codes": [[None, 1]]}, "missing"),
         ({"item_id": [1, 1], "codes": [[1], [2]]}, "each item once"),
         ({"item_id": [1], "codes": [[-1]]}, "lie in"),
