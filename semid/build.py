@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -25,7 +25,12 @@ from semid.provenance import (
     require_same,
 )
 from semid.testing import check_encoding, check_settings
-from semid.tokenizers.base import BUILT_IN, MOST_CODES, load_tokenizer_class
+from semid.tokenizers.base import (
+    BUILT_IN,
+    SemanticIdTokenizer,
+    load_tokenizer_class,
+    make_tokenizer,
+)
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -73,6 +78,8 @@ def build_semantic_ids(
         ValueError: If the tokenizer refuses the embeddings, there is no such strategy, or there
             are not enough codes for it.
     """
+    from semid.embed import cut_texts
+
     for name, given in (("embeddings", embeddings), ("cf_embeddings", cf_embeddings)):
         if given is not None:
             require_same(
@@ -106,7 +113,7 @@ def build_semantic_ids(
         tokenizer.codebook_sizes,
         scheme=tokenizer.scheme,
         inputs=inputs,
-        config=lineage.config,
+        config={**lineage.config, **cut_texts(embeddings)},
         seen=None if cf_embeddings is None else cf_embeddings.provenance.seen,
         tokenizer=tokenizer,
     )
@@ -215,8 +222,8 @@ def _input_hashes(config: IdsConfig, catalog: Catalog) -> dict[str, str]:
 
 def _tokenizer(config: IdsConfig, num_items: int) -> SemanticIdTokenizer:
     """The scheme with its settings; one from outside must keep the clauses seen before a fit."""
-    made_by: Any = load_tokenizer_class(config.scheme)
     sized, sizes = {}, config.codebook_sizes
+    made_by = load_tokenizer_class(config.scheme)
     if "codebook_sizes" in inspect.signature(made_by).parameters:
         sized["codebook_sizes"] = sizes or (_codes_for(num_items),) * 3
     elif sizes is not None:
@@ -224,17 +231,7 @@ def _tokenizer(config: IdsConfig, num_items: int) -> SemanticIdTokenizer:
             f"expected no codebook_sizes for {config.scheme}, which takes none, got {sizes}. "
             "Leave them out."
         )
-    if sizes and not 1 <= min(sizes) <= max(sizes) <= MOST_CODES:
-        raise ValueError(
-            f"expected at least one code at each level and at most {MOST_CODES}, got "
-            f"codebook_sizes {sizes}."
-        )
-    try:
-        tokenizer: SemanticIdTokenizer = made_by(**sized, **config.settings)
-    except TypeError as error:
-        raise ValueError(
-            f"expected settings of {config.scheme}, got {config.settings} ({error})."
-        ) from error
+    tokenizer = make_tokenizer(config.scheme, {**sized, **config.settings})
     if tokenizer.scheme not in BUILT_IN:
         check_settings(tokenizer)
     return tokenizer
@@ -275,7 +272,7 @@ def extend_made_ids(
     Args:
         folder: Where `SemanticIds.save` wrote ids and tokenizer.
         config: ``embeddings`` and ``template`` of the time, and ``collisions`` for the new items;
-            the scheme is the one that was saved.
+            the scheme is the one that was saved, and has to be named where it is not built in.
         catalog: Old and new items.
         cache_dir: Where embeddings are kept, see `semid.embed.embed_catalog`.
 
@@ -285,13 +282,16 @@ def extend_made_ids(
     """
     from semid.embed import embeddings_from
 
-    given = {name: getattr(config, name) for name in ("embeddings", "template", "collisions")}
+    names, made_by = ["embeddings", "template", "collisions"], cast(Any, SemanticIdTokenizer)
+    if ":" in config.scheme:
+        names, made_by = [*names, "scheme"], load_tokenizer_class(config.scheme)
+    given = {name: getattr(config, name) for name in names}
     if config != replace(IdsConfig(), **given):
         raise ValueError(
             f"expected only {', '.join(given)} beside ids that are extended, got other settings "
             f"too. Leave them out: the scheme is the one that was saved in {folder}."
         )
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, made_by)
     ids = replace(SemanticIds.load(folder), tokenizer=tokenizer)  # to be saved beside them again
     if config.embeddings == "lsa":
         embeddings = _embed_as_before(ids, config.template, catalog)

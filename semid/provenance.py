@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,6 +152,18 @@ class Provenance:
     seen: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=_versions)
+
+    def __post_init__(self) -> None:
+        kinds: dict[str, type | tuple[type, ...]] = {
+            **dict.fromkeys(("kind", "content"), str),
+            **dict.fromkeys(("items", "seen"), (str, NoneType)),
+            **dict.fromkeys(("inputs", "config", "versions"), dict),
+        }
+        for name, kind in kinds.items():
+            if not isinstance(found := getattr(self, name), kind):
+                raise ValueError(f"{name} of a provenance cannot be {found!r}")
+        if not all(isinstance(content, str) for content in self.inputs.values()):
+            raise ValueError(f"inputs of a provenance must be hashes by name, got {self.inputs!r}")
 
     def write(self, folder: str | os.PathLike[str], *, files: Iterable[str] = ()) -> None:
         """Write ``provenance.json`` into an existing artefact folder, atomically.

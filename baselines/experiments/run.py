@@ -41,7 +41,7 @@ from baselines.teachers.model import TeacherModel
 from baselines.teachers.registry import teacher_class
 from baselines.teachers.rounded import RoundedScorer
 from baselines.teachers.simple import Popularity
-from baselines.teachers.vectors import item_vectors
+from baselines.teachers.vectors import item_vectors, require_item_vectors
 from baselines.training.checkpoint import TrainingState, identity, recipe
 from baselines.training.precision import settled
 from semid.atomic import atomic_write, is_temporary, remove_leftovers
@@ -82,6 +82,8 @@ def _compared(config: CompareConfig, out: Path) -> Comparison:
     dataset = dataset_of(config)
     _require_same_data(out, config, dataset)
     _require_fit(config, arms, dataset)
+    if any(scheme.waits_for_teacher for scheme in schemes):
+        require_item_vectors(config.teacher, needed_by="cf_embeddings: teacher")
     config = _settled(config, dataset, out)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run

@@ -23,7 +23,7 @@ from baselines.training.checkpoint import TrainingState, is_trained, read_traine
 from baselines.training.config import PRECISIONS, Precision, TrainingConfig
 from baselines.training.loop import train
 from baselines.training.precision import settled
-from semid.embed import Embeddings, embeddings_from
+from semid.embed import CUT_TEXTS, Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
 
 _EMBEDDINGS = "embeddings"
@@ -105,7 +105,7 @@ def _fit_hybrid(
     settings = {
         "seed": seed,
         **config.record(),
-        "content": content.provenance.config,
+        "content": _encoded_by(content),
         "dim": content.vectors.shape[1],
     }
     inputs = {"collaborative": scores_hash(cf_lineage), "content": content.provenance.content}
@@ -117,6 +117,11 @@ def _fit_hybrid(
         parameter.requires_grad_(True)  # and counts among what was trained
     spent = {name: getattr(cf_state, name) for name in ("epoch", "best_epoch", "seconds")}
     return model, dataclasses.replace(state, **spent), lineage
+
+
+def _encoded_by(content: Embeddings) -> dict[str, Any]:
+    """The encoder and its settings, without what was only counted."""
+    return {name: value for name, value in content.provenance.config.items() if name != CUT_TEXTS}
 
 
 def _content(config: HybridConfig, dataset: Dataset, *, cache_dir: Path) -> Embeddings:
