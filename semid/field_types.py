@@ -8,7 +8,6 @@ from __future__ import annotations
 import reprlib
 import types
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from semid.checks import did_you_mean, is_finite
@@ -26,17 +25,12 @@ def require_types(settings: Any) -> None:
     Raises:
         ValueError: Such as ``seeds must be a list, each a whole number, got [True]``.
     """
-    for name, kind in _annotations(type(settings)).items():
+    for name, kind in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
         if not _fits(value, kind):
             hint = did_you_mean(value, choices_of(kind)) if isinstance(value, str) else ""
             got = reprlib.repr(value)
             raise ValueError(f"{name} must be {described(kind)}, got {got}{hint and '.' + hint}")
-
-
-@cache
-def _annotations(settings: type) -> dict[str, Any]:
-    return get_type_hints(settings)
 
 
 def _fits(value: Any, kind: Any) -> bool:
