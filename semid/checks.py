@@ -14,6 +14,7 @@ from difflib import get_close_matches
 __all__ = [
     "MOST_CODES",
     "did_you_mean",
+    "is_finite",
     "require_bool",
     "require_choice",
     "require_int",
@@ -85,7 +86,7 @@ def require_real(
     Raises:
         ValueError: Such as ``dropout must be a number of at least 0 and below 1, got nan``.
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and _finite(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and is_finite(value)
     within = number and (
         (low is None or value >= low)  # type: ignore[operator]
         and (above is None or value > above)  # type: ignore[operator]
@@ -136,7 +137,8 @@ def did_you_mean(value: object, choices: Collection[str]) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
-def _finite(value: float) -> bool:
+def is_finite(value: float) -> bool:
+    """Whether a number is neither infinite nor NaN nor beyond all floats."""
     try:
         return math.isfinite(value)
     except OverflowError:  # a whole number beyond all floats

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from semid.checks import require_sizes, require_text
+from semid.field_types import require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class IdsConfig:
     collisions: str = "extra_level"
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in ("scheme", "embeddings", "collisions"):
             require_text(name, getattr(self, name))
         for name in ("cf_embeddings", "template"):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from baselines.cli.config import BuildConfig, InspectConfig
 from semid.config import IdsConfig
 
 if TYPE_CHECKING:
@@ -14,62 +14,6 @@ if TYPE_CHECKING:
 
     from semid.catalog import Catalog
     from semid.ids import SemanticIds
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildConfig:
-    """Settings of ``semid build``.
-
-    Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
-        out: Folder to write the semantic ids to.
-        ids: Where they come from.
-        extends: Folder of ids that ``semid build`` wrote earlier: its items keep theirs, and only
-            items that have none get new ones. A scheme of your own has to be named again by
-            --tokenizer, as no code is run because a folder names it.
-        overwrite: Replace what ``out`` holds, also where that is ids of another catalogue.
-    """
-
-    data: str
-    out: str
-    ids: IdsConfig = field(default_factory=IdsConfig)
-    extends: str | None = None
-    overwrite: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class InspectConfig:
-    """Settings of ``semid inspect``.
-
-    Attributes:
-        ids: A folder that ``semid build`` wrote, or a file of codes.
-        tokenizer: In place of ids, a scheme that is fitted here and not kept: a short name or
-            ``package.module:Class``. Its collisions are left as they are.
-        data: The folder of the catalogue; needed for a file of codes and for a scheme. A folder of
-            ids must be of its items.
-        codebook_sizes: Codes of each level of the scheme; None as in ``semid build``.
-        settings: Further settings of the scheme, or of a file of codes, by name.
-        embeddings: A ``.npy`` file or artefact folder of item vectors; nearest neighbours there are
-            asked for common codes, and a scheme is fitted on them. Without, a scheme is fitted on
-            ``lsa``.
-        cf_embeddings: The same with collaborative vectors, which a scheme may learn from.
-        json: Print JSON instead of tables.
-    """
-
-    ids: str | None = None
-    tokenizer: str | None = None
-    data: str | None = None
-    codebook_sizes: tuple[int, ...] | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    embeddings: str | None = None
-    cf_embeddings: str | None = None
-    json: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.ids is None) == (self.tokenizer is None):
-            raise ValueError("expected either --ids or --tokenizer, to say what is inspected")
-        if self.tokenizer is None and self.codebook_sizes:
-            raise ValueError("codebook_sizes are of a scheme: name it by --tokenizer")
 
 
 def build(config: BuildConfig, console: Console) -> None:

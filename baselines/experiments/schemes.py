@@ -11,6 +11,7 @@ from baselines.data.dataset import Dataset
 from baselines.experiments.arms import Arm
 from baselines.runtime.progress import track_epochs
 from semid.build import make_semantic_ids, require_made_by
+from semid.checks import did_you_mean
 from semid.config import IdsConfig
 from semid.ids import SemanticIds
 from semid.provenance import require_same
@@ -97,7 +98,8 @@ def schemes_of(
         else:
             known = ", ".join(named) or "none"
             raise ValueError(
-                f"expected the scheme of an arm out of those in schemes ({known}), got {name!r}. "
+                f"expected the scheme of an arm out of those in schemes ({known}), got {name!r}."
+                f"{did_you_mean(name, named)} "
                 f"Say how to make it: --schemes '{{{name}: {{scheme: rqkmeans}}}}'."
             )
     return schemes

@@ -291,12 +291,10 @@ def test_tokenizer_is_short_for_the_scheme_of_the_ids(
     assert SemanticIds.load("ids").scheme == "random"
     options = ["--ids.codebook_sizes", "[4,4]", "--print_config"]
     for command in ("build", "compare"):
-        with pytest.raises(SystemExit):
-            main([command, "--data", "shop", "--out", "ids", *scheme, *options])
+        assert main([command, "--data", "shop", "--out", "ids", *scheme, *options]) == 0
         assert "scheme: random" in capsys.readouterr().out
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-        assert "--ids.scheme SCHEME, --tokenizer SCHEME" in capsys.readouterr().out
+        assert main([command, "--help"]) == 0
+        assert "--tokenizer" in capsys.readouterr().out
 
 
 def test_the_path_for_modules_is_put_back(folder: Path) -> None:
@@ -398,11 +396,13 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ([], "build,inspect,teacher,lm,compare"),
-        (["bild"], "invalid choice: 'bild'"),
-        ([*COMPARE, "--arm", "x"], "unrecognized arguments: --arm"),
-        (["build", "--out", "out"], "required: build.data"),
-        ([*COMPARE, "--seeds", "[a]"], "Expected a <class 'int'>"),
+        ([], "expected a command out of build, inspect, teacher train"),
+        (["bild"], "got bild. Did you mean build?"),
+        ([*COMPARE, "--arm", "x"], "unrecognized option --arm. Did you mean --arms?"),
+        ([*COMPARE, "x"], "unrecognized argument 'x'"),
+        ([*COMPARE, "--seeds"], "--seeds needs a value"),
+        (["build", "--out", "out"], "required: data"),
+        ([*COMPARE, "--seeds", "[a]"], "seeds must be a list, each a whole number, got"),
         (["compare", "--config", "none.yaml"], "File does not exist"),
         (["compare", "--config", "broken.yaml"], "Problems parsing config"),
         ([*COMPARE, "--data", "nowhere"], "no folder nowhere"),
@@ -415,9 +415,9 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
             [*COMPARE, "--arms", "[tigre:ntp]"],
             "expected an arm backbone[@scheme]:obj",
         ),
-        ([*COMPARE, "--arms", "[tiger:soft_ce:1.5]"], "alpha must lie in [0, 1], got 1.5"),
+        ([*COMPARE, "--arms", "[tiger:soft_ce:1.5]"], "alpha must be a number of at least 0"),
         ([*COMPARE, "--seeds", "[0,0]"], "expected every seed once"),
-        ([*COMPARE, "--temperature", "0"], "temperature must be above 0"),
+        ([*COMPARE, "--temperature", "0"], "temperature must be a number of at least 1e-06"),
         ([*COMPARE, "--ids.scheme", "kmean"], "expected a tokenizer out of"),
         ([*COMPARE, "--ids.scheme", "file:codes_of_others.json"], "file of another catalogue"),
         ([*BUILD, "--ids.scheme", "file:none.json"], "which does not exist"),
@@ -452,25 +452,34 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         (["inspect", "--ids", "none"], "no folder or file of semantic ids none"),
         (["inspect", "--ids", "codes.json"], "add --data FOLDER"),
         (["inspect", "--ids", "shop"], "expected an artefact folder"),
-        (["teacher"], "{train,export}"),
-        (["teacher", "--data", "shop"], "subcommand"),
+        (["teacher"], "out of teacher train, teacher export, got teacher"),
+        (["teacher", "--data", "shop"], "out of teacher train, teacher export, got teacher --data"),
         (["teacher", "train", "--data", "nowhere", "--out", "out"], "no folder nowhere"),
         (
             ["teacher", "train", "--data", "shop", "--out", "out", "--teacher.model", "bert"],
             "bert4rec",
         ),
         ([*TRAIN, "--teacher.hybrid.cf", "hybrid"], "hybrid.cf"),
-        ([*TRAIN, "--teacher.hybrid.half_items", "0"], "hybrid needs half_items above 0, got 0.0"),
+        (
+            [*TRAIN, "--teacher.hybrid.half_items", "0"],
+            "teacher.hybrid.half_items must be a",
+        ),
         ([*COMPARE, "--mass.top_k", "33"], "top_k must be at most the 32 items of the catalogue"),
         ([*COMPARE, "--arms", "[tiger:soft_ce:0.5:rise=2]"], "start and rise are shares"),
-        (["lm"], "{train,fluency}"),
+        (["lm"], "out of lm train, lm fluency, got lm"),
         (["lm", "fluency"], "run"),
         (["lm", "fluency", "--run", "shop"], "expected the folder of a comparison, got shop"),
-        ([*TRAIN, "--training.accumulate", "0"], "accumulate must be at least 1, got 0"),
-        ([*LM, "--texts.held_out", "0"], "held_out must be a share between 0 and 1, got 0"),
+        (
+            [*TRAIN, "--training.accumulate", "0"],
+            "training.accumulate must be a whole",
+        ),
+        (
+            [*LM, "--texts.held_out", "0"],
+            "texts.held_out must be a number above 0",
+        ),
         ([*LM, "--texts.held_out", "0.99999"], "titles to hold out, got 0 and 32 of 32 items"),
         ([*LM, "--texts.title", "{colour}"], "must name columns in braces"),
-        ([*LM, "--model.vocab_size", "200"], "vocab_size must be at least 259"),
+        ([*LM, "--model.vocab_size", "200"], "model.vocab_size must be a whole number from 259"),
         ([*LM, "--out", "shop"], "expected an artefact folder"),
         ([*EXPORT, "--seed", "7"], "expected a trained teacher of seed 7 in none, got none"),
         ([*COMPARE, "--arms", "[tiger@x:ntp]"], "those in schemes (none), got 'x'"),
