@@ -24,6 +24,7 @@ from semid.provenance import (
     hash_json,
     require_same,
 )
+from semid.settings import settings_before
 from semid.testing import check_encoding, check_settings
 from semid.tokenizers.base import (
     BUILT_IN,
@@ -188,7 +189,7 @@ def require_made_by(
     else:
         tokenizer = _tokenizer(config, len(catalog))
         scheme, asked = tokenizer.scheme, tokenizer.settings
-        recorded = made.config.get("settings", {})
+        recorded = {**settings_before(type(tokenizer)), **made.config.get("settings", {})}
         inputs = _input_hashes(config, catalog)
     named = {*config.settings, *(["codebook_sizes"] if config.codebook_sizes else [])}
     expected = {"scheme": scheme, "collisions": config.collisions}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semid.build import build_semantic_ids, make_semantic_ids
+from semid.build import build_semantic_ids, make_semantic_ids, require_made_by
 from semid.catalog import Catalog
 from semid.config import IdsConfig
 from semid.embed import Embeddings, LsaEncoder, embed_catalog
@@ -239,6 +239,19 @@ def test_embeddings_that_were_saved_serve_again(tiny_catalog: Catalog, tmp_path:
     config = IdsConfig(codebook_sizes=(3, 2), embeddings=str(tmp_path / "embeddings"))
     expected = build_semantic_ids(RQKMeans(codebook_sizes=(3, 2)), embeddings, tiny_catalog)
     assert make_semantic_ids(config, tiny_catalog).provenance == expected.provenance
+
+
+def test_kept_ids_are_held_against_a_start_that_their_record_does_not_name(
+    tiny_catalog: Catalog,
+) -> None:
+    def config(start: str) -> IdsConfig:
+        return IdsConfig(codebook_sizes=(3, 2), settings={"start": start})
+
+    kept = make_semantic_ids(config("random"), tiny_catalog)
+    assert "start" not in kept.provenance.config["settings"], "as before there was a choice"
+    require_made_by(kept, config("random"), tiny_catalog, where="ids")
+    with pytest.raises(ProvenanceError, match="made from other start than now"):
+        require_made_by(kept, config("kmeans++"), tiny_catalog, where="ids")
 
 
 def test_a_scheme_that_takes_no_sizes_is_given_none(tiny_catalog: Catalog) -> None:

@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,11 +190,13 @@ def test_a_class_from_outside_loads_by_its_path(
 def test_a_folder_does_not_make_anybody_import_what_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "helper.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    source = f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
+    source += "from semid.tokenizers import RandomTokenizer\nclass X(RandomTokenizer): pass\n"
+    (tmp_path / "helper.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    RandomTokenizer().fit(vectors()).save_pretrained(tmp_path / "out")
-    path = tmp_path / "out" / "config.json"
-    path.write_text(path.read_text().replace('"random"', '"helper:X"'))
+    load_tokenizer_class("helper:X")().fit(vectors()).save_pretrained(tmp_path / "out")
+    monkeypatch.delitem(sys.modules, "helper")
+    (tmp_path / "ran").unlink()
     for loader in (SemanticIdTokenizer, RandomTokenizer):
         with pytest.raises(ValueError, match="got 'helper:X', whose code is not run because"):
             loader.from_pretrained(tmp_path / "out")
