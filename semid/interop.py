@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semid.checks import MOST_CODES
+from semid.checks import MOST_CODES, require_int, require_ints
 from semid.ids import SemanticIds, example_of, read_codes_table
+from semid.json_files import load_json
 from semid.provenance import atomic_write, hash_file
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ logger = logging.getLogger(__name__)
 Layout = Literal["item_level", "level_item"]
 """Which axis comes first in a matrix of codes."""
 
-_LAST_NUMBER = re.compile(r"(?:^|_)(\d+)\W*$")
+_BETWEEN_TOKENS = re.compile(r"[<>|\[\](),;]")
+_TOKEN = re.compile(r"(?:(?P<level>.*)_)?(?P<code>[0-9]{1,99})")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _TENSOR_NAME = "codes"
 _TENSORS = (".npy", ".pt", ".safetensors")
@@ -50,7 +52,9 @@ def read_codes_file(
     """Codes that exist already, from a file, for the items of a catalogue.
 
     - ``.json``: ``{"<item_id>": ["<a_128>", "<b_241>", ...]}`` as LETTER and LC-Rec write it, where
-      a code is the last number of its token, or a plain number;
+      a code is the last number of its token, or a plain number. One string may hold several
+      tokens, as in ``["<a_128><b_241>"]``. What a token says before its number (``a``, ``b``)
+      names the level, and must be the same for all items, in the same order;
     - ``.parquet``: columns ``item_id`` and ``codes`` (lists of numbers), as `SemanticIds.save`
       writes them;
     - ``.npy``, ``.safetensors`` (one tensor, or one named ``codes``) and ``.pt`` (one tensor, read
@@ -68,14 +72,19 @@ def read_codes_file(
             None if it names them by their own ids.
         layout: Which axis of a matrix comes first; None to see it by the number of items.
         offsets: What was added to the codes of each level, such as ``(0, 256, 512)``; it is taken
-            off. None if nothing was. A matrix in which it could be so, as each level's codes lie
+            off. None if nothing was. A file in which it could be so, as each level's codes lie
             above those of the level before, is refused without.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it has another form, if items have codes of different lengths, if an item of
-            the catalogue has none, or if an option does not fit the file.
+        ValueError: If it has another form, if an item occurs twice, if items have codes of
+            different lengths or levels, if an item of the catalogue has none, or if an option does
+            not fit the file.
     """
+    if number_from is not None:
+        require_int("number_from", number_from, 0)
+    if offsets is not None:
+        require_ints("offsets", offsets, 0)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"expected a file of codes, got {path}, which does not exist.")
@@ -86,8 +95,6 @@ def read_codes_file(
                 "Leave it out: rows of a matrix stand in catalogue order."
             )
         codes = _in_layout(_read_tensor(path), layout, len(catalog), path)
-        if offsets is None:
-            _refuse_if_offset(codes, path)
     elif path.suffix in (".json", ".parquet"):
         if layout is not None:
             raise ValueError(
@@ -99,6 +106,8 @@ def read_codes_file(
             f"expected a {', '.join(('.json', '.parquet', *_TENSORS))} file of codes, got {path}. "
             "Convert it."
         )
+    if offsets is None:
+        _refuse_if_offset(codes, path)
     codes = _without_offsets(codes, offsets, path)
     options = {"number_from": number_from, "layout": layout, "offsets": offsets}
     return SemanticIds.of(
@@ -215,23 +224,36 @@ def _codes_of_items(path: Path, catalog: Catalog, number_from: int | None) -> Te
 
 def _read_index(path: Path) -> tuple[list[str], list[list[int]]]:
     form = f'expected {path} to hold {{"<item_id>": ["<a_128>", "<b_241>", ...], ...}}'
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{form}, got no JSON ({error}). Convert it.") from error
+    table = load_json(path)
     if not isinstance(table, dict):
         raise ValueError(f"{form}, got a JSON {type(table).__name__}. Convert it.")
-    paths = []
+    paths: list[list[int]] = []
+    levels: dict[int, tuple[str | None, str]] = {}  # by place: its name, and an item that has it
     for item, tokens in table.items():
         if not isinstance(tokens, list):
             raise ValueError(f"{form}, got {tokens!r} for item {item}. Write a list of tokens.")
-        numbers = [_LAST_NUMBER.search(str(token)) for token in tokens]
-        if not all(numbers):
+        words = [_TOKEN.fullmatch(word) for token in tokens for word in _words(token)]
+        if not all(words):
             raise ValueError(
                 f"{form}, got {tokens!r} for item {item}. End each token in its number."
             )
-        paths.append([int(number[1]) for number in numbers if number])
+        for place, word in enumerate(filter(None, words)):
+            name, other = levels.setdefault(place, (word["level"], item))
+            if word["level"] != name:
+                raise ValueError(
+                    f"expected tokens of the same levels in the same order for each item in {path},"
+                    f" got {tokens!r} for item {item} and {table[other]!r} for item {other}. Write "
+                    "them in one order."
+                )
+        paths.append([int(word["code"]) for word in words if word])
     return list(table), paths
+
+
+def _words(token: object) -> list[str]:
+    """The tokens that a string holds, without brackets; a whole number is one."""
+    if isinstance(token, str):
+        return _BETWEEN_TOKENS.sub(" ", token).split() or [token]
+    return [str(token)]
 
 
 def _read_tensor(path: Path) -> Tensor:

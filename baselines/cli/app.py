@@ -16,6 +16,7 @@ from typing import Any
 from baselines.cli.commands import COMMANDS, Command
 from baselines.cli.console import QUIET, speaking
 from baselines.cli.help import help_of, overview
+from baselines.data.config import require_source
 from semid.checks import did_you_mean
 
 _HELP, _HELP_ALL = ("-h", "--help"), "--help-all"
@@ -58,6 +59,8 @@ def _run_command(name: str, words: Sequence[str], *, quiet: bool) -> None:
         parser.print_help()
         return
     settings = settings_of(parser, command.config, words, command.second_names)
+    if getattr(settings, "data", None) is not None:
+        require_source(settings.data)
     if command.check is not None:
         command.check(settings)
     _compute(command, settings, quiet=quiet)

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from baselines.cli.interrupts import ended_while_loading
+
 SUCCESS, FAILURE, BROKEN_PIPE, STOPPED = 0, 2, 141, 130
 _LONGEST = 2000  # letters of a line
 
@@ -21,14 +23,14 @@ def in_one_line(run: Callable[[], None]) -> int:
         ``BROKEN_PIPE`` where nobody reads the output any more.
     """
     try:
-        _run_and_flush(run)
+        with ended_while_loading(_stopped):
+            _run_and_flush(run)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
         return BROKEN_PIPE
     except BaseException as error:  # some of other languages are no Exception
-        if _was_stopped(error):
-            _say("stopped; the same command goes on from here")
-            return STOPPED
+        if isinstance(error, KeyboardInterrupt):
+            return _stopped()
         _say(_described(error))
         return FAILURE
     return SUCCESS
@@ -50,13 +52,9 @@ def _say(text: str) -> None:
     print(f"semid: {line}", file=sys.stderr)
 
 
-def _was_stopped(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is the reason, which a module that is just loaded may have wrapped."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _stopped() -> int:
+    _say("stopped; the same command goes on from here")
+    return STOPPED
 
 
 def _described(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
-from baselines.data.config import Repeats, Split, Ties
+from baselines.data.config import SYNTHETIC, Repeats, Split, Ties, require_source
 from baselines.data.dataset import WINDOWS, Dataset, split_interactions
 from baselines.data.interactions import Interactions
 from baselines.data.left_out import ALARMING, share_left_out, told
@@ -22,14 +22,13 @@ from semid.tables import SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-_SYNTHETIC = re.compile(r"synthetic(:\d+x\d+)?")
-
 
 def load_catalog(source: str | Path) -> Catalog:
     """Load the items alone of what ``load_dataset`` takes; raises as it does."""
-    if _SYNTHETIC.fullmatch(str(source)):
+    require_source(source)
+    if SYNTHETIC.fullmatch(str(source)):
         return load_dataset(source).catalog
-    return Catalog.read(_only_file(_folder(source), "items"))
+    return Catalog.read(_only_file(Path(source), "items"))
 
 
 def load_dataset(
@@ -64,9 +63,10 @@ def load_dataset(
     """
     if split not in get_args(Split):
         raise ValueError(f"split must be one of {', '.join(get_args(Split))}, got {split!r}")
-    if _SYNTHETIC.fullmatch(str(source)):
+    require_source(source)
+    if SYNTHETIC.fullmatch(str(source)):
         return _synthetic(str(source), split, ties, seed)
-    folder = _folder(source)
+    folder = Path(source)
     catalog = Catalog.read(_only_file(folder, "items"))
     has_windows = any(_files(folder, name) for name in WINDOWS)
     takes_windows = has_windows and not _files(folder, "interactions")
@@ -145,15 +145,6 @@ def write_plain_layout(dataset: Dataset, folder: str | Path) -> None:
         buffer = io.BytesIO()
         table.write_parquet(buffer)
         atomic_write(Path(folder) / f"{name}.parquet", buffer.getvalue())
-
-
-def _folder(source: str | Path) -> Path:
-    folder = Path(source)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no folder {folder}; give a folder in the plain layout, or 'synthetic'"
-        )
-    return folder
 
 
 def _files(folder: Path, name: str) -> list[Path]:
