@@ -46,9 +46,9 @@ def names(out: Path) -> list[str]:
     return sorted(re.sub(r"[0-9a-f]{8,}", "#", name) for name in files)
 
 
-def lineages(out: Path) -> dict[str, Any]:
-    """What every artefact says of itself, without hashes of computed floats."""
-    found = {}
+def lineages(out: Path) -> dict[str, list[Any]]:
+    """What all artefacts of a name say of themselves, without hashes of computed floats."""
+    found: dict[str, list[Any]] = {}
     for path in out.rglob("provenance.json"):
         record = json.loads(path.read_text())
         known = {name: record[name] for name in ("kind", "items", "seen", "config")}
@@ -56,8 +56,8 @@ def lineages(out: Path) -> dict[str, Any]:
         if record["kind"] in ("embeddings", "semantic_ids"):
             known.pop("config")  # holds counts and shares of floats
         name = re.sub(r"[0-9a-f]{8,}", "#", path.relative_to(out).as_posix())
-        found[name] = known
-    return found
+        found.setdefault(name, []).append(known)
+    return {name: sorted(records, key=json.dumps) for name, records in found.items()}
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
