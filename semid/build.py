@@ -7,7 +7,8 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -15,17 +16,36 @@ from semid.config import IdsConfig
 from semid.extension import costs_of, extend_semantic_ids, load_tokenizer
 from semid.ids import SemanticIds
 from semid.interop import read_codes_file
-from semid.provenance import hash_arrays, require_same
+from semid.provenance import (
+    ProvenanceError,
+    hash_arrays,
+    hash_file,
+    hash_ids,
+    hash_json,
+    require_same,
+)
 from semid.testing import check_encoding, check_settings
-from semid.tokenizers.base import BUILT_IN, MOST_CODES, load_tokenizer_class
+from semid.tokenizers.base import (
+    BUILT_IN,
+    SemanticIdTokenizer,
+    load_tokenizer_class,
+    make_tokenizer,
+)
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
     from semid.embed import Embeddings
     from semid.tokenizers.base import SemanticIdTokenizer
 
-__all__ = ["IdsConfig", "build_semantic_ids", "extend_made_ids", "make_semantic_ids"]
+__all__ = [
+    "IdsConfig",
+    "build_semantic_ids",
+    "extend_made_ids",
+    "make_semantic_ids",
+    "require_made_by",
+]
 
+_FILE, _TEXTS = "file:", "texts"
 _TRIED = 256  # items on which a scheme from outside is tried before it encodes all
 _MOVED = 0.05  # share of them that may lie halfway between two codes
 
@@ -58,6 +78,8 @@ def build_semantic_ids(
         ValueError: If the tokenizer refuses the embeddings, there is no such strategy, or there
             are not enough codes for it.
     """
+    from semid.embed import cut_texts
+
     for name, given in (("embeddings", embeddings), ("cf_embeddings", cf_embeddings)):
         if given is not None:
             require_same(
@@ -75,6 +97,8 @@ def build_semantic_ids(
     codes = tokenizer.encode(vectors)
     lineage = tokenizer.provenance
     inputs = {"embeddings": embeddings.provenance.content, "tokenizer": lineage.content}
+    if _TEXTS in embeddings.provenance.inputs:
+        inputs[_TEXTS] = embeddings.provenance.inputs[_TEXTS]
     if cf_embeddings is not None:
         inputs["cf_embeddings"] = cf_embeddings.provenance.content
         require_same(
@@ -89,7 +113,7 @@ def build_semantic_ids(
         tokenizer.codebook_sizes,
         scheme=tokenizer.scheme,
         inputs=inputs,
-        config=lineage.config,
+        config={**lineage.config, **cut_texts(embeddings)},
         seen=None if cf_embeddings is None else cf_embeddings.provenance.seen,
         tokenizer=tokenizer,
     )
@@ -116,8 +140,8 @@ def make_semantic_ids(
     """
     from semid.embed import embeddings_from
 
-    if config.scheme.startswith("file:"):
-        path = config.scheme.removeprefix("file:")
+    if config.scheme.startswith(_FILE):
+        path = config.scheme.removeprefix(_FILE)
         try:
             ids = read_codes_file(path, catalog, **config.settings)
         except TypeError as error:
@@ -138,10 +162,68 @@ def make_semantic_ids(
     )
 
 
+def require_made_by(
+    ids: SemanticIds, config: IdsConfig, catalog: Catalog, *, where: str | os.PathLike[str]
+) -> None:
+    """Refuse ids that were made in another way, or from other inputs, than a config asks for now.
+
+    What the config leaves open, and what was made from a file that is gone, may be anything.
+
+    Args:
+        ids: As they were saved.
+        config: How `make_semantic_ids` would make them now; ``cf_embeddings`` of None are not
+            compared.
+        catalog: The items.
+        where: Names the ids in the error.
+
+    Raises:
+        ProvenanceError: If scheme, settings, collisions, texts, embeddings or codes are others.
+        ValueError: If the config does not fit the catalogue.
+    """
+    made = ids.provenance
+    if config.scheme.startswith(_FILE):
+        path = Path(config.scheme.removeprefix(_FILE))
+        scheme, asked, recorded = f"{_FILE}{path.name}", config.settings, made.config
+        inputs = {"codes_file": hash_file(path)} if path.exists() else {}
+    else:
+        tokenizer = _tokenizer(config, len(catalog))
+        scheme, asked = tokenizer.scheme, tokenizer.settings
+        recorded = made.config.get("settings", {})
+        inputs = _input_hashes(config, catalog)
+    named = {*config.settings, *(["codebook_sizes"] if config.codebook_sizes else [])}
+    expected = {"scheme": scheme, "collisions": config.collisions}
+    found = {"scheme": ids.scheme, "collisions": made.config.get("collisions", {}).get("strategy")}
+    expected |= {name: asked[name] for name in named if asked.get(name) is not None}
+    found |= {name: recorded.get(name) for name in named}
+    expected |= {name: content for name, content in inputs.items() if name in made.inputs}
+    found |= made.inputs
+    for name, value in expected.items():
+        if hash_json(value) != hash_json(found[name]):
+            raise ProvenanceError(
+                f"the semantic ids in {where} were made from other {name} than now: expected "
+                f"{str(value)[:20]}, got {str(found[name])[:20]}. Put back what they were made "
+                "from, or name another folder."
+            )
+
+
+def _input_hashes(config: IdsConfig, catalog: Catalog) -> dict[str, str]:
+    """What `build_semantic_ids` would record of its inputs now, as far as they are at hand."""
+    from semid.embed import is_vectors, read_embeddings
+
+    hashes = {}
+    if not is_vectors(config.embeddings):
+        hashes[_TEXTS] = hash_ids(catalog.texts(config.template))
+    vectors = {"embeddings": config.embeddings, "cf_embeddings": config.cf_embeddings}
+    for name, source in vectors.items():
+        if source and is_vectors(source) and Path(source).exists():
+            hashes[name] = read_embeddings(source, catalog).provenance.content
+    return hashes
+
+
 def _tokenizer(config: IdsConfig, num_items: int) -> SemanticIdTokenizer:
     """The scheme with its settings; one from outside must keep the clauses seen before a fit."""
-    made_by: Any = load_tokenizer_class(config.scheme)
     sized, sizes = {}, config.codebook_sizes
+    made_by = load_tokenizer_class(config.scheme)
     if "codebook_sizes" in inspect.signature(made_by).parameters:
         sized["codebook_sizes"] = sizes or (_codes_for(num_items),) * 3
     elif sizes is not None:
@@ -149,17 +231,7 @@ def _tokenizer(config: IdsConfig, num_items: int) -> SemanticIdTokenizer:
             f"expected no codebook_sizes for {config.scheme}, which takes none, got {sizes}. "
             "Leave them out."
         )
-    if sizes and not 1 <= min(sizes) <= max(sizes) <= MOST_CODES:
-        raise ValueError(
-            f"expected at least one code at each level and at most {MOST_CODES}, got "
-            f"codebook_sizes {sizes}."
-        )
-    try:
-        tokenizer: SemanticIdTokenizer = made_by(**sized, **config.settings)
-    except TypeError as error:
-        raise ValueError(
-            f"expected settings of {config.scheme}, got {config.settings} ({error})."
-        ) from error
+    tokenizer = make_tokenizer(config.scheme, {**sized, **config.settings})
     if tokenizer.scheme not in BUILT_IN:
         check_settings(tokenizer)
     return tokenizer
@@ -200,7 +272,7 @@ def extend_made_ids(
     Args:
         folder: Where `SemanticIds.save` wrote ids and tokenizer.
         config: ``embeddings`` and ``template`` of the time, and ``collisions`` for the new items;
-            the scheme is the one that was saved.
+            the scheme is the one that was saved, and has to be named where it is not built in.
         catalog: Old and new items.
         cache_dir: Where embeddings are kept, see `semid.embed.embed_catalog`.
 
@@ -210,14 +282,17 @@ def extend_made_ids(
     """
     from semid.embed import embeddings_from
 
-    given = {name: getattr(config, name) for name in ("embeddings", "template", "collisions")}
+    names, made_by = ["embeddings", "template", "collisions"], cast(Any, SemanticIdTokenizer)
+    if ":" in config.scheme:
+        names, made_by = [*names, "scheme"], load_tokenizer_class(config.scheme)
+    given = {name: getattr(config, name) for name in names}
     if config != replace(IdsConfig(), **given):
         raise ValueError(
             f"expected only {', '.join(given)} beside ids that are extended, got other settings "
             f"too. Leave them out: the scheme is the one that was saved in {folder}."
         )
-    ids = SemanticIds.load(folder)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, made_by)
+    ids = replace(SemanticIds.load(folder), tokenizer=tokenizer)  # to be saved beside them again
     if config.embeddings == "lsa":
         embeddings = _embed_as_before(ids, config.template, catalog)
     else:

@@ -13,6 +13,7 @@ from itertools import count, filterfalse
 import torch
 from torch import Tensor
 
+from semid.checks import did_you_mean
 from semid.reassignment import (
     Costs,
     Strategy,
@@ -28,6 +29,7 @@ __all__ = [
     "Costs",
     "Resolution",
     "collision_report",
+    "require_strategy",
     "resolve_collisions",
 ]
 
@@ -158,6 +160,26 @@ STRATEGIES: Mapping[str, Strategy] = {
 }
 
 
+def require_strategy(strategy: str) -> None:
+    """Refuse what is no strategy, or names one twice.
+
+    Raises:
+        ValueError: With the names there are, and the nearest.
+    """
+    names = strategy.split("+")
+    for name in names:
+        if name not in STRATEGIES:
+            raise ValueError(
+                f"expected a collision strategy out of {sorted(STRATEGIES)}, or several joined by "
+                f"+, got {strategy!r}.{did_you_mean(name, STRATEGIES)}"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"expected each collision strategy once, got {strategy!r}. The second finds nothing "
+            "that the first has left it: leave it out."
+        )
+
+
 def resolve_collisions(
     codes: Tensor,
     sizes: tuple[int, ...],
@@ -191,16 +213,11 @@ def resolve_collisions(
     Raises:
         ValueError: If there is no such strategy, or not enough codes to tell all items apart.
     """
-    names = strategy.split("+")
-    if not set(names) <= set(STRATEGIES):
-        raise ValueError(
-            f"expected a collision strategy out of {sorted(STRATEGIES)}, or several joined by +, "
-            f"got {strategy!r}."
-        )
+    require_strategy(strategy)
     num_levels = codes.shape[1]
     taken = codes.new_empty(0, len(sizes)) if taken is None else taken
     resolved, resolved_sizes = codes.clone(), sizes
-    for name in names:
+    for name in strategy.split("+"):
         resolved, resolved_sizes = STRATEGIES[name](resolved, resolved_sizes, costs, taken)
     if resolved.shape[1] < len(resolved_sizes):  # an extra level that no strategy has filled
         resolved = torch.cat([resolved, resolved.new_zeros(len(resolved), 1)], dim=1)

@@ -1,4 +1,4 @@
-"""Several processes that fit one tokenizer together: shares of a batch, sums, one result.
+"""Several processes with one result: what the first one makes, the others get.
 
 Built on ``torch.distributed`` alone. Where no process group is initialised there is one process,
 and nothing here does anything. Whatever is called on one process is called on all, in one order.
@@ -6,8 +6,9 @@ and nothing here does anything. Whatever is called on one process is called on a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,9 @@ if dist.is_available():
     # optimizer does it). Then the group's threads outlive its end, and may abort the process's.
     import torch.distributed.nn
 
-__all__ = ["add_up", "first_before_others", "num_ranks", "require_equal", "share_of", "spread"]
+__all__ = ["first_before_others", "num_ranks", "on_first", "require_equal"]
+
+Made = TypeVar("Made")
 
 
 def num_ranks() -> int:
@@ -26,40 +29,34 @@ def num_ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def share_of(count: int) -> slice:
-    """This process's share of ``count`` rows: consecutive, as even as can be, maybe empty."""
-    ranks = num_ranks()
-    if ranks == 1:
-        return slice(0, count)
-    rank = dist.get_rank()
-    return slice(count * rank // ranks, count * (rank + 1) // ranks)
+def on_first(make: Callable[[], Made]) -> Made:
+    """What the first process makes, on all processes, while the others wait.
 
-
-@torch.no_grad()
-def add_up(tensors: Sequence[Tensor]) -> None:
-    """Replace each tensor by its sum over the processes, in one exchange; the same bits on all.
+    So it is the same bits on all of them, and what one process alone would make.
 
     Args:
-        tensors: Changed in place. Of one dtype, of the same shapes on all processes.
+        make: Called on the first process. What it returns is pickled on the way to the others;
+            tensors should be on the CPU.
+
+    Raises:
+        ValueError: On the others, if ``make`` raised on the first one, where its error is raised.
     """
-    if num_ranks() == 1 or not tensors:
-        return
-    flat = torch.cat([tensor.flatten() for tensor in tensors]).to(_device(tensors[0]))
-    dist.all_reduce(flat)
-    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-    for tensor, part in zip(tensors, parts, strict=True):
-        tensor.copy_(part.view_as(tensor))
-
-
-@torch.no_grad()
-def spread(tensors: Sequence[Tensor]) -> None:
-    """Replace each tensor, in place, by that of the first process; any dtype."""
     if num_ranks() == 1:
-        return
-    for tensor in tensors:
-        sent = tensor.contiguous().to(_device(tensor))
-        dist.broadcast(sent.reshape(-1).view(torch.uint8), src=0)
-        tensor.copy_(sent)
+        return make()
+    outcome: list[Any] = [None, None]  # what was made, or what went wrong
+    failed: Exception | None = None
+    if dist.get_rank() == 0:
+        try:
+            outcome[0] = make()
+        except Exception as error:
+            failed, outcome[1] = error, str(error)
+    dist.broadcast_object_list(outcome, src=0)
+    if failed is not None:
+        raise failed
+    if outcome[1] is not None:
+        raise ValueError(f"the first process could not go on: {outcome[1]}")
+    made: Made = outcome[0]
+    return made
 
 
 def require_equal(digest: str, what: str) -> None:

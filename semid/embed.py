@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semid.columns import composed
 from semid.distributed import first_before_others
+from semid.json_files import load_json
 from semid.lsa import FittedLsa, fit_lsa
 from semid.provenance import (
     FILE_NAME,
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
     from semid.catalog import Catalog
 
 __all__ = [
+    "CUT_TEXTS",
+    "CutsTexts",
     "Embeddings",
     "FittedLsa",
     "LsaEncoder",
     "SentenceTransformerEncoder",
     "TextEncoder",
+    "cut_texts",
     "embed_catalog",
     "embeddings_from",
     "read_embeddings",
@@ -43,7 +47,11 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+CUT_TEXTS = "cut_texts"
+"""Name in lineages of the number of texts that an encoder has not read to their end."""
+
 _VECTORS = "vectors.npy"
+_TOKENISED = 1 << 12  # texts at once, where they are only counted
 
 FloatArray = NDArray[np.float32]
 
@@ -57,6 +65,14 @@ class TextEncoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """One finite float32 row for each text, ``(item, dim)``."""
+
+
+@runtime_checkable
+class CutsTexts(Protocol):
+    """A `TextEncoder` that reads only the beginning of long texts, and says of how many."""
+
+    def num_cut(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than what is read of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,16 +145,42 @@ class SentenceTransformerEncoder:
         hashes = {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
         return {**config, "files": hash_json(hashes)}
 
+    @cached_property
+    def _model(self) -> Any:
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer(self.name_or_path, revision=self.revision, device=self.device)
+
+    def num_cut(self, texts: Sequence[str]) -> int:
+        """How many texts have more tokens than the model reads, its prompt included.
+
+        0 for a model whose tokeniser is not one of ``transformers``, which cuts nothing.
+
+        Raises:
+            OSError: If there is no such model, or it cannot be reached.
+        """
+        from transformers import PreTrainedTokenizerBase
+
+        model = self._model
+        tokenizer, longest = getattr(model[0], "tokenizer", None), model.max_seq_length
+        if not isinstance(tokenizer, PreTrainedTokenizerBase) or longest is None:
+            return 0
+        prompt = model.prompts.get(model.default_prompt_name) or ""
+        prompted = [prompt + text for text in composed(texts)]
+        count = 0
+        for first in range(0, len(prompted), _TOKENISED):
+            part = prompted[first : first + _TOKENISED]
+            tokens = tokenizer(part, truncation=False, verbose=False)["input_ids"]
+            count += sum(len(of_text) > longest for of_text in tokens)
+        return count
+
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """Encode texts, composed (Unicode's NFC), with the model's own pooling and normalisation.
 
         Raises:
             OSError: If there is no such model, or it cannot be reached.
         """
-        from sentence_transformers import SentenceTransformer
-
-        model = SentenceTransformer(self.name_or_path, revision=self.revision, device=self.device)
-        vectors = model.encode(
+        vectors = self._model.encode(
             composed(texts),
             batch_size=self.batch_size,
             convert_to_numpy=True,
@@ -243,7 +285,7 @@ class Embeddings:
         """Write ``vectors.npy`` and the provenance, atomically."""
         with atomic_dir(folder) as filling:
             np.save(filling / _VECTORS, self.vectors, allow_pickle=False)
-            self.provenance.write(filling)
+            self.provenance.write(filling, files=[_VECTORS])
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Embeddings:
@@ -302,6 +344,9 @@ def embed_catalog(
     Where ``torch.distributed`` is initialised, all processes call this; the first one embeds, and
     the others find its vectors in the cache, if there is one.
 
+    The number of texts that the encoder cuts, if it says so, is warned of in the log and recorded
+    in the provenance: items that differ behind the cut have equal vectors.
+
     Args:
         catalog: The items.
         encoder: Turns texts into vectors.
@@ -319,13 +364,33 @@ def embed_catalog(
     config = {**encoder.config, "template": template}
     cached = Path(cache_dir) / hash_json([inputs, encoder.config]) if cache_dir else None
     with first_before_others():
-        if cached and (vectors := _from_cache(cached)) is not None:
-            return Embeddings.of(vectors, catalog, inputs=inputs, config=config)
-        logger.info("embedding %d items with %s", len(texts), encoder.config)
-        embeddings = Embeddings.of(encoder.encode(texts), catalog, inputs=inputs, config=config)
-        if cached:
+        found = _from_cache(cached, inputs, encoder.config) if cached else None
+        if found is not None:
+            vectors = found.vectors
+            config |= cut_texts(found)
+        else:
+            logger.info("embedding %d items with %s", len(texts), encoder.config)
+            vectors = encoder.encode(texts)
+            if isinstance(encoder, CutsTexts):
+                config[CUT_TEXTS] = encoder.num_cut(texts)
+        if cut := config.get(CUT_TEXTS):
+            logger.warning(
+                "%d of %d texts are longer than what the encoder reads and were cut: items that "
+                "differ behind the cut get equal vectors. Name a shorter template, or an encoder "
+                "of longer texts.",
+                cut,
+                len(texts),
+            )
+        embeddings = Embeddings.of(vectors, catalog, inputs=inputs, config=config)
+        if cached and found is None:
             embeddings.save(cached)
         return embeddings
+
+
+def cut_texts(embeddings: Embeddings) -> dict[str, int]:
+    """How many texts the encoder has cut, as an entry of a lineage; empty where nobody counted."""
+    known = embeddings.provenance.config
+    return {CUT_TEXTS: known[CUT_TEXTS]} if CUT_TEXTS in known else {}
 
 
 def embeddings_from(
@@ -349,16 +414,28 @@ def embeddings_from(
         OSError: If there is no such model, or it cannot be reached.
         ValueError: As `read_embeddings` and `embed_catalog`.
     """
-    path = Path(source)
-    if path.suffix == ".npy" or (path / FILE_NAME).is_file():
-        return read_embeddings(path, catalog)
+    if is_vectors(source):
+        return read_embeddings(source, catalog)
     encoder = LsaEncoder() if source == "lsa" else SentenceTransformerEncoder(name_or_path=source)
     return embed_catalog(catalog, encoder, template=template, cache_dir=cache_dir)
 
 
-def _from_cache(folder: Path) -> FloatArray | None:
+def is_vectors(source: str) -> bool:
+    """Whether `embeddings_from` reads vectors that exist already, and no encoder makes them."""
+    return Path(source).suffix == ".npy" or (Path(source) / FILE_NAME).is_file()
+
+
+def _from_cache(folder: Path, inputs: dict[str, str], encoder: dict[str, Any]) -> Embeddings | None:
     try:
-        return Embeddings.load(folder).vectors
+        found = Embeddings.load(folder)
+        its = found.provenance
+        require_same(
+            f"what the embeddings in {folder} were made from",
+            hash_json([inputs, encoder]),
+            hash_json([its.inputs, {name: its.config.get(name) for name in encoder}]),
+            what_to_do="They are made again.",
+        )
+        return found
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -391,10 +468,13 @@ def _load_npy(path: Path) -> NDArray[Any]:
     if not path.is_file():
         raise FileNotFoundError(f"expected a .npy file of vectors, got {path}, which is not there.")
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+    except Exception as error:  # numpy's own, its tokeniser's, a full memory, a broken archive
+        reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"expected a .npy file of numbers, got {path} ({error}). Write it with numpy.save."
+            f"expected a .npy file of numbers, got {path} ({reason}). Was it damaged? Write it "
+            "with numpy.save."
         ) from error
     if not isinstance(loaded, np.ndarray):
         raise ValueError(f"expected one array, got the archive {path}. Write it with numpy.save.")
@@ -404,10 +484,9 @@ def _load_npy(path: Path) -> NDArray[Any]:
 def _read_ids(path: Path) -> list[Any]:
     if path.suffix == ".npy":
         return list(_load_npy(path).tolist())
-    text = path.read_text(encoding="utf-8")
     if path.suffix != ".json":
-        return text.splitlines()
-    ids = json.loads(text)
+        return path.read_text(encoding="utf-8").splitlines()
+    ids = load_json(path)
     if not isinstance(ids, list):
         raise ValueError(f"expected a JSON list of ids in {path}, got a {type(ids).__name__}.")
     return ids

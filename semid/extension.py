@@ -128,23 +128,27 @@ def extend_semantic_ids(
     )
 
 
-def load_tokenizer(folder: str | os.PathLike[str]) -> SemanticIdTokenizer:
+def load_tokenizer(
+    folder: str | os.PathLike[str],
+    made_by: type[SemanticIdTokenizer] = SemanticIdTokenizer,
+) -> SemanticIdTokenizer:
     """The tokenizer that was saved beside semantic ids.
 
     Args:
         folder: Where `SemanticIds.save` wrote the ids.
+        made_by: Its class, where that is not built in: code is not run because a file names it.
 
     Raises:
         FileNotFoundError: If it wrote none, as no scheme of ours made the codes.
         ProvenanceError: If it is not the one that made the ids.
-        ValueError: If the class of the scheme cannot be imported.
+        ValueError: If its class is neither built in nor ``made_by``, or a file has another form.
     """
     if not (Path(folder) / TOKENIZER_FOLDER).is_dir():
         raise FileNotFoundError(
             f"expected a tokenizer beside the semantic ids in {folder}, got none. Were their codes "
             "read from a file? Build them with a scheme, which can encode new items."
         )
-    tokenizer = SemanticIdTokenizer.from_pretrained(Path(folder) / TOKENIZER_FOLDER)
+    tokenizer = made_by.from_pretrained(Path(folder) / TOKENIZER_FOLDER)
     require_same(
         f"the tokenizer beside the semantic ids in {folder}",
         Provenance.read(folder).inputs.get("tokenizer"),

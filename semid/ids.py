@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from semid.collisions import Costs, Resolution, resolve_collisions
+from semid.json_files import load_record
 from semid.provenance import (
     Provenance,
     ProvenanceError,
@@ -23,6 +24,7 @@ from semid.provenance import (
     hash_json,
     require_same,
 )
+from semid.tables import read_table
 from semid.tokenizers.base import check_codes
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = ["SemanticIds"]
 
 _TABLE = "semantic_ids.parquet"
 _CONFIG = "config.json"
+_CONFIG_KINDS = {"scheme": str, "sizes": list}
 TOKENIZER_FOLDER = "tokenizer"
 
 
@@ -227,7 +230,7 @@ class SemanticIds:
             (filling / _CONFIG).write_text(config + "\n", encoding="utf-8")
             if self.tokenizer is not None:
                 self.tokenizer.save_pretrained(filling / TOKENIZER_FOLDER)
-            self.provenance.write(filling)
+            self.provenance.write(filling, files=[_TABLE, _CONFIG])
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> SemanticIds:
@@ -236,13 +239,19 @@ class SemanticIds:
         Raises:
             FileNotFoundError: If the folder is not a whole artefact.
             ProvenanceError: If its content is not what was saved.
+            ValueError: If a file has another form.
         """
         provenance = Provenance.read(folder)
-        item_ids, paths = read_codes_table(Path(folder) / _TABLE)
-        config = json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
+        table, config = Path(folder) / _TABLE, load_record(Path(folder) / _CONFIG, **_CONFIG_KINDS)
+        item_ids, paths = read_codes_table(table)
+        if len(lengths := {len(path) for path in paths}) > 1:
+            raise ProvenanceError(
+                f"expected equally many codes for each item in {table}, got {sorted(lengths)}. "
+                "Build the ids again."
+            )
         codes = torch.tensor(paths, dtype=torch.int64)
         sizes, scheme = tuple(config["sizes"]), config["scheme"]
-        changed = "Its files were changed after they were saved; build the ids again."
+        changed = f"They were changed after they were saved: remove {folder} and build them again."
         found = _content_hash(codes, sizes, scheme)
         require_same(f"content of {folder}", provenance.content, found, what_to_do=changed)
         found = hash_ids(item_ids)
@@ -272,20 +281,20 @@ def read_codes_table(path: Path) -> tuple[list[Any], list[list[int]]]:
     """
     import polars as pl
 
-    try:
-        table = pl.read_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"expected a parquet file of codes, got {path} ({error}).") from error
-    lists = table.schema.get("codes")
+    table = read_table(path)
+    lists, ids = table.schema.get("codes"), table.schema.get("item_id", pl.Null())
     is_codes = isinstance(lists, pl.List) and lists.inner.is_integer()
-    if "item_id" not in table.columns or not is_codes:
+    if not is_codes or not (ids.is_integer() or ids == pl.String):
         raise ValueError(
-            f"expected {path} with columns item_id and codes (lists of numbers), got "
-            f"{dict(table.schema)}. Rename or convert its columns."
+            f"expected {path} with columns item_id (whole numbers or text) and codes (lists of "
+            f"whole numbers), got {dict(table.schema)}. Rename or convert its columns."
         )
-    paths = table["codes"].cast(pl.List(pl.Int64))
-    if paths.null_count() or paths.explode().null_count():
-        raise ValueError(f"expected a code at each level in {path}, got missing ones. Fill them.")
+    paths = table["codes"].cast(pl.List(pl.Int64), strict=False)
+    if paths.null_count() or paths.explode().null_count() or table["item_id"].null_count():
+        raise ValueError(
+            f"expected an item and a code of 63 bits at each level in {path}, got missing ones or "
+            "larger ones. Fill them."
+        )
     return table["item_id"].to_list(), paths.to_list()
 
 

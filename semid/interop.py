@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semid.checks import MOST_CODES
 from semid.ids import SemanticIds, example_of, read_codes_table
 from semid.provenance import atomic_write, hash_file
-from semid.tokenizers.base import MOST_CODES
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -258,7 +258,8 @@ def _read_tensor(path: Path) -> Tensor:
 
 
 def _load_npy(path: Path) -> Any:
-    array = np.load(path, allow_pickle=False)
+    with path.open("rb") as file:
+        array = np.load(file, allow_pickle=False)
     return torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "iu" else array)
 
 

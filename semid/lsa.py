@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semid.columns import composed
+from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_ids, hash_json, require_same
 
 __all__ = ["FittedLsa", "fit_lsa"]
@@ -86,7 +87,7 @@ class FittedLsa:
             (filling / _VOCABULARY).write_text(vocabulary, encoding="utf-8")
             (filling / _CONFIG).write_text(json.dumps(self.settings) + "\n", encoding="utf-8")
             save_file({"idf": self.idf, "right": self.right}, filling / _ARRAYS)
-            provenance.write(filling)
+            provenance.write(filling, files=[_VOCABULARY, _CONFIG, _ARRAYS])
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> FittedLsa:
@@ -100,10 +101,16 @@ class FittedLsa:
 
         recorded = Provenance.read(folder)
         folder = Path(folder)
-        vocabulary = json.loads((folder / _VOCABULARY).read_text(encoding="utf-8"))
-        settings = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        vocabulary = load_record(folder / _VOCABULARY, words=list, letters=list)
+        settings = load_record(folder / _CONFIG, dim=int, seed=int)
         arrays = load_file(folder / _ARRAYS)
-        encoder = cls(**vocabulary, idf=arrays["idf"], right=arrays["right"], settings=settings)
+        encoder = cls(
+            words=vocabulary["words"],
+            letters=vocabulary["letters"],
+            idf=arrays["idf"],
+            right=arrays["right"],
+            settings=settings,
+        )
         require_same(
             f"content of the encoder in {folder}",
             recorded.content,

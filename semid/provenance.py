@@ -2,25 +2,33 @@
 
 An artefact is a folder that holds ``provenance.json`` beside its data. Two artefacts that are used
 together are compared by hash first; a difference is a `ProvenanceError`, never a wrong number.
-Writes are atomic: a reader sees the old artefact or the new one, whatever kills the writer.
+
+A result that is a single file carries its lineage in itself, as a seal: `write_json` and
+`write_tensors` add the hash of its content and of what it was made from. `read_json` and
+`read_tensors` refuse a file that was damaged or changed, and one that was made from something else
+counts as missing, so that it is made again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from semid.atomic import atomic_dir, atomic_write, recover
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "Provenance",
@@ -31,11 +39,20 @@ __all__ = [
     "hash_file",
     "hash_ids",
     "hash_json",
+    "read_json",
+    "read_tensors",
     "require_same",
+    "require_unchanged",
+    "write_json",
+    "write_tensors",
 ]
 
+logger = logging.getLogger(__name__)
+
 FILE_NAME = "provenance.json"
-_MARKS_AN_ARTEFACT = (FILE_NAME, "config.json")
+_SEAL, _FROM = "seal", " from "
+_FILES = "files"
+_REMOVE = "Remove it and run the same command again, which makes it anew."
 _RECORDED_PACKAGES = (
     "semid",
     "numpy",
@@ -103,81 +120,6 @@ def hash_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Fill a folder that appears whole under its name, or not at all.
-
-    Yields an empty folder beside ``path``. Leaving the block without an error flushes it to disk
-    and renames it to ``path``, in place of an earlier artefact there; an error removes it.
-
-    Raises:
-        FileExistsError: If ``path`` is a file, or a non-empty folder that is not an artefact (it
-            holds neither ``provenance.json`` nor ``config.json``) and so is not ours to replace.
-    """
-    target = Path(path).resolve()
-    _refuse_foreign(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    filling = _beside(target, "tmp")
-    filling.mkdir()
-    try:
-        yield filling
-        for file in filling.rglob("*"):
-            _flush(file)
-        _flush(filling)
-        _refuse_foreign(target)
-        if target.exists():
-            replaced = _beside(target, "old")
-            target.rename(replaced)
-            filling.rename(target)
-            shutil.rmtree(replaced)
-        else:
-            filling.rename(target)
-        _flush(target.parent)
-    finally:
-        shutil.rmtree(filling, ignore_errors=True)
-
-
-def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write a file (text as UTF-8) that appears whole under its name, or not at all."""
-    target = Path(path).resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    filling = _beside(target, "tmp")
-    try:
-        filling.write_bytes(data.encode() if isinstance(data, str) else data)
-        _flush(filling)
-        filling.replace(target)
-        _flush(target.parent)
-    finally:
-        filling.unlink(missing_ok=True)
-
-
-def _beside(target: Path, role: str) -> Path:
-    return target.with_name(f".{target.name}.{role}-{secrets.token_hex(4)}")
-
-
-def _refuse_foreign(target: Path) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise FileExistsError(f"expected a folder to write, got the file {target}. Name another.")
-    entries = {entry.name for entry in target.iterdir()}
-    if entries and entries.isdisjoint(_MARKS_AN_ARTEFACT):
-        raise FileExistsError(
-            f"expected a new folder or an artefact to replace, got {target}, which holds other "
-            f"files ({min(entries)!r}, …). Name another folder, or empty this one."
-        )
-
-
-def _flush(path: Path) -> None:
-    if path.is_dir() and os.name != "posix":
-        return
-    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in _RECORDED_PACKAGES:
@@ -211,10 +153,28 @@ class Provenance:
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=_versions)
 
-    def write(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``provenance.json`` into an existing artefact folder, atomically."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
-        atomic_write(Path(folder) / FILE_NAME, text + "\n")
+    def __post_init__(self) -> None:
+        kinds: dict[str, type | tuple[type, ...]] = {
+            **dict.fromkeys(("kind", "content"), str),
+            **dict.fromkeys(("items", "seen"), (str, NoneType)),
+            **dict.fromkeys(("inputs", "config", "versions"), dict),
+        }
+        for name, kind in kinds.items():
+            if not isinstance(found := getattr(self, name), kind):
+                raise ValueError(f"{name} of a provenance cannot be {found!r}")
+        if not all(isinstance(content, str) for content in self.inputs.values()):
+            raise ValueError(f"inputs of a provenance must be hashes by name, got {self.inputs!r}")
+
+    def write(self, folder: str | os.PathLike[str], *, files: Iterable[str] = ()) -> None:
+        """Write ``provenance.json`` into an existing artefact folder, atomically.
+
+        Args:
+            folder: The artefact.
+            files: Names of files in it whose bytes are recorded too, for `read` to compare.
+        """
+        hashes = {name: hash_file(Path(folder) / name) for name in files}
+        recorded = {_FILES: hashes} if hashes else {}
+        write_json(Path(folder) / FILE_NAME, {**asdict(self), **recorded})
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Provenance:
@@ -222,24 +182,33 @@ class Provenance:
 
         Raises:
             FileNotFoundError: If there is none.
-            ProvenanceError: If it is not the record of an artefact.
+            ProvenanceError: If it is not the record of an artefact, or one of the files whose bytes
+                it records was changed.
         """
-        path = Path(folder) / FILE_NAME
-        if not path.is_file():
+        folder = Path(folder)
+        if not folder.exists():
+            recover(folder)
+        path = folder / FILE_NAME
+        cure = f"Remove {folder} and run the command that made it again."
+        values = read_json(path, take_unsealed=True, what_to_do=cure)
+        if values is None:
             raise FileNotFoundError(
                 f"expected an artefact folder with {FILE_NAME}, got {folder}, which has none. "
-                "Was its stage interrupted? Run it again."
+                f"{cure}"
             )
-        known = {f.name for f in fields(cls)}
+        for name, content in values.pop(_FILES, {}).items():
+            file = folder / name
+            found = hash_file(file) if file.is_file() else None
+            require_unchanged(file, content, found, what_to_do=cure)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if unknown := sorted(set(values) - known):
+            if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):
                 raise ValueError(f"unknown fields {unknown}")
+            if not all(isinstance(values.get(name, {}), dict) for name in ("inputs", "config")):
+                raise ValueError("inputs or config hold no values by name")
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise ProvenanceError(
-                f"expected an artefact's record in {path}, got something else ({error}). "
-                "Build the artefact again."
+                f"expected an artefact's record in {path}, got something else ({error}). {cure}"
             ) from error
 
 
@@ -262,5 +231,166 @@ def require_same(name: str, expected: str | None, found: str | None, *, what_to_
         )
 
 
+def require_unchanged(
+    path: str | os.PathLike[str], then: str | None, now: str | None, *, what_to_do: str
+) -> None:
+    """Refuse a file whose content is not what was recorded when it was written.
+
+    Args:
+        path: The file.
+        then: Hash that was recorded.
+        now: Hash of what it holds; None if it is gone.
+        what_to_do: A sentence for the reader.
+
+    Raises:
+        ProvenanceError: If they differ.
+    """
+    if then != now:
+        raise ProvenanceError(
+            f"{path} was changed after it was written: expected content {_short(then)}, got "
+            f"{'no file' if now is None else _short(now)}. {what_to_do}"
+        )
+
+
 def _short(value: str | None) -> str:
     return "none recorded" if value is None else value[:12]
+
+
+def write_json(
+    path: str | os.PathLike[str], values: Mapping[str, Any], *, made_from: Any = None
+) -> None:
+    """Write JSON values by name, sealed, atomically.
+
+    Args:
+        path: The file.
+        values: JSON values by name.
+        made_from: JSON value that says what they were made from, such as the content hashes of a
+            model and of the targets it was ranked on; None for nothing that could change.
+
+    Raises:
+        ValueError: If the values are not JSON.
+    """
+    plain = json.loads(json.dumps(values))
+    sealed = {**plain, _SEAL: _seal(plain, made_from)}
+    atomic_write(path, json.dumps(sealed, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(
+    path: str | os.PathLike[str],
+    *,
+    made_from: Any = None,
+    take_unsealed: bool = False,
+    what_to_do: str = _REMOVE,
+) -> dict[str, Any] | None:
+    """Read what `write_json` wrote.
+
+    Args:
+        path: The file.
+        made_from: What it must have been made from.
+        take_unsealed: Whether to take a file without a seal, as it was written before there were
+            any. Otherwise it counts as missing.
+        what_to_do: A sentence for the reader of the error.
+
+    Returns:
+        The values; None where there is no such file, or it was made from something else.
+
+    Raises:
+        ProvenanceError: If the file was damaged or changed.
+    """
+    try:
+        values = json.loads(Path(path).read_bytes())
+        if not isinstance(values, dict):
+            raise ValueError(f"a {type(values).__name__}")
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise ProvenanceError(
+            f"expected JSON values by name in {path}, got something else ({error}). {what_to_do}"
+        ) from error
+    if _SEAL not in values:
+        return values if take_unsealed else None
+    seal = values.pop(_SEAL)
+    return values if _is_from(path, seal, values, made_from, what_to_do) else None
+
+
+def write_tensors(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    made_from: Any = None,
+) -> None:
+    """Write tensors as safetensors, sealed in the metadata, atomically; see `write_json`."""
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    seal = _seal(_described(plain, metadata or {}), made_from)
+    sealed = {**(metadata or {}), _SEAL: seal}
+    atomic_write(path, save(plain, metadata=sealed))
+
+
+def read_tensors(
+    path: str | os.PathLike[str],
+    *,
+    made_from: Any = None,
+    take_unsealed: bool = False,
+    what_to_do: str = _REMOVE,
+) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Read what `write_tensors` wrote; see `read_json`.
+
+    Returns:
+        Tensors on the CPU and metadata; None as of `read_json`.
+
+    Raises:
+        ProvenanceError: As `read_json`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            told: dict[str, str] = file.metadata() or {}
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, ValueError) as error:
+        raise ProvenanceError(
+            f"expected a safetensors file in {path}, got something else ({error}). {what_to_do}"
+        ) from error
+    if _SEAL not in told:
+        return (tensors, told) if take_unsealed else None
+    seal = told.pop(_SEAL)
+    content = _described(tensors, told)
+    return (tensors, told) if _is_from(path, seal, content, made_from, what_to_do) else None
+
+
+def _described(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> list[Any]:
+    import torch
+
+    return [
+        dict(metadata),
+        {
+            name: [
+                str(tensor.dtype),
+                list(tensor.shape),
+                hash_arrays(tensor.reshape(-1).view(torch.uint8).numpy()),
+            ]
+            for name, tensor in tensors.items()
+        },
+    ]
+
+
+def _seal(content: Any, made_from: Any) -> str:
+    return f"{hash_json(content)}{_FROM}{hash_json(made_from)}"
+
+
+def _is_from(
+    path: str | os.PathLike[str], seal: Any, content: Any, made_from: Any, what_to_do: str
+) -> bool:
+    """Whether a sealed file was made from this; one whose content was changed is refused."""
+    its_content, _, its_origin = _seal(content, made_from).partition(_FROM)
+    content_then, _, origin_then = str(seal).partition(_FROM)
+    require_unchanged(path, content_then, its_content, what_to_do=what_to_do)
+    if made_from is None or origin_then == its_origin:
+        return True
+    logger.warning("%s was made from something else, and counts as missing", path)
+    return False

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semid.collisions import collision_report
+from semid.embed import CUT_TEXTS
 from semid.ids import SemanticIds
 from semid.provenance import require_same
 
@@ -49,6 +50,8 @@ def id_quality(
         - ``prefixes``: distinct paths down to and including this level;
         - ``max_children``: most distinct codes of this level below one prefix.
 
+        ``cut_texts``: items whose text the encoder has not read to its end, where that is known.
+
         Where vectors are given, also ``neighbours``: under ``embeddings`` and ``cf_embeddings`` a
         dict about each item and its 10 nearest other items by cosine (exact; any of those that are
         equally near). Items whose vector is zero are asked for no neighbours.
@@ -69,6 +72,8 @@ def id_quality(
         **asdict(collision_report(ids.codes)),
         "levels": [_level(ids.codes, level, size) for level, size in enumerate(ids.sizes)],
     }
+    if CUT_TEXTS in ids.provenance.config:
+        card[CUT_TEXTS] = ids.provenance.config[CUT_TEXTS]
     spaces = {"embeddings": embeddings, "cf_embeddings": cf_embeddings}
     given = {name: vectors for name, vectors in spaces.items() if vectors is not None}
     for name, vectors in given.items():

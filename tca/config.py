@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from semid.checks import require_choice, require_real
+from semid.field_types import require_types
+
 Trust = Literal[
     "constant",
     "entropy",
@@ -48,18 +51,15 @@ class AlphaPolicy:
     gate: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.by not in get_args(Trust):
-            known = ", ".join(get_args(Trust))
-            raise ValueError(f"an alpha policy must be one of {known}, got {self.by!r}")
+        require_choice("an alpha policy", self.by, get_args(Trust))
+        require_types(self)
         if not (self.start >= 0 and self.rise >= 0 and self.start + self.rise <= 1):
             raise ValueError(
                 f"start and rise are shares of the training that together lie in [0, 1], got "
                 f"start {self.start} and rise {self.rise}"
             )
-        if not self.half > 0:
-            raise ValueError(f"half must be above 0, got {self.half}")
-        if not self.gate >= 0:
-            raise ValueError(f"gate must be at least 0, got {self.gate}")
+        require_real("half", self.half, above=0)
+        require_real("gate", self.gate, low=0)
         if self.half != HALF and self.by not in TRUST_BY_COUNTS:
             raise ValueError(f"half belongs to {', '.join(TRUST_BY_COUNTS)}, not to {self.by}")
         if self.gate != 1 and self.by != "learned":
@@ -85,6 +85,9 @@ Mean = Literal["all", "branching"]
 
 Reference = Literal["bfloat16", "end", "linear"]
 
+
+SMALLEST_TAU = 1e-6
+"""Below it, and above its inverse, float32 has no room for logits that are divided by tau."""
 
 LETTER_TAU = 0.7
 """Temperature of LETTER's loss: the author's for Instruments, to be tuned in [0.7, 1]."""
@@ -114,8 +117,8 @@ class ObjectiveConfig:
         labels: Whose distribution ``p`` the labels lean on: the teacher's, or, without any
             teacher, equal masses on the tokens that may follow or on the items below (TCA4Rec
             without its Collaborative Tokenizer).
-        tau: Temperature of the model's softmax, above 0. TCA4Rec's released code takes 4.5 where
-            masked and 1 where not; LETTER's paper ``LETTER_TAU`` to 1, its released scripts 1.
+        tau: Temperature of the model's softmax, from 1e-6 to 1e6. TCA4Rec's released code takes 4.5
+            where masked and 1 where not; LETTER's paper ``LETTER_TAU`` to 1, its scripts 1.
             ``adaptive`` is MSL's ATS: a running temperature (``AdaptiveTemperature``) by which the
             loss is multiplied too; it needs the mask, and its authors take the ``branching`` mean.
         masked: Whether the softmax runs over the tokens that may follow, or over the vocabulary.
@@ -144,13 +147,9 @@ class ObjectiveConfig:
     reference: tuple[Reference, ...] = ()
 
     def __post_init__(self) -> None:
-        _require_known("objective", self.name, ObjectiveName)
-        _require_known("labels", self.labels, LabelSource)
-        _require_known("mean", self.mean, Mean)
-        for name in self.reference:
-            _require_known("reference", name, Reference)
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
+        require_choice("objective", self.name, get_args(ObjectiveName))
+        require_types(self)
+        require_real("alpha", self.alpha, low=0, high=1)
         if not self.is_aligned and self.alpha > 0:
             raise ValueError(
                 f"{self.name} has no teacher, so alpha must be 0, got {self.alpha}. "
@@ -165,8 +164,8 @@ class ObjectiveConfig:
         if self.tau == "adaptive":
             if not self.masked:
                 raise ValueError("an adaptive tau is that of valid tokens, got masked=False")
-        elif isinstance(self.tau, str) or not self.tau > 0:
-            raise ValueError(f"tau must be above 0, or 'adaptive', got {self.tau!r}")
+        else:
+            require_real("tau", self.tau, low=SMALLEST_TAU, high=1 / SMALLEST_TAU)
         if self.name == "msl" and not self.masked:
             raise ValueError("msl is masked by definition, got masked=False. Take ntp.")
         if "bfloat16" in self.reference and not self.needs_teacher:
@@ -188,8 +187,3 @@ class ObjectiveConfig:
     def needs_teacher(self) -> bool:
         """Whether the loss needs a teacher's token distributions; not at ``alpha = 0``."""
         return self.alpha > 0 and self.labels == "teacher"
-
-
-def _require_known(what: str, value: str, known: object) -> None:
-    if value not in get_args(known):
-        raise ValueError(f"{what} must be one of {', '.join(get_args(known))}, got {value!r}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from baselines.nn.config import EncoderConfig
+from baselines.nn.config import MOST_ITEMS, MOST_LAYERS, MOST_WIDE, EncoderConfig
+from semid.checks import require_int, require_real
+from semid.field_types import require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,9 @@ class CausalConfig:
             the codes carry what they can. With positions for codes there is no such embedding.
         max_history: Most items looked back on.
         encoder: Shape of the transformer.
+
+    Raises:
+        ValueError: If a value is out of its range.
     """
 
     input: Literal["item", "code"] = "item"
@@ -27,6 +32,11 @@ class CausalConfig:
     encoder: EncoderConfig = field(
         default_factory=lambda: EncoderConfig(dim=128, num_heads=4, ff_dim=512)
     )
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        require_real("path_dropout", self.path_dropout, low=0, below=1)
+        require_int("max_history", self.max_history, 1, MOST_ITEMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +54,9 @@ class TigerConfig:
         user_tokens: Number of user tokens; a user's is ``user mod user_tokens``. 0 for none, which
             reproductions found best; the paper has 2000.
         separator: Whether a separator token follows each item.
+
+    Raises:
+        ValueError: If a value is out of its range.
     """
 
     num_layers: int = 4
@@ -55,3 +68,12 @@ class TigerConfig:
     max_history: int = 20
     user_tokens: int = 0
     separator: bool = False
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        for name in ("dim", "num_heads", "head_dim", "ff_dim"):
+            require_int(name, getattr(self, name), 1, MOST_WIDE)
+        require_int("num_layers", self.num_layers, 1, MOST_LAYERS)
+        require_real("dropout", self.dropout, low=0, below=1)
+        require_int("max_history", self.max_history, 1, MOST_ITEMS)
+        require_int("user_tokens", self.user_tokens, 0, MOST_ITEMS)

@@ -1,5 +1,28 @@
 """The command line."""
 
-from baselines.cli.app import main
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from baselines.cli.errors import in_one_line
 
 __all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments; None for those of this process.
+
+    Returns:
+        0 on success; 2 on an error, with one line on standard error that says what is wrong; 130
+        where Ctrl-C stopped it.
+    """
+
+    def run() -> None:
+        from baselines.cli.app import run  # here, so that Ctrl-C may come while it is loaded
+
+        run(argv)
+
+    return in_one_line(run)

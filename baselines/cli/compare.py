@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from baselines.experiments.config import CompareConfig
+from baselines.experiments.config import ALL, CompareConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def require_arms(config: CompareConfig) -> None:
+    """Refuse arms that cannot be read, before what trains them is loaded."""
+    from baselines.experiments.arms import Arm
+
+    for text in (*config.arms, *config.fusion.arms):
+        if text != ALL:
+            Arm.parse(text, masked=config.masked, tau=config.tau)
 
 
 def compare(config: CompareConfig, console: Console) -> None:

@@ -3,68 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from baselines.cli.config import BuildConfig, InspectConfig
 from semid.config import IdsConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from semid.catalog import Catalog
     from semid.ids import SemanticIds
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildConfig:
-    """Settings of ``semid build``.
-
-    Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
-        out: Folder to write the semantic ids to.
-        ids: Where they come from.
-        extends: Folder of ids that ``semid build`` wrote earlier: its items keep theirs, and only
-            items that have none get new ones.
-    """
-
-    data: str
-    out: str
-    ids: IdsConfig = field(default_factory=IdsConfig)
-    extends: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class InspectConfig:
-    """Settings of ``semid inspect``.
-
-    Attributes:
-        ids: A folder that ``semid build`` wrote, or a file of codes.
-        tokenizer: In place of ids, a scheme that is fitted here and not kept: a short name or
-            ``package.module:Class``. Its collisions are left as they are.
-        data: The folder of the catalogue; needed for a file of codes and for a scheme.
-        codebook_sizes: Codes of each level of the scheme; None as in ``semid build``.
-        settings: Further settings of the scheme, by name.
-        embeddings: A ``.npy`` file or artefact folder of item vectors; nearest neighbours there are
-            asked for common codes, and a scheme is fitted on them. Without, a scheme is fitted on
-            ``lsa``.
-        cf_embeddings: The same with collaborative vectors, which a scheme may learn from.
-        json: Print JSON instead of tables.
-    """
-
-    ids: str | None = None
-    tokenizer: str | None = None
-    data: str | None = None
-    codebook_sizes: tuple[int, ...] | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    embeddings: str | None = None
-    cf_embeddings: str | None = None
-    json: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.ids is None) == (self.tokenizer is None):
-            raise ValueError("expected either --ids or --tokenizer, to say what is inspected")
-        if self.tokenizer is None and (self.codebook_sizes or self.settings):
-            raise ValueError("codebook_sizes and settings are of a scheme: name it by --tokenizer")
 
 
 def build(config: BuildConfig, console: Console) -> None:
@@ -72,12 +21,15 @@ def build(config: BuildConfig, console: Console) -> None:
     from baselines.data.loading import load_catalog
     from baselines.runtime.distributed import processes
     from baselines.runtime.progress import track_epochs
+    from semid.atomic import remove_leftovers
     from semid.build import extend_made_ids, make_semantic_ids
     from semid.quality import id_quality
 
     catalog = load_catalog(config.data)
     out = Path(config.out)
+    _require_own(out, config, catalog)
     cache = out.with_name(f"{out.name}.cache")
+    remove_leftovers(cache)
     if config.extends is None:
         with track_epochs("semantic ids") as show:
             ids = make_semantic_ids(config.ids, catalog, cache_dir=cache, on_epoch=show)
@@ -91,6 +43,20 @@ def build(config: BuildConfig, console: Console) -> None:
     console.print(f"semantic ids: {out}")
 
 
+def _require_own(out: Path, config: BuildConfig, catalog: Catalog) -> None:
+    """Refuse to replace an artefact that is not the ids of this catalogue, unless told to."""
+    from semid.provenance import FILE_NAME, Provenance
+
+    extends_itself = config.extends is not None and Path(config.extends).resolve() == out.resolve()
+    if config.overwrite or extends_itself or not (out / FILE_NAME).is_file():
+        return
+    kept, cure = Provenance.read(out), "Name another folder with --out, or add --overwrite true."
+    if kept.kind != "semantic_ids":
+        raise ValueError(f"{out} holds something else than semantic ids ({kept.kind}). {cure}")
+    if kept.items != catalog.order_hash:
+        raise ValueError(f"{out} holds the semantic ids of another catalogue. {cure}")
+
+
 def inspect(config: InspectConfig, console: Console) -> None:
     """Print the quality card of semantic ids, or of those that a scheme would make."""
     import polars as pl
@@ -99,7 +65,7 @@ def inspect(config: InspectConfig, console: Console) -> None:
     from semid.embed import read_embeddings
     from semid.quality import id_quality
 
-    ids = _fitted_here(config) if config.ids is None else _read_ids(config.ids, config.data)
+    ids = _fitted_here(config) if config.ids is None else _read_ids(config.ids, config)
     spaces = {"embeddings": config.embeddings, "cf_embeddings": config.cf_embeddings}
     catalog = Catalog(item_ids=ids.item_ids, fields=pl.DataFrame())
     vectors = {name: read_embeddings(path, catalog) for name, path in spaces.items() if path}
@@ -110,18 +76,25 @@ def inspect(config: InspectConfig, console: Console) -> None:
         _print_quality(card, console)
 
 
-def _read_ids(source: str, data: str | None) -> SemanticIds:
+def _read_ids(source: str, config: InspectConfig) -> SemanticIds:
     from baselines.data.loading import load_catalog
+    from semid.build import make_semantic_ids
     from semid.ids import SemanticIds
-    from semid.interop import read_codes_file
 
     if not Path(source).exists():
         raise FileNotFoundError(f"no folder or file of semantic ids {source}")
     if Path(source).is_dir():
-        return SemanticIds.load(source)
-    if data is None:
+        if config.settings:
+            raise ValueError(
+                f"settings are of a scheme or a file of codes, got some for the folder {source}. "
+                "Name a scheme by --tokenizer, or leave them out."
+            )
+        ids = SemanticIds.load(source)
+        return ids if config.data is None else ids.for_catalog(load_catalog(config.data))
+    if config.data is None:
         raise ValueError(f"a file of codes needs its catalogue: add --data FOLDER to {source}")
-    return read_codes_file(source, load_catalog(data))
+    of_file = IdsConfig(scheme=f"file:{source}", settings=config.settings, collisions="keep")
+    return make_semantic_ids(of_file, load_catalog(config.data))
 
 
 def _fitted_here(config: InspectConfig) -> SemanticIds:
@@ -163,6 +136,8 @@ def _print_quality(quality: dict[str, Any], console: Console) -> None:
     counts = ("items", "distinct", "colliding_items", "largest_group")
     summary.add_row(*(str(quality[name]) for name in counts))
     console.print(summary)
+    if cut := quality.get("cut_texts"):
+        console.print(f"{cut} of {quality['items']} texts were cut by the encoder")
     table = Table("level", "codes", "used", "share", "perplexity", "prefixes", "most children")
     for number, level in enumerate(quality["levels"], start=1):
         table.add_row(

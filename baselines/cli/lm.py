@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from baselines.data.config import Repeats, Split
+from baselines.cli.config import LmTrainConfig
 from baselines.experiments.config import FluencyConfig
-from baselines.pretraining.config import (
-    NextTokenConfig,
-    SmallLMConfig,
-    SmallModelConfig,
-    TextsConfig,
-)
+from baselines.pretraining.config import SmallLMConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-@dataclass(frozen=True, kw_only=True)
-class LmTrainConfig:
-    """Settings of ``semid lm train``.
-
-    Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
-        out: Folder to write the language model to; ``transformers`` loads it.
-        split: Protocol; lists of titles come from its training part alone.
-        repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
-        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
-        seed: Of weights, chosen sequences and data order.
-        texts: What the model reads.
-        model: Its shape and vocabulary.
-        training: How it is trained.
-    """
-
-    data: str
-    out: str
-    split: Split = "auto"
-    repeats: Repeats = "keep"
-    time_format: str | None = None
-    seed: int = 0
-    texts: TextsConfig = field(default_factory=TextsConfig)
-    model: SmallModelConfig = field(default_factory=SmallModelConfig)
-    training: NextTokenConfig = field(default_factory=NextTokenConfig)
 
 
 def lm_train(config: LmTrainConfig, console: Console) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +13,6 @@ from baselines.data.sequences import SequenceSet
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import FuseBatch
 from semid.decoding import beam_search, divide_by_length, rank_items
-from semid.provenance import atomic_write
 from semid.scoring import score_all
 
 _BEAMS = (10, 20, 50, 100)
@@ -41,15 +38,6 @@ class Certificate:
     beam: int
     recall: dict[str, float]
     illegal: float
-
-    def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        atomic_write(path, json.dumps(asdict(self), indent=2) + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> Certificate:
-        """Read what ``save`` wrote."""
-        return cls(**json.loads(path.read_text()))
 
 
 @torch.inference_mode()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from semid.checks import require_int
 from semid.config import Renormalize
+from semid.field_types import require_types
 
 TieRule = Literal["strict", "expected", "optimistic"]
 """Where the target stands among the items of equal score: last, at random, or first."""
@@ -26,7 +28,7 @@ class EvaluationConfig:
         certified: Test histories on which the beam is held against exact scoring.
 
     Raises:
-        ValueError: If a number is below 1.
+        ValueError: If a number is below 1, or a choice is unknown.
     """
 
     beam: int = 50
@@ -38,6 +40,6 @@ class EvaluationConfig:
     certified: int = 16
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in ("beam", "validation_beam", "validation_targets", "batch_size", "certified"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            require_int(name, getattr(self, name), 1)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 
 from baselines.data.sequences import IntArray
 from baselines.evaluation.config import TieRule
 from baselines.evaluation.metrics import metric_values
-from semid.provenance import atomic_write
+from semid.provenance import read_tensors, write_tensors
 
 SeenPolicy = Literal["removed", "kept"]
 
@@ -52,23 +50,31 @@ class Ranks:
         """Every metric's value of each target; float64 ``(target,)``."""
         return metric_values(self.better[policy], self.tied[policy], ties=ties)
 
-    def save(self, path: Path) -> None:
-        """Write the ranks to one file."""
+    def save(self, path: Path, *, made_from: Any = None) -> None:
+        """Write the ranks to one file, sealed; ``made_from`` as of ``semid.provenance``."""
         tensors = {"top": self.top} | {
             f"{kind}/{policy}": values[policy]
             for kind, values in (("better", self.better), ("tied", self.tied))
             for policy in POLICIES
         }
         data = {name: torch.from_numpy(array) for name, array in tensors.items()}
-        atomic_write(path, save(data, metadata={"seconds": str(self.seconds)}))
+        metadata = {"seconds": str(self.seconds)}
+        write_tensors(path, data, metadata=metadata, made_from=made_from)
 
     @classmethod
-    def load(cls, path: Path) -> Ranks:
-        """Read what ``save`` wrote."""
-        with safe_open(path, framework="np") as file:
-            return cls(
-                better={policy: file.get_tensor(f"better/{policy}") for policy in POLICIES},
-                tied={policy: file.get_tensor(f"tied/{policy}") for policy in POLICIES},
-                top=file.get_tensor("top"),
-                seconds=float(file.metadata()["seconds"]),
-            )
+    def load(cls, path: Path, *, made_from: Any = None) -> Ranks | None:
+        """Read what ``save`` wrote; None where there is nothing, or ranks of something else.
+
+        Raises:
+            ProvenanceError: If the file was damaged.
+        """
+        found = read_tensors(path, made_from=made_from)
+        if found is None:
+            return None
+        tensors, metadata = found
+        return cls(
+            better={policy: tensors[f"better/{policy}"].numpy() for policy in POLICIES},
+            tied={policy: tensors[f"tied/{policy}"].numpy() for policy in POLICIES},
+            top=tensors["top"].numpy(),
+            seconds=float(metadata["seconds"]),
+        )

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from baselines.experiments.config import ALL, CompareConfig
-from baselines.models.registry import KINDS, Kind
+from baselines.models.config import BACKBONES, BackboneConfigs
+from semid.checks import did_you_mean
+from semid.settings import as_json
 from tca.config import LETTER_TAU, AlphaPolicy, ObjectiveConfig
+
+if TYPE_CHECKING:
+    from baselines.models.registry import Kind
 
 
 def _number(text: str) -> float:
@@ -59,7 +64,7 @@ class Arm:
     """One row of a comparison.
 
     Attributes:
-        backbone: A key of ``KINDS``.
+        backbone: One of ``BACKBONES``.
         objective: What it is trained with.
         scheme: Name of its ID scheme; None for the comparison's own.
         own: Names of the settings that all arms share (``tau``, ``masked``) and this one does not.
@@ -97,11 +102,11 @@ class Arm:
         head, *parts = text.split(":")
         backbone, at, scheme = head.partition("@")
         plain = list(takewhile(lambda part: "=" not in part, parts))
-        if len(plain) not in (1, 2) or backbone not in KINDS or (at and not scheme):
+        if len(plain) not in (1, 2) or backbone not in BACKBONES or (at and not scheme):
             raise ValueError(
                 "expected an arm backbone[@scheme]:objective[:alpha][:KEY=VALUE ...] with a "
-                f"backbone out of {', '.join(KINDS)}, got {text!r}; "
-                "for example tiger:soft_ce:0.5"
+                f"backbone out of {', '.join(BACKBONES)}, got {text!r}; "
+                f"for example tiger:soft_ce:0.5.{did_you_mean(backbone, BACKBONES)}"
             )
         name, *rest = plain
         masked = masked or name == "msl"
@@ -132,13 +137,13 @@ class Arm:
             objective=objective,
             scheme=scheme or None,
             own=tuple(key for key in _SHARED if own[key]),
-            prompt_loss=KINDS[backbone].has_prompt_loss(prompt_loss),
+            prompt_loss=_kind(backbone).has_prompt_loss(prompt_loss),
         )
 
     @property
     def kind(self) -> Kind:
         """Its backbone."""
-        return KINDS[self.backbone]
+        return _kind(self.backbone)
 
     @property
     def label(self) -> str:
@@ -171,6 +176,14 @@ class Arm:
         """What tells its results from those of other arms in its folder; empty where it owns it."""
         return f"-{self.backbone}" if self.kind.trained_as else ""
 
+    def ranked_by(self, backbones: BackboneConfigs) -> dict[str, Any]:
+        """What its ranks depend on and its weights do not know, as JSON values."""
+        kind = self.kind
+        settings = {}
+        if kind.trained_as is not None and kind.own is not None:
+            settings = as_json(getattr(backbones, kind.own))
+        return {"backbone": self.backbone, "settings": settings}
+
     def counterpart(self, arms: Sequence[Arm]) -> Arm | None:
         """The first of ``arms`` that is this one without a teacher: same backbone, ids and softmax.
 
@@ -199,6 +212,12 @@ class Arm:
         return found
 
 
+def _kind(backbone: str) -> Kind:
+    from baselines.models.registry import KINDS  # loads torch: no arm that is misspelt has to wait
+
+    return KINDS[backbone]
+
+
 def _read(parts: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fields of the objective and of its alpha policy that the ``KEY=VALUE`` parts set."""
     of_objective: dict[str, Any] = {}
@@ -208,7 +227,8 @@ def _read(parts: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         key, equals, value = part.partition("=")
         if not equals or key not in known:
             raise ValueError(
-                f"expected KEY=VALUE with a key out of {', '.join(known)}, got {part!r}"
+                f"expected KEY=VALUE with a key out of {', '.join(known)}, got {part!r}."
+                f"{did_you_mean(key, known)}"
             )
         fields = of_policy if key in _OF_POLICY else of_objective
         name = _FIELD.get(key, key)

@@ -9,11 +9,19 @@ from typing import Literal
 from baselines.data.config import Repeats, Split, Ties
 from baselines.evaluation.config import EvaluationConfig
 from baselines.models.config import BackboneConfigs
-from baselines.teachers.config import MassConfig, TeacherConfig, teacher_training
-from baselines.training.config import TrainingConfig
+from baselines.teachers.config import (
+    MassConfig,
+    TeacherConfig,
+    require_temperature,
+    teacher_training,
+)
+from baselines.training.config import LARGEST_SEED, TrainingConfig
+from semid.checks import require_int, require_text
 from semid.config import IdsConfig
+from semid.field_types import require_types
 
 ALL = "all"
+MOST_RESAMPLES = 10**6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,7 @@ class FusionConfig:
     controls: bool = False
 
     def __post_init__(self) -> None:
+        require_types(self)
         tried = self.weights
         if not tried or len(set(tried)) < len(tried) or not all(0 <= w <= 1 for w in tried):
             raise ValueError(
@@ -72,9 +81,11 @@ class FluencyConfig:
     resamples: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("histories", "beam", "batch_size", "resamples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_types(self)
+        require_text("run", self.run)
+        for name in ("histories", "beam", "batch_size"):
+            require_int(name, getattr(self, name), 1)
+        require_int("resamples", self.resamples, 1, MOST_RESAMPLES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +127,8 @@ class CompareConfig:
         resamples: Bootstrap resamples of the users.
 
     Raises:
-        ValueError: If the temperature is not above 0, there are no resamples, or the name of a
-            scheme cannot be that of a folder.
+        ValueError: If a value is out of its range, or the name of a scheme cannot be that of a
+            folder.
     """
 
     data: str = "synthetic"
@@ -147,10 +158,15 @@ class CompareConfig:
     resamples: int = 1000
 
     def __post_init__(self) -> None:
-        if self.temperature != "auto" and not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0 or auto, got {self.temperature}")
-        if self.resamples < 1:
-            raise ValueError(f"resamples must be at least 1, got {self.resamples}")
+        require_types(self)
+        for name in ("data", "out"):
+            require_text(name, getattr(self, name))
+        for seed in self.seeds:
+            require_int("seeds", seed, 0, LARGEST_SEED)
+        if self.temperature != "auto":
+            require_temperature("temperature", self.temperature)
+        require_temperature("tau", self.tau)
+        require_int("resamples", self.resamples, 1, MOST_RESAMPLES)
         for name in self.schemes:
             if not re.fullmatch(r"\w[\w.-]*", name):
                 raise ValueError(

@@ -23,7 +23,7 @@ from baselines.models.fusion import MeanScorer, generator_fusion
 from baselines.models.stages import read_fitted
 from baselines.runtime.distributed import processes
 from baselines.teachers.model import TeacherModel
-from baselines.training.checkpoint import TrainingState
+from baselines.training.checkpoint import TrainingState, identity
 from semid.ids import SemanticIds
 from semid.provenance import Provenance
 
@@ -87,13 +87,18 @@ def control_records(
             ]
             states = [read_fitted(*model) for model in zip(pair, folders, strict=True)]
             pair = [model.to(processes().device) for model in pair]
+            lineages = [Provenance.read(folder) for folder in folders]
             ranks, notes = decoded(
                 pair[0],
                 dataset,
                 evaluation,
-                folders[0] / f"beside{arm.mark}-{b}-{Provenance.read(folders[1]).content[:8]}",
+                folders[0] / f"beside{arm.mark}-{b}-{lineages[1].content[:8]}",
                 f"{arm.label}, {title}",
                 generator_fusion(pair[1], renormalize=evaluation.renormalize),
+                made_from={
+                    "models": [identity(lineage) for lineage in lineages],
+                    **arm.ranked_by(backbones),
+                },
             )
             notes |= agreement(ranks, of_first, evaluation.ties)
             models = [*pair, *teachers] if arm.kind.taught else pair

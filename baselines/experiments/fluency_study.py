@@ -25,7 +25,7 @@ from baselines.experiments.folder import Finished
 from baselines.lm.fluency import Fluency, existing, log_likelihoods, normalised, write_titles
 from baselines.models.merging import load_adapter
 from baselines.runtime.progress import track
-from semid.provenance import Provenance, atomic_write
+from semid.provenance import Provenance, atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -253,14 +253,13 @@ def _written(
         "beam": config.beam,
     }
     path = finished.folder / _FOLDER / f"{'base' if seed is None else trained.name}.json"
-    if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text())
-        if found["settings"] == settings:
-            return {how: found[how] for how in (FREELY, WITHIN)}
+    found = read_json(path, made_from=settings)
+    if found is not None:
+        return {how: found[how] for how in (FREELY, WITHIN)}
     title = _BASE if seed is None else f"{arm.label}, seed {seed}"
     backbone = _writer(finished, arm, seed)
     written = _titles_after(backbone, test, chosen, config, title)
-    atomic_write(path, json.dumps({"settings": settings, **written}, indent=1) + "\n")
+    write_json(path, {"settings": settings, **written}, made_from=settings)
     return written
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from baselines.experiments.run import dataset_of, describes
 from baselines.experiments.schemes import schemes_of
 from baselines.runtime.distributed import processes
 from semid.ids import SemanticIds
+from semid.provenance import read_json
 from semid.settings import as_begun
 
 
@@ -57,7 +57,7 @@ class Finished:
             )
         config = _config(settings)
         dataset = dataset_of(config)
-        if not describes(json.loads((folder / "data.json").read_text()), dataset):
+        if not describes(read_json(folder / "data.json", take_unsealed=True) or {}, dataset):
             raise ValueError(
                 f"the comparison in {folder} was made on other data than {config.data} holds now."
             )
@@ -81,7 +81,7 @@ class Finished:
 def _config(path: Path) -> CompareConfig:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(CompareConfig)
-    settings = json.loads(path.read_text())
+    settings = read_json(path, take_unsealed=True) or {}
     try:
         found = parser.instantiate(parser.parse_object(settings))
     except ArgumentError as error:

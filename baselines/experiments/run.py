@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from baselines.data.loading import load_dataset
 from baselines.evaluation.agreement import agreement
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.experiments.arms import Arm, arms_to_fuse, parse_arms
+from baselines.experiments.claim import CLAIM, claimed
 from baselines.experiments.comparison import Comparison, RunRecord, compare, write_per_user
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.controls import control_records
@@ -25,7 +28,7 @@ from baselines.experiments.schemes import Scheme, scheme_card, schemes_of
 from baselines.experiments.settings import told_settings
 from baselines.models.evaluate import decoded
 from baselines.models.fit import fit_backbone
-from baselines.models.fusion import decoded_with_teacher
+from baselines.models.fusion import decoded_with_teacher, teacher_fusion
 from baselines.models.registry import require_fit
 from baselines.models.stages import is_fitted
 from baselines.runtime.distributed import processes
@@ -38,16 +41,18 @@ from baselines.teachers.model import TeacherModel
 from baselines.teachers.registry import teacher_class
 from baselines.teachers.rounded import RoundedScorer
 from baselines.teachers.simple import Popularity
-from baselines.teachers.vectors import item_vectors
-from baselines.training.checkpoint import TrainingState, recipe
+from baselines.teachers.vectors import item_vectors, require_item_vectors
+from baselines.training.checkpoint import TrainingState, identity, recipe
 from baselines.training.precision import settled
+from semid.atomic import atomic_write, is_temporary, remove_leftovers
 from semid.ids import SemanticIds
-from semid.provenance import Provenance, atomic_write, hash_json
+from semid.provenance import Provenance, hash_json, read_json, write_json
 from semid.settings import as_begun, as_json
 from semid.trie import CodeTrie
 
 _EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
 _MASS = "mass"
+_CONFIG, _DATA = "config.json", "data.json"
 _FUSED = ", teacher in the beam"
 _KEPT = (_EMBEDDINGS, _TEACHERS, _TEACHER_VECTORS)  # for the next try where ids cannot be made
 
@@ -61,19 +66,30 @@ def run_comparison(config: CompareConfig) -> Comparison:
 
     Raises:
         ValueError: If a setting does not fit the data, or ``out`` holds another comparison or one
-            of other data.
+            of other data, or another is at work there.
     """
-    config = _as_begun(config)
+    out = Path(config.out)
+    with claimed(out, _claim(config)) if processes().is_main_process else nullcontext():
+        return _compared(_as_begun(config), out)
+
+
+def _compared(config: CompareConfig, out: Path) -> Comparison:
+    """The comparison, in a folder that is ours."""
     arms = parse_arms(config)
     fused = arms_to_fuse(config, arms)
-    out = Path(config.out)
-    schemes = schemes_of(arms, config.ids, config.schemes, out)
     _require_free(out, config)
+    schemes = schemes_of(arms, config.ids, config.schemes, out)
     dataset = dataset_of(config)
+    _require_same_data(out, config, dataset)
     _require_fit(config, arms, dataset)
+    if any(scheme.waits_for_teacher for scheme in schemes):
+        require_item_vectors(config.teacher, needed_by="cf_embeddings: teacher")
     config = _settled(config, dataset, out)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
+    if here.is_main_process:
+        for folder in {out, _teachers(config, out), _masses(config, out)}:
+            remove_leftovers(folder)
     if any(scheme.waits_for_teacher for scheme in schemes):
         teacher, _, lineage = _teacher(config, dataset, config.seeds[0], out)
         if here.is_main_process:
@@ -110,17 +126,23 @@ def run_comparison(config: CompareConfig) -> Comparison:
         schemes=[scheme_card(scheme, its) for scheme, its in ids.items()],
         resamples=config.resamples,
     )
-    if here.is_main_process:
+    if here.is_main_process and _may_write(out):
         write_per_user(records, out / "per_user.parquet", users=_user_ids(dataset))
         comparison.to_json(out / "comparison.json")
         atomic_write(out / "comparison.md", comparison_page(comparison))
     return comparison
 
 
+def _claim(config: CompareConfig) -> dict[str, Any]:
+    """What commands that work in one folder at the same time have to agree on."""
+    settings: dict[str, Any] = recipe(config)
+    return {name: value for name, value in settings.items() if name not in ("out", "mass_cache")}
+
+
 def _as_begun(config: CompareConfig) -> CompareConfig:
     """With what its folder was made with before a setting came that the command does not name."""
-    path = Path(config.out) / "config.json"
-    return as_begun(config, json.loads(path.read_text())) if path.exists() else config
+    found = read_json(Path(config.out) / _CONFIG, take_unsealed=True)
+    return config if found is None else as_begun(config, found)
 
 
 def _settled(config: CompareConfig, dataset: Dataset, out: Path) -> CompareConfig:
@@ -137,9 +159,9 @@ def _settled(config: CompareConfig, dataset: Dataset, out: Path) -> CompareConfi
 
 def _require_free(out: Path, config: CompareConfig) -> None:
     """Refuse a folder that holds another comparison, or anything but what ids are made from."""
-    path = out / "config.json"
-    if path.exists():
-        found, settings = recipe(json.loads(path.read_text())), recipe(config)
+    found = read_json(out / _CONFIG, take_unsealed=True)
+    if found is not None:
+        found, settings = recipe(found), recipe(config)
         changed = sorted(
             key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key)
         )
@@ -149,8 +171,15 @@ def _require_free(out: Path, config: CompareConfig) -> None:
                 f"{out} holds a comparison with other settings ({', '.join(changed)}). "
                 "Name another folder with --out, or remove this one."
             )
-    elif out.exists() and any(file.name not in _KEPT for file in out.iterdir()):
-        raise ValueError(f"{out} holds other files. Name a new folder with --out.")
+    elif out.exists() and not (out / _DATA).exists():
+        for file in out.iterdir():
+            if file.name not in (*_KEPT, CLAIM) and not is_temporary(file.name):
+                raise ValueError(f"{out} holds other files. Name a new folder with --out.")
+
+
+def _may_write(out: Path) -> bool:
+    """Whether the folder is ours; a finished one of another user is read all the same."""
+    return os.access(out, os.W_OK)
 
 
 def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> None:
@@ -171,18 +200,22 @@ def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> No
     require_fit(kinds, config.backbones, dataset.catalog, teacher_class(config.teacher))
 
 
-def _begin(
-    out: Path, config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
-) -> None:
-    """Make ``out`` the folder of this comparison, now that settings and data fit each other."""
-    path = out / "data.json"
-    if path.exists() and not describes(json.loads(path.read_text()), dataset):
+def _require_same_data(out: Path, config: CompareConfig, dataset: Dataset) -> None:
+    found = read_json(out / _DATA, take_unsealed=True)
+    if found is not None and not describes(found, dataset):
         raise ValueError(
             f"{out} was begun on other data than {config.data} holds now. "
             "Name another folder with --out, or remove this one."
         )
-    atomic_write(out / "config.json", json.dumps(as_json(config), indent=2) + "\n")
-    atomic_write(path, json.dumps(describe(dataset), indent=2) + "\n")
+
+
+def _begin(
+    out: Path, config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
+) -> None:
+    """Make ``out`` the folder of this comparison, now that settings and data fit each other."""
+    for name, values in ((_CONFIG, as_json(config)), (_DATA, describe(dataset))):
+        if _may_write(out) and read_json(out / name, take_unsealed=True) != values:
+            write_json(out / name, values)
     for scheme, made in ids.items():
         if not scheme.folder.exists():
             made.save(scheme.folder)
@@ -241,6 +274,10 @@ def _teacher(
 
 def _teachers(config: CompareConfig, out: Path) -> Path:
     return Path(config.teachers) if config.teachers else out / _TEACHERS
+
+
+def _masses(config: CompareConfig, out: Path) -> Path:
+    return Path(config.mass_cache or out / _MASS)
 
 
 def _temperature(
@@ -322,7 +359,7 @@ def _records_of_seed(
                                 source(trie),
                                 dataset.splits.train,
                                 teacher=scores_hash(lineage),
-                                folder=Path(config.mass_cache or out / _MASS),
+                                folder=_masses(config, out),
                             )
                         )
                     distributions = stored[rounded]
@@ -340,7 +377,12 @@ def _records_of_seed(
             )
             evaluation = config.evaluation
             run = partial(record, role="arm", seed=seed, evaluation=evaluation, state=state)
-            ranks, notes = decoded(backbone, dataset, evaluation, folder / f"test{arm.mark}", title)
+            made_from = {
+                "model": identity(Provenance.read(folder)),
+                **arm.ranked_by(config.backbones),
+            }
+            path = folder / f"test{arm.mark}"
+            ranks, notes = decoded(backbone, dataset, evaluation, path, title, made_from=made_from)
             notes |= agreement(ranks, teacher_ranks, evaluation.ties)
             if of_teacher is not None:
                 notes["teacher_temperature"] = of_teacher
@@ -348,17 +390,23 @@ def _records_of_seed(
             records[arm] = [run(arm.label, ranks=ranks, models=[backbone, *beside], notes=notes)]
             if arm in fused:
                 mask_history = config.mass.mask_history
-                key = hash_json([scores_hash(lineage), temperature, mask_history])[:8]
+                guided_by = [scores_hash(lineage), temperature, mask_history]
+                fuse_at = partial(
+                    teacher_fusion,
+                    teacher,
+                    backbone.trie,
+                    temperature=temperature,
+                    mask_history=mask_history,
+                )
                 ranks, notes = decoded_with_teacher(
                     backbone,
-                    teacher,
+                    fuse_at,
                     dataset,
                     evaluation,
                     config.fusion.weights,
-                    temperature=temperature,
-                    mask_history=mask_history,
-                    folder=folder / f"fused{arm.mark}-{key}",
+                    folder=folder / f"fused{arm.mark}-{hash_json(guided_by)[:8]}",
                     title=f"{title}, teacher in the beam",
+                    made_from={**made_from, "guided_by": guided_by},
                 )
                 notes |= agreement(ranks, teacher_ranks, evaluation.ties)
                 label = arm.label + _FUSED

@@ -10,7 +10,8 @@ from pathlib import Path
 from baselines.data.dataset import Dataset
 from baselines.experiments.arms import Arm
 from baselines.runtime.progress import track_epochs
-from semid.build import make_semantic_ids
+from semid.build import make_semantic_ids, require_made_by
+from semid.checks import did_you_mean
 from semid.config import IdsConfig
 from semid.ids import SemanticIds
 from semid.provenance import require_same
@@ -49,13 +50,17 @@ class Scheme:
 
         Raises:
             ProvenanceError: If they have seen other interactions than the training part of the
-                data, such as test targets.
+                data, such as test targets, or those of the folder were made in another way or from
+                other inputs than its config says and holds now.
             ValueError: If they do not fit the catalogue, or cannot be made as its config says.
         """
+        config, from_teacher = self.config, self.config.cf_embeddings == FROM_TEACHER
         if self.folder.exists():
-            return SemanticIds.load(self.folder).for_catalog(dataset.catalog)
-        config = self.config
-        if config.cf_embeddings == FROM_TEACHER:
+            kept = SemanticIds.load(self.folder).for_catalog(dataset.catalog)
+            asked = dataclasses.replace(config, cf_embeddings=None) if from_teacher else config
+            require_made_by(kept, asked, dataset.catalog, where=self.folder)
+            return kept
+        if from_teacher:
             config = dataclasses.replace(config, cf_embeddings=str(teacher_vectors))
         title = "semantic ids" if self.name is None else f"semantic ids {self.name}"
         with track_epochs(title) as show:
@@ -93,7 +98,8 @@ def schemes_of(
         else:
             known = ", ".join(named) or "none"
             raise ValueError(
-                f"expected the scheme of an arm out of those in schemes ({known}), got {name!r}. "
+                f"expected the scheme of an arm out of those in schemes ({known}), got {name!r}."
+                f"{did_you_mean(name, named)} "
                 f"Say how to make it: --schemes '{{{name}: {{scheme: rqkmeans}}}}'."
             )
     return schemes

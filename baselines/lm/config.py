@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
+
+from baselines.nn.config import MOST_ITEMS, MOST_WIDE
+from semid.checks import require_int, require_real, require_text
+from semid.field_types import require_types
 
 Items = Literal["titles", "codes"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -45,13 +49,11 @@ class LoraSettings:
     dora: bool = False
 
     def __post_init__(self) -> None:
-        if self.r < 0:
-            raise ValueError(f"r must be at least 0, got {self.r}")
-        if self.alpha < 1 or not 0 <= self.dropout < 1:
-            raise ValueError(
-                "alpha must be at least 1 and dropout in [0, 1), got "
-                f"{self.alpha} and {self.dropout}"
-            )
+        require_types(self)
+        require_int("r", self.r, 0, MOST_WIDE)
+        require_int("alpha", self.alpha, 1, MOST_WIDE)
+        require_real("dropout", self.dropout, low=0, below=1)
+        require_text("target", self.target)
         if self.dora and self.r == 0:
             raise ValueError("dora needs adapters, got r 0. Give r, or leave dora out.")
 
@@ -108,17 +110,10 @@ class LanguageModelConfig:
     shard: bool = False
 
     def __post_init__(self) -> None:
-        known = {"items": Items, "dtype": Dtype, "quantize": Quantization}
-        for name, values in known.items():
-            if getattr(self, name) not in get_args(values):
-                raise ValueError(
-                    f"{name} must be one of {', '.join(get_args(values))}, "
-                    f"got {getattr(self, name)!r}"
-                )
-        for name in ("max_history", "max_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        require_types(self)
+        require_int("max_history", self.max_history, 1, MOST_ITEMS)
+        if self.max_length is not None:
+            require_int("max_length", self.max_length, 1)
         for name, named in (("template", "{history}"), ("item", "{item}")):
             if getattr(self, name).count(named) != 1:
                 raise ValueError(f"{name} must hold {named} once, got {getattr(self, name)!r}")

@@ -13,6 +13,13 @@ from baselines.recommenders.config import (
     LlaraConfig,
     YesNoConfig,
 )
+from semid.field_types import require_types
+
+BACKBONES = (
+    *("tiger", "causal"),
+    *("lm", "llara", "collm", "allmrec", "tallrec", "d3", "bigrec", "yesno"),
+)
+"""What arms call the backbones; ``baselines.models.registry.KINDS`` says what each is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,3 +34,6 @@ class BackboneConfigs:
     allmrec: AllmrecConfig = field(default_factory=AllmrecConfig)
     bigrec: BigrecConfig = field(default_factory=BigrecConfig)
     yesno: YesNoConfig = field(default_factory=YesNoConfig)
+
+    def __post_init__(self) -> None:
+        require_types(self)

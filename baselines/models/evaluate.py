@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from baselines.contracts.backbone import Backbone
 from baselines.contracts.scorer import ItemScorer
 from baselines.data.dataset import Dataset
-from baselines.evaluation.certificate import Certificate, certify
+from baselines.evaluation.certificate import certify
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import FuseBatch, rank_targets
 from baselines.evaluation.ranks import Ranks
 from baselines.runtime.distributed import processes
-from semid.provenance import atomic_write
+from semid.provenance import read_json, write_json
 
 
 def decoded(
@@ -25,6 +25,8 @@ def decoded(
     path: Path,
     title: str,
     fuse: FuseBatch | None = None,
+    *,
+    made_from: Mapping[str, Any],
 ) -> tuple[Ranks, dict[str, Any]]:
     """Rank the test targets and certify the search if there is one, unless that is done already.
 
@@ -35,25 +37,35 @@ def decoded(
         path: Beginning of the names of the two files that keep what comes out.
         title: Name shown beside the progress bar.
         fuse: What is mixed into the scores of the search.
+        made_from: JSON values that say which model ranks, how, and with what mixed in. The files
+            are bound to them and to the targets.
 
     Returns:
         The ranks, and as notes for the record the certificate, or what else the backbone tells.
+
+    Raises:
+        ProvenanceError: If a file found was damaged; one of something else is made again.
     """
     test = dataset.splits.test
     kept, proof = path.with_name(f"{path.name}.safetensors"), path.with_name(f"{path.name}.json")
     here = processes()
-    if not kept.exists():
+    made_from = {**made_from, "targets": test.content_hash()}
+    ranks = Ranks.load(kept, made_from=made_from)
+    if ranks is None:
         ranks = rank_targets(
             backbone, test, evaluation, beam=evaluation.beam, fuse=fuse, title=f"{title}, test"
         )
         if here.is_main_process:
-            ranks.save(kept)
+            ranks.save(kept, made_from=made_from)
         here.wait_for_everyone()
+    is_scorer = isinstance(backbone, ItemScorer)
     with here.main_process_first():
-        if isinstance(backbone, ItemScorer):
-            if not proof.exists():
-                atomic_write(proof, json.dumps(backbone.notes(test), indent=2) + "\n")
-            return Ranks.load(kept), json.loads(proof.read_text())
-        if not proof.exists():
-            certify(backbone, test, evaluation, fuse=fuse).save(proof)
-    return Ranks.load(kept), {"certificate": dataclasses.asdict(Certificate.load(proof))}
+        notes = read_json(proof, made_from=made_from)
+        if notes is None:
+            notes = (
+                backbone.notes(test)
+                if is_scorer
+                else dataclasses.asdict(certify(backbone, test, evaluation, fuse=fuse))
+            )
+            write_json(proof, notes, made_from=made_from)
+    return ranks, dict(notes) if is_scorer else {"certificate": notes}

@@ -17,6 +17,7 @@ from baselines.data.splits import Splits
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import rank_by_beam, rank_by_scores, validation_subset
 from baselines.models.stages import is_fitted, one_after_another, stage_folders, stage_lineages
+from baselines.runtime.distributed import one_run_at_a_time
 from baselines.training.checkpoint import TrainingState
 from baselines.training.config import TrainingConfig
 from baselines.training.loop import train
@@ -116,18 +117,19 @@ def fit_backbone(
     folders, lineages = stage_folders(stages, folder), stage_lineages(stages, folder, lineage)
     for stage, kept, made_from in zip(stages, folders, lineages, strict=True):
         backbone.enter(stage.name)
-        state = train(
-            backbone,
-            config=training,
-            seed=seed,
-            windows=windows,
-            loss=stage.loss or loss,
-            validate=partial(validate, stage),
-            folder=kept,
-            lineage=made_from,
-            title=title if len(stages) == 1 else f"{title}, {stage.name}",
-            objective=None if stage.loss else loss_of,
-        )
+        with one_run_at_a_time(kept):
+            state = train(
+                backbone,
+                config=training,
+                seed=seed,
+                windows=windows,
+                loss=stage.loss or loss,
+                validate=partial(validate, stage),
+                folder=kept,
+                lineage=made_from,
+                title=title if len(stages) == 1 else f"{title}, {stage.name}",
+                objective=None if stage.loss else loss_of,
+            )
         states.append(state)
     backbone.enter(None)
     return one_after_another(states)

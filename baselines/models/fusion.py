@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from baselines.models.evaluate import decoded
 from baselines.runtime.distributed import processes
 from semid.config import Renormalize
 from semid.fusion import Fusion, PrefixGuide
-from semid.provenance import atomic_write
+from semid.provenance import read_json, write_json
 from semid.trie import CodeTrie
 from tca.guide import TeacherGuide
 
@@ -114,13 +113,14 @@ class ChosenWeight:
 
 def choose_weight(
     backbone: Backbone,
-    fuse_at: Callable[[float], FuseBatch],
+    fuse_at: Callable[..., FuseBatch],
     valid: SequenceSet,
     evaluation: EvaluationConfig,
     weights: Sequence[float],
     *,
     folder: Path,
     title: str,
+    made_from: Mapping[str, Any],
 ) -> ChosenWeight:
     """Take the weight with the best N@10 on validation targets; of equal ones the first.
 
@@ -128,17 +128,23 @@ def choose_weight(
 
     Args:
         backbone: The generator, in eval mode.
-        fuse_at: From a weight to what is mixed in.
+        fuse_at: From ``weight``, by that name, to what is mixed in.
         valid: Sequences with validation targets.
         evaluation: How they are decoded.
         weights: The grid; of a single weight nothing is tried.
         folder: ``weights.json`` there keeps what each weight reached, so that none is tried twice.
         title: Name shown beside the progress bar.
+        made_from: JSON values that say which model and teacher are weighed, and how;
+            ``weights.json`` is bound to them and to the targets.
+
+    Raises:
+        ProvenanceError: If ``weights.json`` was damaged.
     """
     path = folder / "weights.json"
-    known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     if len(weights) == 1:
         return ChosenWeight(weight=weights[0], validation={})
+    made_from = {**made_from, "targets": valid.content_hash()}
+    known: dict[str, float] = read_json(path, made_from=made_from) or {}
     here = processes()
     for weight in weights:
         if f"{weight:g}" in known:
@@ -148,13 +154,13 @@ def choose_weight(
             valid,
             evaluation,
             beam=evaluation.beam,
-            fuse=fuse_at(weight),
+            fuse=fuse_at(weight=weight),
             subset=validation_subset(evaluation, valid),
             title=f"{title}, weight {weight:g}",
         )
         known[f"{weight:g}"] = float(ranks.metrics("removed", evaluation.ties)["N@10"].mean())
         if here.is_main_process:
-            atomic_write(path, json.dumps(known, indent=2) + "\n")
+            write_json(path, known, made_from=made_from)
     here.wait_for_everyone()
     validation = {f"{weight:g}": known[f"{weight:g}"] for weight in weights}
     best = max(weights, key=lambda weight: validation[f"{weight:g}"])
@@ -163,46 +169,45 @@ def choose_weight(
 
 def decoded_with_teacher(
     backbone: Backbone,
-    teacher: ItemScorer,
+    fuse_at: Callable[..., FuseBatch],
     dataset: Dataset,
     evaluation: EvaluationConfig,
     weights: Sequence[float],
     *,
-    temperature: float,
-    mask_history: bool,
     folder: Path,
     title: str,
+    made_from: Mapping[str, Any],
 ) -> tuple[Ranks, dict[str, Any]]:
     """Rank the test targets with the teacher in the beam, at the weight that validation chooses.
 
     Args:
         backbone: The generator, in eval mode.
-        teacher: What is mixed in.
+        fuse_at: From ``weight``, by that name, to what is mixed in, as of ``teacher_fusion``.
         dataset: Whose validation targets choose, and whose test targets are ranked.
         evaluation: How.
         weights: Of the generator, the grid.
-        temperature: Divides the teacher's scores.
-        mask_history: As of ``teacher_fusion``.
-        folder: Keeps what comes out, for this backbone, teacher and these two.
+        folder: Keeps what comes out.
         title: Name shown beside the progress bar.
+        made_from: JSON values that say which model and teacher these are.
 
     Returns:
         The ranks; ``fusion``, the chosen weight and what validation said, and ``certificate``, as
         notes for the record.
+
+    Raises:
+        ProvenanceError: If a file found in ``folder`` was damaged.
     """
-
-    def fuse_at(weight: float) -> FuseBatch:
-        return teacher_fusion(
-            teacher,
-            backbone.trie,
-            weight=weight,
-            temperature=temperature,
-            mask_history=mask_history,
-        )
-
     chosen = choose_weight(
-        backbone, fuse_at, dataset.splits.valid, evaluation, weights, folder=folder, title=title
+        backbone,
+        fuse_at,
+        dataset.splits.valid,
+        evaluation,
+        weights,
+        folder=folder,
+        title=title,
+        made_from=made_from,
     )
-    path, fuse = folder / f"weight-{chosen.weight:g}", fuse_at(chosen.weight)
-    ranks, notes = decoded(backbone, dataset, evaluation, path, title, fuse)
+    path, fuse = folder / f"weight-{chosen.weight:g}", fuse_at(weight=chosen.weight)
+    made_from = {**made_from, "weight": chosen.weight}
+    ranks, notes = decoded(backbone, dataset, evaluation, path, title, fuse, made_from=made_from)
     return ranks, {"fusion": dataclasses.asdict(chosen), **notes}

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from semid.checks import require_int, require_real
+from semid.field_types import require_types
+
+MOST_WIDE, MOST_LAYERS, MOST_ITEMS = 2**16, 2**10, 2**20
+"""Bounds of widths, layers and histories: what lies above them is a slip of the pen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """Shape of a transformer.
 
     Raises:
-        ValueError: If ``dim`` is not a multiple of ``num_heads``.
+        ValueError: If a value is out of its range, or ``dim`` is not a multiple of ``num_heads``.
     """
 
     dim: int = 64
@@ -20,7 +26,12 @@ class EncoderConfig:
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.num_heads < 1 or self.dim < 1 or self.dim % self.num_heads:
+        require_types(self)
+        for name in ("dim", "num_heads", "ff_dim"):
+            require_int(name, getattr(self, name), 1, MOST_WIDE)
+        require_int("num_layers", self.num_layers, 1, MOST_LAYERS)
+        require_real("dropout", self.dropout, low=0, below=1)
+        if self.dim % self.num_heads:
             raise ValueError(
                 f"dim must be a multiple of num_heads, got dim {self.dim} and "
                 f"{self.num_heads} heads"

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from baselines.nn.config import MOST_ITEMS, MOST_LAYERS, MOST_WIDE
+from baselines.training.config import MOST_DECAY, MOST_LR
+from semid.checks import require_int, require_real
+from semid.field_types import require_types
+
 
 @dataclass(frozen=True, kw_only=True)
 class NextTokenConfig:
@@ -18,7 +23,7 @@ class NextTokenConfig:
         clip: Largest gradient norm.
 
     Raises:
-        ValueError: If a count is below 1, or the learning rate is not above 0.
+        ValueError: If a value is out of its range, or not finite.
     """
 
     epochs: int = 8
@@ -29,11 +34,13 @@ class NextTokenConfig:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in ("epochs", "batch_blocks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be above 0, got {self.lr}")
+            require_int(name, getattr(self, name), 1)
+        require_real("lr", self.lr, above=0, high=MOST_LR)
+        require_real("weight_decay", self.weight_decay, low=0, high=MOST_DECAY)
+        require_real("warmup", self.warmup, low=0, high=1)
+        require_real("clip", self.clip, above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +67,10 @@ class TextsConfig:
     held_out: float = 0.02
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lists < 1:
-            raise ValueError(f"lists must be a share from 0 to below 1, got {self.lists}")
-        if self.list_titles < 2:
-            raise ValueError(f"list_titles must be at least 2, got {self.list_titles}")
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be a share between 0 and 1, got {self.held_out}")
+        require_types(self)
+        require_real("lists", self.lists, low=0, below=1)
+        require_int("list_titles", self.list_titles, 2)
+        require_real("held_out", self.held_out, above=0, below=1)
 
 
 _SMALLEST_VOCABULARY = 256 + 3  # all bytes and the special tokens
@@ -96,20 +101,16 @@ class SmallModelConfig:
     context: int = 512
 
     def __post_init__(self) -> None:
-        if self.vocab_size < _SMALLEST_VOCABULARY:
-            raise ValueError(
-                f"vocab_size must be at least {_SMALLEST_VOCABULARY}, all bytes and three special "
-                f"tokens, got {self.vocab_size}"
-            )
-        for name in ("num_layers", "num_heads", "ff_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.dim < 1 or self.dim % (2 * self.num_heads):
+        require_types(self)
+        require_int("vocab_size", self.vocab_size, _SMALLEST_VOCABULARY, MOST_ITEMS)
+        require_int("num_layers", self.num_layers, 1, MOST_LAYERS)
+        for name in ("dim", "num_heads", "ff_dim"):
+            require_int(name, getattr(self, name), 1, MOST_WIDE)
+        require_int("context", self.context, 8, MOST_ITEMS)
+        if self.dim % (2 * self.num_heads):
             raise ValueError(
                 f"dim must be a multiple of twice num_heads ({self.num_heads}), got {self.dim}"
             )
-        if self.context < 8:
-            raise ValueError(f"context must be at least 8 tokens, got {self.context}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,3 +120,6 @@ class SmallLMConfig:
     texts: TextsConfig = field(default_factory=TextsConfig)
     model: SmallModelConfig = field(default_factory=SmallModelConfig)
     training: NextTokenConfig = field(default_factory=NextTokenConfig)
+
+    def __post_init__(self) -> None:
+        require_types(self)

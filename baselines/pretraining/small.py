@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import shutil
 from collections import Counter
@@ -27,7 +26,15 @@ from baselines.pretraining.next_token import train_next_token
 from baselines.pretraining.texts import SEPARATOR, Texts, make_texts
 from baselines.runtime.distributed import processes
 from baselines.training.checkpoint import require_lineage
-from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_file, hash_json
+from semid.provenance import (
+    Provenance,
+    atomic_dir,
+    hash_arrays,
+    hash_file,
+    hash_json,
+    read_json,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -115,7 +122,10 @@ def train_small_lm(
     require_lineage(folder, Provenance.read(folder), lineage)
     if processes().is_main_process:
         shutil.rmtree(work, ignore_errors=True)
-    return SmallLMReport(**json.loads((folder / _REPORT).read_text()))
+    report = read_json(folder / _REPORT, take_unsealed=True)
+    if report is None:
+        raise FileNotFoundError(f"expected {_REPORT} in {folder}, which is gone. Train another.")
+    return SmallLMReport(**report)
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -272,4 +282,4 @@ def _save(
     arrays = hash_arrays(*(value.detach().cpu().numpy() for value in weights.values()))
     content = hash_json([arrays, hash_file(out / "tokenizer.json")])
     dataclasses.replace(lineage, content=content).write(out)
-    (out / _REPORT).write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+    write_json(out / _REPORT, dataclasses.asdict(report))

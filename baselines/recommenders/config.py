@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
+
+from baselines.nn.config import MOST_WIDE
+from semid.checks import require_int, require_text
+from semid.field_types import require_types
 
 ITEM = '"{item}" {vector}'
 """An item of a history: its title, and then its vector."""
@@ -54,8 +58,8 @@ class AllmrecConfig:
     targets: Literal["all", "last"] = field(default="all", metadata={"before": "all"})
 
     def __post_init__(self) -> None:
-        if self.targets not in ("all", "last"):
-            raise ValueError(f"targets must be all or last, got {self.targets!r}")
+        require_types(self)
+        require_text("embeddings", self.embeddings)
         require_slots("template", self.template, ("{history}", "{user}"))
         require_slots("item", self.item, ("{item}", "{vector}"))
 
@@ -74,8 +78,7 @@ class BigrecConfig:
     beams: int = 4
 
     def __post_init__(self) -> None:
-        if self.beams < 1:
-            raise ValueError(f"beams must be at least 1, got {self.beams}")
+        require_int("beams", self.beams, 1)
 
 
 COLLM_TEMPLATE = (
@@ -111,10 +114,10 @@ class CollmConfig:
     together: bool = field(default=False, metadata={"before": False})
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_slots("template", self.template, ("{history}", "{user}"))
         require_slots("item", self.item, ("{item}", "{vector}"))
-        if self.expansion < 1:
-            raise ValueError(f"expansion must be at least 1, got {self.expansion}")
+        require_int("expansion", self.expansion, 1, MOST_WIDE)
 
 
 Curriculum = Literal["paper", "released", "none"]
@@ -141,11 +144,7 @@ class LlaraConfig:
     curriculum: Curriculum = field(default="paper", metadata={"before": "paper"})
 
     def __post_init__(self) -> None:
-        if self.curriculum not in get_args(Curriculum):
-            raise ValueError(
-                f"curriculum must be one of {', '.join(get_args(Curriculum))}, "
-                f"got {self.curriculum!r}"
-            )
+        require_types(self)
         require_slots("item", self.item, ("{item}", "{vector}"))
 
 
@@ -177,8 +176,8 @@ class YesNoConfig:
     candidates: int = 20
 
     def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise ValueError(f"candidates must be at least 1, got {self.candidates}")
+        require_types(self)
+        require_int("candidates", self.candidates, 1)
         before, _, after = self.template.partition("{history}")
         if "{candidate}" in before or after.count("{candidate}") != 1 or "{history}" in after:
             raise ValueError(

@@ -7,14 +7,18 @@ by ``torchrun`` or ``accelerate launch``; in a program of one process nothing he
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed.nn  # before there is a group, of which its functions would keep hold
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor
+
+from semid.atomic import alone_in
 
 _PATIENCE = timedelta(days=7)  # the others wait while the main process embeds, fits or certifies
 
@@ -36,6 +40,15 @@ def processes() -> PartialState:
             f"tensors on {here.device}. Start one process, or set ACCELERATE_USE_CPU=1."
         )
     return here
+
+
+@contextmanager
+def one_run_at_a_time(folder: Path) -> Iterator[None]:
+    """Let the processes of this run into a folder when those of other runs have left it."""
+    here = processes()
+    with alone_in(folder) if here.is_main_process else nullcontext():
+        here.wait_for_everyone()
+        yield
 
 
 def is_my_turn(turn: int) -> bool:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from baselines.data.sequences import SequenceSet
@@ -19,12 +16,12 @@ from baselines.runtime.distributed import processes
 from baselines.teachers.mass import MassSource, mass_blocks, mass_shape
 from semid.provenance import (
     Provenance,
-    ProvenanceError,
     atomic_dir,
     hash_arrays,
     hash_file,
     hash_json,
     require_same,
+    require_unchanged,
 )
 from semid.trie import CodeTrie
 
@@ -81,9 +78,9 @@ def cached_mass(
     found = Provenance.read(own)
     what_to_do = f"Remove {own}; it is computed again."
     require_same(f"the teacher mass in {own}", _key(lineage), _key(found), what_to_do=what_to_do)
-    mass = _mapped(own / _FILE, mass_shape(source, data), what_to_do)
-    require_same(f"{own / _FILE}", found.content, hash_file(own / _FILE), what_to_do=what_to_do)
-    return torch.from_numpy(mass)
+    content = hash_file(own / _FILE) if (own / _FILE).exists() else None
+    require_unchanged(own / _FILE, found.content, content, what_to_do=what_to_do)
+    return torch.from_numpy(np.load(own / _FILE, mmap_mode="c", allow_pickle=False))
 
 
 def code_table_hash(trie: CodeTrie) -> str:
@@ -135,15 +132,3 @@ def _require_room(own: Path, shape: Sequence[int]) -> None:
             f"{positions} levels x {slots} codes), got {free / 1e9:.1f} GB free in {own.parent}. "
             "Name a folder on a larger disk with --mass_cache."
         )
-
-
-def _mapped(path: Path, shape: tuple[int, ...], what_to_do: str) -> NDArray[Any]:
-    try:
-        mass: NDArray[Any] = np.load(os.fspath(path), mmap_mode="c", allow_pickle=False)
-        if mass.dtype != np.float16 or mass.shape != shape:
-            raise ValueError(f"{mass.dtype} {mass.shape}")
-    except (ValueError, OSError) as error:
-        raise ProvenanceError(
-            f"expected float16 {shape} in {path}, got something else ({error}). {what_to_do}"
-        ) from error
-    return mass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,14 @@ from baselines.data.batches import histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.runtime.distributed import add_up, is_my_turn, processes
 from baselines.runtime.progress import track
-from semid.provenance import Provenance, atomic_dir, atomic_write, hash_json, require_same
+from semid.provenance import (
+    Provenance,
+    atomic_dir,
+    hash_json,
+    read_json,
+    require_same,
+    write_json,
+)
 
 _FILE = "calibration.json"
 _RANGE = (1e-3, 1e3)  # of temperatures that are looked through
@@ -115,9 +121,8 @@ def fit_temperature(
         processes().wait_for_everyone()  # so that all of them find the folder missing
         found = calibrate(scorer, data, mask_history=mask_history)
         if processes().is_main_process:
-            text = json.dumps(asdict(found), indent=2) + "\n"
             with atomic_dir(own) as filling:
-                atomic_write(filling / _FILE, text)
+                write_json(filling / _FILE, asdict(found))
                 Provenance(
                     kind="temperature",
                     content=hash_json(asdict(found)),
@@ -125,14 +130,15 @@ def fit_temperature(
                     config=config,
                 ).write(filling)
         processes().wait_for_everyone()
-    lineage, values = Provenance.read(own), json.loads((own / _FILE).read_text())
+    what_to_do = f"Remove {own}; it is computed again."
+    lineage = Provenance.read(own)
+    values = read_json(own / _FILE, take_unsealed=True, what_to_do=what_to_do)
     for expected, got in (
         (key, hash_json([lineage.inputs, lineage.config])),
         (lineage.content, hash_json(values)),
     ):
-        what_to_do = f"Remove {own}; it is computed again."
         require_same(f"the temperature in {own}", expected, got, what_to_do=what_to_do)
-    return Calibration(**values)
+    return Calibration(**(values or {}))
 
 
 class _Likelihood:

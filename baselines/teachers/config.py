@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_type_hints
 
-from baselines.nn.config import EncoderConfig
+from baselines.nn.config import MOST_ITEMS, MOST_LAYERS, MOST_WIDE, EncoderConfig
 from baselines.training.config import TrainingConfig
+from semid.checks import require_int, require_real, require_text
+from semid.field_types import require_types
 from semid.settings import settings_before, without_later
 
 CollaborativeName = Literal["sasrec", "bert4rec", "gru4rec", "lightgcn", "itemknn", "popularity"]
@@ -18,6 +20,15 @@ TeacherName = Literal[CollaborativeName, "hybrid"]
 
 
 TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
+
+
+def require_temperature(name: str, value: object) -> None:
+    """Refuse a temperature by which no score can be divided and mean anything.
+
+    Raises:
+        ValueError: If it is no number from 1e-6 to 1e6.
+    """
+    require_real(name, value, low=1e-6, high=1e6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +64,14 @@ class HybridConfig:
     max_history: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("cf_temperature", "content_temperature", "half_items"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"hybrid needs {name} above 0, got {getattr(self, name)}")
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"hybrid needs decay in (0, 1], got {self.decay}")
-        if not 0 <= self.half_history < float("inf"):
-            raise ValueError(f"hybrid needs half_history of at least 0, got {self.half_history}")
-        if self.max_history < 1:
-            raise ValueError(f"hybrid needs max_history of at least 1, got {self.max_history}")
+        require_types(self)
+        for name in ("cf_temperature", "content_temperature"):
+            require_temperature(name, getattr(self, name))
+        require_text("embeddings", self.embeddings)
+        require_real("decay", self.decay, above=0, high=1)
+        require_real("half_items", self.half_items, above=0)
+        require_real("half_history", self.half_history, low=0)
+        require_int("max_history", self.max_history, 1, MOST_ITEMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +92,7 @@ class SASRecConfig:
             whatever ``ff_dim``.
 
     Raises:
-        ValueError: If there is no such variant.
+        ValueError: If a value is out of its range.
     """
 
     variant: Literal["prenorm", "released"] = field(
@@ -95,8 +105,10 @@ class SASRecConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
     def __post_init__(self) -> None:
-        if self.variant not in ("prenorm", "released"):
-            raise ValueError(f"variant must be one of prenorm, released, got {self.variant!r}")
+        require_types(self)
+        require_int("num_negatives", self.num_negatives, 1, MOST_ITEMS)
+        require_real("gbce_t", self.gbce_t, low=0, high=1)
+        require_int("max_history", self.max_history, 1, MOST_ITEMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +124,9 @@ class BERT4RecConfig:
         max_history: Most items looked back on; with the mask, a window has one more.
         encoder: Shape of the transformer. The released code has two heads; width, layers and
             feed-forward are those of ``EncoderConfig``.
+
+    Raises:
+        ValueError: If a value is out of its range.
     """
 
     masked: float = 0.6
@@ -121,11 +136,11 @@ class BERT4RecConfig:
     encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(num_heads=2))
 
     def __post_init__(self) -> None:
-        if not (0 < self.masked < 1 and 0 <= self.last_only <= 1):
-            raise ValueError(
-                f"masked must lie in (0, 1) and last_only in [0, 1], got {self.masked} and "
-                f"{self.last_only}"
-            )
+        require_types(self)
+        require_real("masked", self.masked, above=0, below=1)
+        require_real("last_only", self.last_only, low=0, high=1)
+        require_int("passes", self.passes, 1)
+        require_int("max_history", self.max_history, 1, MOST_ITEMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +153,9 @@ class GRU4RecConfig:
         num_layers: Recurrent layers.
         dropout: Of the item embeddings.
         max_history: Most items looked back on.
+
+    Raises:
+        ValueError: If a value is out of its range.
     """
 
     dim: int = 64
@@ -145,6 +163,14 @@ class GRU4RecConfig:
     num_layers: int = 1
     dropout: float = 0.3
     max_history: int = 50
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        for name in ("dim", "hidden_dim"):
+            require_int(name, getattr(self, name), 1, MOST_WIDE)
+        require_int("num_layers", self.num_layers, 1, MOST_LAYERS)
+        require_real("dropout", self.dropout, low=0, below=1)
+        require_int("max_history", self.max_history, 1, MOST_ITEMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,11 +193,11 @@ class ItemKNNConfig:
     max_history: int = 50
 
     def __post_init__(self) -> None:
-        if self.neighbours < 1 or self.shrinkage < 0 or not 0 < self.decay <= 1:
-            raise ValueError(
-                "item-kNN needs neighbours of at least 1, shrinkage of at least 0 and decay in "
-                f"(0, 1], got {self.neighbours}, {self.shrinkage} and {self.decay}"
-            )
+        require_types(self)
+        require_int("neighbours", self.neighbours, 1)
+        require_real("shrinkage", self.shrinkage, low=0)
+        require_real("decay", self.decay, above=0, high=1)
+        require_int("max_history", self.max_history, 1, MOST_ITEMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +211,9 @@ class LightGCNConfig:
         passes: Times that an epoch takes each target. The paper trains for up to 1000 epochs of
             one draw an interaction.
         max_history: Most items of a history that the scores depend on.
+
+    Raises:
+        ValueError: If a value is out of its range.
     """
 
     dim: int = 64
@@ -194,8 +223,12 @@ class LightGCNConfig:
     max_history: int = 50
 
     def __post_init__(self) -> None:
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {self.num_layers}")
+        require_types(self)
+        require_int("dim", self.dim, 1, MOST_WIDE)
+        require_int("num_layers", self.num_layers, 1, MOST_LAYERS)
+        require_real("regularisation", self.regularisation, low=0)
+        require_int("passes", self.passes, 1)
+        require_int("max_history", self.max_history, 1, MOST_ITEMS)
 
 
 Tail = Literal["sampled", "uniform"]
@@ -221,8 +254,9 @@ class MassConfig:
     tail: Tail = "sampled"
 
     def __post_init__(self) -> None:
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+        require_types(self)
+        if self.top_k is not None:
+            require_int("top_k", self.top_k, 1)
 
     def require_fit(self, num_items: int) -> None:
         """Refuse more best items than a catalogue has, before anything is trained for them."""
@@ -255,6 +289,9 @@ class TeacherConfig:
     lightgcn: LightGCNConfig = field(default_factory=LightGCNConfig)
     itemknn: ItemKNNConfig = field(default_factory=ItemKNNConfig)
     hybrid: HybridConfig = field(default_factory=HybridConfig)
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
     @property
     def collaborative(self) -> TeacherConfig:

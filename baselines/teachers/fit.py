@@ -14,6 +14,7 @@ import torch
 from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
 from baselines.evaluation.ranking import rank_by_scores
+from baselines.runtime.distributed import one_run_at_a_time
 from baselines.teachers.config import TEACHERS, HybridConfig, TeacherConfig
 from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
@@ -22,7 +23,7 @@ from baselines.training.checkpoint import TrainingState, is_trained, read_traine
 from baselines.training.config import PRECISIONS, Precision, TrainingConfig
 from baselines.training.loop import train
 from baselines.training.precision import settled
-from semid.embed import Embeddings, embeddings_from
+from semid.embed import CUT_TEXTS, Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
 
 _EMBEDDINGS = "embeddings"
@@ -104,7 +105,7 @@ def _fit_hybrid(
     settings = {
         "seed": seed,
         **config.record(),
-        "content": content.provenance.config,
+        "content": _encoded_by(content),
         "dim": content.vectors.shape[1],
     }
     inputs = {"collaborative": scores_hash(cf_lineage), "content": content.provenance.content}
@@ -116,6 +117,11 @@ def _fit_hybrid(
         parameter.requires_grad_(True)  # and counts among what was trained
     spent = {name: getattr(cf_state, name) for name in ("epoch", "best_epoch", "seconds")}
     return model, dataclasses.replace(state, **spent), lineage
+
+
+def _encoded_by(content: Embeddings) -> dict[str, Any]:
+    """The encoder and its settings, without what was only counted."""
+    return {name: value for name, value in content.provenance.config.items() if name != CUT_TEXTS}
 
 
 def _content(config: HybridConfig, dataset: Dataset, *, cache_dir: Path) -> Embeddings:
@@ -152,17 +158,18 @@ def _fit(
         ranks = rank_by_scores(model, splits.valid, title="validation")
         return float(ranks.metrics("removed", "expected")["N@10"].mean())
 
-    state = train(
-        model,
-        config=training,
-        seed=seed,
-        windows=_repeated(model.windows(splits.train), passes),
-        loss=model.objective,
-        validate=validate,
-        folder=folder,
-        lineage=lineage,
-        title=f"{model.label}, seed {seed}",
-    )
+    with one_run_at_a_time(folder):
+        state = train(
+            model,
+            config=training,
+            seed=seed,
+            windows=_repeated(model.windows(splits.train), passes),
+            loss=model.objective,
+            validate=validate,
+            folder=folder,
+            lineage=lineage,
+            title=f"{model.label}, seed {seed}",
+        )
     return state, Provenance.read(folder)
 
 

@@ -5,13 +5,34 @@ from __future__ import annotations
 import numpy as np
 
 from baselines.data.dataset import Dataset
+from baselines.teachers.config import TeacherConfig
+from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
+from baselines.teachers.registry import teacher_class
 from semid.embed import Embeddings
 from semid.provenance import Provenance
 
 
+def require_item_vectors(config: TeacherConfig, *, needed_by: str) -> None:
+    """Refuse a teacher that will have no item vectors, before it is trained.
+
+    Raises:
+        ValueError: For one that learns no embedding of an item; of a hybrid the collaborative part
+            counts.
+    """
+    made_by = teacher_class(config.collaborative)
+    if made_by.item_vectors is TeacherModel.item_vectors:
+        raise ValueError(
+            f"{needed_by} needs a teacher that learns a vector of each item, such as sasrec, got "
+            f"{config.collaborative.model}. Choose another teacher, or bring vectors of your own."
+        )
+
+
 def item_vectors(teacher: TeacherModel, dataset: Dataset, lineage: Provenance) -> Embeddings:
     """Item vectors of a trained teacher: those that a user's state is multiplied with.
+
+    Of a hybrid they are its collaborative part's: what its content says of an item is known without
+    it.
 
     An item that occurs in no training sequence gets a row of zeros: nobody's choice has shaped its
     vector, only its random start and its part in the softmax's denominator.
@@ -30,7 +51,8 @@ def item_vectors(teacher: TeacherModel, dataset: Dataset, lineage: Provenance) -
     """
     train, num_items = dataset.splits.train, len(dataset.catalog)
     occurs = np.bincount(train.items, minlength=num_items) > 0
-    vectors = teacher.item_vectors().float().cpu().numpy()
+    source = teacher.cf if isinstance(teacher, Hybrid) else teacher
+    vectors = source.item_vectors().float().cpu().numpy()
     return Embeddings.of(
         np.where(occurs[:, None], vectors, np.float32(0)),
         dataset.catalog,

@@ -11,12 +11,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from baselines.training.monitor import BROKEN
-from semid.provenance import Provenance, atomic_write, hash_arrays, hash_json, require_same
+from semid.provenance import (
+    Provenance,
+    ProvenanceError,
+    hash_arrays,
+    hash_json,
+    read_json,
+    read_tensors,
+    require_same,
+    require_unchanged,
+    write_json,
+    write_tensors,
+)
 from semid.settings import as_json
 
 MODEL_FILE = "model.safetensors"
@@ -82,25 +91,61 @@ def read_trained(
     Raises:
         ProvenanceError: If they are not those that were trained.
     """
-    weights = load_file(folder / MODEL_FILE)
-    require_same(
-        f"content of the model in {folder}",
-        Provenance.read(folder).content,
-        _content(weights),
-        what_to_do="Its file was changed after the training: remove the folder to train again.",
+    cure = f"Remove {folder} to train again."
+    lineage = Provenance.read(folder)
+    state = read_json(
+        folder / _STATE, made_from=identity(lineage), take_unsealed=True, what_to_do=cure
     )
-    _put_weights(weights, model, objective or nn.Module())
-    return TrainingState(**json.loads((folder / _STATE).read_text()))
+    found = read_tensors(folder / MODEL_FILE, take_unsealed=True, what_to_do=cure)
+    if state is None or found is None:
+        raise FileNotFoundError(
+            f"expected {MODEL_FILE} and {_STATE} of one finished training in {folder}, got "
+            f"{'another' if found else 'no'} {_STATE if found else MODEL_FILE}. {cure}"
+        )
+    weights, _ = found
+    require_unchanged(folder / MODEL_FILE, lineage.content, _content(weights), what_to_do=cure)
+    _put_weights(weights, model, objective or nn.Module(), what_to_do=cure)
+    return _state_of(state, folder / _STATE, cure)
+
+
+def identity(lineage: Provenance) -> str:
+    """Hash of a trained model and of all that it was made from; results are bound to it."""
+    return hash_json([lineage.content, _lineage_hash(lineage)])
 
 
 def finish_training(folder: Path, state: TrainingState, lineage: Provenance) -> None:
-    """Record the lineage and the state of a training whose best weights are written."""
-    content = _content(load_file(folder / MODEL_FILE))
-    dataclasses.replace(lineage, content=content).write(folder)
-    atomic_write(folder / _STATE, json.dumps(dataclasses.asdict(state), indent=2))
+    """Record the lineage and the state of a training whose best weights are written.
+
+    Raises:
+        FileNotFoundError: If they are gone, or are those of another epoch or training.
+        ProvenanceError: If they were damaged.
+    """
+    path, cure = folder / MODEL_FILE, f"Remove {folder} to train again."
+    found = read_tensors(
+        path, made_from=_origin(lineage, state), take_unsealed=True, what_to_do=cure
+    )
+    if found is None:
+        raise FileNotFoundError(
+            f"expected the weights of epoch {state.best_epoch} in {path}, got none or others. "
+            f"{cure}"
+        )
+    lineage = dataclasses.replace(lineage, content=_content(found[0]))
+    lineage.write(folder)
+    write_json(folder / _STATE, dataclasses.asdict(state), made_from=identity(lineage))
     (folder / _CHECKPOINT).unlink(missing_ok=True)
     for batch in folder.glob(f"{BROKEN}*"):  # of a try before
         batch.unlink()
+
+
+def save_model(
+    folder: Path, weights: dict[str, Tensor], state: TrainingState, lineage: Provenance
+) -> None:
+    """Write the best weights so far, those of ``state.best_epoch``."""
+    write_tensors(folder / MODEL_FILE, weights, made_from=_origin(lineage, state))
+
+
+def _origin(lineage: Provenance, state: TrainingState) -> dict[str, Any]:
+    return {"lineage": _lineage_hash(lineage), "epoch": state.best_epoch}
 
 
 def _as_array(weight: Tensor) -> np.ndarray[Any, Any]:
@@ -124,7 +169,7 @@ def require_lineage(folder: Path, found: Provenance, expected: Provenance) -> No
         f"the model in {folder}",
         _lineage_hash(expected),
         _lineage_hash(found),
-        what_to_do="Name another folder, or remove this one to train again.",
+        what_to_do=f"Name another folder, or remove {folder} to train again.",
     )
 
 
@@ -146,12 +191,28 @@ def _kept_by(objective: nn.Module | None) -> dict[str, Tensor]:
     return {_OBJECTIVE + name: value for name, value in kept.items()}
 
 
-def _put_weights(weights: dict[str, Tensor], model: nn.Module, objective: nn.Module) -> None:
+def _state_of(values: dict[str, Any], path: Path, what_to_do: str) -> TrainingState:
+    known = {field.name for field in dataclasses.fields(TrainingState)}
+    if values.keys() != known:
+        raise ProvenanceError(
+            f"expected {', '.join(sorted(known))} of a training in {path}, got "
+            f"{', '.join(sorted(values)) or 'nothing'}. {what_to_do}"
+        )
+    return TrainingState(**values)
+
+
+def _put_weights(
+    weights: dict[str, Tensor], model: nn.Module, objective: nn.Module, *, what_to_do: str
+) -> None:
     places = {name: value.detach() for name, value in model.named_parameters()}
     places |= _kept_by(objective)
     for name, value in weights.items():
-        if name in places or not name.startswith(_OBJECTIVE):
+        if name in places:
             places[name].copy_(value)
+        elif not name.startswith(_OBJECTIVE):
+            raise ProvenanceError(
+                f"expected weights of the model, got {name!r}, which it does not have. {what_to_do}"
+            )
     for module in (model, objective):
         module.eval()
 
@@ -165,9 +226,8 @@ def _save_checkpoint(
     *,
     better: bool,
 ) -> None:
-    weights = {name: value.contiguous() for name, value in weights.items()}
     if better:
-        atomic_write(folder / MODEL_FILE, save(weights))
+        save_model(folder, weights, state, lineage)
     tensors = {f"model/{name}": tensor for name, tensor in weights.items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in slots.items()}
@@ -175,7 +235,7 @@ def _save_checkpoint(
         "state": json.dumps(dataclasses.asdict(state)),
         "lineage": json.dumps(dataclasses.asdict(lineage)),
     }
-    atomic_write(folder / _CHECKPOINT, save(tensors, metadata=metadata))
+    write_tensors(folder / _CHECKPOINT, tensors, metadata=metadata)
 
 
 def load_checkpoint(
@@ -187,22 +247,26 @@ def load_checkpoint(
 ) -> TrainingState:
     """Put the last checkpoint, if there is one, into model, objective and optimizer."""
     path = folder / _CHECKPOINT
-    if not path.exists():
+    cure = "Remove it to train from the beginning."
+    found = read_tensors(path, take_unsealed=True, what_to_do=cure)
+    if found is None:
         folder.mkdir(parents=True, exist_ok=True)
         return TrainingState()
+    tensors, metadata = found
+    if not {"lineage", "state"} <= metadata.keys():
+        raise ProvenanceError(f"expected a checkpoint in {path}, got other tensors. {cure}")
     weights: dict[str, Tensor] = {}
     slots: dict[int, dict[str, Tensor]] = {}
-    with safe_open(path, framework="pt") as file:
-        for key in file.keys():  # noqa: SIM118
-            kind, name = key.split("/", 1)
-            if kind == "model":
-                weights[name] = file.get_tensor(key)
-            else:
-                index, slot = name.split("/")
-                slots.setdefault(int(index), {})[slot] = file.get_tensor(key)
-        require_lineage(folder, Provenance(**json.loads(file.metadata()["lineage"])), lineage)
-        state = TrainingState(**json.loads(file.metadata()["state"]))
-    _put_weights(weights, model, objective)
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("/")
+        if kind == "model":
+            weights[name] = tensor
+        else:
+            index, _, slot = name.partition("/")
+            slots.setdefault(int(index), {})[slot] = tensor
+    require_lineage(folder, Provenance(**json.loads(metadata["lineage"])), lineage)
+    state = _state_of(json.loads(metadata["state"]), path, cure)
+    _put_weights(weights, model, objective, what_to_do=cure)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
     return state

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from semid.checks import require_int, require_real
+from semid.field_types import require_types
+
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+LARGEST_SEED = 2**63 - 1
+
+MOST_LR, MOST_DECAY = 100, 100
+"""Bounds of learning rates and weight decays: no training comes through with more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +39,7 @@ class TrainingConfig:
         clip: Largest gradient norm.
 
     Raises:
-        ValueError: If a count is below 1, or the learning rate is not above 0.
+        ValueError: If a value is out of its range, or not finite.
     """
 
     epochs: int = 20
@@ -48,8 +56,12 @@ class TrainingConfig:
     clip: float = 5.0
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in ("epochs", "patience", "eval_every", "batch_events", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be above 0, got {self.lr}")
+            require_int(name, getattr(self, name), 1)
+        require_real("lr", self.lr, above=0, high=MOST_LR)
+        for beta in self.betas:
+            require_real("betas", beta, low=0, below=1)
+        require_real("weight_decay", self.weight_decay, low=0, high=MOST_DECAY)
+        require_real("warmup", self.warmup, low=0, high=1)
+        require_real("clip", self.clip, above=0)

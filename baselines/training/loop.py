@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from baselines import training  # whose checkpoint writer a test may replace
@@ -21,19 +20,19 @@ from baselines.data.batches import TrainBatch, Windows
 from baselines.runtime.distributed import average, processes
 from baselines.runtime.progress import track
 from baselines.training.checkpoint import (
-    MODEL_FILE,
     TrainingState,
     finish_training,
     is_trained,
     load_checkpoint,
     read_trained,
     require_lineage,
+    save_model,
     trained_weights,
 )
 from baselines.training.config import TrainingConfig
 from baselines.training.monitor import Watch
 from baselines.training.precision import settled
-from semid.provenance import Provenance, atomic_write
+from semid.provenance import Provenance
 from tca.objective import ObjectiveOutput
 
 logger = logging.getLogger(__name__)
@@ -219,8 +218,7 @@ def _keep_untrained(
     state = TrainingState(best=validate())
     state.validation_seconds = time.perf_counter() - started
     if processes().is_main_process:
-        weights = {name: value.contiguous() for name, value in trained_weights(model).items()}
-        atomic_write(folder / MODEL_FILE, save(weights))
+        save_model(folder, trained_weights(model), state, lineage)
         finish_training(folder, state, lineage)
     processes().wait_for_everyone()
     return read_trained(folder, model)

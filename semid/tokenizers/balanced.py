@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from semid.tokenizers.content import distinct_rows
 from semid.tokenizers.kmeans import CHUNK, argmin, cluster_means, kmeans, squared_distances
 
 __all__ = ["balanced_kmeans"]
@@ -22,7 +23,7 @@ _DECAY = 0.9
 
 
 def balanced_kmeans(
-    vectors: Tensor, size: int, *, iterations: int, seed: int
+    vectors: Tensor, size: int, *, iterations: int, seed: int, start: str = "random"
 ) -> tuple[Tensor, Tensor]:
     """Codewords, and a price for each under which clusters have near-equal sizes.
 
@@ -32,7 +33,8 @@ def balanced_kmeans(
     and yet every vector, also a new one, is assigned by itself. Prices are found as in an auction
     (Bertsekas, Annals of Operations Research 14, 1988): clusters over their share raise their
     prices, each by as much as makes its excess leave, or all together by as much as makes the
-    excess of all leave, whichever is more. Starts from a plain `kmeans`.
+    excess of all leave, whichever is more. Starts from a plain `kmeans`, which is the end of it
+    where each distinct vector has a codeword of its own.
 
     The largest cluster is meant to have 1.05 times an equal share. It comes near, though not where
     most vectors lie in one cloud far denser than the rest; nothing holds the smallest, where
@@ -43,14 +45,17 @@ def balanced_kmeans(
         size: Number of codewords.
         iterations: Of Lloyd's algorithm, plain and then with prices.
         seed: Of the random start.
+        start: As in `kmeans`.
 
     Returns:
         Codewords float32 ``(code, dim)`` and prices ``(code,)``, at least 0, on the device of
         ``vectors``. Deterministic.
     """
-    codebook = kmeans(vectors, size, iterations=iterations, seed=seed)
-    most = math.ceil(len(vectors) / size * _SLACK)
+    codebook = kmeans(vectors, size, iterations=iterations, seed=seed, start=start)
     prices = codebook.new_zeros(size)
+    if distinct_rows(vectors, enough=size + 1) <= size:
+        return codebook, prices
+    most = math.ceil(len(vectors) / size * _SLACK)
     for _ in range(iterations):
         prices, codes = _balanced(vectors, codebook, _DECAY * prices, most, _RAISES)
         codebook = cluster_means(vectors, codes, codebook)

@@ -24,13 +24,16 @@ import inspect
 import json
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from semid import distributed as ranks
+from semid.checks import MOST_CODES, did_you_mean
+from semid.distributed import num_ranks, on_first, require_equal
+from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
 from semid.settings import settings_before, without_later
 
@@ -39,11 +42,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUILT_IN",
-    "MOST_CODES",
     "ContractError",
     "NotFittedError",
     "SemanticIdTokenizer",
     "load_tokenizer_class",
+    "make_tokenizer",
 ]
 
 BUILT_IN = {
@@ -59,8 +62,11 @@ BUILT_IN = {
 }
 """Short names of the schemes that ship with the package."""
 
-MOST_CODES = torch.iinfo(torch.int32).max
-"""Codes that a level may have: a trie holds tokens as int32."""
+LARGEST = 1e15
+"""Largest value of an embedding; sums of squares of much larger ones leave float32."""
+
+MOST_SEED = 2**32 - 1
+"""Largest seed of a scheme's random choices."""
 
 _CONFIG = "config.json"
 _LEARNED = "learned.safetensors"
@@ -127,8 +133,7 @@ class SemanticIdTokenizer(ABC):
     @property
     def scheme(self) -> str:
         """The name that `load_tokenizer_class` finds this class by."""
-        path = f"{type(self).__module__}:{type(self).__qualname__}"
-        return next((name for name, known in BUILT_IN.items() if known == path), path)
+        return _name_of(type(self))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -187,8 +192,8 @@ class SemanticIdTokenizer(ABC):
         """Learn the scheme from the embeddings of all items.
 
         Deterministic for its settings on one device; leaves global random state alone. Where
-        ``torch.distributed`` is initialised, all processes call this with the same arguments, and
-        all end with what the first one learned.
+        ``torch.distributed`` is initialised, all processes call this with the same arguments: the
+        first one fits, as it would alone, and the others wait and get what it learned.
 
         Args:
             embeddings: Float ``(item, dim)``, in the row order of the catalogue.
@@ -216,16 +221,22 @@ class SemanticIdTokenizer(ABC):
                     f"{len(cf_embeddings)} rows. Bring both into the row order of one catalogue."
                 )
             inputs["cf_embeddings"] = hash_arrays(cf_embeddings.cpu().numpy())
-        if ranks.num_ranks() > 1:
+        if num_ranks() > 1:
             asked = {"inputs": inputs, "scheme": self.scheme, "settings": self.settings}
-            ranks.require_equal(hash_json(asked), "inputs and settings")
-        learned = self._fit(vectors, cf_embeddings)
-        _require_tensors(learned, made_by=type(self).__name__)
-        self._learned = {name: value.detach().contiguous() for name, value in learned.items()}
-        ranks.spread([self._learned[name] for name in sorted(self._learned)])
+            require_equal(hash_json(asked), "inputs and settings")
+        learned = on_first(lambda: self._tensors_learned(vectors, cf_embeddings))
+        self._learned = {name: value.to(vectors.device) for name, value in learned.items()}
         self._inputs = inputs
         self._input_dim = vectors.shape[1]
         return self
+
+    def _tensors_learned(
+        self, embeddings: Tensor, cf_embeddings: Tensor | None
+    ) -> dict[str, Tensor]:
+        """What `_fit` returns, checked, on the CPU."""
+        learned = self._fit(embeddings, cf_embeddings)
+        _require_tensors(learned, made_by=type(self).__name__)
+        return {name: value.detach().cpu().contiguous() for name, value in learned.items()}
 
     def encode(self, embeddings: Tensor) -> Tensor:
         """Assign each item its codes.
@@ -320,33 +331,36 @@ class SemanticIdTokenizer(ABC):
             save_file(
                 {name: value.cpu() for name, value in self.learned.items()}, filling / _LEARNED
             )
-            provenance.write(filling)
+            provenance.write(filling, files=[_CONFIG, _LEARNED])
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read a tokenizer; on `SemanticIdTokenizer` itself, whichever scheme the folder names.
+        """Read a tokenizer of this class; on `SemanticIdTokenizer` itself, of any that is built in.
+
+        No class is imported because the folder names it: one from outside the package reads its
+        own folders.
 
         Raises:
             FileNotFoundError: If the folder is not a whole artefact.
-            ValueError: If the folder holds another scheme than this class.
+            ValueError: If the folder holds another scheme than this class, or files of another
+                form.
             ProvenanceError: If its content is not what was saved.
         """
-        from safetensors.torch import load_file
-
-        recorded = Provenance.read(folder)
-        config = json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
-        found = load_tokenizer_class(config["tokenizer"])
-        if not issubclass(found, cls):
-            raise ValueError(
-                f"expected a {cls.__name__} in {folder}, got {config['tokenizer']}. "
-                "Load it with SemanticIdTokenizer.from_pretrained."
-            )
+        recorded, path = Provenance.read(folder), Path(folder) / _CONFIG
+        config = load_record(path, tokenizer=str, settings=dict, input_dim=int)
+        found = cls._known_class(config["tokenizer"], folder)
         settings = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in config["settings"].items()
         }
-        tokenizer = found(**{**settings_before(found), **settings})
-        tokenizer._learned = load_file(Path(folder) / _LEARNED)
+        try:
+            tokenizer: Self = found(**{**settings_before(found), **settings})
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"expected settings of {config['tokenizer']} in {path}, got others ({error}). Was "
+                "the file damaged?"
+            ) from error
+        tokenizer._learned = _load_tensors(Path(folder) / _LEARNED)
         tokenizer._inputs = recorded.inputs
         tokenizer._input_dim = config["input_dim"]
         require_same(
@@ -356,6 +370,25 @@ class SemanticIdTokenizer(ABC):
             what_to_do="Its files were changed after it was saved; fit it again.",
         )
         return tokenizer
+
+    @classmethod
+    def _known_class(cls, name: str, folder: str | os.PathLike[str]) -> type[Self]:
+        """The class that a folder names, if it is built in or this one."""
+        found: type[SemanticIdTokenizer] = cls
+        if name in BUILT_IN:
+            found = load_tokenizer_class(name)
+        elif name != _name_of(cls):
+            raise ValueError(
+                f"expected a scheme that is built in or that the caller names in {folder}, got "
+                f"{name!r}, whose code is not run because a file says so. Read the folder with the "
+                "from_pretrained of its class, or name the class by --tokenizer."
+            )
+        if not issubclass(found, cls):
+            raise ValueError(
+                f"expected a {cls.__name__} in {folder}, got {name}. "
+                "Load it with SemanticIdTokenizer.from_pretrained."
+            )
+        return found
 
 
 def load_tokenizer_class(name: str) -> type[SemanticIdTokenizer]:
@@ -368,6 +401,7 @@ def load_tokenizer_class(name: str) -> type[SemanticIdTokenizer]:
     if not (module_name and colon and class_name):
         raise ValueError(
             f"expected a tokenizer out of {sorted(BUILT_IN)} or package.module:Class, got {name!r}."
+            f"{did_you_mean(name, BUILT_IN)}"
         )
     try:
         found: Any = importlib.import_module(module_name)
@@ -390,6 +424,26 @@ def load_tokenizer_class(name: str) -> type[SemanticIdTokenizer]:
             f"expected a complete tokenizer, got {name!r} without {missing}. Write it."
         )
     return found
+
+
+def make_tokenizer(scheme: str, settings: Mapping[str, Any]) -> SemanticIdTokenizer:
+    """A tokenizer that is not fitted yet.
+
+    Args:
+        scheme: As in `load_tokenizer_class`.
+        settings: Arguments of the class, by name.
+
+    Raises:
+        ValueError: If there is no such scheme or setting, or a value cannot be meant.
+    """
+    made_by: Any = load_tokenizer_class(scheme)
+    try:
+        tokenizer: SemanticIdTokenizer = made_by(**settings)
+    except TypeError as error:
+        raise ValueError(
+            f"expected settings of {scheme}, got {dict(settings)} ({error})."
+        ) from error
+    return tokenizer
 
 
 def check_codes(codes: Tensor, sizes: tuple[int, ...], *, num_items: int, made_by: str) -> None:
@@ -434,6 +488,24 @@ def _flaw(
     return None
 
 
+def _name_of(made_by: type[SemanticIdTokenizer]) -> str:
+    """The name that `load_tokenizer_class` finds a class by."""
+    path = f"{made_by.__module__}:{made_by.__qualname__}"
+    return next((name for name, known in BUILT_IN.items() if known == path), path)
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"expected tensors in {path}, got something else ({error}). Was the file damaged?"
+        ) from error
+
+
 def _require_tensors(learned: Any, *, made_by: str) -> None:
     found = type(learned).__name__
     if isinstance(learned, dict):
@@ -461,5 +533,18 @@ def _checked(name: str, values: Tensor) -> Tensor:
         raise ValueError(
             f"expected finite {name}, got NaN or infinity in {int((~finite).sum())} rows, first "
             f"in row {int(finite.logical_not().nonzero()[0])}. Repair or remove those items."
+        )
+    low, high = values.aminmax(dim=1)
+    size = high.maximum(-low)
+    if len(large := (size > LARGEST).nonzero()[:, 0]):
+        usual = float(size.median())
+        cure = (
+            "Divide all of them by one number, which changes no code."
+            if usual > LARGEST
+            else f"Half of all rows are below {usual:.3g}: repair or remove the outliers."
+        )
+        raise ValueError(
+            f"expected {name} of at most {LARGEST:g}, as float32 cannot square much more, got "
+            f"{float(size[large[0]]):.3g} in row {int(large[0])}, the first of {len(large)}. {cure}"
         )
     return values

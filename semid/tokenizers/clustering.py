@@ -1,4 +1,4 @@
-"""K-means of our own: spread-out starts, Lloyd's rounds, and clusters of bounded sizes."""
+"""K-means of our own: Lloyd's rounds, and clusters of bounded sizes."""
 
 from __future__ import annotations
 
@@ -7,38 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from semid.tokenizers.kmeans import cluster_means, nearest, squared_distances
+from semid.tokenizers.kmeans import cluster_means, kmeans_plus_plus, nearest, squared_distances
 
-__all__ = ["bounded_assignment", "bounded_kmeans", "kmeans_plus_plus", "lloyd"]
-
-
-@torch.no_grad()
-def kmeans_plus_plus(vectors: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Starting centres, each an item drawn by its squared distance to the nearest one before.
-
-    Arthur and Vassilvitskii, "k-means++", SODA 2007, section 2.2. Where all items already stand on
-    a centre, the rest are drawn uniformly.
-
-    Args:
-        vectors: float32 ``(item, dim)``.
-        count: Number of centres.
-        generator: On the CPU.
-
-    Returns:
-        float32 ``(code, dim)``, rows of ``vectors``.
-    """
-    chosen = torch.randint(len(vectors), (1,), generator=generator).to(vectors.device)
-    centres = [vectors[chosen]]
-    squared = squared_distances(vectors, centres[0])[:, 0]
-    for draw in torch.rand(count - 1, generator=generator, dtype=torch.float64).tolist():
-        mass = squared.double().cumsum(dim=0)
-        if float(mass[-1]) > 0:
-            chosen = torch.searchsorted(mass, mass[-1:] * draw, right=True)
-        else:
-            chosen = chosen.new_tensor([int(draw * len(vectors))])
-        centres.append(vectors[chosen.clamp_max(len(vectors) - 1)])
-        squared = torch.minimum(squared, squared_distances(vectors, centres[-1])[:, 0])
-    return torch.cat(centres)
+__all__ = ["bounded_assignment", "bounded_kmeans", "lloyd"]
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from semid import distributed as ranks
 from semid.tokenizers.residual import nearest
 
 __all__ = ["MovingAverages", "forget_moments", "restart_unused"]
@@ -18,8 +17,7 @@ class MovingAverages:
 
     ``N[k] <- decay N[k] + (1 - decay) n[k]``, ``m[k] <- decay m[k] + (1 - decay) sum of r`` and
     ``e[k] = m[k] / N[k]``, with the ``n[k]`` items of the batch that chose code ``k`` and their
-    residuals ``r`` (van den Oord et al. 2017, arXiv:1711.00937, appendix A.1). Counts and sums run
-    over all processes.
+    residuals ``r`` (van den Oord et al. 2017, arXiv:1711.00937, appendix A.1).
 
     A code that no item of the batch chose stays where it is, exactly; no smoothing pulls it.
 
@@ -47,7 +45,7 @@ class MovingAverages:
         """Learn from a batch.
 
         Args:
-            codes: Per level, int64 ``(item,)`` of this process's items.
+            codes: Per level, int64 ``(item,)``.
             residuals: Per level, float32 ``(item, dim)``: what the level was given.
         """
         counts = [torch.zeros_like(weights) for weights in self.weights]
@@ -55,7 +53,6 @@ class MovingAverages:
         for level, chosen in enumerate(codes):
             counts[level].index_add_(0, chosen, counts[level].new_ones(len(chosen)))
             totals[level].index_add_(0, chosen, residuals[level])
-        ranks.add_up([*counts, *totals])
         for level, codebook in enumerate(self._codebooks):
             new = 1 - self._decay
             self.weights[level].mul_(self._decay).add_(counts[level], alpha=new)
@@ -79,8 +76,8 @@ def restart_unused(
 
     Args:
         latents: float32 ``(item, dim)``, of all items.
-        codebooks: Changed in place, equally on all processes.
-        generator: On the CPU, equal on all processes.
+        codebooks: Changed in place.
+        generator: On the CPU.
 
     Returns:
         Per level, the codes that were moved, int64 ``(code,)``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["distinct_rows", "mix", "row_hashes"]
+__all__ = ["distinct_rows", "mix", "one_of_each", "row_hashes"]
 
 _GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, odd, as signed 64 bits
 _FIRST, _SECOND = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
@@ -63,6 +63,24 @@ def distinct_rows(vectors: Tensor, *, enough: int) -> int:
         if len(found) >= enough:
             break
     return len(found)
+
+
+def one_of_each(vectors: Tensor, *, most: int) -> Tensor | None:
+    """The first row of each group of equal rows, in row order.
+
+    Args:
+        vectors: Finite float32 ``(item, dim)``.
+        most: How many groups there may be.
+
+    Returns:
+        int64 ``(group,)``, or None where there are more than ``most``.
+    """
+    if distinct_rows(vectors, enough=most + 1) > most:
+        return None
+    hashes, group = torch.unique(row_hashes(vectors), return_inverse=True)
+    row = torch.arange(len(vectors), device=vectors.device)
+    first = torch.full_like(hashes, len(vectors)).scatter_reduce(0, group, row, "amin")
+    return first.sort().values
 
 
 def _shift(values: Tensor, bits: int) -> Tensor:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semid.tokenizers.base import MOST_CODES, SemanticIdTokenizer
+from semid.checks import require_int, require_sizes
+from semid.tokenizers.base import MOST_SEED, SemanticIdTokenizer
 from semid.tokenizers.content import mix, row_hashes
 
 __all__ = ["AtomicTokenizer", "RandomTokenizer"]
@@ -30,12 +31,11 @@ class RandomTokenizer(SemanticIdTokenizer):
     codebook_sizes: tuple[int, ...] = (256, 256, 256)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_sizes("codebook_sizes", self.codebook_sizes)
+        require_int("seed", self.seed, 0, MOST_SEED)
+
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
-        if not all(1 <= size <= MOST_CODES for size in self.codebook_sizes):
-            raise ValueError(
-                f"expected levels of 1 to {MOST_CODES} codes, got codebook sizes "
-                f"{self.codebook_sizes}. Choose sizes that an int32 token id can hold."
-            )
         return {}
 
     def _encode(self, embeddings: Tensor, learned: dict[str, Tensor]) -> Tensor:

@@ -8,10 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semid.checks import require_real
 from semid.tokenizers.kmeans import squared_distances
 from semid.tokenizers.residual import nearest
 
-__all__ = ["ESTIMATORS", "Batch", "Gumbel", "Rotation", "StraightThrough", "estimator_of", "rotate"]
+__all__ = [
+    "ESTIMATORS",
+    "Batch",
+    "Gumbel",
+    "Rotation",
+    "StraightThrough",
+    "estimator_of",
+    "require_temperatures",
+    "rotate",
+]
 
 _TINY = 1e-12
 
@@ -21,24 +31,21 @@ class Batch:
     """One step's items.
 
     Attributes:
-        rows: int64 ``(item,)``, rows of the catalogue that all processes share in this step.
-        share: Which of ``rows`` are this process's.
-        inputs: float32 ``(item, dim)`` of this process's rows.
+        rows: int64 ``(item,)``, rows of the catalogue.
+        inputs: float32 ``(item, dim)`` of these rows.
         progress: Share of the training that lies behind, from 0 to 1.
-        generator: Equal on all processes, on the CPU; what is drawn for a batch is drawn for all
-            of ``rows``, so that one process and several draw alike.
+        generator: Of what is drawn for the batch, on the CPU.
     """
 
     rows: Tensor
-    share: slice
     inputs: Tensor
     progress: float
     generator: torch.Generator
 
     def uniform(self, num_codes: int) -> Tensor:
-        """Uniform draws in [0, 1) for this process's rows, float32 ``(item, code)``."""
+        """Uniform draws in [0, 1), float32 ``(item, code)``."""
         drawn = torch.rand(len(self.rows), num_codes, generator=self.generator)
-        return drawn[self.share].to(self.inputs.device)
+        return drawn.to(self.inputs.device)
 
 
 class StraightThrough:
@@ -78,7 +85,7 @@ class Gumbel(StraightThrough):
 
     The straight-through form of arXiv:1611.01144: forward, the codeword of
     ``argmax_k (g_k - d_k / s)`` with Gumbel noise ``g`` and squared distances ``d``; backward,
-    ``softmax((g - d / s) / temperature)``. ``s`` is the mean squared distance of this process's
+    ``softmax((g - d / s) / temperature)``. ``s`` is the mean squared distance of the batch's
     items to their nearest codewords, so that the noise is as large as the quantisation error on
     any scale of latents. The temperature falls geometrically over the training.
 
@@ -121,18 +128,23 @@ def estimator_of(name: str, temperatures: tuple[float, float]) -> StraightThroug
 
     Args:
         name: One of `ESTIMATORS`.
-        temperatures: First and last of the Gumbel-softmax; above 0.
-
-    Raises:
-        ValueError: If there is no such strategy, or a temperature is not above 0.
+        temperatures: First and last of the Gumbel-softmax; see `require_temperatures`.
     """
-    if name not in ESTIMATORS:
-        raise ValueError(f"expected an estimator out of {list(ESTIMATORS)}, got {name!r}.")
-    if not min(temperatures) > 0:
-        raise ValueError(f"expected temperatures above 0, got {temperatures}.")
     if name == "gumbel":
         return Gumbel(start=temperatures[0], end=temperatures[1])
     return Rotation() if name == "rotation" else StraightThrough()
+
+
+def require_temperatures(temperatures: object) -> None:
+    """Require a first and a last temperature above 0.
+
+    Raises:
+        ValueError: If there are not two, or one is no such number.
+    """
+    if not isinstance(temperatures, (list, tuple)) or len(temperatures) != 2:
+        raise ValueError(f"temperatures must be two numbers, got {temperatures!r}")
+    for place, temperature in enumerate(temperatures):
+        require_real(f"temperatures[{place}]", temperature, above=0)
 
 
 def rotate(vectors: Tensor, targets: Tensor) -> Tensor:

@@ -8,9 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semid.tokenizers.base import SemanticIdTokenizer
+from semid.checks import require_int, require_sizes
+from semid.tokenizers.base import MOST_SEED, SemanticIdTokenizer
 from semid.tokenizers.content import row_hashes
-from semid.tokenizers.kmeans import kmeans, mean_of, nearest, require_distinct, squared_distances
+from semid.tokenizers.kmeans import (
+    kmeans,
+    mean_of,
+    nearest,
+    require_distinct,
+    require_spread,
+    squared_distances,
+)
 
 __all__ = ["HierarchicalKMeans"]
 
@@ -35,7 +43,13 @@ class HierarchicalKMeans(SemanticIdTokenizer):
     iterations: int = 25
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_sizes("codebook_sizes", self.codebook_sizes)
+        require_int("iterations", self.iterations, 1)
+        require_int("seed", self.seed, 0, MOST_SEED)
+
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
+        require_spread(embeddings)
         mean = mean_of(embeddings)
         vectors = embeddings - mean
         require_distinct(vectors, self.codebook_sizes[:1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,27 +11,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid.tokenizers.content import distinct_rows
+from semid.tokenizers.content import distinct_rows, one_of_each
 
 __all__ = [
     "CHUNK",
+    "KMEANS_STARTS",
     "TILE",
     "Scores",
     "argmin",
     "cluster_means",
     "kmeans",
+    "kmeans_plus_plus",
     "mean_of",
     "nearest",
     "require_distinct",
+    "require_spread",
     "row_chunks",
     "squared_distances",
 ]
+
+logger = logging.getLogger(__name__)
+
+KMEANS_STARTS = ("random", "kmeans++", "greedy_kmeans++")
+"""Where `kmeans` may begin."""
 
 CHUNK = 1 << 11
 """Rows compared with a codebook at once, so that their scores stay in the cache."""
 
 TILE = 64
 """Matrix products round a row alike in any larger number of rows, but not in a handful."""
+
+SMALLEST_SPREAD = 1e-10
+"""Least difference of vectors in some dimension; what is left over of them must be squared too."""
+
+_SAMPLED = 1 << 12
+"""Rows whose median stands for that of all."""
+
+_OUTLIER = 100.0
+"""How many times as far out as half of all rows a row is called an outlier."""
+
+_BURIES = 1e6
+"""How many times as far out it leaves float32 nothing of the others."""
+
+_ONE_IN = 20
+"""Outliers are at most one row in so many; else the rows only come in two kinds."""
 
 _FEW = 4
 """Threads up to which numpy's search for the least, on one, is faster than torch's on all."""
@@ -94,38 +119,98 @@ def nearest(vectors: Tensor, codebook: Tensor, *, prices: Tensor | None = None) 
     return torch.cat(found)[: len(vectors)]
 
 
-def squared_distances(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """``||v - e||^2`` of every vector and codeword, float32 ``(item, code)``, never below 0."""
+def squared_distances(vectors: Tensor, codebook: Tensor, *, norms: Tensor | None = None) -> Tensor:
+    """``||v - e||^2`` of every vector and codeword, float32 ``(item, code)``, never below 0.
+
+    Args:
+        vectors: float32 ``(item, dim)``.
+        codebook: float32 ``(code, dim)``.
+        norms: ``||v||^2``, float32 ``(item, 1)``, where they are at hand.
+    """
     products = [part @ codebook.T for part in row_chunks(vectors)]
     products_of_items = torch.cat(products)[: len(vectors)]
-    norms = vectors.square().sum(dim=1, keepdim=True) + codebook.square().sum(dim=1)
+    if norms is None:
+        norms = vectors.square().sum(dim=1, keepdim=True)
+    norms = norms + codebook.square().sum(dim=1)
     return torch.add(norms, products_of_items, alpha=-2).clamp_min(0)
 
 
-def kmeans(vectors: Tensor, size: int, *, iterations: int, seed: int) -> Tensor:
+def kmeans(
+    vectors: Tensor, size: int, *, iterations: int, seed: int, start: str = "random"
+) -> Tensor:
     """Codewords of a k-means on all vectors; deterministic.
+
+    Where there are no more distinct vectors than codewords, those are the codewords, in row order
+    and over again: no codeword can be better, and Lloyd's rounds may leave one without items.
 
     Args:
         vectors: Finite float32 ``(item, dim)``, at least as many as codewords.
         size: Number of codewords.
         iterations: Of Lloyd's algorithm.
         seed: Of the random start.
+        start: One of `KMEANS_STARTS`: items drawn evenly, or by `kmeans_plus_plus`, plain or with
+            ``2 + log(size)`` tries.
 
     Returns:
         float32 ``(code, dim)`` on the device of ``vectors``.
     """
+    if (rows := one_of_each(vectors, most=size)) is not None:
+        return vectors[rows[torch.arange(size, device=rows.device) % len(rows)]]
     import faiss
 
+    centres = None
+    if start != "random":
+        tries = 1 if start == "kmeans++" else 2 + int(math.log(size))
+        generator = torch.Generator().manual_seed(seed)
+        centres = kmeans_plus_plus(vectors, size, generator, tries=tries).cpu().numpy()
     clustering = faiss.Kmeans(
         vectors.shape[1],
         size,
         niter=iterations,
-        seed=seed,
+        seed=seed % 2**31,
         min_points_per_centroid=1,
         max_points_per_centroid=len(vectors),
     )
-    clustering.train(vectors.cpu().numpy())
+    clustering.train(vectors.cpu().numpy(), init_centroids=centres)
     return torch.from_numpy(np.array(clustering.centroids, dtype=np.float32)).to(vectors.device)
+
+
+@torch.no_grad()
+def kmeans_plus_plus(
+    vectors: Tensor, count: int, generator: torch.Generator, *, tries: int = 1
+) -> Tensor:
+    """Starting centres, each an item drawn by its squared distance to the nearest one before.
+
+    Arthur and Vassilvitskii, "k-means++", SODA 2007, section 2.2. Where all items already stand on
+    a centre, the rest are drawn uniformly. With several tries the greedy variant of their closing
+    remarks: of so many items drawn, the one that leaves the least sum of squares.
+
+    Args:
+        vectors: float32 ``(item, dim)``.
+        count: Number of centres.
+        generator: On the CPU.
+        tries: Items drawn for each centre but the first.
+
+    Returns:
+        float32 ``(code, dim)``, rows of ``vectors``.
+    """
+    norms = vectors.square().sum(dim=1, keepdim=True)
+    chosen = torch.randint(len(vectors), (1,), generator=generator).to(vectors.device)
+    centres = [vectors[chosen]]
+    squared = squared_distances(vectors, centres[0], norms=norms)[:, 0]
+    drawn = torch.rand(count - 1, tries, generator=generator, dtype=torch.float64)
+    for draws in drawn.to(vectors.device):
+        mass = squared.double().cumsum(dim=0)
+        if float(mass[-1]) > 0:
+            chosen = torch.searchsorted(mass, mass[-1] * draws, right=True)
+        else:
+            chosen = (draws * len(vectors)).long()
+        candidates = vectors[chosen.clamp_max(len(vectors) - 1)]
+        left = squared_distances(vectors, candidates, norms=norms).minimum(squared[:, None])
+        best = int(left.sum(dim=0, dtype=torch.float64).argmin())
+        centres.append(candidates[best : best + 1])
+        squared = left[:, best].contiguous()
+    return torch.cat(centres)
 
 
 def cluster_means(vectors: Tensor, codes: Tensor, codebook: Tensor) -> Tensor:
@@ -163,3 +248,42 @@ def require_distinct(vectors: Tensor, sizes: Sequence[int], *, what: str = "embe
             f"distinct {what} of {len(vectors)} items for codebook sizes {tuple(sizes)}. "
             f"Choose sizes of at most {distinct}."
         )
+
+
+def require_spread(vectors: Tensor, *, what: str = "embeddings") -> None:
+    """Refuse vectors whose squared distances float32 cannot hold apart, and warn of outliers.
+
+    An outlier lies 100 times as far from the median vector as half of all vectors do, or farther,
+    and they are at most one in twenty. It takes a codeword for itself; a million times as far, it
+    moves the mean so far that centring rounds the others away.
+
+    Args:
+        vectors: Finite float32 ``(item, dim)``.
+        what: Names them in the error.
+
+    Raises:
+        ValueError: If they differ, but by less than ``SMALLEST_SPREAD``, or if an outlier lies too
+            far out; it names the first row.
+    """
+    low, high = vectors.aminmax(dim=0)
+    spread = float((high - low).max())
+    if 0 < spread < SMALLEST_SPREAD:
+        raise ValueError(
+            f"expected {what} that differ by at least {SMALLEST_SPREAD:g} in some dimension, got "
+            f"{spread:g}, whose square float32 rounds away. Multiply all of them by one number, "
+            "which changes no code."
+        )
+    median = vectors[:: -(-len(vectors) // _SAMPLED)].median(dim=0).values
+    far = torch.cat([(part - median).norm(dim=1) for part in torch.split(vectors, CHUNK)])
+    usual = float(far.median())
+    outliers = (far > _OUTLIER * usual).nonzero()[:, 0]
+    if not usual or not len(outliers) or len(outliers) * _ONE_IN > len(vectors):
+        return
+    first = outliers[0]
+    said = (
+        f"{len(outliers)} of {len(vectors)} {what} are outliers: row {int(first)} lies "
+        f"{float(far[first]) / usual:.3g} times as far from the median as half of all rows do"
+    )
+    if float(far.max()) > _BURIES * usual:
+        raise ValueError(f"{said}, and float32 leaves nothing of the others. Repair or remove it.")
+    logger.warning("%s; each takes a code for itself", said)

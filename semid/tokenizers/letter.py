@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid import distributed as ranks
+from semid.checks import require_int, require_real
 from semid.tokenizers.estimators import Batch
 from semid.tokenizers.kmeans import squared_distances
 from semid.tokenizers.letter_losses import LetterLosses
@@ -73,13 +73,12 @@ class LETTER(RQVAE):
     sinkhorn_epsilon: float = 0.003
     sinkhorn_iterations: int = 50
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("cf_weight", "diversity_weight", "quant_loss_weight", "sinkhorn_epsilon"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"expected {name} of at least 0, got {getattr(self, name)}.")
-        if self.num_clusters < 1:
-            raise ValueError(f"expected num_clusters of at least 1, got {self.num_clusters}.")
+            require_real(name, getattr(self, name), low=0)
+        require_int("num_clusters", self.num_clusters, 1)
+        require_int("sinkhorn_iterations", self.sinkhorn_iterations, 1)
         if self.diversity_weight and self.codebook_update == "ema":
             raise ValueError(
                 "expected codebook_update='gradient', got 'ema': the diversity loss moves "
@@ -116,11 +115,9 @@ class LETTER(RQVAE):
         if level < len(self.codebook_sizes) - 1 or not self.sinkhorn_epsilon:
             return super()._choose(level, residual, codebook, batch)
         fixed = codebook.detach()
-        distances = residual.new_zeros(len(batch.rows), len(codebook))
-        distances[batch.share] = squared_distances(residual.detach(), fixed)
-        ranks.add_up([distances])
+        distances = squared_distances(residual.detach(), fixed)
         plan = sinkhorn(
             distances, epsilon=self.sinkhorn_epsilon, iterations=self.sinkhorn_iterations
         )
-        codes = plan.argmax(dim=1)[batch.share]
+        codes = plan.argmax(dim=1)
         return codes, F.embedding(codes, fixed)

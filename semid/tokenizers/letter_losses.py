@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid import distributed as ranks
 from semid.tokenizers.clustering import bounded_kmeans
 from semid.tokenizers.estimators import Batch
 from semid.tokenizers.training import MoreLosses, Quantised
@@ -149,10 +148,9 @@ class LetterLosses(MoreLosses):
                 cluster_codes(codebook, self._num_clusters, self._generator)
                 for codebook in codebooks
             ]
-            ranks.spread(self._groups)
 
     def of_batch(self, batch: Batch, quantised: Quantised, codebooks: Sequence[Tensor]) -> Tensor:
-        """The weighted losses, summed over this process's items."""
+        """The weighted losses, summed over the items."""
         loss = quantised.output.new_zeros(())
         if self._cf is not None and self._cf_weight:
             loss = loss + self._cf_weight * self._collaborative(self._cf, batch, quantised)
@@ -162,20 +160,18 @@ class LetterLosses(MoreLosses):
 
     def _collaborative(self, cf: Tensor, batch: Batch, quantised: Quantised) -> Tensor:
         known = self._has_cf[batch.rows]
-        own = known[batch.share]
-        place = known.cumsum(dim=0) - 1  # among the candidates
-        outputs = quantised.output[own]
+        outputs = quantised.output[known]
         if self._map is not None:
             outputs = outputs @ self._map
         candidates = cf[batch.rows[known]]
-        return collaborative_loss(outputs, candidates, place[batch.share][own])
+        own = torch.arange(len(candidates), device=candidates.device)
+        return collaborative_loss(outputs, candidates, own)
 
     def _diversity(self, batch: Batch, quantised: Quantised, codebooks: Sequence[Tensor]) -> Tensor:
         loss = quantised.output.new_zeros(())
         drawn = torch.rand(len(codebooks), len(batch.rows), generator=self._generator)
-        drawn = drawn[:, batch.share].to(loss.device)
         for codes, codebook, groups, uniform in zip(
-            quantised.codes, codebooks, self._groups, drawn, strict=True
+            quantised.codes, codebooks, self._groups, drawn.to(loss.device), strict=True
         ):
             positives = other_codes(codes, groups, uniform)
             codewords = F.embedding(codes, codebook)

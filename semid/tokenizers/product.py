@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semid.tokenizers.base import SemanticIdTokenizer
+from semid.checks import require_int, require_sizes
+from semid.tokenizers.base import MOST_SEED, SemanticIdTokenizer
 from semid.tokenizers.kmeans import (
     CHUNK,
     cluster_means,
@@ -16,6 +17,7 @@ from semid.tokenizers.kmeans import (
     mean_of,
     nearest,
     require_distinct,
+    require_spread,
     row_chunks,
     squared_distances,
 )
@@ -43,6 +45,11 @@ class PQ(SemanticIdTokenizer):
     iterations: int = 25
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_sizes("codebook_sizes", self.codebook_sizes)
+        require_int("iterations", self.iterations, 1)
+        require_int("seed", self.seed, 0, MOST_SEED)
+
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
         if embeddings.shape[1] < len(self.codebook_sizes):
             raise ValueError(
@@ -50,14 +57,16 @@ class PQ(SemanticIdTokenizer):
                 f"{embeddings.shape[1]} dimensions for codebook sizes {self.codebook_sizes}. "
                 "Choose fewer levels, or wider embeddings."
             )
+        require_spread(embeddings)
         learned = {"mean": mean_of(embeddings)}
         return learned | _named(self._codebooks(self._parts(embeddings, learned)))
 
     def _codebooks(self, parts: Sequence[Tensor]) -> list[Tensor]:
         codebooks = []
         for level, (part, size) in enumerate(zip(parts, self.codebook_sizes, strict=True)):
-            part = part.contiguous()
-            require_distinct(part, (size,), what=f"values at level {level}'s part of embeddings")
+            part, what = part.contiguous(), f"values at level {level}'s part of embeddings"
+            require_distinct(part, (size,), what=what)
+            require_spread(part, what=what)
             codebooks.append(kmeans(part, size, iterations=self.iterations, seed=self.seed + level))
         return codebooks
 
@@ -101,6 +110,10 @@ class OPQ(PQ):
     """
 
     rotations: int = 25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_int("rotations", self.rotations, 0)
 
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
         learned = super()._fit(embeddings, cf_embeddings)  # refuses what PQ refuses

@@ -172,6 +172,7 @@ def residual_kmeans(
     *,
     iterations: int,
     seed: int,
+    start: str = "random",
     origin: Tensor | None = None,
 ) -> list[Tensor]:
     """K-means on the whole corpus, then on its residuals, once for each level.
@@ -183,6 +184,7 @@ def residual_kmeans(
         sizes: Codewords of each level.
         iterations: Lloyd iterations of each level.
         seed: Of the random start; level ``l`` uses ``seed + l``.
+        start: As in `semid.tokenizers.kmeans.kmeans`.
         origin: float32 ``(dim,)`` that is taken off every vector first; 0 by default.
 
     Returns:
@@ -193,7 +195,8 @@ def residual_kmeans(
     """
 
     def cluster(residual: Tensor, level: int) -> tuple[Tensor, None]:
-        return kmeans(residual, sizes[level], iterations=iterations, seed=seed + level), None
+        size = sizes[level]
+        return kmeans(residual, size, iterations=iterations, seed=seed + level, start=start), None
 
     return [codebook for codebook, _ in level_by_level(vectors, sizes, cluster, origin)]
 
@@ -204,6 +207,7 @@ def balanced_residual_kmeans(
     *,
     iterations: int,
     seed: int,
+    start: str = "random",
     origin: Tensor | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """`residual_kmeans` with clusters of near-equal size at each level.
@@ -216,7 +220,10 @@ def balanced_residual_kmeans(
     """
 
     def cluster(residual: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        return balanced_kmeans(residual, sizes[level], iterations=iterations, seed=seed + level)
+        size = sizes[level]
+        return balanced_kmeans(
+            residual, size, iterations=iterations, seed=seed + level, start=start
+        )
 
     levels = level_by_level(vectors, sizes, cluster, origin)
     return [codebook for codebook, _ in levels], [prices for _, prices in levels]

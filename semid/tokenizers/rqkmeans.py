@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from semid.tokenizers.base import SemanticIdTokenizer
-from semid.tokenizers.kmeans import CHUNK, mean_of
+from semid.checks import require_bool, require_choice, require_int, require_sizes
+from semid.tokenizers.base import MOST_SEED, SemanticIdTokenizer
+from semid.tokenizers.kmeans import CHUNK, KMEANS_STARTS, mean_of, require_spread
 from semid.tokenizers.residual import (
     balanced_residual_kmeans,
     codebooks_of,
@@ -38,6 +40,9 @@ class RQKMeans(SemanticIdTokenizer):
         beam: Prefixes kept while encoding; 1 takes the nearest codeword level by level. With more,
             codes leave less of each vector over, see `semid.tokenizers.residual.residual_codes`.
             The codebooks are the same. Not together with ``balanced``, which it would undo.
+        start: Where each k-means begins: ``random``, from items drawn evenly; ``kmeans++``, from
+            items drawn far apart; or ``greedy_kmeans++``, the best of several of these. See
+            `semid.tokenizers.kmeans.kmeans_plus_plus`.
         seed: Of the random starts.
     """
 
@@ -45,24 +50,38 @@ class RQKMeans(SemanticIdTokenizer):
     iterations: int = 25
     balanced: bool = False
     beam: int = 1
+    start: str = field(default="greedy_kmeans++", metadata={"before": "random"})
     seed: int = 0
 
-    def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
-        if self.beam < 1 or (self.balanced and self.beam > 1):
+    def __post_init__(self) -> None:
+        require_sizes("codebook_sizes", self.codebook_sizes)
+        require_int("iterations", self.iterations, 1)
+        require_bool("balanced", self.balanced)
+        require_int("beam", self.beam, 1)
+        require_choice("start", self.start, KMEANS_STARTS)
+        require_int("seed", self.seed, 0, MOST_SEED)
+        if self.balanced and self.beam > 1:
             raise ValueError(
-                f"expected a beam of at least 1, and of 1 if balanced, got beam={self.beam}, "
-                f"balanced={self.balanced}. Choose one of the two."
+                f"beam must be 1 if balanced, as a larger one undoes that, got {self.beam}"
             )
+
+    def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
+        require_spread(embeddings)
         mean = mean_of(embeddings)
-        settings = {"iterations": self.iterations, "seed": self.seed}
         learned = {"mean": mean}
+        settings: dict[str, Any] = {
+            "iterations": self.iterations,
+            "seed": self.seed,
+            "start": self.start,
+            "origin": mean,
+        }
         if self.balanced:
             codebooks, prices = balanced_residual_kmeans(
-                embeddings, self.codebook_sizes, **settings, origin=mean
+                embeddings, self.codebook_sizes, **settings
             )
             learned |= {f"prices.{level}": price for level, price in enumerate(prices)}
         else:
-            codebooks = residual_kmeans(embeddings, self.codebook_sizes, **settings, origin=mean)
+            codebooks = residual_kmeans(embeddings, self.codebook_sizes, **settings)
         return learned | {f"codebook.{level}": book for level, book in enumerate(codebooks)}
 
     def _encode(self, embeddings: Tensor, learned: dict[str, Tensor]) -> Tensor:

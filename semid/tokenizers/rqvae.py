@@ -11,7 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid.tokenizers.estimators import StraightThrough, estimator_of
+from semid.checks import require_choice, require_int, require_ints, require_real
+from semid.tokenizers.estimators import (
+    ESTIMATORS,
+    StraightThrough,
+    estimator_of,
+    require_temperatures,
+)
 from semid.tokenizers.training import TrainedResidual
 
 __all__ = ["RQVAE"]
@@ -32,8 +38,6 @@ class RQVAE(TrainedResidual):
 
     A level that uses few of its codes after a fifth of the epochs is warned of in the log, with
     what is likely to help.
-
-    Several processes (``torch.distributed``) that call `fit` together share the batches.
 
     Attributes:
         codebook_sizes: Codewords of each level (paper: three of 256).
@@ -71,9 +75,13 @@ class RQVAE(TrainedResidual):
     estimator: str = "straight_through"
     temperatures: tuple[float, float] = (1.0, 0.1)
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
-        self._estimator()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_int("latent_dim", self.latent_dim, 1)
+        require_ints("hidden_dims", self.hidden_dims, 1)
+        require_real("beta", self.beta, low=0)
+        require_choice("estimator", self.estimator, ESTIMATORS)
+        require_temperatures(self.temperatures)
 
     def _estimator(self) -> StraightThrough:
         return estimator_of(self.estimator, self.temperatures)

@@ -8,8 +8,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from semid import distributed as ranks
-from semid.tokenizers.clustering import kmeans_plus_plus, lloyd
+from semid.tokenizers.clustering import lloyd
+from semid.tokenizers.kmeans import kmeans_plus_plus
 from semid.tokenizers.residual import balanced_residual_kmeans, level_by_level, residual_kmeans
 
 __all__ = ["STARTS", "start_codebooks"]
@@ -18,7 +18,7 @@ __all__ = ["STARTS", "start_codebooks"]
 def start_codebooks(
     start: str, vectors: Tensor, sizes: Sequence[int], *, iterations: int, seed: int
 ) -> list[Tensor]:
-    """Codebooks before training, the same on all processes.
+    """Codebooks before training.
 
     Args:
         start: A key of `STARTS`.
@@ -33,9 +33,7 @@ def start_codebooks(
     Raises:
         ValueError: If a level wants more codewords than there are distinct vectors.
     """
-    codebooks = STARTS[start](vectors, sizes, iterations, seed)
-    ranks.spread(codebooks)
-    return codebooks
+    return STARTS[start](vectors, sizes, iterations, seed)
 
 
 def _kmeans(vectors: Tensor, sizes: Sequence[int], iterations: int, seed: int) -> list[Tensor]:

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semid import distributed as ranks
-from semid.tokenizers.base import SemanticIdTokenizer
+from semid.checks import require_choice, require_int, require_real, require_sizes
+from semid.tokenizers.base import MOST_SEED, SemanticIdTokenizer
 from semid.tokenizers.codebooks import MovingAverages, forget_moments, restart_unused
 from semid.tokenizers.collapse import (
     Situation,
@@ -23,7 +23,7 @@ from semid.tokenizers.collapse import (
     utilisation,
 )
 from semid.tokenizers.estimators import Batch, StraightThrough
-from semid.tokenizers.kmeans import require_distinct
+from semid.tokenizers.kmeans import require_distinct, require_spread
 from semid.tokenizers.residual import codebooks_of, residual_codes, residual_costs
 from semid.tokenizers.starts import STARTS, start_codebooks
 
@@ -62,10 +62,10 @@ class MoreLosses:
         return []
 
     def begin_epoch(self, codebooks: Sequence[Tensor]) -> None:
-        """Called before each epoch, with equal codebooks on all processes."""
+        """Called before each epoch."""
 
     def of_batch(self, batch: Batch, quantised: Quantised, codebooks: Sequence[Tensor]) -> Tensor:
-        """The weighted terms, summed over this process's items; scalar."""
+        """The weighted terms, summed over the items; scalar."""
         return quantised.output.new_zeros(())
 
 
@@ -74,8 +74,7 @@ class TrainedResidual(SemanticIdTokenizer):
     """Residual quantisation of latents, with codebooks and networks trained in batches.
 
     A scheme writes `_scaling`, and overrides `_networks`, `_latents` and `_decoded` unless the
-    inputs themselves are quantised. Several processes each take a share of every batch; sums over
-    the items, of gradients or of averages, run over all of them.
+    inputs themselves are quantised.
     """
 
     codebook_sizes: tuple[int, ...] = (256, 256, 256)
@@ -90,6 +89,18 @@ class TrainedResidual(SemanticIdTokenizer):
     seed: int = 0
     on_epoch: Callable[[dict[str, Any]], None] | None = field(default=None, init=False, repr=False)
     history_: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        require_sizes("codebook_sizes", self.codebook_sizes)
+        require_choice("codebook_update", self.codebook_update, CODEBOOK_UPDATES)
+        require_real("ema_decay", self.ema_decay, low=0, below=1)
+        require_choice("start", self.start, STARTS)
+        require_int("epochs", self.epochs, 0)
+        require_int("batch_size", self.batch_size, 1)
+        require_real("learning_rate", self.learning_rate, above=0)
+        require_int("restart_every", self.restart_every, 1)
+        require_int("kmeans_iterations", self.kmeans_iterations, 0)
+        require_int("seed", self.seed, 0, MOST_SEED)
 
     @abstractmethod
     def _scaling(self, embeddings: Tensor) -> dict[str, Tensor]:
@@ -124,7 +135,7 @@ class TrainedResidual(SemanticIdTokenizer):
         return self._estimator().choose(residual, codebook, batch)
 
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
-        self._check_settings()
+        require_spread(embeddings)
         require_distinct(embeddings, self.codebook_sizes)  # latents of one text differ by rounding
         more = self._more_losses(cf_embeddings)
         generator = torch.Generator().manual_seed(self.seed)
@@ -146,24 +157,6 @@ class TrainedResidual(SemanticIdTokenizer):
     def _costs(self, embeddings: Tensor, prefix: Tensor, learned: dict[str, Tensor]) -> Tensor:
         latents = self._latents(_scaled(embeddings, learned), learned)
         return residual_costs(latents, prefix, codebooks_of(learned))
-
-    def _check_settings(self) -> None:
-        for name, value, known in (
-            ("codebook_update", self.codebook_update, CODEBOOK_UPDATES),
-            ("start", self.start, tuple(STARTS)),
-        ):
-            if value not in known:
-                raise ValueError(f"expected {name} out of {list(known)}, got {value!r}.")
-        if self.batch_size < 1 or self.restart_every < 1 or self.epochs < 0:
-            raise ValueError(
-                "expected batch_size and restart_every of at least 1 and epochs of at least 0, got "
-                f"{self.batch_size}, {self.restart_every} and {self.epochs}."
-            )
-        if not (0 <= self.ema_decay < 1 and self.learning_rate > 0):
-            raise ValueError(
-                "expected ema_decay in [0, 1) and learning_rate above 0, got "
-                f"{self.ema_decay} and {self.learning_rate}."
-            )
 
     def _train(
         self,
@@ -195,11 +188,9 @@ class TrainedResidual(SemanticIdTokenizer):
             sums = torch.zeros(2, dtype=torch.float64)
             order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
             for rows in torch.split(order, self.batch_size):
-                share = ranks.share_of(len(rows))
                 batch = Batch(
                     rows=rows,
-                    share=share,
-                    inputs=inputs[rows[share]],
+                    inputs=inputs[rows],
                     progress=(epoch - 1) / self.epochs,
                     generator=generator,
                 )
@@ -210,7 +201,9 @@ class TrainedResidual(SemanticIdTokenizer):
                 loss = error + quantised.loss + more.of_batch(batch, quantised, codebooks)
                 loss = loss / len(rows)
                 if optimizer is not None:
-                    _step(optimizer, loss, parameters)
+                    optimizer.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
                 if averages is not None:
                     averages.update(quantised.codes, quantised.residuals)
                 sums += torch.tensor(
@@ -220,8 +213,6 @@ class TrainedResidual(SemanticIdTokenizer):
                     counts[level] += torch.bincount(codes, minlength=len(counts[level]))
             if epoch % self.restart_every == 0 and epoch <= 0.75 * self.epochs:
                 self._restart(inputs, learned, optimizer, averages, generator)
-            ranks.add_up([sums])
-            ranks.add_up(counts)
             if epoch == max(1, round(_ALARM_AT * self.epochs)):
                 self._warn_of_collapse(
                     inputs,
@@ -265,7 +256,6 @@ class TrainedResidual(SemanticIdTokenizer):
         codebooks = codebooks_of(learned)
         with torch.no_grad():
             moved = restart_unused(self._latents(inputs, learned), codebooks, generator)
-        ranks.spread(codebooks)
         for level, codes in enumerate(moved):
             if averages is not None:
                 averages.restart(level, codes)
@@ -317,15 +307,3 @@ class TrainedResidual(SemanticIdTokenizer):
 def _scaled(embeddings: Tensor, scaling: dict[str, Tensor]) -> Tensor:
     centred = embeddings - scaling["mean"]
     return centred / scaling["std"] if "std" in scaling else centred
-
-
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Sequence[Tensor]) -> None:
-    """One step by the gradients of all processes' items."""
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    if ranks.num_ranks() > 1:
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        ranks.add_up([parameter.grad for parameter in parameters if parameter.grad is not None])
-    optimizer.step()

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from tiny_shop import write_shop, write_shop_model
 
-from baselines.cli import app
+from baselines.cli import parsing
 from baselines.runtime import precision
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_parser() -> Iterator[None]:
-    """All commands are read by one parser: to make it takes longer than many a command."""
+def one_parser_a_command() -> Iterator[None]:
+    """To make the parser of a command takes longer than many a command."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "_parser", cache(app._parser))
+        patch.setattr(parsing, "parser_of", cache(parsing.parser_of))
         yield
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -160,3 +161,14 @@ def test_encoding_is_held_against_faiss_and_the_products(tmp_path: Path) -> None
         assert beam["same_codes"] > 0.99
         assert abs(beam["error_over_that_of_faiss"] - 1) < 1e-3
         assert beam["faiss_over_ours"] > 0
+
+
+def test_starts_of_kmeans_are_held_against_each_other(tmp_path: Path) -> None:
+    vectors = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    np.save(tmp_path / "vectors.npy", vectors.numpy())
+    sizes = ["--embeddings", str(tmp_path / "vectors.npy"), "--sizes", "16", "16", "--seeds", "0"]
+    figures = figures_of("bench_starts", tmp_path / "starts.json", *sizes)
+    assert list(figures["starts"]) == ["random", "kmeans++", "greedy_kmeans++"]
+    for (run,) in figures["starts"].values():
+        assert 0 < run["error"] < 1
+        assert run["seconds"] > 0

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from semid.build import build_semantic_ids
 from semid.catalog import Catalog
 from semid.embed import (
     Embeddings,
@@ -18,7 +19,11 @@ from semid.embed import (
     embed_catalog,
     read_embeddings,
 )
+from semid.ids import SemanticIds
+from semid.interop import read_codes_file
 from semid.provenance import ProvenanceError, hash_arrays, hash_ids
+from semid.quality import id_quality
+from semid.tokenizers import RQKMeans
 
 TEXTS = ["red lipstick", "red lipstick matte", "dry shampoo", "shampoo for dry hair", "brush"]
 
@@ -129,6 +134,56 @@ def test_a_local_sentence_model_embeds_each_text(sentence_model: Path) -> None:
     np.testing.assert_allclose(together[:2], alone, atol=1e-5)
 
 
+def test_texts_that_the_encoder_cuts_are_counted(
+    sentence_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    word = TEXTS[0].split()[0]
+    fits, long = " ".join([word] * 30), " ".join([word] * 31)  # 32 with the two of the encoder
+    catalog = catalog_of([fits, long, f"{long} {TEXTS[1]}", word])
+    encoder = SentenceTransformerEncoder(name_or_path=str(sentence_model), device="cpu")
+    for source in ("encoder", "cache"):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            embeddings = embed_catalog(catalog, encoder, cache_dir=tmp_path)
+        assert "2 of 4 texts are longer than what the encoder reads" in caplog.text, source
+        assert embeddings.provenance.config["cut_texts"] == 2, source
+        np.testing.assert_array_equal(embeddings.vectors[1], embeddings.vectors[2])
+    ids = build_semantic_ids(RQKMeans(codebook_sizes=(2,)), embeddings, catalog)
+    assert id_quality(ids)["cut_texts"] == 2
+    ids.save(tmp_path / "ids")
+    assert id_quality(SemanticIds.load(tmp_path / "ids"))["cut_texts"] == 2
+    of_lsa = embed_catalog(catalog, LsaEncoder(dim=3))
+    assert "cut_texts" not in of_lsa.provenance.config, "it reads all of a text"
+
+
+def npy(shape: str) -> bytes:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(96)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        npy("(6000000000, 400)"),
+        npy("(3, -1)"),
+        npy("(7, 400)"),
+        b"PK\3\4" + bytes(40),
+        b"\x93NUMPY\1\0" + (20).to_bytes(2, "little") + b"{'descr': '<f4', 'fo\n",
+        b"",
+    ],
+    ids=["6e9 rows", "negative", "too short", "archive", "cut header", "empty"],
+)
+def test_a_damaged_npy_is_refused_in_one_line_that_names_it(tmp_path: Path, damaged: bytes) -> None:
+    (tmp_path / "m.npy").write_bytes(damaged)
+    with pytest.raises(
+        ValueError, match=r"expected a \.npy file of numbers, got .*m\.npy"
+    ) as error:
+        read_embeddings(tmp_path / "m.npy", catalog_of())
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"matrix of integers in .*m\.npy"):
+        read_codes_file(tmp_path / "m.npy", catalog_of())
+
+
 def test_a_local_model_is_known_by_its_files(sentence_model: Path) -> None:
     encoder = SentenceTransformerEncoder(name_or_path=str(sentence_model))
     before = encoder.config
@@ -211,7 +266,7 @@ def test_save_then_load_gives_the_same_embeddings(tmp_path: Path) -> None:
 def test_a_changed_artefact_is_refused(tmp_path: Path) -> None:
     embed_catalog(catalog_of(), CountingEncoder()).save(tmp_path / "embeddings")
     np.save(tmp_path / "embeddings" / "vectors.npy", np.zeros((5, 1), dtype=np.float32))
-    with pytest.raises(ProvenanceError, match="content of the embeddings"):
+    with pytest.raises(ProvenanceError, match=r"vectors\.npy was changed"):
         Embeddings.load(tmp_path / "embeddings")
 
 

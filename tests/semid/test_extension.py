@@ -143,7 +143,7 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
 
 
 def test_codes_of_a_file_have_no_tokenizer(tmp_path: Path) -> None:
-    (tmp_path / "codes.json").write_text('{"1": [0, 1]}')
+    (tmp_path / "codes.json").write_text('{"1": [0, 0]}')
     read_codes_file(tmp_path / "codes.json", catalog_of(1)).save(tmp_path / "ids")
     with pytest.raises(FileNotFoundError, match="read from a file"):
         load_tokenizer(tmp_path / "ids")

@@ -51,6 +51,49 @@ def test_plain_numbers_are_codes(tmp_path: Path) -> None:
     assert read_codes_file(tmp_path / "codes.json", catalog_of(1)).codes.tolist() == [[12, 5]]
 
 
+@pytest.mark.parametrize("token", ["<a_{}><b_{}><c_{}>", "<a_{}> <b_{}> <c_{}>", "{} {} {}"])
+def test_a_string_that_holds_several_codes_gives_all_of_them(tmp_path: Path, token: str) -> None:
+    path, codes = tmp_path / "codes.json", [[1, 2, 3], [9, 8, 3]]
+    path.write_text(json.dumps({i: [token.format(*row)] for i, row in enumerate(codes)}))
+    assert read_codes_file(path, catalog_of(0, 1)).codes.tolist() == codes
+
+
+@pytest.mark.parametrize("other", [["<b_8>", "<a_9>"], ["<a_8>", "<c_9>"], ["<a_8>", 9]])
+def test_levels_that_differ_between_items_are_refused(tmp_path: Path, other: list[object]) -> None:
+    path = tmp_path / "codes.json"
+    path.write_text(json.dumps({"1": ["<a_1>", "<b_2>"], "2": other}))
+    expected = r"same order for each item in .*codes\.json.* for item 2 .* for item 1\."
+    with pytest.raises(ValueError, match=expected):
+        read_codes_file(path, catalog_of(1, 2))
+
+
+def test_an_item_twice_in_json_is_refused_as_in_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "codes.json"
+    path.write_text('{"1": [0, 0], "2": [0, 1], "1": [5, 5]}')
+    with pytest.raises(
+        ValueError, match=r"each name once in .*codes\.json, got '1' more than once"
+    ):
+        read_codes_file(path, catalog_of(1, 2))
+
+
+def test_json_that_is_nested_too_deep_is_no_json(tmp_path: Path) -> None:
+    path = tmp_path / "codes.json"
+    path.write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=r"expected JSON in .*codes\.json, got no JSON"):
+        read_codes_file(path, catalog_of(1))
+
+
+@pytest.mark.parametrize("name", ["codes[1].parquet", "codes*.parquet", "codes?.parquet"])
+def test_signs_of_a_pattern_in_a_file_name_are_letters(tmp_path: Path, name: str) -> None:
+    for file, codes in ((name, [[7, 7], [7, 6]]), ("codes1.parquet", [[0, 0], [0, 1]])):
+        with open(tmp_path / file, "wb") as opened:
+            pl.DataFrame({"item_id": [1, 2], "codes": codes}).write_parquet(opened)
+    ids = read_codes_file(tmp_path / name, catalog_of(1, 2))
+    assert ids.codes.tolist() == [[7, 7], [7, 6]]
+    ids.save(tmp_path / "[ids]*")
+    assert SemanticIds.load(tmp_path / "[ids]*").codes.equal(ids.codes)
+
+
 def test_saved_ids_are_a_codes_file(tmp_path: Path) -> None:
     ids_of("a", "b", "c", "d").save(tmp_path / "ids")
     path = tmp_path / "ids" / "semantic_ids.parquet"
@@ -102,8 +145,8 @@ def test_a_codes_file_of_another_form_is_refused(tmp_path: Path, text: str, mess
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"item": [1], "codes": [[1]]}, "columns item_id and codes"),
-        ({"item_id": [1], "codes": [1]}, "lists of numbers"),
+        ({"item": [1], "codes": [[1]]}, "columns item_id"),
+        ({"item_id": [1], "codes": [1]}, "lists of whole numbers"),
         ({"item_id": [1], "codes": [[None, 1]]}, "missing"),
         ({"item_id": [1, 1], "codes": [[1], [2]]}, "each item once"),
         ({"item_id": [1], "codes": [[-1]]}, "lie in"),
@@ -276,12 +319,18 @@ def test_a_matrix_says_which_axis_is_the_items(tmp_path: Path) -> None:
         read_codes_file(tmp_path / "codes.npy", catalog_of(1, 2, 3, 4), layout="level_item")
 
 
-def test_whether_levels_are_offset_is_never_guessed(tmp_path: Path) -> None:
-    catalog = catalog_of(1, 2, 3, 4)
-    write_codes_tensor(ids_of(1, 2, 3, 4), tmp_path / "codes.npy", offsets=(0, 8))
+@pytest.mark.parametrize("kind", [".npy", ".json", ".parquet"])
+def test_whether_levels_are_offset_is_never_guessed(tmp_path: Path, kind: str) -> None:
+    catalog, path = catalog_of(1, 2, 3, 4), tmp_path / f"codes{kind}"
+    moved = (CODES + torch.tensor([0, 8])).tolist()
+    if kind == ".npy":
+        np.save(path, np.array(moved))
+    elif kind == ".json":
+        path.write_text(json.dumps({str(i): row for i, row in enumerate(moved, start=1)}))
+    else:
+        pl.DataFrame({"item_id": [1, 2, 3, 4], "codes": moved}).write_parquet(path)
     with pytest.raises(ValueError, match=r"Say offsets.* such as \[0, 8\], or \[0, 0\]"):
-        read_codes_file(tmp_path / "codes.npy", catalog)
-    path = tmp_path / "codes.npy"
+        read_codes_file(path, catalog)
     assert read_codes_file(path, catalog, offsets=[0, 8]).codes.equal(CODES)
     as_they_are = read_codes_file(path, catalog, offsets=[0, 0])
     assert as_they_are.codes.equal(CODES + torch.tensor([0, 8]))
@@ -289,6 +338,8 @@ def test_whether_levels_are_offset_is_never_guessed(tmp_path: Path) -> None:
         read_codes_file(path, catalog, offsets=[0, 9])
     with pytest.raises(ValueError, match=r"an offset for each of 2 levels, got \[8\]"):
         read_codes_file(path, catalog, offsets=[8])
+    with pytest.raises(ValueError, match=r"offsets\[1\] must be a whole number of at least 0"):
+        read_codes_file(path, catalog, offsets=[0, -8])
 
 
 def test_options_of_another_kind_of_file_are_refused(tmp_path: Path) -> None:

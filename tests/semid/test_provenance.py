@@ -1,11 +1,17 @@
 import hashlib
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from semid.provenance import (
     Provenance,
@@ -16,7 +22,11 @@ from semid.provenance import (
     hash_file,
     hash_ids,
     hash_json,
+    read_json,
+    read_tensors,
     require_same,
+    write_json,
+    write_tensors,
 )
 
 
@@ -160,7 +170,7 @@ def test_a_folder_without_provenance_is_no_artefact(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", '{"kind": "ids"}', '{"kind": "a", "mood": "b"}'])
 def test_a_broken_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "provenance.json").write_text(text)
-    with pytest.raises(ProvenanceError, match="Build the artefact again"):
+    with pytest.raises(ProvenanceError, match="run the command that made it again"):
         Provenance.read(tmp_path)
 
 
@@ -173,3 +183,111 @@ def test_a_mismatch_says_which_and_what_to_do() -> None:
         require_same("item order", "a" * 64, None, what_to_do="Train again.")
     assert str(error.value).startswith("item order does not match: expected aaaaaaaaaaaa, got none")
     assert str(error.value).endswith("Train again.")
+
+
+def test_sealed_json_comes_back_and_says_what_it_is(tmp_path: Path) -> None:
+    values = {"b": 1.5, "a": [1, None, "ü"], "c": {"2": True}}
+    write_json(tmp_path / "a.json", values, made_from={"model": "m"})
+    assert read_json(tmp_path / "a.json", made_from={"model": "m"}) == values
+    assert read_json(tmp_path / "a.json") == values
+    assert {**values, "seal": ANY} == json.loads((tmp_path / "a.json").read_text())
+
+
+def test_json_that_was_made_from_something_else_counts_as_missing(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": 1}, made_from={"model": "m"})
+    assert read_json(tmp_path / "a.json", made_from={"model": "n"}) is None
+    assert read_json(tmp_path / "b.json") is None
+
+
+def test_json_without_a_seal_is_taken_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"a": 1}')
+    assert read_json(tmp_path / "a.json") is None
+    assert read_json(tmp_path / "a.json", take_unsealed=True) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("1.5", "2.5"), "was changed after it was written"),
+        (lambda text: text.replace("seal", "sea1"), None),
+        (lambda text: text.replace('"seal": "', '"seal": "0'), "was changed after it was written"),
+        (lambda text: text[:-20], "expected JSON values by name in .*, got something else"),
+        (lambda text: "", "expected JSON values by name"),
+        (lambda text: "[]", "a list"),
+        (lambda text: "[" * 100_000, "expected JSON values by name"),
+    ],
+)
+def test_damaged_json_is_refused(
+    tmp_path: Path, change: Callable[[str], str], message: str | None
+) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1.5})
+    path.write_text(change(path.read_text()))
+    if message is None:
+        assert read_json(path) is None, "it has no seal any more"
+        return
+    with pytest.raises(ProvenanceError, match=message) as error:
+        read_json(path, take_unsealed=True)
+    assert str(path) in str(error.value)
+    assert "Remove it" in str(error.value)
+
+
+def test_sealed_tensors_come_back(tmp_path: Path) -> None:
+    tensors = {
+        "a": torch.arange(6).reshape(2, 3),
+        "b": torch.tensor(0.5, dtype=torch.bfloat16),
+        "c": torch.zeros(0, 2, dtype=torch.bool),
+    }
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, tensors, metadata={"seconds": "1"}, made_from=["m"])
+    found = read_tensors(path, made_from=["m"])
+    assert found is not None
+    assert found[1] == {"seconds": "1"}
+    for name, value in tensors.items():
+        torch.testing.assert_close(found[0][name], value, rtol=0, atol=0)
+    assert read_tensors(path, made_from=["n"]) is None
+    assert read_tensors(tmp_path / "none.safetensors") is None
+
+
+@pytest.mark.parametrize("of", ["values", "names", "metadata"])
+def test_changed_tensors_are_refused(tmp_path: Path, of: str) -> None:
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"a": torch.arange(6)}, metadata={"seconds": "1"})
+    with safe_open(path, framework="pt") as file:
+        tensors, metadata = {"a": file.get_tensor("a")}, file.metadata()
+    if of == "values":
+        tensors["a"] = tensors["a"] * 3
+    elif of == "names":
+        tensors["b"] = tensors.pop("a")
+    else:
+        metadata["seconds"] = "2"
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(ProvenanceError, match=r"a\.safetensors was changed after"):
+        read_tensors(path)
+
+
+def test_a_file_that_is_no_safetensors_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for data in (b"", b"\xff" * 40, b"\x10" + bytes(40)):
+        path.write_bytes(data)
+        with pytest.raises(ProvenanceError, match=r"expected a safetensors file in .*a\.safetens"):
+            read_tensors(path, take_unsealed=True)
+
+
+def test_a_changed_file_of_an_artefact_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "codes").write_bytes(b"12")
+    lineage = Provenance(kind="ids", content="c")
+    lineage.write(tmp_path, files=["codes"])
+    assert Provenance.read(tmp_path) == lineage
+    (tmp_path / "codes").write_bytes(b"13")
+    with pytest.raises(ProvenanceError, match=r"codes was changed .* Remove .* made it again"):
+        Provenance.read(tmp_path)
+    (tmp_path / "codes").unlink()
+    with pytest.raises(ProvenanceError, match="got no file"):
+        Provenance.read(tmp_path)
+
+
+def test_a_record_without_seal_is_read_as_it_was_written(tmp_path: Path) -> None:
+    record = {"kind": "ids", "content": "c", "items": None, "inputs": {}, "config": {"n": 1}}
+    (tmp_path / "provenance.json").write_text(json.dumps(record))
+    assert Provenance.read(tmp_path).config == {"n": 1}

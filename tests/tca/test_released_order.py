@@ -157,7 +157,7 @@ def test_a_batch_without_a_counted_token_has_no_loss(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"reference": ("fp16",)}, "reference must be one of bfloat16, end, linear, got 'fp16'"),
+        ({"reference": ("fp16",)}, "each one of bfloat16, end, linear, got .'fp16'"),
         ({"reference": ("bfloat16",)}, "reference bfloat16 rounds a teacher's scores, and ntp"),
         (
             {

@@ -15,6 +15,7 @@ import pytest
 from baselines.cli import main
 from baselines.data.loading import write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
+from semid.catalog import Catalog
 from semid.embed import Embeddings
 from semid.ids import SemanticIds
 
@@ -139,6 +140,107 @@ def test_a_shop_that_grew_keeps_the_ids_it_has(
     assert "or another template" in capsys.readouterr().err
 
 
+def test_ids_extended_by_no_item_in_their_own_folder_keep_their_tokenizer(folder: Path) -> None:
+    command = ["build", "--data", "shop", "--out", "ids"]
+    assert main(command) == 0
+    again = [*command, "--extends", "ids", "--ids.collisions", "next_nearest"]
+    before = SemanticIds.load("ids")
+    assert [main(again), main(again)] == [0, 0]
+    assert SemanticIds.load("ids").codes.equal(before.codes)
+    assert (folder / "ids" / "tokenizer").is_dir()
+
+
+def test_ids_of_another_catalogue_are_replaced_only_where_that_is_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "shop", folder / "other")
+    items = pl.read_parquet(folder / "shop" / "items.parquet")
+    items.head(20).write_parquet(folder / "other" / "items.parquet")
+    sizes = ["--ids.codebook_sizes", "[8,8]"]
+    build = ["build", "--out", "ids", *sizes, "--data"]
+    assert main([*build, "shop"]) == 0
+    assert main([*build, "shop", "--tokenizer", "random"]) == 0, "the same items, made anew"
+    before = SemanticIds.load("ids")
+    assert main([*build, "other"]) == 2
+    assert "ids holds the semantic ids of another catalogue" in capsys.readouterr().err
+    assert SemanticIds.load("ids").provenance == before.provenance
+    assert main([*build, "other", "--overwrite", "true"]) == 0
+    assert len(SemanticIds.load("ids")) == 20
+    extend = ["--extends", "ids", "--ids.collisions", "next_nearest", "--out", "ids"]
+    assert main(["build", "--data", "shop", *extend]) == 0, "no item loses its id"
+    assert len(SemanticIds.load("ids")) == 32
+    catalog = Catalog(item_ids=list(range(32)), fields=pl.DataFrame())
+    Embeddings.of(np.ones((32, 2)), catalog).save("vectors")
+    assert main(["build", "--data", "shop", "--out", "vectors", *sizes]) == 2
+    assert "vectors holds something else than semantic ids" in capsys.readouterr().err
+
+
+def test_inspect_holds_a_folder_against_the_catalogue_it_is_given(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "shop", folder / "other")
+    items = pl.read_parquet(folder / "shop" / "items.parquet")
+    items.head(20).write_parquet(folder / "other" / "items.parquet")
+    assert main(["build", "--data", "shop", "--out", "ids", "--tokenizer", "random"]) == 0
+    assert main(["inspect", "--ids", "ids", "--data", "shop"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", "--ids", "ids", "--data", "other"]) == 2
+    assert "semantic ids do not match the catalogue" in capsys.readouterr().err
+
+
+def test_inspect_reads_a_file_of_codes_with_its_settings(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("moved.npy", np.arange(64).reshape(32, 2) % 4 + np.array([0, 8]))
+    inspect = ["inspect", "--ids", "moved.npy", "--data", "shop", "--json", "true"]
+    assert main(inspect) == 2
+    assert "Say offsets" in capsys.readouterr().err
+    assert main([*inspect, "--settings", "{offsets: [0, 8]}"]) == 0
+    assert [level["size"] for level in json.loads(capsys.readouterr().out)["levels"]] == [3, 4]
+    assert main([*inspect, "--settings", "{seed: 1}"]) == 2
+    assert "expected settings of a file of codes" in capsys.readouterr().err
+
+
+def test_code_that_a_folder_of_ids_names_is_not_run(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["build", "--data", "shop", "--out", "ids"]) == 0
+    path = folder / "ids" / "tokenizer" / "config.json"
+    path.write_text(path.read_text().replace('"rqkmeans"', '"helper:X"'))
+    (folder / "helper.py").write_text('open("ran", "w").close()')
+    extend = ["build", "--data", "shop", "--out", "more", "--extends", "ids"]
+    assert main([*extend, "--ids.collisions", "next_nearest"]) == 2
+    assert "semid: " in capsys.readouterr().err
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("config.json", "{}"),
+        ("config.json", "[]"),
+        ("config.json", '{"scheme": 3, "sizes": [4]}'),
+        ("provenance.json", '{"kind": 1, "content": 2}'),
+        ("provenance.json", "[]"),
+        ("semantic_ids.parquet", "PAR1"),
+        ("tokenizer/config.json", "{}"),
+        ("tokenizer/config.json", "[" * 100_000),
+        ("tokenizer/provenance.json", "{}"),
+    ],
+)
+def test_a_damaged_folder_of_ids_is_one_line_that_names_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str], file: str, text: str
+) -> None:
+    assert main(["build", "--data", "shop", "--out", "ids"]) == 0
+    (folder / "ids" / file).write_text(text)
+    capsys.readouterr()
+    extend = ["build", "--data", "shop", "--out", "more", "--extends", "ids"]
+    assert main([*extend, "--ids.collisions", "next_nearest"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("semid: ")
+    assert f"ids/{file}" in said
+
+
 def test_inspect_tells_the_same_of_a_folder_as_build_and_reads_files_of_codes(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,12 +291,10 @@ def test_tokenizer_is_short_for_the_scheme_of_the_ids(
     assert SemanticIds.load("ids").scheme == "random"
     options = ["--ids.codebook_sizes", "[4,4]", "--print_config"]
     for command in ("build", "compare"):
-        with pytest.raises(SystemExit):
-            main([command, "--data", "shop", "--out", "ids", *scheme, *options])
+        assert main([command, "--data", "shop", "--out", "ids", *scheme, *options]) == 0
         assert "scheme: random" in capsys.readouterr().out
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-        assert "--ids.scheme SCHEME, --tokenizer SCHEME" in capsys.readouterr().out
+        assert main([command, "--help"]) == 0
+        assert "--tokenizer" in capsys.readouterr().out
 
 
 def test_the_path_for_modules_is_put_back(folder: Path) -> None:
@@ -296,11 +396,13 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ([], "build,inspect,teacher,lm,compare"),
-        (["bild"], "invalid choice: 'bild'"),
-        ([*COMPARE, "--arm", "x"], "unrecognized arguments: --arm"),
-        (["build", "--out", "out"], "required: build.data"),
-        ([*COMPARE, "--seeds", "[a]"], "Expected a <class 'int'>"),
+        ([], "expected a command out of build, inspect, teacher train"),
+        (["bild"], "got bild. Did you mean build?"),
+        ([*COMPARE, "--arm", "x"], "unrecognized option --arm. Did you mean --arms?"),
+        ([*COMPARE, "x"], "unrecognized argument 'x'"),
+        ([*COMPARE, "--seeds"], "--seeds needs a value"),
+        (["build", "--out", "out"], "required: data"),
+        ([*COMPARE, "--seeds", "[a]"], "seeds must be a list, each a whole number, got"),
         (["compare", "--config", "none.yaml"], "File does not exist"),
         (["compare", "--config", "broken.yaml"], "Problems parsing config"),
         ([*COMPARE, "--data", "nowhere"], "no folder nowhere"),
@@ -313,15 +415,15 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
             [*COMPARE, "--arms", "[tigre:ntp]"],
             "expected an arm backbone[@scheme]:obj",
         ),
-        ([*COMPARE, "--arms", "[tiger:soft_ce:1.5]"], "alpha must lie in [0, 1], got 1.5"),
+        ([*COMPARE, "--arms", "[tiger:soft_ce:1.5]"], "alpha must be a number of at least 0"),
         ([*COMPARE, "--seeds", "[0,0]"], "expected every seed once"),
-        ([*COMPARE, "--temperature", "0"], "temperature must be above 0"),
+        ([*COMPARE, "--temperature", "0"], "temperature must be a number of at least 1e-06"),
         ([*COMPARE, "--ids.scheme", "kmean"], "expected a tokenizer out of"),
         ([*COMPARE, "--ids.scheme", "file:codes_of_others.json"], "file of another catalogue"),
         ([*BUILD, "--ids.scheme", "file:none.json"], "which does not exist"),
-        ([*BUILD, "--ids.scheme", "file:codes.parquet"], "expected a parquet file of codes"),
+        ([*BUILD, "--ids.scheme", "file:codes.parquet"], "codes.parquet cannot be read"),
         ([*BUILD, "--ids.settings", "{depth: 3}"], "expected settings of rqkmeans"),
-        ([*BUILD, "--ids.codebook_sizes", "[0]"], "at least one code at each level"),
+        ([*BUILD, "--ids.codebook_sizes", "[0]"], "must be a whole number from 1"),
         ([*BUILD, "--ids.template", "{colour}"], "must name columns in braces"),
         ([*BUILD, "--ids.embeddings", "none.npy"], "which is not there"),
         (["build", "--data", "shop", "--out", "shop"], "holds other files"),
@@ -332,7 +434,7 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         ([*BUILD, "--tokenizer", "rqvae", "--ids.embeddings", "same.npy"], "1 distinct"),
         ([*BUILD, "--ids.embeddings", "nan.npy"], "NaN or infinity in 1 rows, first in row 3"),
         ([*BUILD, "--ids.embeddings", "padded.npy"], "got 33 rows"),
-        ([*BUILD, "--ids.codebook_sizes", "[99999999999999999999]"], "at most 2147483647"),
+        ([*BUILD, "--ids.codebook_sizes", "[99999999999999999999]"], "from 1 to 2147483647"),
         ([*BUILD, "--ids.cf_embeddings", "same.npy"], "expected no cf_embeddings for rqkmeans"),
         ([*BUILD, "--tokenizer", "schemes:Cf"], "expected cf_embeddings for schemes:Cf"),
         ([*BUILD, "--tokenizer", "schemes:Cf", "--ids.cf_embeddings", "padded.npy"], "33 rows"),
@@ -340,7 +442,8 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         (["build", "--data", "one", "--out", "out"], "1 distinct embeddings of 1 items"),
         (["inspect"], "either --ids or --tokenizer"),
         (["inspect", "--tokenizer", "random"], "add --data FOLDER to random"),
-        (["inspect", "--ids", "ids", "--settings", "{seed: 1}"], "name it by --tokenizer"),
+        (["inspect", "--ids", "shop", "--settings", "{seed: 1}"], "Name a scheme by --tokenizer"),
+        (["inspect", "--ids", "ids", "--codebook_sizes", "[4]"], "name it by --tokenizer"),
         (["inspect", "--tokenizer", "schemes:Float", "--data", "shop"], "clause 'dtype'"),
         (
             ["inspect", "--tokenizer", "random", "--data", "shop", "--cf_embeddings", "padded.npy"],
@@ -349,25 +452,34 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         (["inspect", "--ids", "none"], "no folder or file of semantic ids none"),
         (["inspect", "--ids", "codes.json"], "add --data FOLDER"),
         (["inspect", "--ids", "shop"], "expected an artefact folder"),
-        (["teacher"], "{train,export}"),
-        (["teacher", "--data", "shop"], "subcommand"),
+        (["teacher"], "out of teacher train, teacher export, got teacher"),
+        (["teacher", "--data", "shop"], "out of teacher train, teacher export, got teacher --data"),
         (["teacher", "train", "--data", "nowhere", "--out", "out"], "no folder nowhere"),
         (
             ["teacher", "train", "--data", "shop", "--out", "out", "--teacher.model", "bert"],
             "bert4rec",
         ),
         ([*TRAIN, "--teacher.hybrid.cf", "hybrid"], "hybrid.cf"),
-        ([*TRAIN, "--teacher.hybrid.half_items", "0"], "hybrid needs half_items above 0, got 0.0"),
+        (
+            [*TRAIN, "--teacher.hybrid.half_items", "0"],
+            "teacher.hybrid.half_items must be a",
+        ),
         ([*COMPARE, "--mass.top_k", "33"], "top_k must be at most the 32 items of the catalogue"),
         ([*COMPARE, "--arms", "[tiger:soft_ce:0.5:rise=2]"], "start and rise are shares"),
-        (["lm"], "{train,fluency}"),
+        (["lm"], "out of lm train, lm fluency, got lm"),
         (["lm", "fluency"], "run"),
         (["lm", "fluency", "--run", "shop"], "expected the folder of a comparison, got shop"),
-        ([*TRAIN, "--training.accumulate", "0"], "accumulate must be at least 1, got 0"),
-        ([*LM, "--texts.held_out", "0"], "held_out must be a share between 0 and 1, got 0"),
+        (
+            [*TRAIN, "--training.accumulate", "0"],
+            "training.accumulate must be a whole",
+        ),
+        (
+            [*LM, "--texts.held_out", "0"],
+            "texts.held_out must be a number above 0",
+        ),
         ([*LM, "--texts.held_out", "0.99999"], "titles to hold out, got 0 and 32 of 32 items"),
         ([*LM, "--texts.title", "{colour}"], "must name columns in braces"),
-        ([*LM, "--model.vocab_size", "200"], "vocab_size must be at least 259"),
+        ([*LM, "--model.vocab_size", "200"], "model.vocab_size must be a whole number from 259"),
         ([*LM, "--out", "shop"], "expected an artefact folder"),
         ([*EXPORT, "--seed", "7"], "expected a trained teacher of seed 7 in none, got none"),
         ([*COMPARE, "--arms", "[tiger@x:ntp]"], "those in schemes (none), got 'x'"),

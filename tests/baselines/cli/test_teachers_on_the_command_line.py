@@ -14,7 +14,9 @@ from baselines.cli import main
 from baselines.data.loading import write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 from baselines.teachers.fit import scores_hash
-from semid.provenance import Provenance, hash_arrays
+from baselines.training.checkpoint import TrainingState, finish_training
+from semid.embed import Embeddings
+from semid.provenance import Provenance, read_json
 
 TINY = """
 data: shop
@@ -34,6 +36,7 @@ resamples: 20
 COMPARE = ["compare", "--config", "tiny.yaml"]
 SMALL = ["--teacher.sasrec.max_history", "9", "--teacher.sasrec.encoder.dim", "8"]
 EPOCH = ["--training.epochs", "1"]
+TRAINED = ["teacher", "export", "--data", "shop", "--teachers"]
 TRAIN = ["teacher", "train", "--data", "shop", "--out", "teachers", *EPOCH, *SMALL]
 
 
@@ -75,9 +78,21 @@ def test_a_hybrid_teaches_from_a_teacher_that_is_there(
         assert Provenance.read(artefact).inputs["teacher"] == teacher
     assert "SASRec ce + content (teacher)" in Path("out/comparison.md").read_text()
 
-    export = ["teacher", "export", "--data", "shop", "--teachers", str(own), "--out", "vectors"]
-    assert "SASRec ce + content has no item vectors" in refused(export, capsys)
-    assert not Path("vectors").exists()
+    assert main([*TRAINED, str(own), "--out", "vectors"]) == 0
+    (collaborative,) = Path("teachers").glob("sasrec-0-*")
+    assert main([*TRAINED, str(collaborative), "--out", "of_cf"]) == 0
+    its, of_cf = (Embeddings.load(folder).vectors for folder in ("vectors", "of_cf"))
+    assert (its == of_cf).all(), "a hybrid has the vectors of its collaborative part"
+
+
+def test_a_teacher_without_vectors_is_refused_before_it_is_trained(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learns = ["--ids.scheme", "letter", "--ids.cf_embeddings", "teacher", "--teachers", "other"]
+    for teacher in (["itemknn"], ["hybrid", "--teacher.hybrid.cf", "popularity"]):
+        said = refused([*COMPARE, *learns, "--teacher.model", *teacher], capsys)
+        assert "cf_embeddings: teacher needs a teacher that learns a vector of each item" in said
+    assert not Path("other").exists()
 
 
 def test_a_teacher_that_does_not_belong_here_is_refused(
@@ -106,9 +121,9 @@ def test_a_teacher_whose_scores_are_no_numbers_is_refused(
     weights["item_embedding.weight"][3] = float("nan")
     (own / "model.safetensors").write_bytes(save(weights))
     fresh = [*COMPARE, "--out", "fresh"]
-    assert "was changed after the training" in refused(fresh, capsys)
-    content = hash_arrays(*(weights[name].numpy() for name in sorted(weights)))
-    dataclasses.replace(Provenance.read(own), content=content).write(own)
+    assert "was changed after it was written" in refused(fresh, capsys)
+    state = TrainingState(**(read_json(own / "state.json") or {}))
+    finish_training(own, state, Provenance.read(own))
     said = refused(fresh, capsys)
     assert "scores of SASRec ce must be numbers or -inf, got nan for item 3 of history" in said
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import json
 
 import pytest
 import torch
@@ -100,9 +100,8 @@ def test_a_small_catalogue_is_listed_whole(backbone: CausalBackbone) -> None:
     assert proof.recall["12"] == 1.0
 
 
-def test_it_is_read_as_it_was_written(backbone: CausalBackbone, tmp_path: Path) -> None:
+def test_it_is_plain_values(backbone: CausalBackbone) -> None:
     proof = certify(backbone, random_sequences(12, 5), EvaluationConfig(beam=2))
-    proof.save(tmp_path / "certificate.json")
-    assert Certificate.load(tmp_path / "certificate.json") == proof
+    assert Certificate(**json.loads(json.dumps(dataclasses.asdict(proof)))) == proof
     assert 0 < proof.recall["2"] < 1
     assert dataclasses.asdict(proof)["illegal"] == 0.0

@@ -295,11 +295,14 @@ def test_where_everything_was_seen_nothing_is_recommended() -> None:
 
 def test_ranks_come_back_from_their_file(tmp_path: Path) -> None:
     ranks = rank_by_beam(LoopBackbone(TWINS), random_sequences(NUM_ITEMS, 8), beam=2)
-    ranks.save(tmp_path / "ranks.safetensors")
-    loaded = Ranks.load(tmp_path / "ranks.safetensors")
+    path = tmp_path / "ranks.safetensors"
+    ranks.save(path, made_from="a model")
+    loaded = Ranks.load(path, made_from="a model")
+    assert loaded is not None
     assert loaded.seconds == ranks.seconds > 0
     np.testing.assert_array_equal(loaded.top, ranks.top)
     for policy in POLICIES:
         np.testing.assert_array_equal(loaded.better[policy], ranks.better[policy])
         np.testing.assert_array_equal(loaded.tied[policy], ranks.tied[policy])
         assert loaded.better[policy].dtype == np.int64
+    assert Ranks.load(path, made_from="another model") is None

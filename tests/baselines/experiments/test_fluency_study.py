@@ -201,12 +201,13 @@ def test_what_cannot_be_judged_is_refused_in_one_line(
 
     assert "expected the folder of a comparison" in refused(tmp_path)
     assert "expected the folder of a comparison" in refused(tmp_path / "nothing")
-    assert "histories must be at least 1" in refused(done, "--histories", "0")
+    assert "histories must be a whole number of at least 1" in refused(done, "--histories", "0")
     assert compare(shop, tmp_path / "causal", "--training.epochs", "1", arms="[causal:ntp]") == 0
     assert "arms lm: that write titles" in refused(tmp_path / "causal")
     (tmp_path / "causal" / "comparison.json").unlink()
     assert "is not finished" in refused(tmp_path / "causal")
     settings = json.loads((done / "config.json").read_text())
+    del settings["seal"]
     settings["backbones"]["lm"]["items"] = "codes"
     half = tmp_path / "half"
     half.mkdir()

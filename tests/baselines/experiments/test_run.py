@@ -35,7 +35,7 @@ from baselines.training.config import TrainingConfig
 from semid.config import IdsConfig
 from semid.embed import Embeddings
 from semid.ids import SemanticIds
-from semid.provenance import ProvenanceError
+from semid.provenance import Provenance, ProvenanceError
 from semid.tokenizers import SemanticIdTokenizer
 
 ENCODER = EncoderConfig(dim=8, num_layers=1, num_heads=1, ff_dim=8)
@@ -329,7 +329,7 @@ def test_the_teachers_row_says_which_teacher_it_is(shop: Path, tmp_path: Path) -
 def test_a_teacher_of_other_data_is_not_taken(done: CompareConfig, tmp_path: Path) -> None:
     out = Path(shutil.copytree(done.out, tmp_path / "out"))
     record = next(out.glob("teachers/sasrec-0-*")) / "provenance.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "seen": "0" * 64}))
+    dataclasses.replace(Provenance.read(record.parent), seen="0" * 64).write(record.parent)
     with pytest.raises(ProvenanceError, match=r"the model in .* does not match"):
         run_comparison(dataclasses.replace(done, out=str(out)))
 

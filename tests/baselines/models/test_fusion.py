@@ -152,7 +152,9 @@ def chosen(
         return teacher_fusion(teacher, backbone.trie, weight=weight)
 
     data, evaluation = random_sequences(NUM_ITEMS, 30), EvaluationConfig(validation_targets=40)
-    return choose_weight(backbone, fuse_at, data, evaluation, weights, folder=folder, title="")
+    return choose_weight(
+        backbone, fuse_at, data, evaluation, weights, folder=folder, title="", made_from={}
+    )
 
 
 def test_validation_chooses_the_best_weight_and_tries_none_twice(

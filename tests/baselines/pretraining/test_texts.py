@@ -105,9 +105,9 @@ def test_a_title_is_held_out_for_its_letters_alone() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lists": 1.0}, "lists must be a share"),
+        ({"lists": 1.0}, "lists must be a number of at least 0 and below 1"),
         ({"list_titles": 1}, "at least 2, got 1"),
-        ({"held_out": 0.0}, "held_out must be a share between 0 and 1"),
+        ({"held_out": 0.0}, "held_out must be a number above 0 and below 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:

@@ -68,7 +68,7 @@ def test_an_epoch_of_both_stages_may_be_the_last_target_of_each_user(
 
 
 def test_targets_that_are_neither_are_refused() -> None:
-    with pytest.raises(ValueError, match="targets must be all or last, got 'first'"):
+    with pytest.raises(ValueError, match="targets must be one of all, last, got 'first'"):
         AllmrecConfig(targets="first")  # type: ignore[arg-type]
 
 

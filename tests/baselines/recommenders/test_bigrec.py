@@ -128,5 +128,5 @@ def test_codes_and_a_base_that_is_trained_itself_are_refused(
 
 
 def test_no_beam_is_refused() -> None:
-    with pytest.raises(ValueError, match="beams must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="beams must be a whole number of at least 1, got 0"):
         BigrecConfig(beams=0)

@@ -106,7 +106,7 @@ def test_one_projector_of_the_asked_width_serves_users_and_items(
         ({"template": "{history}"}, r"template must hold \{user\} once"),
         ({"template": "{user} {user} {history}"}, r"template must hold \{user\} once"),
         ({"item": "{vector}"}, r"item must hold \{item\} once"),
-        ({"expansion": 0}, "expansion must be at least 1, got 0"),
+        ({"expansion": 0}, "expansion must be a whole number from 1 to 65536, got 0"),
     ],
 )
 def test_settings_that_say_nothing_are_refused(options: dict[str, object], said: str) -> None:

@@ -168,11 +168,11 @@ def test_questions_are_asked_about_the_teachers_best_and_counted(
     [
         ("bigrec:ntp", ("--backbones.lm.items", "codes"), "BIGRec compares written titles"),
         ("bigrec:ntp", ("--backbones.lm.lora.r", "0"), "Give --backbones.lm.lora.r"),
-        ("bigrec:ntp", ("--backbones.bigrec.beams", "0"), "beams must be at least 1"),
+        ("bigrec:ntp", ("--backbones.bigrec.beams", "0"), "beams must be a whole number"),
         ("lm:ntp,bigrec:ntp", ("--fusion.arms", "[bigrec:ntp]"), "BIGRec ntp, which has no beam"),
         ("lm:ntp,bigrec:ntp", ("--fusion.arms", "[all]"), "BIGRec ntp, which has no beam"),
         ("yesno:ntp", ("--fusion.arms", "[all]"), "TALLRec yes/no ntp, which has no beam"),
-        ("yesno:ntp", ("--backbones.yesno.candidates", "0"), "candidates must be at least 1"),
+        ("yesno:ntp", ("--backbones.yesno.candidates", "0"), "candidates must be a whole number"),
         ("yesno:ntp", ("--backbones.yesno.template", "{history}"), "{candidate} once after it"),
         ("yesno:ntp", ("--backbones.lm.max_history", "31"), "outside a window of 32 items"),
         ("allmrec:ntp", ("--backbones.lm.max_history", "31"), "outside a window of 32 items"),

@@ -302,7 +302,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        ({"candidates": 0}, "candidates must be at least 1"),
+        ({"candidates": 0}, "candidates must be a whole number of at least 1"),
         ({"template": "{history}"}, "once after it"),
         ({"template": "{candidate} after {history}"}, "once after it"),
         ({"template": "{history} {history} {candidate}"}, "once after it"),

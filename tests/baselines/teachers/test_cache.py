@@ -129,10 +129,10 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*/mass.npy")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(ProvenanceError, match=r"mass.npy does not match.*Remove"):
+    with pytest.raises(ProvenanceError, match=r"mass.npy was changed.*Remove"):
         cached(tmp_path)
     path.write_bytes(whole[:-40])
-    with pytest.raises(ProvenanceError, match=r"expected float16 \(.*\) in .*mass.npy.*Remove"):
+    with pytest.raises(ProvenanceError, match=r"mass.npy was changed.*Remove"):
         cached(tmp_path)
 
 

@@ -119,12 +119,16 @@ def test_a_temperature_of_another_teacher_or_another_value_is_refused(tmp_path: 
     record = folder / "provenance.json"
     whole = record.read_text()
     record.write_text(whole.replace('"teacher": "a"', '"teacher": "b"'))
+    with pytest.raises(ProvenanceError, match=r"provenance\.json was changed .* Remove"):
+        fit_temperature(scorer, data, teacher="a", folder=tmp_path)
+    lineage = Provenance(kind="temperature", content="c", inputs={"teacher": "b"})
+    lineage.write(folder)
     with pytest.raises(ProvenanceError, match=r"temperature in .* Remove"):
         fit_temperature(scorer, data, teacher="a", folder=tmp_path)
     record.write_text(whole)
     changed = (folder / "calibration.json").read_text().replace(str(found.temperature), "3.0")
     (folder / "calibration.json").write_text(changed)
-    with pytest.raises(ProvenanceError, match=r"temperature in .* Remove"):
+    with pytest.raises(ProvenanceError, match=r"calibration\.json was changed .* Remove"):
         fit_temperature(scorer, data, teacher="a", folder=tmp_path)
 
 

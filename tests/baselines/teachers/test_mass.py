@@ -118,5 +118,5 @@ def test_masking_changes_no_scores_of_the_caller() -> None:
 
 
 def test_fewer_than_one_best_item_is_refused() -> None:
-    with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="top_k must be a whole number of at least 1, got 0"):
         MassConfig(top_k=0)

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from semid.tokenizers.clustering import (
     bounded_assignment,
     bounded_kmeans,
-    kmeans_plus_plus,
     lloyd,
 )
-from semid.tokenizers.kmeans import squared_distances
+from semid.tokenizers.kmeans import kmeans_plus_plus, squared_distances
 from semid.tokenizers.residual import nearest
 
 

@@ -45,12 +45,6 @@ def test_an_extra_level_separates_what_chance_put_together() -> None:
     assert collision_report(resolve_collisions(codes, (3, 3), "extra_level").codes).distinct == 50
 
 
-@pytest.mark.parametrize("size", [0, 2**31, 2**70])
-def test_sizes_beyond_a_token_id_are_refused(size: int) -> None:
-    with pytest.raises(ValueError, match=r"1 to 2147483647 codes"):
-        RandomTokenizer(codebook_sizes=(4, size)).fit(different(9))
-
-
 def test_atomic_codes_number_the_distinct_embeddings_in_any_order() -> None:
     items = different(30)
     twice = torch.cat([items, items[:5]])

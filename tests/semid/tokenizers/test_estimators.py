@@ -25,7 +25,6 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 def batch_of(items: int, progress: float = 0.0, seed: int = 0) -> Batch:
     return Batch(
         rows=torch.arange(items),
-        share=slice(0, items),
         inputs=torch.zeros(items, 1),
         progress=progress,
         generator=torch.Generator().manual_seed(seed),
@@ -114,22 +113,6 @@ def test_the_temperature_falls_from_start_to_end() -> None:
     assert math.isclose(temperatures[0] / temperatures[1], temperatures[1] / temperatures[2])
 
 
-def test_a_share_of_a_batch_draws_what_the_whole_would() -> None:
-    whole, part = batch_of(10), batch_of(10)
-    part = Batch(
-        rows=part.rows,
-        share=slice(4, 7),
-        inputs=part.inputs,
-        progress=0.0,
-        generator=part.generator,
-    )
-    assert part.uniform(3).equal(whole.uniform(3)[4:7])
-
-
 def test_every_name_has_a_strategy_and_no_other() -> None:
     kinds = {type(estimator_of(name, (1.0, 0.1))) for name in ESTIMATORS}
     assert kinds == {StraightThrough, Rotation, Gumbel}
-    with pytest.raises(ValueError, match=r"estimator out of \['straight_through'.*got 'ste'"):
-        estimator_of("ste", (1.0, 0.1))
-    with pytest.raises(ValueError, match="temperatures above 0"):
-        estimator_of("gumbel", (1.0, 0.0))

@@ -70,12 +70,6 @@ def test_balanced_levels_are_near_equal_and_survive_saving(tmp_path: Path) -> No
     assert loaded.encode(vectors[7:9]).equal(codes[7:9])
 
 
-@pytest.mark.parametrize(("balanced", "beam"), [(False, 0), (True, 2)])
-def test_a_beam_that_cannot_be_is_refused(balanced: bool, beam: int) -> None:
-    with pytest.raises(ValueError, match=f"got beam={beam}, balanced={balanced}"):
-        RQKMeans(codebook_sizes=(2,), balanced=balanced, beam=beam).fit(clustered())
-
-
 def test_one_item_has_one_code() -> None:
     item = torch.tensor([[1.0, 2.0]])
     for balanced in (False, True):
@@ -83,7 +77,7 @@ def test_one_item_has_one_code() -> None:
         assert tokenizer.encode(item).tolist() == [[0, 0]]
 
 
-@pytest.mark.parametrize("size", [10, 2**40])
+@pytest.mark.parametrize("size", [10, 2**30])
 def test_more_codes_than_distinct_items_are_refused(size: int) -> None:
     vectors = torch.ones(20, 3)
     vectors[:4, 0] = torch.arange(4)

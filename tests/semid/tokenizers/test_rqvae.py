@@ -28,7 +28,6 @@ def like_sentence_vectors(items: int = 1500, dim: int = 32) -> Tensor:
 def batch_of(inputs: Tensor) -> Batch:
     return Batch(
         rows=torch.arange(len(inputs)),
-        share=slice(0, len(inputs)),
         inputs=inputs,
         progress=0.0,
         generator=torch.Generator().manual_seed(0),
@@ -101,23 +100,6 @@ def test_costs_are_squared_distances_to_what_is_left_of_the_latent() -> None:
             assert found == pytest.approx(expected, abs=1e-4)
     assert tokenizer.costs(vectors, codes[:, :0]).argmin(dim=1).equal(codes[:, 0])
     assert tokenizer.costs(vectors, codes[:, :1]).argmin(dim=1).equal(codes[:, 1])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"estimator": "ste"}, "expected an estimator out of"),
-        ({"codebook_update": "adam"}, r"codebook_update out of \['gradient', 'ema'\], got 'adam'"),
-        ({"start": "zeros"}, r"start out of \['kmeans', 'kmeans\+\+', 'balanced'\], got 'zeros'"),
-        ({"restart_every": 0}, "restart_every of at least 1"),
-        ({"ema_decay": 1.0}, r"ema_decay in \[0, 1\)"),
-        ({"learning_rate": 0.0}, "learning_rate above 0"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(change: dict[str, Any], message: str) -> None:
-    vectors = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
-    with pytest.raises(ValueError, match=message):
-        RQVAE(**{**SMALL, **change}).fit(vectors)
 
 
 def test_no_collapse_on_raw_unit_vectors_close_to_their_mean() -> None:

@@ -87,7 +87,8 @@ def test_codes_lie_in_their_levels(tokenizer: SemanticIdTokenizer) -> None:
 def test_save_then_load_encodes_the_same(tokenizer: SemanticIdTokenizer, tmp_path: Path) -> None:
     codes = tokenizer.fit(vectors()).encode(vectors())
     tokenizer.save_pretrained(tmp_path / "tokenizer")
-    for loader in (type(tokenizer), SemanticIdTokenizer):
+    built_in = [SemanticIdTokenizer] if tokenizer.scheme in BUILT_IN else []
+    for loader in (type(tokenizer), *built_in):
         loaded = loader.from_pretrained(tmp_path / "tokenizer")
         assert type(loaded) is type(tokenizer)
         assert loaded.settings == tokenizer.settings
@@ -181,8 +182,51 @@ def test_a_class_from_outside_loads_by_its_path(
     tokenizer = load_tokenizer_class("my_scheme:Mine")()
     assert tokenizer.scheme == "my_scheme:Mine"
     tokenizer.fit(vectors()).save_pretrained(tmp_path / "out")
-    loaded = SemanticIdTokenizer.from_pretrained(tmp_path / "out")
+    loaded = load_tokenizer_class("my_scheme:Mine").from_pretrained(tmp_path / "out")
     assert loaded.encode(vectors()).equal(tokenizer.encode(vectors()))
+
+
+def test_a_folder_does_not_make_anybody_import_what_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "helper.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    RandomTokenizer().fit(vectors()).save_pretrained(tmp_path / "out")
+    path = tmp_path / "out" / "config.json"
+    path.write_text(path.read_text().replace('"random"', '"helper:X"'))
+    for loader in (SemanticIdTokenizer, RandomTokenizer):
+        with pytest.raises(ValueError, match="got 'helper:X', whose code is not run because"):
+            loader.from_pretrained(tmp_path / "out")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[]",
+        "",
+        "[" * 100_000,
+        '{"tokenizer": 3, "settings": {}, "input_dim": 5}',
+        '{"tokenizer": "random", "settings": [], "input_dim": 5}',
+        '{"tokenizer": "random", "settings": {"depth": 3}, "input_dim": 5}',
+        '{"tokenizer": "random", "settings": {"seed": "x"}, "input_dim": 5}',
+        '{"tokenizer": "random", "settings": {}, "input_dim": "5"}',
+    ],
+)
+def test_a_damaged_config_is_one_line_that_names_it(tmp_path: Path, text: str) -> None:
+    RandomTokenizer().fit(vectors()).save_pretrained(tmp_path / "out")
+    (tmp_path / "out" / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"out.config\.json") as error:
+        SemanticIdTokenizer.from_pretrained(tmp_path / "out")
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_tensors_are_one_line_that_names_them(tmp_path: Path) -> None:
+    RQKMeans(codebook_sizes=(2,)).fit(vectors()).save_pretrained(tmp_path / "out")
+    (tmp_path / "out" / "learned.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"out.learned\.safetensors"):
+        SemanticIdTokenizer.from_pretrained(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +258,7 @@ def test_a_changed_artefact_is_refused(tmp_path: Path) -> None:
     config = json.loads(path.read_text())
     config["settings"]["seed"] = 1
     path.write_text(json.dumps(config))
-    with pytest.raises(ProvenanceError, match="fit it again"):
+    with pytest.raises(ProvenanceError, match=r"config\.json was changed"):
         SemanticIdTokenizer.from_pretrained(tmp_path / "tokenizer")
 
 

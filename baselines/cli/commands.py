@@ -1,0 +1,113 @@
+"""The sub-commands: each is a function of the library with typed options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from baselines.cli.compare import compare, require_arms
+from baselines.cli.config import (
+    BuildConfig,
+    InspectConfig,
+    LmTrainConfig,
+    TeacherExportConfig,
+    TeacherTrainConfig,
+)
+from baselines.cli.ids import build, inspect
+from baselines.cli.lm import lm_fluency, lm_train
+from baselines.cli.teacher import teacher_export, teacher_train
+from baselines.experiments.config import CompareConfig, FluencyConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A sub-command.
+
+    Attributes:
+        config: Dataclass of its settings.
+        run: What it does.
+        trains: Whether it takes all processes; else the main one does it alone.
+        example: Of its use.
+        shown: The options that its help shows, by dotted names; none for all of them.
+        second_names: Other names of options.
+        check: Refuses settings before anything that computes is loaded.
+    """
+
+    config: type[Any]
+    run: Callable[[Any, Any], None]
+    trains: bool
+    example: str
+    shown: tuple[str, ...] = ()
+    second_names: dict[str, str] = field(default_factory=dict)
+    check: Callable[[Any], None] | None = None
+
+    @property
+    def says(self) -> str:
+        """What it does, in a line."""
+        return self.run.__doc__ or ""
+
+
+_TOKENIZER = {"tokenizer": "ids.scheme"}
+_OF_TRAINING = ("training.epochs", "training.lr", "training.batch_events", "training.precision")
+
+COMMANDS = {
+    "build": Command(
+        config=BuildConfig,
+        run=build,
+        trains=True,
+        example="semid build --data synthetic --out ids --tokenizer rqkmeans",
+        second_names=_TOKENIZER,
+    ),
+    "inspect": Command(
+        config=InspectConfig,
+        run=inspect,
+        trains=False,
+        example="semid inspect --tokenizer rqkmeans --codebook_sizes 16,16 --data synthetic",
+    ),
+    "teacher train": Command(
+        config=TeacherTrainConfig,
+        run=teacher_train,
+        trains=True,
+        example="semid teacher train --data synthetic --out teachers --teacher.model gru4rec",
+        shown=(
+            *("data", "out", "split", "repeats", "time_format", "seeds", "teacher.model"),
+            *("teacher.sasrec.max_history", "teacher.sasrec.encoder.dim", *_OF_TRAINING),
+        ),
+    ),
+    "teacher export": Command(
+        config=TeacherExportConfig,
+        run=teacher_export,
+        trains=False,
+        example="semid teacher export --data synthetic --teachers teachers --out vectors",
+    ),
+    "lm train": Command(
+        config=LmTrainConfig,
+        run=lm_train,
+        trains=True,
+        example="semid lm train --data synthetic --out lm --training.epochs 4",
+        shown=(
+            *("data", "out", "split", "seed", "texts.title", "texts.lists", "model.vocab_size"),
+            *("model.dim", "model.num_layers", "model.context", "training.epochs", "training.lr"),
+        ),
+    ),
+    "lm fluency": Command(
+        config=FluencyConfig,
+        run=lm_fluency,
+        trains=False,
+        example="semid lm fluency --run runs/compare",
+    ),
+    "compare": Command(
+        config=CompareConfig,
+        run=compare,
+        trains=True,
+        example="semid compare --data synthetic --arms tiger:ntp,tiger:soft_ce:0.5 --seeds 0,1",
+        shown=(
+            *("data", "out", "split", "repeats", "time_format", "arms", "seeds", "ids.scheme"),
+            *("ids.codebook_sizes", "ids.embeddings", "teacher.model", "temperature"),
+            *(*_OF_TRAINING, "evaluation.beam", "fusion.arms"),
+        ),
+        second_names=_TOKENIZER,
+        check=require_arms,
+    ),
+}

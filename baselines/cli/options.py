@@ -1,0 +1,92 @@
+"""Options by name: every setting of a command's dataclass, however deep, and how it is spelled.
+
+What people write is brought to what the parser reads before it is parsed: lists without brackets,
+second names, and values that begin with a dash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
+
+from semid.checks import did_you_mean
+
+OF_THE_PARSER = ("config", "print_config")
+_NAMES = ("arms", "fusion.arms")  # lists of names, in which a comma is no part of an element
+
+
+@cache
+def options_of(config: type) -> Mapping[str, Any]:
+    """The types of all settings by dotted names; a dataclass within is followed by its own."""
+    return dict(_options(config, ""))
+
+
+def _options(config: type, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, kind in get_type_hints(config).items():
+        yield prefix + name, kind
+        if isinstance(kind, type) and is_dataclass(kind):
+            yield from _options(kind, f"{prefix}{name}.")
+
+
+def spelled_out(
+    argv: Sequence[str], config: type, second_names: Mapping[str, str] | None = None
+) -> list[str]:
+    """The arguments as ``--name=value``, lists in brackets.
+
+    Args:
+        argv: As they were written.
+        config: The dataclass that they set.
+        second_names: Other names of options.
+
+    Raises:
+        ValueError: If an option is unknown, or lacks its value, or a value its option.
+    """
+    found, rest, second_names = [], list(argv), second_names or {}
+    while rest:
+        token = rest.pop(0)
+        if not token.startswith("--"):
+            raise ValueError(f"unrecognized argument {token!r}: options begin with --")
+        name, equals, value = token[2:].partition("=")
+        name = second_names.get(name, name)
+        kind = _kind_of(name, config, second_names)
+        if name == "print_config":
+            found.append(token)
+            continue
+        if not equals:
+            if rest and not rest[0].startswith("--"):
+                value = rest.pop(0)
+            elif kind is bool:
+                value = "true"
+            else:
+                raise ValueError(f"--{name} needs a value")
+        found.append(f"--{name}={_as_list(value, name, kind)}")
+    return found
+
+
+def _kind_of(name: str, config: type, second_names: Collection[str]) -> Any:
+    """The type of an option; of one value of a mapping, any."""
+    options = options_of(config)
+    if name in options:
+        return options[name]
+    above = name.split(".")
+    if name in OF_THE_PARSER or any(
+        get_origin(options.get(".".join(above[:depth]))) is dict for depth in range(1, len(above))
+    ):
+        return Any
+    known = [f"--{each}" for each in (*options, *second_names, *OF_THE_PARSER)]
+    near = did_you_mean(f"--{name}", known)
+    raise ValueError(f"unrecognized option --{name}.{near or ' See --help-all for all of them.'}")
+
+
+def _as_list(value: str, name: str, kind: Any) -> str:
+    """A list in brackets, where the option is one and the value has none."""
+    parts = [part for part in (kind, *get_args(kind)) if get_origin(part) is tuple]
+    if not parts or value.lstrip()[:1] in ("[", "(") or value.strip() in ("", "null"):
+        return value
+    element = get_args(parts[0])[0]
+    if element is not str:
+        return f"[{value}]"
+    return json.dumps(value.split(",") if name in _NAMES else [value])

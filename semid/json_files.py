@@ -1,0 +1,68 @@
+"""JSON files that anybody may have written: what they hold, or one line that names the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+__all__ = ["load_json", "load_record"]
+
+
+def load_json(path: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no JSON, is nested too deep to be read, or names a thing twice,
+            where JSON itself would take the last.
+    """
+    twice: list[str] = []
+
+    def by_name(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            twice.extend(name for name, count in counts.items() if count > 1)
+        return values
+
+    try:
+        values = json.loads(Path(path).read_bytes(), object_pairs_hook=by_name)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"expected JSON in {path}, got no JSON ({error}). Was the file damaged?"
+        ) from error
+    if twice:
+        raise ValueError(
+            f"expected each name once in {path}, got {twice[0]!r} more than once "
+            f"({len(twice)} such names). Keep one of each."
+        )
+    return values
+
+
+def load_record(path: str | os.PathLike[str], **kinds: type) -> dict[str, Any]:
+    """What a JSON file holds by name, at least some values of known kinds.
+
+    Args:
+        path: The file.
+        **kinds: Type of each value that must be there.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As `load_json`, or if one is missing or of another type.
+    """
+    values = load_json(path)
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"expected values by name in {path}, got a JSON {type(values).__name__}. "
+            "Was the file damaged?"
+        )
+    for name, kind in kinds.items():
+        if not isinstance(values.get(name), kind):
+            found = type(values[name]).__name__ if name in values else "none"
+            raise ValueError(
+                f"expected {name} as {kind.__name__} in {path}, got {found}. Was the file damaged?"
+            )
+    return values
