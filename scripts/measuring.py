@@ -136,7 +136,7 @@ def peak_memory(work: Callable[[], object]) -> int:
     is not: it depends on what the C allocator keeps and on the runs before. Scratch space inside of
     matrix products is left out.
     """
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         work()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"

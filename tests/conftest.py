@@ -15,7 +15,7 @@ from semid.catalog import Catalog
 
 TINY_SIZES = (3, 3, 2)
 
-settings.register_profile("semid", deadline=None)
+settings.register_profile("semid", deadline=None, max_examples=50)
 settings.load_profile("semid")
 
 

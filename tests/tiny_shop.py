@@ -25,14 +25,21 @@ def write_shop_model(shop: Path, folder: Path, *, seed: int = 0) -> Path:
     return write_model(folder, titles, std=0.05, seed=seed)
 
 
-def compare(shop: Path, model: Path, out: Path, *options: str, arms: str) -> int:
-    """Run ``semid compare`` for two epochs with a short prompt; its exit code."""
+def compare(shop: Path, model: Path, out: Path, *options: str, arms: str, epochs: int = 1) -> int:
+    """Run ``semid compare`` for some epochs with a short prompt; its exit code."""
     return main(
         [
             "compare",
             *("--data", str(shop), "--out", str(out), "--arms", f"[{arms}]", "--seeds", "[0]"),
             *("--ids.codebook_sizes", "[4,4]", "--resamples", "20"),
-            *("--teacher_training.epochs", "1", "--training.epochs", "2", "--training.lr", "0.02"),
+            *(
+                "--teacher_training.epochs",
+                "1",
+                "--training.epochs",
+                f"{epochs}",
+                "--training.lr",
+                "0.02",
+            ),
             *("--evaluation.beam", "10", "--evaluation.validation_beam", "5"),
             *("--evaluation.validation_targets", "10", "--evaluation.certified", "4"),
             *("--backbones.lm.model", str(model), "--backbones.lm.template", "{history}>"),

@@ -26,7 +26,7 @@ def test_titles_and_codes_train_and_evaluate_beside_their_teacher(
 ) -> None:
     out = tmp_path / "out"
     options = ("--backbones.lm.items", items, "--fusion.arms", "[lm:msl]")
-    assert compare(shop, model, out, *options, arms=ARMS) == 0
+    assert compare(shop, model, out, *options, arms=ARMS, epochs=2) == 0
     found = rows(out)
     settings = json.loads((out / "comparison.json").read_text())["settings"]
     assert settings["language model"] == f"{model}, writes {items}"

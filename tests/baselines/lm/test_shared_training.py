@@ -45,7 +45,7 @@ DATASET = synthetic_dataset(num_users=10, num_items=32, num_categories=2)
 CODES = torch.cartesian_prod(torch.arange(4), torch.arange(8))
 ARM = Arm.parse("lm:soft_ntp:0.3:mean=branching", masked=True, tau=1.0)
 TRAINING = TrainingConfig(epochs=2, batch_events=26, lr=0.003, weight_decay=0.1, precision="fp32")
-EVALUATION = EvaluationConfig(validation_beam=32, validation_targets=10, batch_size=2)
+EVALUATION = EvaluationConfig(validation_beam=32, validation_targets=6, batch_size=2)
 KINDS = ("titles", "codes", "all weights")
 NUM_KILLED = 3  # steps of the second epoch that a kill leaves undone
 

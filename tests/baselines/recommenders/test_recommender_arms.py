@@ -140,7 +140,7 @@ def test_questions_are_asked_about_the_teachers_best_and_counted(
 ) -> None:
     out, arms = tmp_path / "out", f"yesno:{PLAIN},yesno:{TCA}"
     options = ("--backbones.lm.items", items, "--backbones.yesno.candidates", "3")
-    assert compare(shop, model, out, *options, arms=arms) == 0
+    assert compare(shop, model, out, *options, arms=arms, epochs=2) == 0
     found, teacher = rows(out), rows(out)["SASRec ce (teacher)"]
     labels = [f"TALLRec yes/no{row} masked=false" for row in (" ntp", "+TCA soft_ntp alpha=0.1")]
     for label in labels:

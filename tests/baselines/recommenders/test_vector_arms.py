@@ -29,7 +29,7 @@ def test_each_trains_with_and_without_tca_beside_its_teacher(
     arms = f"{name}:ntp:masked=false,{name}:soft_ntp:0.1:tau=4.5"
     fused = ("--fusion.arms", f"[{name}:soft_ntp:0.1:tau=4.5]", "--fusion.weights", "[0.5]")
     options = (*PROMPTS, "--backbones.lm.items", items, *fused)
-    assert compare(shop, model, out, *options, arms=arms) == 0
+    assert compare(shop, model, out, *options, arms=arms, epochs=2) == 0
     found, label = rows(out), NAMES[name]
     aligned = f"{label}+TCA soft_ntp alpha=0.1 tau=4.5"
     expected = {f"{label} ntp masked=false", aligned, f"{aligned}, teacher in the beam"}
