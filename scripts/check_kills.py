@@ -239,7 +239,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = check_random(folder / "killed", expected, arguments.kills, seconds)
         print(f"{arguments.kills} random kills: {len(found)} failures")
         failures += found
-    print(*failures, sep="\n")
+    for failure in failures:
+        print(failure)
     return 1 if failures else 0
 
 

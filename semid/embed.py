@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.atomic import recover
 from semid.columns import composed
 from semid.distributed import first_before_others
 from semid.json_files import load_json
@@ -422,6 +423,7 @@ def embeddings_from(
 
 def is_vectors(source: str) -> bool:
     """Whether `embeddings_from` reads vectors that exist already, and no encoder makes them."""
+    recover(source)
     return Path(source).suffix == ".npy" or (Path(source) / FILE_NAME).is_file()
 
 

@@ -78,9 +78,11 @@ def inspect(config: InspectConfig, console: Console) -> None:
 
 def _read_ids(source: str, config: InspectConfig) -> SemanticIds:
     from baselines.data.loading import load_catalog
+    from semid.atomic import recover
     from semid.build import make_semantic_ids
     from semid.ids import SemanticIds
 
+    recover(source)
     if not Path(source).exists():
         raise FileNotFoundError(f"no folder or file of semantic ids {source}")
     if Path(source).is_dir():
