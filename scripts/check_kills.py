@@ -218,10 +218,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     failures: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        begun = time.monotonic()
-        status, said = run(lambda: compare(folder / "whole"))
-        assert status == 0, said
-        seconds, expected = time.monotonic() - begun, table(folder / "whole")
+        for _ in range(2):  # the second finds all modules in memory, as all later runs do
+            shutil.rmtree(folder / "whole", ignore_errors=True)
+            begun = time.monotonic()
+            status, said = run(lambda: compare(folder / "whole"))
+            assert status == 0, said
+            seconds = time.monotonic() - begun
+        expected = table(folder / "whole")
         if arguments.every:
             states, found = check_builds(folder / "builds", arguments.every)
             print(f"{states} crash states of semid build: {len(found)} failures", flush=True)
