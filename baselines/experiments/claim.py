@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -29,10 +30,18 @@ def claimed(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
         settings: JSON values; commands with equal ones may work in the folder at the same time.
 
     Raises:
-        ValueError: If a command with other settings is at work in the folder.
+        ValueError: If a command with other settings is at work in the folder, or it cannot be one.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTDIR, errno.ELOOP):
+            raise
+        raise ValueError(
+            f"expected a folder for the results, got {folder}, which is or lies below a file or a "
+            "link that leads nowhere. Name another with --out."
+        ) from None
     if fcntl is None or not os.access(folder, os.W_OK):
         yield
         return

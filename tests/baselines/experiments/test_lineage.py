@@ -307,6 +307,15 @@ def test_a_command_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "runs" / "new" / "run").exists()
 
 
+def test_a_file_and_a_loop_of_links_are_no_folder_for_results(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("file", "file/below", "loop", "loop/below"):
+        expected = pytest.raises(ValueError, match=f"folder for the results, got .*{name}")
+        with expected, claimed(tmp_path / name, {}):
+            pass
+
+
 def test_equal_commands_share_a_folder(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with claimed(out, {"seeds": [0]}):
