@@ -19,7 +19,6 @@ A new scheme subclasses `SemanticIdTokenizer`, takes its settings as keyword arg
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import os
@@ -31,10 +30,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from semid.checks import MOST_CODES, did_you_mean
+from semid.checks import MOST_CODES
 from semid.distributed import num_ranks, on_first, require_equal
 from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
+from semid.registry import load_class
 from semid.settings import settings_before, without_later
 
 if TYPE_CHECKING:
@@ -397,33 +397,13 @@ def load_tokenizer_class(name: str) -> type[SemanticIdTokenizer]:
     Raises:
         ValueError: If there is no such name, module or class, or the class is no tokenizer.
     """
-    module_name, colon, class_name = BUILT_IN.get(name, name).partition(":")
-    if not (module_name and colon and class_name):
-        raise ValueError(
-            f"expected a tokenizer out of {sorted(BUILT_IN)} or package.module:Class, got {name!r}."
-            f"{did_you_mean(name, BUILT_IN)}"
-        )
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in class_name.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # whatever the module's own code raises
-        raise ValueError(
-            f"expected an importable class package.module:Class, got {name!r} "
-            f"({type(error).__name__}: {error}). "
-            "Is its package installed, or its folder on PYTHONPATH?"
-        ) from error
-    if not (inspect.isclass(found) and issubclass(found, SemanticIdTokenizer)):
-        raise ValueError(
-            f"expected a subclass of semid.tokenizers.SemanticIdTokenizer, got {name!r}, which is "
-            "not one. Subclass it and write _fit and _encode."
-        )
-    if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
-        raise ValueError(
-            f"expected a complete tokenizer, got {name!r} without {missing}. Write it."
-        )
-    return found
+    return load_class(
+        name,
+        BUILT_IN,
+        SemanticIdTokenizer,  # type: ignore[type-abstract]
+        what="tokenizer",
+        advice="Subclass it and write _fit and _encode.",
+    )
 
 
 def make_tokenizer(scheme: str, settings: Mapping[str, Any]) -> SemanticIdTokenizer:
