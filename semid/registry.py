@@ -37,7 +37,7 @@ def load_class(
             f"one. {advice}"
         )
     if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
         raise ValueError(f"expected a complete {what}, got {name!r} without {missing}. Write it.")
     return found
 
