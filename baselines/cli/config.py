@@ -122,6 +122,8 @@ class TeacherExportConfig:
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
         time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
         seed: Of the teacher.
+        model: Of a teacher of your own, its ``package.module:Name``: no code is run because a
+            folder names it.
         other_interactions: Also take a teacher that has learned from other interactions than the
             training part of this split, and so perhaps from those that are held out here.
     """
@@ -133,6 +135,7 @@ class TeacherExportConfig:
     repeats: Repeats = "keep"
     time_format: str | None = None
     seed: int = 0
+    model: str | None = None
     other_interactions: bool = False
 
     def __post_init__(self) -> None:

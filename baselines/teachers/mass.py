@@ -128,7 +128,7 @@ class TopKMass:
     """
 
     def __init__(self, scorer: ItemScorer, tokenizer: TopKTokenizer, config: MassConfig) -> None:
-        self.scorer = require_dot_product(scorer)
+        self.scorer, self._longest = require_dot_product(scorer), scorer.max_history
         self.tokenizer, self.config = tokenizer, config
         self.trie = tokenizer.trie
         self.best = BestItems(
@@ -145,7 +145,7 @@ class TopKMass:
     @property
     def max_history(self) -> int | None:
         """That of the teacher; all, where seen items are left out."""
-        return None if self.config.mask_history else self.scorer.max_history
+        return None if self.config.mask_history else self._longest
 
     def __call__(self, histories: Histories, target_items: Tensor) -> Tensor:
         """Find the items, and sum."""
