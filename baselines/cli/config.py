@@ -19,7 +19,7 @@ class BuildConfig:
     """Settings of ``semid build``.
 
     Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
+        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder to write the semantic ids to.
         ids: Where they come from.
         extends: Folder of ids that ``semid build`` wrote earlier: its items keep theirs, and only
@@ -81,7 +81,7 @@ class TeacherTrainConfig:
     """Settings of ``semid teacher train``.
 
     Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
+        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder of trained teachers; ``semid compare --teachers`` takes it.
         split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
@@ -150,7 +150,7 @@ class LmTrainConfig:
     """Settings of ``semid lm train``.
 
     Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
+        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder to write the language model to; ``transformers`` loads it.
         split: Protocol; lists of titles come from its training part alone.
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.

@@ -306,8 +306,7 @@ class TeacherConfig:
         if self.settings and self.collaborative.is_built_in:
             raise ValueError(
                 f"settings are those of a teacher of your own, got some for "
-                f"{self.collaborative.model}, whose options have its name: "
-                f"{self.collaborative.model}."
+                f"{self.collaborative.model}. Its options begin with its name."
             )
 
     @property
