@@ -15,6 +15,7 @@ from baselines.teachers.model import TeacherModel
 from baselines.teachers.scorer_teacher import ScorerTeacher
 from semid.registry import load_class, load_function
 
+_RELEASED_SASREC = "baselines.teachers.released_sasrec:ReleasedSASRec"
 _ADVICE = (
     "Subclass baselines.teachers.model.TeacherModel, or name a function that returns an ItemScorer."
 )
@@ -28,7 +29,9 @@ def teacher_class(config: TeacherConfig) -> type[TeacherModel]:
     """
     if not inspect.isclass(_loaded(config)):
         return ScorerTeacher
-    return load_class(config.model, BUILT_IN, TeacherModel, what="teacher", advice=_ADVICE)  # type: ignore[type-abstract]
+    released = config.model == "sasrec" and config.sasrec.variant == "released"
+    name = _RELEASED_SASREC if released else config.model
+    return load_class(name, BUILT_IN, TeacherModel, what="teacher", advice=_ADVICE)  # type: ignore[type-abstract]
 
 
 def build_teacher(

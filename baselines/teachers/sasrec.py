@@ -36,12 +36,7 @@ class SASRec(TeacherModel):
     @classmethod
     def build(cls, dataset: Dataset, seed: int, config: SASRecConfig) -> TeacherModel:
         """Make one for the items of a data set."""
-        made_by = cls
-        if config.variant == "released":
-            from baselines.teachers.released_sasrec import ReleasedSASRec  # subclasses this one
-
-            made_by = ReleasedSASRec
-        return made_by(config, len(dataset.catalog), seed)
+        return cls(config, len(dataset.catalog), seed)
 
     def __init__(self, config: SASRecConfig, num_items: int, seed: int) -> None:
         super().__init__()
