@@ -38,7 +38,7 @@ from torch import Tensor
 
 from baselines.backbones.causal import CausalBackbone
 from baselines.backbones.config import CausalConfig
-from baselines.contracts.backbone import Backbone
+from baselines.contracts.backbone import Backbone, BuildContext
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.config import SASRecConfig
@@ -248,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     teacher = SASRec(SASRecConfig(), len(codes), seed=args.seed).eval()
     backbones: list[Backbone] = [
         tiger_of(args, codes),
-        CausalBackbone(CausalConfig(), codes, sizes, seed=args.seed),
+        CausalBackbone(CausalConfig(), BuildContext(codes, sizes, seed=args.seed)),
     ]
     figures = {}
     print(f"{len(codes)} items, {args.events} events a batch, {args.threads} threads")

@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import TrainBatch
 from baselines.data.sequences import SequenceSet
 from baselines.lm.config import LanguageModelConfig, LoraSettings
@@ -180,7 +181,7 @@ def language_backbone(
             max_history=args.history,
             lora=LoraSettings(r=args.rank),
         )
-        return LanguageBackbone(config, codes, sizes, args.seed, catalog)
+        return LanguageBackbone(config, BuildContext(codes, sizes, args.seed, catalog))
 
 
 def labelled_loss(model: LanguageBackbone, batch: TrainBatch) -> Tensor:

@@ -33,7 +33,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from baselines.backbones.causal import CausalBackbone
 from baselines.backbones.config import CausalConfig
 from baselines.backbones.tiger import TigerBackbone
-from baselines.contracts.backbone import Backbone
+from baselines.contracts.backbone import Backbone, BuildContext
 from baselines.data.batches import TrainBatch, Windows
 from baselines.data.loading import load_dataset
 from tca.candidates import candidates
@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
         return tiger_of(args, codes).train()
 
     sizes = (args.codebook,) * codes.shape[1]
-    causal = CausalBackbone(CausalConfig(), codes, sizes, seed=args.seed).train()
+    causal = CausalBackbone(CausalConfig(), BuildContext(codes, sizes, seed=args.seed)).train()
     windows = tiger().windows(data)
     ways = {
         "plain T5, float32": plain_step(tiger(), windows, args.targets, args.seed, bf16=False),

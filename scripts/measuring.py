@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from baselines.backbones.config import TigerConfig
 from baselines.backbones.tiger import TigerBackbone
+from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import Histories
 from baselines.data.sequences import SequenceSet
 from baselines.runtime.allocator import keep_freed_memory
@@ -73,7 +74,7 @@ def tiger_of(args: argparse.Namespace, codes: Tensor) -> TigerBackbone:
     """TIGER with random weights, in eval mode."""
     config = TigerConfig(num_layers=args.layers, dim=args.dim)
     sizes = (args.codebook,) * codes.shape[1]
-    return TigerBackbone(config, codes, sizes, seed=args.seed).eval()
+    return TigerBackbone(config, BuildContext(codes, sizes, seed=args.seed)).eval()
 
 
 def random_histories(batch: int, items: int, longest: int, gen: torch.Generator) -> Histories:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["as_begun", "as_json", "settings_before", "without_later"]
+__all__ = ["as_begun", "as_json", "from_json", "settings_before", "without_later"]
 
 Config = TypeVar("Config")
 
@@ -84,3 +85,39 @@ def as_begun(config: Config, found: Mapping[str, Any]) -> Config:
         elif own.metadata.get("settled") and value == own.default:
             changes[own.name] = found.get(own.name, value)
     return replace(config, **changes)  # type: ignore[type-var]
+
+
+def from_json(made_by: type[Config], values: Mapping[str, Any]) -> Config:
+    """The dataclass that `as_json` has kept.
+
+    What it does not name is what was done before that setting came, or its default.
+
+    Args:
+        made_by: The dataclass; its fields may be dataclasses, and mappings and tuples of values.
+        values: What was kept.
+
+    Raises:
+        ValueError: If a value is of no field, or out of its range.
+    """
+    kinds = get_type_hints(made_by)
+    if unknown := sorted(values.keys() - kinds.keys()):
+        raise ValueError(
+            f"expected settings of {made_by.__name__}, got {', '.join(unknown)} too. "
+            "Were they written by a newer version?"
+        )
+    found = {name: _of_json(kinds[name], value) for name, value in values.items()}
+    return made_by(**{**settings_before(made_by), **found})
+
+
+def _of_json(kind: Any, value: Any) -> Any:
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if isinstance(value, Mapping):
+        for each in kinds:
+            if is_dataclass(each) and isinstance(each, type):
+                return from_json(each, value)
+            if get_origin(each) is dict:
+                of_values = get_args(each)[1]
+                return {name: _of_json(of_values, one) for name, one in value.items()}
+    if isinstance(value, list) and any(get_origin(each) is tuple for each in kinds):
+        return tuple(value)
+    return value

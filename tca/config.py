@@ -76,6 +76,9 @@ TRUST_BY_COUNTS: dict[str, tuple[str, bool]] = {  # what is counted, and whether
 
 ObjectiveName = Literal["ntp", "msl", "letter", "soft_ntp", "soft_ce", "aux_kl"]
 
+OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
+"""The built-in objectives."""
+
 
 LabelSource = Literal["teacher", "uniform_tokens", "uniform_items"]
 

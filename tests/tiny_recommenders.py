@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from building import build
 from tiny_lm import TITLES
 from torch import Tensor
 from worlds import histories, random_sequences
@@ -17,7 +18,6 @@ from baselines.data.batches import TrainBatch, Windows
 from baselines.data.splits import Splits
 from baselines.lm.config import LanguageModelConfig
 from baselines.models.config import BackboneConfigs
-from baselines.models.registry import KINDS
 from baselines.nn.config import EncoderConfig
 from baselines.recommenders.config import AllmrecConfig, CollmConfig
 from baselines.teachers.config import SASRecConfig
@@ -60,7 +60,7 @@ def recommender(
     if own is not None:
         configs = dataclasses.replace(configs, **{name: own})
     taught_by = taught_by or teacher()
-    return KINDS[name].build(configs, codes, SIZES, seed, catalog=CATALOG, teacher=taught_by)
+    return build(name, configs, codes, SIZES, seed, catalog=CATALOG, teacher=taught_by)
 
 
 def some_batch() -> TrainBatch:

@@ -6,7 +6,7 @@ This is not TIGER: TIGER encodes one flattened history and decodes one target fr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from baselines.backbones.config import CausalConfig
-from baselines.contracts.backbone import CodeBackbone
+from baselines.contracts.backbone import BuildContext, CodeBackbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.nn.dropout import Dropout
@@ -35,16 +35,16 @@ class CausalBackbone(CodeBackbone):
     """
 
     label: ClassVar[str] = "Causal"
+    config_class: ClassVar[type[Any]] = CausalConfig
     path_of_item: Tensor
 
-    def __init__(
-        self, config: CausalConfig, codes: Tensor, sizes: tuple[int, ...], seed: int
-    ) -> None:
-        super().__init__(codes, CodeVocab.per_level(sizes))
+    def __init__(self, config: CausalConfig, context: BuildContext) -> None:
+        sizes = context.sizes
+        super().__init__(context.codes, CodeVocab.per_level(sizes))
         self.config = config
         dim = config.encoder.dim
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(context.seed)
             self.code_embeddings = nn.ModuleList(nn.Embedding(size, dim) for size in sizes)
             self.level_embedding = nn.Embedding(len(sizes), dim)
             self.position_embedding = nn.Embedding(config.max_history + 1, dim)

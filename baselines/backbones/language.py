@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from baselines.contracts.backbone import Backbone
+from baselines.contracts.backbone import Backbone, BuildContext
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.lm.adapters import adapt
@@ -47,16 +48,15 @@ class LanguageBackbone(Backbone):
 
     Args:
         config: Which model, what it is asked, what is trained.
-        codes: int64 ``(item, level)``, the semantic ids; where titles are written they say nothing.
-        sizes: Number of codes of each level.
-        seed: Of the adapters and the added tokens.
-        catalog: Whose titles they are; needed where titles are written.
+        context: Catalogue, semantic IDs and seed. Where titles are written the catalogue is needed
+            and the codes are ignored.
 
     Raises:
         ValueError: If the model, its tokenizer or the titles cannot be used; says which and why.
     """
 
     label: ClassVar[str] = "LM"
+    config_class: ClassVar[type[Any]] = LanguageModelConfig
     together: ClassVar[int] = 1  # a row more of a language model's vocabulary is not for nothing
     adapted: ClassVar[bool] = True
     """Whether ``lora`` says what is trained of the base; else it is frozen as it is."""
@@ -65,14 +65,8 @@ class LanguageBackbone(Backbone):
     prompt_loss: ClassVar[bool] = False
     """Whether the tokens of the prompt have a loss too where the settings do not say."""
 
-    def __init__(
-        self,
-        config: LanguageModelConfig,
-        codes: Tensor,
-        sizes: tuple[int, ...],
-        seed: int,
-        catalog: Catalog | None = None,
-    ) -> None:
+    def __init__(self, config: LanguageModelConfig, context: BuildContext) -> None:
+        codes, sizes, catalog, seed = context.codes, context.sizes, context.catalog, context.seed
         base = load_base(config)
         rows = base.model.get_input_embeddings().weight.shape[0]
         titles = _titles(config, catalog)
@@ -121,6 +115,25 @@ class LanguageBackbone(Backbone):
         if self._shared is not None:
             (self._shared.share_out if mode else self._shared.gather)()
         return self
+
+    @classmethod
+    def require_fit(cls, config: Any, catalog: Catalog, teacher: type[Any]) -> None:
+        """Raise, without loading weights, for what it cannot be built from."""
+        cls.require_settings(config, len(catalog))
+        require_usable(config, catalog, adapted=cls.adapted)
+        if cls.needs_teacher:
+            cls.require_teacher(teacher)
+
+    @classmethod
+    def learns_prompts(cls, asked: bool | None) -> bool:
+        """Whether prompts have a loss: as asked, else as the paper's released code does."""
+        return cls.prompt_loss if asked is None else asked
+
+    @classmethod
+    def training_settings(cls, config: Any, extra: Any) -> dict[str, Any]:
+        """With what ``prompt_loss`` comes to."""
+        asked = cls.learns_prompts(config.prompt_loss)
+        return super().training_settings(dataclasses.replace(config, prompt_loss=asked), extra)
 
     @classmethod
     def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.backbones.config import TigerConfig
-from baselines.contracts.backbone import CodeBackbone
+from baselines.contracts.backbone import BuildContext, CodeBackbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.nn.dropout import Dropout
@@ -30,13 +30,12 @@ class TigerBackbone(CodeBackbone):
     """
 
     label: ClassVar[str] = "TIGER"
+    config_class: ClassVar[type[Any]] = TigerConfig
 
-    def __init__(
-        self, config: TigerConfig, codes: Tensor, sizes: tuple[int, ...], seed: int
-    ) -> None:
+    def __init__(self, config: TigerConfig, context: BuildContext) -> None:
         from transformers import T5Config, T5ForConditionalGeneration
 
-        super().__init__(codes, CodeVocab.flat(sizes))
+        super().__init__(context.codes, CodeVocab.flat(context.sizes))
         self.config = config
         t5 = T5Config(
             vocab_size=self.vocab.num_tokens + int(config.separator) + config.user_tokens,
@@ -51,7 +50,7 @@ class TigerBackbone(CodeBackbone):
             **{"decoder_start_token_id": _PAD},  # type: ignore[arg-type]
         )
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(context.seed)
             self.t5: Any = T5ForConditionalGeneration(t5)
         self.weights_dropout = Dropout(config.dropout)
         for module in list(self.t5.modules()):

@@ -14,6 +14,7 @@ from baselines.contracts.scorer import ItemScorer
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from semid.prefixes import Prefixes
+from semid.settings import as_json
 from semid.trie import CodeTrie
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
@@ -21,7 +22,26 @@ from tca.objective import ObjectiveOutput
 from tca.projection import Projection
 
 if TYPE_CHECKING:
-    from baselines.contracts.scorer import ItemScorer
+    from semid.catalog import Catalog
+
+
+@dataclass(frozen=True, eq=False)
+class BuildContext:
+    """What a backbone is built for.
+
+    Attributes:
+        codes: int64 ``(item, level)``, the semantic IDs in catalogue order.
+        sizes: Number of codes of each level.
+        seed: Of the initial weights.
+        catalog: The items; None where nothing reads their texts.
+        teacher: Trained, in eval mode; None where nothing reads one.
+    """
+
+    codes: Tensor
+    sizes: tuple[int, ...]
+    seed: int = 0
+    catalog: Catalog | None = None
+    teacher: ItemScorer | None = None
 
 
 class Backbone(nn.Module, ABC):
@@ -30,6 +50,9 @@ class Backbone(nn.Module, ABC):
     What the paths spell, codes or titles, is the backbone's own affair. Its ``trie`` is built from
     the same tokens, so a mask, a teacher's mass and a beam speak of the same axis.
 
+    A subclass is built as ``cls(config, context)``, or ``cls(config, context, extra)`` where it
+    has an ``extra_config_class``, and calls this constructor.
+
     Args:
         paths: int64 ``(item, pos)``, the tokens of each item in catalogue order; shorter paths are
             filled with -1.
@@ -37,6 +60,15 @@ class Backbone(nn.Module, ABC):
     """
 
     label: ClassVar[str]
+    """Its name in reports."""
+    config_class: ClassVar[type[Any]]
+    """Dataclass of its settings; classes that have the same one share these settings."""
+    extra_config_class: ClassVar[type[Any] | None] = None
+    """Dataclass of the settings that its family does not share."""
+    needs_teacher: ClassVar[bool] = False
+    """Whether it is built from a teacher, and so needs one to be served."""
+    shares_weights_with: ClassVar[str | None] = None
+    """Name of the backbone whose trained weights it reuses; only the ranking differs."""
     together: ClassVar[int] = 64
     """Positions of one depth are filled up to a multiple of this, see ``Positions``."""
     end_token: bool = False
@@ -56,6 +88,41 @@ class Backbone(nn.Module, ABC):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.trie = self.trie.to(self.paths.device)  # the trie moves with the weights
         return self
+
+    @classmethod
+    def require_fit(cls, config: Any, catalog: Catalog, teacher: type[Any]) -> None:
+        """Raise for what it cannot be built from, before anything is trained.
+
+        Args:
+            config: Of its ``config_class``.
+            catalog: What it is to write.
+            teacher: Class of the teacher.
+
+        Raises:
+            ValueError: If settings, items or teacher do not fit; says which and what to do.
+        """
+
+    @classmethod
+    def learns_prompts(cls, asked: bool | None) -> bool:
+        """Whether the tokens of its prompts have a loss too.
+
+        Args:
+            asked: What the settings say; None for what is usual with it.
+        """
+        return False
+
+    @classmethod
+    def training_settings(cls, config: Any, extra: Any) -> dict[str, Any]:
+        """The settings that its weights depend on, as JSON values.
+
+        Args:
+            config: Of its ``config_class``.
+            extra: Of its ``extra_config_class``, or None.
+        """
+        settings: dict[str, Any] = as_json(config)
+        if extra is not None and cls.shares_weights_with is None:
+            settings["own"] = as_json(extra)
+        return settings
 
     @property
     def made_from(self) -> dict[str, str]:

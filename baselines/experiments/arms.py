@@ -8,13 +8,12 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from baselines.experiments.config import ALL, CompareConfig
-from baselines.models.config import BACKBONES, BackboneConfigs
+from baselines.models.config import BACKBONES
 from semid.checks import did_you_mean
-from semid.settings import as_json
-from tca.config import LETTER_TAU, AlphaPolicy, ObjectiveConfig
+from tca.config import LETTER_TAU, OBJECTIVES, AlphaPolicy, ObjectiveConfig
 
 if TYPE_CHECKING:
-    from baselines.models.registry import Kind
+    from baselines.contracts.backbone import Backbone
 
 
 def _number(text: str) -> float:
@@ -64,7 +63,7 @@ class Arm:
     """One row of a comparison.
 
     Attributes:
-        backbone: One of ``BACKBONES``.
+        backbone: One of ``BACKBONES``, or ``package.module:Class``.
         objective: What it is trained with.
         scheme: Name of its ID scheme; None for the comparison's own.
         own: Names of the settings that all arms share (``tau``, ``masked``) and this one does not.
@@ -81,10 +80,11 @@ class Arm:
     def parse(cls, text: str, *, masked: bool, tau: float, prompt_loss: bool | None = None) -> Arm:
         """Read ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``.
 
-        Such as ``tiger:soft_ce:0.5`` or ``causal:soft_ntp:0.3:alpha=entropy:cap=true``. The keys
-        are ``tau`` (a number or ``adaptive``), ``masked``, ``mean``, ``labels`` and ``reference``
-        (names joined by ``+``) of ``ObjectiveConfig``, and of ``AlphaPolicy`` ``alpha`` (its
-        ``by``), ``start``, ``rise``, ``cap``, ``half`` and ``gate``.
+        Such as ``tiger:soft_ce:0.5`` or ``causal:soft_ntp:0.3:alpha=entropy:cap=true``. Backbone
+        and objective are short names, or ``package.module:Name`` of one's own. The keys are ``tau``
+        (a number or ``adaptive``), ``masked``, ``mean``, ``labels`` and ``reference`` (names joined
+        by ``+``) of ``ObjectiveConfig``, and of ``AlphaPolicy`` ``alpha`` (its ``by``), ``start``,
+        ``rise``, ``cap``, ``half`` and ``gate``.
 
         Args:
             text: The arm.
@@ -99,19 +99,10 @@ class Arm:
             ValueError: If a name or key is unknown, a value is none or out of its range, or alpha
                 is missing or superfluous.
         """
-        head, *parts = text.split(":")
-        backbone, at, scheme = head.partition("@")
-        plain = list(takewhile(lambda part: "=" not in part, parts))
-        if len(plain) not in (1, 2) or backbone not in BACKBONES or (at and not scheme):
-            raise ValueError(
-                "expected an arm backbone[@scheme]:objective[:alpha][:KEY=VALUE ...] with a "
-                f"backbone out of {', '.join(BACKBONES)}, got {text!r}; "
-                f"for example tiger:soft_ce:0.5.{did_you_mean(backbone, BACKBONES)}"
-            )
-        name, *rest = plain
+        backbone, scheme, name, rest, options = _split(text)
         masked = masked or name == "msl"
         try:
-            of_objective, of_policy = _read(parts[len(plain) :])
+            of_objective, of_policy = _read(options)
             alpha = _read_value("alpha", rest[0], _number) if rest else 0.0
             values: dict[str, Any] = {
                 "name": name,
@@ -127,7 +118,8 @@ class Arm:
         if rest and not objective.is_aligned:
             raise ValueError(f"{name} has no teacher, so arm {text!r} takes no alpha")
         if objective.is_aligned and not rest:
-            raise ValueError(f"arm {text!r} needs an alpha, for example {head}:{name}:0.5")
+            begun = f"{backbone}@{scheme}" if scheme else backbone
+            raise ValueError(f"arm {text!r} needs an alpha, for example {begun}:{name}:0.5")
         own = {
             "tau": objective.tau != tau or name == "letter",
             "masked": objective.masked != masked,
@@ -135,20 +127,20 @@ class Arm:
         return cls(
             backbone=backbone,
             objective=objective,
-            scheme=scheme or None,
+            scheme=scheme,
             own=tuple(key for key in _SHARED if own[key]),
-            prompt_loss=_kind(backbone).has_prompt_loss(prompt_loss),
+            prompt_loss=_class_of(backbone).learns_prompts(prompt_loss),
         )
 
     @property
-    def kind(self) -> Kind:
-        """Its backbone."""
-        return _kind(self.backbone)
+    def backbone_class(self) -> type[Backbone]:
+        """Class of its backbone."""
+        return _class_of(self.backbone)
 
     @property
     def label(self) -> str:
         """What reports call the arm; LETTER's loss on the scheme ``letter`` takes its name."""
-        objective, name = self.objective, self.kind.cls.label
+        objective, name = self.objective, self.backbone_class.label
         options = self._options()
         by = options.pop("alpha", "")
         said = "".join(f" {key}={value}" for key, value in options.items())
@@ -169,20 +161,13 @@ class Arm:
         alpha = f"-{objective.alpha:g}" if objective.is_aligned else ""
         said = "".join(f"-{key}{value}" for key, value in self._options().items())
         said += "-prompt" if self.prompt_loss else ""
-        return f"{self.kind.trained_as or self.backbone}{scheme}-{objective.name}{alpha}{said}"
+        backbone = self.backbone_class.shares_weights_with or self.backbone
+        return f"{backbone}{scheme}-{objective.name}{alpha}{said}".replace(":", ".")
 
     @property
-    def mark(self) -> str:
-        """What tells its results from those of other arms in its folder; empty where it owns it."""
-        return f"-{self.backbone}" if self.kind.trained_as else ""
-
-    def ranked_by(self, backbones: BackboneConfigs) -> dict[str, Any]:
-        """What its ranks depend on and its weights do not know, as JSON values."""
-        kind = self.kind
-        settings = {}
-        if kind.trained_as is not None and kind.own is not None:
-            settings = as_json(getattr(backbones, kind.own))
-        return {"backbone": self.backbone, "settings": settings}
+    def result_suffix(self) -> str:
+        """Suffix of result files where arms share a training folder; else empty."""
+        return f"-{self.backbone}" if self.backbone_class.shares_weights_with else ""
 
     def counterpart(self, arms: Sequence[Arm]) -> Arm | None:
         """The first of ``arms`` that is this one without a teacher: same backbone, ids and softmax.
@@ -212,10 +197,45 @@ class Arm:
         return found
 
 
-def _kind(backbone: str) -> Kind:
-    from baselines.models.registry import KINDS  # loads torch: no arm that is misspelt has to wait
+def _class_of(backbone: str) -> type[Backbone]:
+    from baselines.models.registry import backbone_class  # loads torch
 
-    return KINDS[backbone]
+    return backbone_class(backbone)
+
+
+def _split(text: str) -> tuple[str, str | None, str, list[str], list[str]]:
+    """Backbone, scheme, objective, what stands between it and the options, and the options.
+
+    A first part that is no built-in backbone begins a class path where no objective follows it.
+
+    Raises:
+        ValueError: If there is no backbone or no objective, or more than an alpha after it.
+    """
+    parts = text.split(":")
+    plain = list(takewhile(lambda part: "=" not in part, parts))
+    options = parts[len(plain) :]
+    head, _, _ = plain[0].partition("@") if plain else ("", "", "")
+    if head not in BACKBONES and len(plain) > 2 and plain[1] not in OBJECTIVES:
+        plain[:2] = [":".join(plain[:2])]
+    if len(plain) > 2 and plain[1] not in OBJECTIVES and not _is_number(plain[2]):
+        plain[1:3] = [":".join(plain[1:3])]
+    backbone, at, scheme = plain[0].partition("@") if plain else ("", "", "")
+    known = backbone in BACKBONES or ":" in backbone
+    if len(plain) not in (2, 3) or not known or (at and not scheme):
+        raise ValueError(
+            "expected an arm backbone[@scheme]:objective[:alpha][:KEY=VALUE ...] with a "
+            f"backbone out of {', '.join(BACKBONES)} or package.module:Class, got {text!r}; "
+            f"for example tiger:soft_ce:0.5.{did_you_mean(backbone, BACKBONES)}"
+        )
+    return backbone, scheme or None, plain[1], plain[2:], options
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read(parts: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -276,6 +296,8 @@ def arms_to_fuse(config: CompareConfig, arms: Sequence[Arm]) -> set[Arm]:
         ValueError: If one is none of ``arms``, or ranked without a beam, or there are controls of
             fewer than two seeds.
     """
+    from baselines.models.registry import is_searched
+
     fusion = config.fusion
     if fusion.controls and len(config.seeds) < 2:
         raise ValueError(f"controls need at least two seeds, got {list(config.seeds)}")
@@ -291,7 +313,7 @@ def arms_to_fuse(config: CompareConfig, arms: Sequence[Arm]) -> set[Arm]:
                 f"expected arms with the teacher in the beam out of the comparison's arms "
                 f"({', '.join(arm.label for arm in arms)}), got {text!r}"
             )
-        if not arm.kind.is_searched:
+        if not is_searched(arm.backbone_class):
             raise ValueError(
                 "expected arms with the teacher in the beam that a beam search ranks, got "
                 f"{arm.label}, which has no beam. Leave it out of fusion.arms."

@@ -21,7 +21,7 @@ from baselines.data.sequences import IntArray, SequenceSet
 from baselines.evaluation.significance import FloatArray, paired_bootstrap
 from baselines.experiments.arms import Arm
 from baselines.experiments.config import FluencyConfig
-from baselines.experiments.folder import Finished
+from baselines.experiments.folder import ComparisonFolder
 from baselines.lm.fluency import Fluency, existing, log_likelihoods, normalised, write_titles
 from baselines.models.merging import load_adapter
 from baselines.runtime.progress import track
@@ -157,7 +157,7 @@ def study_fluency(config: FluencyConfig) -> FluencyStudy:
         ValueError: If the folder holds no finished comparison, or none of its arms writes titles.
         ProvenanceError: If the base, the prompts or the weights are no longer those of the arms.
     """
-    finished = Finished.read(config.run)
+    finished = ComparisonFolder.read(config.run)
     arms = _that_write_titles(finished)
     seeds = finished.config.seeds
     test, lm = finished.dataset.splits.test, finished.config.backbones.lm
@@ -213,7 +213,7 @@ def study_fluency(config: FluencyConfig) -> FluencyStudy:
     return study
 
 
-def _that_write_titles(finished: Finished) -> list[Arm]:
+def _that_write_titles(finished: ComparisonFolder) -> list[Arm]:
     lm = finished.config.backbones.lm
     arms = [arm for arm in finished.arms if arm.backbone == "lm" and lm.items == "titles"]
     if not arms:
@@ -225,7 +225,7 @@ def _that_write_titles(finished: Finished) -> list[Arm]:
     return arms
 
 
-def _writer(finished: Finished, arm: Arm, seed: int | None) -> LanguageBackbone:
+def _writer(finished: ComparisonFolder, arm: Arm, seed: int | None) -> LanguageBackbone:
     """An arm of a seed, or the base alone; adapters that nothing was learned by add nothing."""
     backbone = finished.fresh(arm, finished.config.seeds[0] if seed is None else seed)
     assert isinstance(backbone, LanguageBackbone)
@@ -236,7 +236,7 @@ def _writer(finished: Finished, arm: Arm, seed: int | None) -> LanguageBackbone:
 
 def _written(
     config: FluencyConfig,
-    finished: Finished,
+    finished: ComparisonFolder,
     arm: Arm,
     seed: int | None,
     test: SequenceSet,

@@ -12,6 +12,7 @@ from baselines.data.left_out import told
 from baselines.experiments.arms import parse_arms
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.schemes import Scheme
+from baselines.lm.config import LanguageModelConfig
 from baselines.runtime.distributed import processes
 from semid.ids import SemanticIds
 
@@ -66,7 +67,7 @@ def _fusion_setting(config: CompareConfig) -> dict[str, str]:
 
 def _language_setting(config: CompareConfig) -> dict[str, str]:
     arms = parse_arms(config)
-    if not any(arm.kind.is_language_model for arm in arms):
+    if not any(arm.backbone_class.config_class is LanguageModelConfig for arm in arms):
         return {}
     shape = config.backbones.lm
     said = {"language model": f"{shape.model}, writes {shape.items}"}

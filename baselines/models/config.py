@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from baselines.backbones.config import CausalConfig, TigerConfig
 from baselines.lm.config import LanguageModelConfig
@@ -15,16 +16,36 @@ from baselines.recommenders.config import (
 )
 from semid.field_types import require_types
 
-BACKBONES = (
-    *("tiger", "causal"),
-    *("lm", "llara", "collm", "allmrec", "tallrec", "d3", "bigrec", "yesno"),
-)
-"""What arms call the backbones; ``baselines.models.registry.KINDS`` says what each is."""
+BACKBONES = {
+    "tiger": "baselines.backbones.tiger:TigerBackbone",
+    "causal": "baselines.backbones.causal:CausalBackbone",
+    "lm": "baselines.backbones.language:LanguageBackbone",
+    "llara": "baselines.recommenders.llara:LlaraBackbone",
+    "collm": "baselines.recommenders.collm:CollmBackbone",
+    "allmrec": "baselines.recommenders.allmrec:AllmrecBackbone",
+    "tallrec": "baselines.recommenders.tallrec:TallrecBackbone",
+    "d3": "baselines.recommenders.d3:D3Backbone",
+    "bigrec": "baselines.recommenders.bigrec:BigrecBackbone",
+    "yesno": "baselines.recommenders.yes_no:YesNoBackbone",
+}
+"""The built-in backbones by the names that arms call them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfigs:
-    """Shapes of the backbones. Every recommender on a language model shares ``lm``."""
+    """Settings of the backbones. Every recommender on a language model shares ``lm``.
+
+    Attributes:
+        tiger: Shape of TIGER.
+        causal: Shape of the causal backbone.
+        lm: Which language model, what it reads and writes, what is trained of it.
+        llara: What LLaRA does beside ``lm``; likewise the next four.
+        collm: CoLLM.
+        allmrec: A-LLMRec.
+        bigrec: BIGRec.
+        yesno: TALLRec's questions.
+        settings: Fields, by name, of the ``config_class`` of a backbone of your own.
+    """
 
     tiger: TigerConfig = field(default_factory=TigerConfig)
     causal: CausalConfig = field(default_factory=CausalConfig)
@@ -34,6 +55,7 @@ class BackboneConfigs:
     allmrec: AllmrecConfig = field(default_factory=AllmrecConfig)
     bigrec: BigrecConfig = field(default_factory=BigrecConfig)
     yesno: YesNoConfig = field(default_factory=YesNoConfig)
+    settings: dict[str, Any] = field(default_factory=dict, metadata={"before": {}})
 
     def __post_init__(self) -> None:
         require_types(self)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.contracts.backbone import Stage
+from baselines.contracts.backbone import BuildContext, Stage
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.config import AllmrecConfig
 from baselines.recommenders.vectors import UserVectorBackbone, size_of
 from baselines.teachers.losses import binary_loss, draw_outside, require_outside
-from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
 from semid.embed import embeddings_from
 from semid.provenance import hash_arrays
@@ -61,12 +60,8 @@ class AllmrecBackbone(UserVectorBackbone):
 
     Args:
         config: The language model.
-        codes: int64 ``(item, level)``.
-        sizes: Number of codes of each level.
-        seed: Of all that begins at random.
-        catalog: Whose titles and texts they are.
-        own: Its own settings.
-        teacher: Trained, with item vectors and states of users.
+        context: Catalogue, semantic IDs, seed, and the teacher where one is read.
+        extra: Its own settings.
 
     Raises:
         ValueError: As ``UserVectorBackbone``; if there are no texts, or their embeddings cannot be
@@ -74,33 +69,25 @@ class AllmrecBackbone(UserVectorBackbone):
             than a window.
     """
 
+    extra_config_class: ClassVar[type[Any] | None] = AllmrecConfig
     label: ClassVar[str] = "A-LLMRec"
     adapted: ClassVar[bool] = False
 
     texts: Tensor
 
     def __init__(
-        self,
-        config: LanguageModelConfig,
-        codes: Tensor,
-        sizes: tuple[int, ...],
-        seed: int,
-        catalog: Catalog | None,
-        own: AllmrecConfig,
-        teacher: TeacherModel | None,
+        self, config: LanguageModelConfig, context: BuildContext, extra: AllmrecConfig
     ) -> None:
-        self.require_settings(config, len(codes))
-        super().__init__(
-            config, codes, sizes, seed, catalog, teacher, template=own.template, item=own.item
-        )
-        self.own = own
-        texts = _embedded(own, catalog)
+        self.require_settings(config, len(context.codes))
+        super().__init__(config, context, template=extra.template, item=extra.item)
+        self.extra = extra
+        texts = _embedded(extra, context.catalog)
         self.register_buffer("texts", texts / size_of(texts), persistent=False)
         del self._made_from["prompts"]  # those without vectors, which nobody reads here
         self._made_from["texts"] = hash_arrays(texts.numpy())
         dim, width = self.item_vectors.shape[1], self.width
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(context.seed)
             self.of_vectors = Autoencoder(dim, _JOINT)
             self.of_texts = Autoencoder(texts.shape[1], _JOINT)
             self.user_projector = _projector(dim, width, nn.LeakyReLU())
@@ -139,7 +126,7 @@ class AllmrecBackbone(UserVectorBackbone):
     def windows(self, data: SequenceSet) -> Windows:
         """One target a window; of each user all of them, or the last."""
         windows = super().windows(data)
-        return windows.last_of_users() if self.own.targets == "last" else windows
+        return windows.last_of_users() if self.extra.targets == "last" else windows
 
     def alignment_loss(self, batch: TrainBatch) -> ObjectiveOutput:
         """The loss of the first stage, over each target and an item drawn from outside its window.
@@ -203,13 +190,13 @@ def _projector(dim: int, width: int, activation: nn.Module) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _embedded(own: AllmrecConfig, catalog: Catalog | None) -> Tensor:
+def _embedded(extra: AllmrecConfig, catalog: Catalog | None) -> Tensor:
     if catalog is None:
         raise ValueError("A-LLMRec needs a catalogue with texts, got none")
-    found = embeddings_from(own.embeddings, catalog, template=own.text)
+    found = embeddings_from(extra.embeddings, catalog, template=extra.text)
     if found.provenance.seen is not None:
         raise ValueError(
-            f"expected embeddings of the items' texts, got {own.embeddings!r}, which have seen "
+            f"expected embeddings of the items' texts, got {extra.embeddings!r}, which have seen "
             "interactions. Take --backbones.allmrec.embeddings lsa, or a text encoder."
         )
     return torch.from_numpy(found.vectors)

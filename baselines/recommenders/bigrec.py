@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import Histories
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.fluency import write_titles
 from baselines.lm.prompts import positions
 from baselines.recommenders.config import BigrecConfig
-from semid.catalog import Catalog
 
 _AT_ONCE = 256  # titles read together
 
@@ -34,35 +34,29 @@ class BigrecBackbone(LanguageBackbone):
 
     Args:
         config: Which model, what it is asked, what is trained.
-        codes: int64 ``(item, level)``, of which nothing is used.
-        sizes: Number of codes of each level.
-        seed: Of the adapters.
-        catalog: Whose titles they are.
-        own: How it writes.
+        context: Catalogue and seed; the semantic IDs are ignored.
+        extra: How it writes.
 
     Raises:
         ValueError: As ``LanguageBackbone``, or if codes are to be written, or there is no base
             without adapters.
     """
 
+    extra_config_class: ClassVar[type[Any] | None] = BigrecConfig
+    shares_weights_with: ClassVar[str | None] = "lm"
     label: ClassVar[str] = "BIGRec"
     prompt_loss: ClassVar[bool] = True
 
     title_of_item: Tensor
 
     def __init__(
-        self,
-        config: LanguageModelConfig,
-        codes: Tensor,
-        sizes: tuple[int, ...],
-        seed: int,
-        catalog: Catalog,
-        own: BigrecConfig,
+        self, config: LanguageModelConfig, context: BuildContext, extra: BigrecConfig
     ) -> None:
-        self.require_settings(config, len(codes))
-        super().__init__(config, codes, sizes, seed, catalog)
-        self.own = own
-        titles = catalog.texts(config.title)
+        self.require_settings(config, len(context.codes))
+        super().__init__(config, context)
+        self.extra = extra
+        assert context.catalog is not None  # titles are written
+        titles = context.catalog.texts(config.title)
         place = {title: number for number, title in enumerate(dict.fromkeys(titles))}
         self._titles = list(place)
         number = torch.tensor([place[title] for title in titles])
@@ -107,7 +101,7 @@ class BigrecBackbone(LanguageBackbone):
             self.base,
             self.tokenizer,
             [row[real].tolist() for row, real in zip(tokens, mask, strict=True)],
-            num_beams=self.own.beams,
+            num_beams=self.extra.beams,
             max_new_tokens=self.trie.depth,
         )
 

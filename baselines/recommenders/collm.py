@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from baselines.contracts.backbone import WHOLE, Stage
+from baselines.contracts.backbone import WHOLE, BuildContext, Stage
 from baselines.data.batches import TrainBatch
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import Prompts
 from baselines.recommenders.config import CollmConfig
 from baselines.recommenders.vectors import UserVectorBackbone
-from baselines.teachers.model import TeacherModel
-from semid.catalog import Catalog
 
 _TEXT, _VECTORS = "text", "vectors"
 
@@ -29,44 +27,32 @@ class CollmBackbone(UserVectorBackbone):
 
     Args:
         config: The language model and the text-only prompt.
-        codes: int64 ``(item, level)``.
-        sizes: Number of codes of each level.
-        seed: Of adapters and projector.
-        catalog: Whose titles they are.
-        own: Its own settings.
-        teacher: Trained, with item vectors and states of users.
+        context: Catalogue, semantic IDs, seed, and the teacher where one is read.
+        extra: Its own settings.
 
     Raises:
         ValueError: As ``UserVectorBackbone``.
     """
 
+    extra_config_class: ClassVar[type[Any] | None] = CollmConfig
     label: ClassVar[str] = "CoLLM"
 
     def __init__(
-        self,
-        config: LanguageModelConfig,
-        codes: Tensor,
-        sizes: tuple[int, ...],
-        seed: int,
-        catalog: Catalog | None,
-        own: CollmConfig,
-        teacher: TeacherModel | None,
+        self, config: LanguageModelConfig, context: BuildContext, extra: CollmConfig
     ) -> None:
-        super().__init__(
-            config, codes, sizes, seed, catalog, teacher, template=own.template, item=own.item
-        )
+        super().__init__(config, context, template=extra.template, item=extra.item)
         language = self.learned()
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(context.seed)
             dim = self.item_vectors.shape[1]
-            hidden = own.expansion * dim
+            hidden = extra.expansion * dim
             self.projector = nn.Sequential(
                 nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, self.width)
             )
         self.begin_as_large_as_words(self.projector, self.item_vectors[self.some_items()])
         self._stage: str | None = None
         stages = (Stage(name=_TEXT), Stage(name=_VECTORS))
-        self._stages = (WHOLE,) if own.together else stages
+        self._stages = (WHOLE,) if extra.together else stages
         self._learned = {
             None: self.learned(),
             WHOLE.name: self.learned(),

@@ -18,4 +18,5 @@ class D3Backbone(LanguageBackbone):
     (``semid.fusion.Fusion`` with ``tca.guide.TeacherGuide``).
     """
 
+    shares_weights_with: ClassVar[str | None] = "lm"
     label: ClassVar[str] = "D3"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import TrainBatch
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import Prompts
 from baselines.recommenders.config import Curriculum, LlaraConfig
 from baselines.recommenders.vectors import VectorBackbone
-from baselines.teachers.model import TeacherModel
-from semid.catalog import Catalog
 
 
 class LlaraBackbone(VectorBackbone):
@@ -27,33 +26,23 @@ class LlaraBackbone(VectorBackbone):
 
     Args:
         config: The language model and the text-only prompt.
-        codes: int64 ``(item, level)``.
-        sizes: Number of codes of each level.
-        seed: Of adapters, projector, and which batches have vectors.
-        catalog: Whose titles they are.
-        own: Its own settings.
-        teacher: Trained, with item vectors.
+        context: Catalogue, semantic IDs, seed, and the teacher where one is read.
+        extra: Its own settings.
 
     Raises:
         ValueError: As ``VectorBackbone``.
     """
 
+    extra_config_class: ClassVar[type[Any] | None] = LlaraConfig
     label: ClassVar[str] = "LLaRA"
 
     def __init__(
-        self,
-        config: LanguageModelConfig,
-        codes: Tensor,
-        sizes: tuple[int, ...],
-        seed: int,
-        catalog: Catalog | None,
-        own: LlaraConfig,
-        teacher: TeacherModel | None,
+        self, config: LanguageModelConfig, context: BuildContext, extra: LlaraConfig
     ) -> None:
-        super().__init__(config, codes, sizes, seed, catalog, teacher, item=own.item)
-        self.seed, self.curriculum = seed, own.curriculum
+        super().__init__(config, context, item=extra.item)
+        self.seed, self.curriculum = context.seed, extra.curriculum
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(context.seed)
             dim, width = self.item_vectors.shape[1], self.width
             self.projector = nn.Sequential(
                 nn.Linear(dim, width), nn.GELU(), nn.Linear(width, width)

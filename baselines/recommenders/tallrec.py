@@ -17,6 +17,7 @@ class TallrecBackbone(LanguageBackbone):
     (``YesNoBackbone``).
     """
 
+    shares_weights_with: ClassVar[str | None] = "lm"
     label: ClassVar[str] = "TALLRec"
     prompt_loss: ClassVar[bool] = True
     length_penalty: ClassVar[float] = 1.0

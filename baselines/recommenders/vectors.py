@@ -6,19 +6,19 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Collection
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.contracts.backbone import BuildContext
 from baselines.contracts.scorer import DotProductScorer, ItemVectors
 from baselines.data.batches import Histories
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import FIRST_ITEM, USER
 from baselines.recommenders.config import ITEM
 from baselines.teachers.model import TeacherModel
-from semid.catalog import Catalog
 from semid.provenance import hash_arrays
 
 _SAMPLE = 1024  # items whose vectors say how large vectors are
@@ -36,11 +36,7 @@ class VectorBackbone(LanguageBackbone):
 
     Args:
         config: The language model, and the text-only prompt.
-        codes: int64 ``(item, level)``.
-        sizes: Number of codes of each level.
-        seed: Of all that begins at random.
-        catalog: Whose titles they are.
-        teacher: Trained, in eval mode.
+        context: Catalogue, semantic IDs, seed, and the trained teacher in eval mode.
         template: The prompt with vectors; None for that of ``config``.
         item: An item of it, with ``{item}`` and ``{vector}``.
 
@@ -49,6 +45,7 @@ class VectorBackbone(LanguageBackbone):
     """
 
     reads_vectors: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = True
     slots: ClassVar[tuple[str, ...]] = ("{vector}",)
 
     item_vectors: Tensor
@@ -56,19 +53,16 @@ class VectorBackbone(LanguageBackbone):
     def __init__(
         self,
         config: LanguageModelConfig,
-        codes: Tensor,
-        sizes: tuple[int, ...],
-        seed: int,
-        catalog: Catalog | None,
-        teacher: TeacherModel | None,
+        context: BuildContext,
         *,
         template: str | None = None,
         item: str = ITEM,
     ) -> None:
+        teacher = cast("TeacherModel | None", context.teacher)
         if teacher is None:
             raise ValueError(f"{self.label} reads the vectors of a teacher, got none")
         self.require_teacher(type(teacher))
-        super().__init__(config, codes, sizes, seed, catalog)
+        super().__init__(config, context)
         self.text_prompts = self.prompts
         written = dataclasses.replace(config, template=template or config.template, item=item)
         self.prompts = self.write_prompts(written, slots=self.slots)

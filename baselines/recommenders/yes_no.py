@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from baselines.backbones.language import LanguageBackbone
-from baselines.contracts.backbone import WHOLE, Stage
+from baselines.contracts.backbone import WHOLE, BuildContext, Stage
 from baselines.contracts.scorer import ItemScorer, checked_scores
 from baselines.data.batches import Histories, TrainBatch, Windows, histories_of_targets
 from baselines.data.sequences import SequenceSet
@@ -23,7 +23,6 @@ from baselines.lm.loading import project
 from baselines.lm.prompts import Prompts, words_around
 from baselines.recommenders.config import YesNoConfig
 from baselines.teachers.losses import draw_outside, require_outside
-from semid.catalog import Catalog
 from semid.prefixes import Prefixes
 from semid.provenance import hash_arrays, hash_json
 from semid.titles import title_paths
@@ -77,17 +76,15 @@ class YesNoBackbone(LanguageBackbone):
 
     Args:
         config: Which model, how an item is written, what is trained.
-        codes: int64 ``(item, level)``, the semantic ids, for items that are written as codes.
-        sizes: Number of codes of each level.
-        seed: Of the adapters and the added tokens.
-        catalog: Whose titles they are.
-        own: What is asked.
-        teacher: Whose best items are asked about.
+        context: Catalogue, semantic IDs, seed, and the teacher whose best items are asked about.
+        extra: What is asked.
 
     Raises:
         ValueError: As ``LanguageBackbone``, or if a window could hold the whole catalogue.
     """
 
+    extra_config_class: ClassVar[type[Any] | None] = YesNoConfig
+    needs_teacher: ClassVar[bool] = True
     label: ClassVar[str] = "TALLRec yes/no"
 
     tails: Tensor
@@ -95,21 +92,15 @@ class YesNoBackbone(LanguageBackbone):
     title_of_item: Tensor
 
     def __init__(
-        self,
-        config: LanguageModelConfig,
-        codes: Tensor,
-        sizes: tuple[int, ...],
-        seed: int,
-        catalog: Catalog | None,
-        own: YesNoConfig,
-        teacher: ItemScorer,
+        self, config: LanguageModelConfig, context: BuildContext, extra: YesNoConfig
     ) -> None:
-        self.require_settings(config, len(codes))
-        config = dataclasses.replace(config, template=own.template)
-        super().__init__(config, codes, sizes, seed, catalog)
-        self.own = own
+        self.require_settings(config, len(context.codes))
+        config = dataclasses.replace(config, template=extra.template)
+        super().__init__(config, context)
+        self.extra = extra
         self.num_items = len(self.paths)
-        self._teacher = (teacher,)  # a module, but none of this one
+        assert context.teacher is not None
+        self._teacher = (context.teacher,)  # a module, but none of this one
         self._ask(self.spelled_items())
         self.end_token = True  # of the answers
 
@@ -134,7 +125,7 @@ class YesNoBackbone(LanguageBackbone):
         length = torch.tensor([len(tail) for tail in tails]).unsqueeze(1)
         table = pad_sequence(tails, batch_first=True).flip(1)
         mask = torch.arange(table.shape[1]) >= table.shape[1] - length
-        answers = title_paths([self.own.yes, self.own.no], self.tokenizer).paths
+        answers = title_paths([self.extra.yes, self.extra.no], self.tokenizer).paths
         self.prompts = Prompts(
             self.tokenizer,
             config,
@@ -260,7 +251,7 @@ class YesNoBackbone(LanguageBackbone):
         """
         device = self.tails.device
         scores = checked_scores(self._teacher[0], histories).float().to(device)
-        chosen = best_columns(scores, self.own.candidates)
+        chosen = best_columns(scores, self.extra.candidates)
         odds = self.log_odds(histories.to(device), chosen)
         others = scores.scatter(1, chosen, -torch.inf).amax(dim=1, keepdim=True)
         others = others.masked_fill(others == -torch.inf, 0.0)

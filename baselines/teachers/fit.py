@@ -92,7 +92,7 @@ def settled_training(
             for path in folder.glob(f"{model}-[0-9]*-*"):
                 seed = re.sub(r"\D.*", "", path.name.removeprefix(f"{model}-"))
                 settings = {"seed": int(seed), **config.record(), "training": how}
-                if path.name == _name(dataclasses.replace(lineage, config=settings)):
+                if path.name == folder_name(dataclasses.replace(lineage, config=settings)):
                     return precision
         return None
 
@@ -159,7 +159,7 @@ def _fit(
     """Train a model in a folder below ``folder`` that is named by all it is made from."""
     splits, seed = dataset.splits, settings["seed"]
     lineage = _lineage(dataset, settings, inputs)
-    folder = folder / _name(lineage)
+    folder = folder / folder_name(lineage)
 
     def validate() -> float:
         ranks = rank_by_scores(model, splits.valid, title="validation")
@@ -177,11 +177,16 @@ def _fit(
             lineage=lineage,
             title=f"{model.label}, seed {seed}",
         )
-    _require_unchanged(model, folder)
+    require_unchanged(model, folder)
     return state, Provenance.read(folder)
 
 
-def _require_unchanged(model: TeacherModel, folder: Path) -> None:
+def require_unchanged(model: TeacherModel, folder: Path) -> None:
+    """Refuse a scorer from outside that does not score as ``folder``, which was read, recorded.
+
+    Raises:
+        ProvenanceError: If one within ``model`` does not.
+    """
     for part in model.modules():
         if isinstance(part, ScorerTeacher):
             part.require_unchanged(folder)
@@ -200,7 +205,7 @@ def _lineage(
     )
 
 
-def _name(lineage: Provenance) -> str:
+def folder_name(lineage: Provenance) -> str:
     """Name of a teacher's folder: its model, its seed, and a hash of all that it is made from."""
     settings = lineage.config
     key = hash_json([lineage.items, lineage.seen, lineage.inputs, settings])
@@ -267,9 +272,9 @@ def read_teacher(
     whose = f"of the teacher in {found[0]}"
     require_teacher_of(dataset, lineage, whose=whose, other_interactions=other_interactions)
     config = TeacherConfig.of_record(lineage.config)
-    _require_named(config.collaborative, model, found[0])
+    require_named(config.collaborative, model, found[0])
     made_by = teacher_class(config.collaborative)
-    if made_by.reads_training_part and lineage.seen != dataset.splits.train_hash:
+    if made_by.needs_interactions and lineage.seen != dataset.splits.train_hash:
         raise ProvenanceError(
             f"the teacher in {found[0]} scores by the graph of its training part, which is not "
             "that of this data. Train it on this data, or take another teacher."
@@ -279,12 +284,21 @@ def read_teacher(
         vectors = torch.zeros(len(dataset.catalog), lineage.config["dim"])
     teacher = build_teacher(config, dataset, seed, vectors=vectors)
     read_trained(found[0], teacher)
-    _require_unchanged(teacher, found[0])
+    require_unchanged(teacher, found[0])
     return teacher, lineage
 
 
-def _require_named(config: TeacherConfig, model: str | None, folder: Path) -> None:
-    """Refuse a teacher from outside that only its folder names, and not the caller."""
+def require_named(config: TeacherConfig, model: str | None, folder: Path) -> None:
+    """Refuse a teacher from outside that only its folder names, and not the caller.
+
+    Args:
+        config: What the folder holds; of a hybrid, its collaborative teacher.
+        model: What the caller names.
+        folder: Where it lies.
+
+    Raises:
+        ValueError: If they differ.
+    """
     if not config.is_built_in and config.model != model:
         raise ValueError(
             f"expected a teacher in {folder} that is built in or that the caller names, got "

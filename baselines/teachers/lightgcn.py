@@ -35,7 +35,7 @@ class LightGCN(TeacherModel):
     """
 
     label = "LightGCN"
-    reads_training_part = True
+    needs_interactions = True
 
     @classmethod
     def build(cls, dataset: Dataset, seed: int, config: LightGCNConfig) -> TeacherModel:

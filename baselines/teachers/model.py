@@ -9,7 +9,7 @@ offers them too (``baselines.contracts.scorer.DotProductScorer``).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +26,12 @@ class TeacherModel(nn.Module, ABC):
     Attributes:
         label: Its name in reports.
         max_history: Most items looked back on.
-        reads_training_part: Whether scores need the training part beside the weights, such as a
-            graph of it; such a teacher is of no use with another one.
     """
 
     label: str
     max_history: int
-    reads_training_part: ClassVar[bool] = False
+    needs_interactions: bool = False
+    """Whether it scores by the training interactions too, and not by its parameters alone."""
 
     @classmethod
     def build(cls, dataset: Dataset, seed: int, config: Any) -> TeacherModel:

@@ -61,7 +61,7 @@ def build_teacher(
     _require_arguments(function, dataset, seed, config)
     if made_by is ScorerTeacher:
         scorer = function(dataset, seed, **config.settings)
-        return ScorerTeacher.of_dataset(scorer, dataset, name=config.model)
+        return ScorerTeacher.of_catalog(scorer, len(dataset.catalog), name=config.model)
     model = made_by.build(dataset, seed, config.shape)
     _require_usable(model, config.model)
     return model

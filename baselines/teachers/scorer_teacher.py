@@ -6,17 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from baselines.contracts.scorer import ItemScorer, checked_scores
-from baselines.data.batches import Histories, histories_of_targets
-from baselines.data.dataset import Dataset
+from baselines.data.batches import Histories
 from baselines.teachers.model import TeacherModel
 from semid.provenance import ProvenanceError, hash_file
 
-_SAMPLE = 16  # histories
+_SAMPLE, _LONGEST = 16, 8  # histories, and their items
 
 
 class ScorerTeacher(TeacherModel):
@@ -42,11 +40,11 @@ class ScorerTeacher(TeacherModel):
         self.sample_scores = nn.Parameter(scores, requires_grad=False)
 
     @classmethod
-    def of_dataset(cls, scorer: Any, dataset: Dataset, *, name: str) -> ScorerTeacher:
-        """Take a scorer, with validation histories as its sample.
+    def of_catalog(cls, scorer: Any, num_items: int, *, name: str) -> ScorerTeacher:
+        """Take a scorer, with made-up histories as its sample: the same for one size of catalogue.
 
         Raises:
-            ValueError: If it is no ``ItemScorer`` over the catalogue of ``dataset``.
+            ValueError: If it is no ``ItemScorer`` over so many items.
         """
         if not isinstance(scorer, ItemScorer) or not isinstance(scorer.max_history, int):
             raise ValueError(
@@ -54,11 +52,8 @@ class ScorerTeacher(TeacherModel):
                 f"number), got {type(scorer).__name__}. baselines.teachers.adapters makes one of "
                 "any function."
             )
-        valid = dataset.splits.valid
-        spread = np.unique(np.linspace(0, valid.num_targets - 1, _SAMPLE).astype(np.int64))
-        _, sample = next(histories_of_targets(valid, scorer.max_history, _SAMPLE, spread))
-        made = cls(scorer, sample, name=name)
-        expected = (len(sample.items), len(dataset.catalog))
+        made = cls(scorer, _sample(num_items), name=name)
+        expected = (_SAMPLE, num_items)
         if (found := tuple(made.sample_scores.shape)) != expected:
             raise ValueError(
                 f"expected scores (batch, item) = {expected} of {name}, got {found}. "
@@ -89,6 +84,15 @@ class ScorerTeacher(TeacherModel):
                 f"{self.label} does not score as it did when {folder} was written. "
                 f"Bring back the model it had, or name another folder of teachers."
             )
+
+
+def _sample(num_items: int) -> Histories:
+    """Random items, of every length up to eight."""
+    gen = torch.Generator().manual_seed(0)
+    items = torch.randint(num_items, (_SAMPLE, _LONGEST), generator=gen)
+    lengths = torch.arange(_SAMPLE) % _LONGEST + 1
+    mask = torch.arange(_LONGEST) >= _LONGEST - lengths[:, None]
+    return Histories(items=items, mask=mask, users=torch.arange(_SAMPLE))
 
 
 def source_hash(name: str) -> str:

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import tiny_lm
 import torch
+from building import build as built
 from tiny_lm import write_model
 from torch import Tensor
 from worlds import all_logits, as_logits, histories, next_logits, random_sequences
@@ -20,11 +21,10 @@ from baselines.backbones.causal import CausalBackbone
 from baselines.backbones.config import CausalConfig, TigerConfig
 from baselines.backbones.language import LanguageBackbone
 from baselines.backbones.tiger import TigerBackbone
-from baselines.contracts.backbone import Backbone, CodeBackbone
+from baselines.contracts.backbone import Backbone, BuildContext, CodeBackbone
 from baselines.data.batches import TrainBatch, Windows
 from baselines.lm.config import LanguageModelConfig
 from baselines.models.config import BackboneConfigs
-from baselines.models.registry import KINDS
 from baselines.nn.config import EncoderConfig
 from baselines.recommenders.config import AllmrecConfig, CollmConfig
 from baselines.teachers.config import SASRecConfig
@@ -52,7 +52,7 @@ def causal(input_form: str) -> Build:
         max_history=MAX_HISTORY,
         encoder=EncoderConfig(dim=8, num_heads=2, ff_dim=16),
     )
-    return lambda codes, seed: CausalBackbone(config, codes, SIZES, seed)
+    return lambda codes, seed: CausalBackbone(config, BuildContext(codes, SIZES, seed))
 
 
 def tiger(*, separator: bool = False, user_tokens: int = 0) -> Build:
@@ -66,7 +66,7 @@ def tiger(*, separator: bool = False, user_tokens: int = 0) -> Build:
         separator=separator,
         user_tokens=user_tokens,
     )
-    return lambda codes, seed: TigerBackbone(config, codes, SIZES, seed)
+    return lambda codes, seed: TigerBackbone(config, BuildContext(codes, SIZES, seed))
 
 
 def language(kind: str = "llama", *, codes: bool = False, tied: bool = False) -> Build:
@@ -78,7 +78,7 @@ def language(kind: str = "llama", *, codes: bool = False, tied: bool = False) ->
             max_history=MAX_HISTORY,
         )
         catalog = Catalog(item_ids=list(range(NUM_ITEMS)), fields=pl.DataFrame({"title": TITLES}))
-        return LanguageBackbone(config, item_codes, SIZES, seed, catalog)
+        return LanguageBackbone(config, BuildContext(item_codes, SIZES, seed, catalog))
 
     return build
 
@@ -102,7 +102,7 @@ def recommender(name: str, *, codes: bool = False) -> Build:
         encoder = EncoderConfig(dim=8, num_heads=2, ff_dim=16)
         teacher = SASRec(SASRecConfig(encoder=encoder), NUM_ITEMS, seed=0).eval()
         catalog = Catalog(item_ids=list(range(NUM_ITEMS)), fields=pl.DataFrame({"title": TITLES}))
-        return KINDS[name].build(configs, item_codes, SIZES, seed, catalog=catalog, teacher=teacher)
+        return built(name, configs, item_codes, SIZES, seed, catalog=catalog, teacher=teacher)
 
     return build
 

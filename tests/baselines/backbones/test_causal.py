@@ -12,6 +12,7 @@ from worlds import all_logits, random_sequences, sequence_set
 
 from baselines.backbones.causal import CausalBackbone
 from baselines.backbones.config import CausalConfig
+from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import TrainBatch, Windows
 from baselines.nn.config import EncoderConfig
 
@@ -23,7 +24,7 @@ INPUTS: list[Input] = ["item", "code"]
 def causal(codes: Tensor, form: Input) -> CausalBackbone:
     encoder = EncoderConfig(dim=8, num_heads=2, ff_dim=16)
     config = CausalConfig(input=form, max_history=6, encoder=encoder)
-    made = CausalBackbone(config, codes, SIZES, seed=0)
+    made = CausalBackbone(config, BuildContext(codes, SIZES, seed=0))
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() > 1:
@@ -87,7 +88,7 @@ def test_the_last_target_of_a_window_has_the_logits_of_a_window_of_its_own(
 
 def test_an_item_in_no_history_is_read_from_its_codes_alone(tiny_codes: Tensor) -> None:
     config = CausalConfig(max_history=6, encoder=EncoderConfig(dim=8, num_heads=2, ff_dim=16))
-    made = CausalBackbone(config, tiny_codes, SIZES, seed=0).train()
+    made = CausalBackbone(config, BuildContext(tiny_codes, SIZES, seed=0)).train()
     optimizer = torch.optim.AdamW(made.parameters(), lr=0.1)
     batch = batch_of(made.windows(sequence_set([([3, 1, 4, 1, 5, 9], 1)] * 8)))
     for _ in range(3):

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from worlds import histories, random_sequences
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import TrainBatch, Windows
 from baselines.lm.config import LanguageModelConfig, LoraSettings
 from baselines.lm.loading import load_base
@@ -40,7 +41,7 @@ CATALOG = Catalog(item_ids=list(range(12)), fields=pl.DataFrame({"title": TITLES
 def backbone(model: Path, codes: Tensor, *, seed: int = 0, **options: Any) -> LanguageBackbone:
     options = {"template": "had {history}; next ", "max_history": 4, **options}
     config = LanguageModelConfig(model=str(model), **options)
-    return LanguageBackbone(config, codes, SIZES, seed, CATALOG)
+    return LanguageBackbone(config, BuildContext(codes, SIZES, seed, CATALOG))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from worlds import sequence_set
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.contracts.backbone import BuildContext
 from baselines.contracts.scorer import ItemScorer
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.lm.config import LanguageModelConfig, LoraSettings
@@ -165,7 +166,7 @@ def made(folder: Path) -> LanguageBackbone:
         model=str(folder), template="had {history}; next ", lora=LoraSettings(r=0)
     )
     codes = torch.zeros(len(TITLES), 1, dtype=torch.int64)
-    return LanguageBackbone(config, codes, (1,), 0, catalog).eval()
+    return LanguageBackbone(config, BuildContext(codes, (1,), 0, catalog)).eval()
 
 
 def every_title() -> Windows:

@@ -10,7 +10,7 @@ from worlds import histories
 from baselines.backbones.causal import CausalBackbone
 from baselines.backbones.config import CausalConfig, TigerConfig
 from baselines.backbones.tiger import TigerBackbone
-from baselines.contracts.backbone import Backbone
+from baselines.contracts.backbone import Backbone, BuildContext
 from baselines.nn.config import EncoderConfig
 from semid.decoding import BeamResult, beam_search
 from semid.prefixes import Prefixes
@@ -24,13 +24,13 @@ def backbone(request: pytest.FixtureRequest, tiny_codes: Tensor) -> Backbone:
     made: Backbone
     if request.param == "tiger":
         shape = TigerConfig(num_layers=1, dim=16, num_heads=2, head_dim=8, ff_dim=24)
-        made = TigerBackbone(shape, tiny_codes, SIZES, seed=0)
+        made = TigerBackbone(shape, BuildContext(tiny_codes, SIZES, seed=0))
     else:
         config = CausalConfig(
             input="item" if request.param.endswith("items") else "code",
             encoder=EncoderConfig(dim=8, num_layers=1, num_heads=2, ff_dim=16),
         )
-        made = CausalBackbone(config, tiny_codes, SIZES, seed=0)
+        made = CausalBackbone(config, BuildContext(tiny_codes, SIZES, seed=0))
     return made.eval()
 
 

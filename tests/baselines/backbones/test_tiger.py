@@ -10,6 +10,7 @@ from worlds import all_logits, histories, next_logits, random_sequences
 
 from baselines.backbones.config import TigerConfig
 from baselines.backbones.tiger import TigerBackbone
+from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import Histories, TrainBatch, Windows
 
 SIZES = (3, 3, 2)
@@ -27,7 +28,7 @@ def tiger(codes: Tensor, *, separator: bool = False, user_tokens: int = 0) -> Ti
         separator=separator,
         user_tokens=user_tokens,
     )
-    return TigerBackbone(config, codes, SIZES, seed=0).eval()
+    return TigerBackbone(config, BuildContext(codes, SIZES, seed=0)).eval()
 
 
 def batch_of(windows: Windows) -> TrainBatch:

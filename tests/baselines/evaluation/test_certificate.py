@@ -12,6 +12,7 @@ from worlds import random_sequences
 
 from baselines.backbones.causal import CausalBackbone
 from baselines.backbones.config import CausalConfig
+from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import Histories
 from baselines.evaluation.certificate import Certificate, certify
 from baselines.evaluation.config import EvaluationConfig
@@ -24,7 +25,7 @@ from semid.trie import CodeTrie
 @pytest.fixture
 def backbone(tiny_codes: Tensor) -> CausalBackbone:
     encoder = EncoderConfig(dim=8, num_heads=2, ff_dim=16)
-    made = CausalBackbone(CausalConfig(encoder=encoder), tiny_codes, (3, 3, 2), seed=0)
+    made = CausalBackbone(CausalConfig(encoder=encoder), BuildContext(tiny_codes, (3, 3, 2)))
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(4)
@@ -51,7 +52,7 @@ def test_a_beam_of_all_leaves_has_nothing_to_hide(backbone: CausalBackbone) -> N
 
 def test_what_the_beam_misses_is_counted() -> None:
     codes = torch.tensor([[0, 0], [0, 1], [1, 0]])  # .3, .3 and .4
-    garden = Garden(CausalConfig(encoder=EncoderConfig(dim=8)), codes, (2, 2), seed=0).eval()
+    garden = Garden(CausalConfig(encoder=EncoderConfig(dim=8)), BuildContext(codes, (2, 2))).eval()
     data = random_sequences(3, 8)
 
     def recall(beam: int, k: int) -> float:
@@ -73,7 +74,7 @@ class Closed(Garden):
 
 def test_what_is_forbidden_is_missed_by_no_beam() -> None:
     codes = torch.tensor([[0, 0], [0, 1], [1, 0]])
-    closed = Closed(CausalConfig(encoder=EncoderConfig(dim=8)), codes, (2, 2), seed=0).eval()
+    closed = Closed(CausalConfig(encoder=EncoderConfig(dim=8)), BuildContext(codes, (2, 2))).eval()
     proof = certify(closed, random_sequences(3, 8), EvaluationConfig(), k=3)
     assert set(proof.recall.values()) == {1.0}
     assert proof.illegal == 0.0

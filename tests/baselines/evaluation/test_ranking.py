@@ -17,7 +17,7 @@ from worlds import random_sequences, sequence_set
 
 from baselines.backbones.causal import CausalBackbone
 from baselines.backbones.config import CausalConfig
-from baselines.contracts.backbone import Backbone, CodeBackbone
+from baselines.contracts.backbone import Backbone, BuildContext, CodeBackbone
 from baselines.data.batches import Histories, TrainBatch, Windows, histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation.config import EvaluationConfig
@@ -173,7 +173,9 @@ def test_a_beam_over_all_leaves_of_a_real_backbone_ranks_like_its_exact_scores(
 ) -> None:
     codes = torch.cat([tiny_codes, tiny_codes[3:5]])
     encoder = EncoderConfig(dim=8, num_heads=2, ff_dim=16)
-    backbone = CausalBackbone(CausalConfig(encoder=encoder), codes, (3, 3, 2), seed=0).eval()
+    backbone = CausalBackbone(
+        CausalConfig(encoder=encoder), BuildContext(codes, (3, 3, 2), seed=0)
+    ).eval()
     data = random_sequences(len(codes), 12, longest=8)
     exact = rank_by_scores(ScoreAll(backbone, renormalize), data)
     beam = rank_by_beam(backbone, data, beam=12, renormalize=renormalize)

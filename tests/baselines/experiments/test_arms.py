@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from building import build
 from torch import Tensor
 
 from baselines.backbones.causal import CausalBackbone
@@ -11,7 +12,7 @@ from baselines.backbones.config import CausalConfig, TigerConfig
 from baselines.backbones.tiger import TigerBackbone
 from baselines.experiments.arms import Arm
 from baselines.models.config import BACKBONES, BackboneConfigs
-from baselines.models.registry import KINDS
+from baselines.models.registry import backbone_class, backbone_settings
 from baselines.nn.config import EncoderConfig
 from tca.config import LETTER_TAU, AlphaPolicy, ObjectiveConfig
 
@@ -271,11 +272,23 @@ def test_an_arm_builds_its_backbone_with_the_shape_under_its_name(tiny_codes: Te
         ("tiger:ntp", TigerBackbone, 7),
         ("causal:soft_ce:0.5", CausalBackbone, 9),
     ):
-        made = parse(text).kind.build(configs, tiny_codes, (3, 3, 2), seed=0)
+        made = build(parse(text).backbone, configs, tiny_codes, (3, 3, 2))
         assert isinstance(made, kind)
         assert made.max_history == max_history
         assert torch.equal(made.codes, tiny_codes)
 
 
-def test_every_name_of_a_backbone_is_one_of_a_kind() -> None:
-    assert tuple(KINDS) == BACKBONES
+def test_every_built_in_backbone_is_found_and_has_settings() -> None:
+    for name in BACKBONES:
+        config, _ = backbone_settings(backbone_class(name), BackboneConfigs())
+        assert type(config) is backbone_class(name).config_class
+
+
+def test_a_backbone_and_an_objective_from_outside_stand_between_colons() -> None:
+    path = "baselines.backbones.causal:CausalBackbone"
+    arm = parse(f"{path}@random:soft_ce:0.5:tau=2")
+    assert (arm.backbone, arm.scheme, arm.objective.name) == (path, "random", "soft_ce")
+    assert (arm.objective.alpha, arm.objective.tau) == (0.5, 2)
+    assert arm.folder == path.replace(":", ".") + "@random-soft_ce-0.5-tau2"
+    assert arm.label == "Causal@random+TCA soft_ce alpha=0.5 tau=2"
+    assert parse(f"{path}:ntp").backbone == path

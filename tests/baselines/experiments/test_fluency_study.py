@@ -18,7 +18,7 @@ from baselines.data.loading import load_dataset, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 from baselines.experiments.config import FluencyConfig
 from baselines.experiments.fluency_study import study_fluency
-from baselines.experiments.folder import Finished
+from baselines.experiments.folder import ComparisonFolder
 from baselines.lm.fluency import fluency, valid_titles
 from baselines.models.merging import load_adapter
 from semid.decoding import beam_search, rank_items
@@ -107,7 +107,7 @@ def test_the_rows_are_the_catalogue_the_base_and_every_arm_in_both_ways(done: Pa
 def test_the_figures_are_those_of_the_titles_that_were_written(shop: Path, done: Path) -> None:
     titles = titles_of(load_dataset(shop))
     _, wanted = targets(shop)
-    judge = Finished.read(done).fresh(Finished.read(done).arms[1], 0).eval()
+    judge = ComparisonFolder.read(done).fresh(ComparisonFolder.read(done).arms[1], 0).eval()
     for writer, folders in (
         ("the untouched base", ["base"]),
         (ARMS[0], [f"{FOLDERS[0]}-{seed}" for seed in (0, 1)]),
@@ -163,7 +163,7 @@ def test_within_the_catalogue_every_title_exists_and_is_the_beams_best(
     config = FluencyConfig(run=str(done), histories=6, beam=24, resamples=20)
     before = (done / "fluency" / f"{FOLDERS[0]}-1.json").read_text()
     study_fluency(config)
-    finished = Finished.read(done)
+    finished = ComparisonFolder.read(done)
     arm, titles = finished.arms[1], titles_of(finished.dataset)
     backbone = finished.fresh(arm, 1)
     load_adapter(finished.trained(arm, 1), backbone)  # type: ignore[arg-type]

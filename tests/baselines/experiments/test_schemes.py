@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import baselines.experiments.run
+import baselines.teachers.supervision
 from baselines.backbones.config import CausalConfig
 from baselines.data.loading import load_dataset, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
@@ -73,7 +73,7 @@ class MassLog(list[int]):
 @pytest.fixture
 def masses(monkeypatch: pytest.MonkeyPatch) -> MassLog:
     log = MassLog()
-    monkeypatch.setattr(baselines.experiments.run, "cached_mass", log)
+    monkeypatch.setattr(baselines.teachers.supervision, "cached_mass", log)
     return log
 
 
@@ -92,7 +92,7 @@ def done(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[CompareC
     )
     log = MassLog()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines.experiments.run, "cached_mass", log)
+        patch.setattr(baselines.teachers.supervision, "cached_mass", log)
         run_comparison(config)
     return config, log
 

@@ -31,6 +31,7 @@ from transformers import (
 from worlds import histories, random_sequences
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import TrainBatch, Windows
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import load_base
@@ -166,7 +167,7 @@ def nine_codes(tiny_codes: Tensor) -> Tensor:
 
 def made_of(folder: Path, codes: Tensor, **options: Any) -> LanguageBackbone:
     config = LanguageModelConfig(model=str(folder), template="had {history}, next ", **options)
-    return LanguageBackbone(config, codes, SIZES, 0, CATALOG)
+    return LanguageBackbone(config, BuildContext(codes, SIZES, 0, CATALOG))
 
 
 def test_files_load_as_they_are(folder: Path) -> None:

@@ -14,6 +14,7 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 
+import building
 import numpy as np
 import pytest
 import torch
@@ -88,7 +89,7 @@ def build(kind: str, model: Path, *, shard: bool = False) -> Backbone:
         shard=shard,
     )
     shapes = BackboneConfigs(lm=config)
-    return ARM.kind.build(shapes, CODES, (4, 8), seed=0, catalog=DATASET.catalog)
+    return building.build(ARM.backbone, shapes, CODES, (4, 8), catalog=DATASET.catalog)
 
 
 def learn(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from baselines.backbones.causal import CausalBackbone
 from baselines.backbones.config import CausalConfig
+from baselines.contracts.backbone import BuildContext
 from baselines.data.dataset import Dataset
 from baselines.data.synthetic import synthetic_dataset
 from baselines.evaluation.config import EvaluationConfig
@@ -49,7 +50,7 @@ def fit(
     dataset: Dataset, objective: ObjectiveConfig, folder: Path, *, precision: str = "fp32"
 ) -> tuple[CausalBackbone, TrainingState]:
     config = CausalConfig(encoder=EncoderConfig(dim=8, num_heads=2, ff_dim=16))
-    backbone = CausalBackbone(config, CODES, (6, 8), seed=0)
+    backbone = CausalBackbone(config, BuildContext(CODES, (6, 8), seed=0))
     train = dataset.splits.train
     scorer = Popularity(train, NUM_ITEMS)
     teacher = None
@@ -136,7 +137,7 @@ def test_what_an_objective_has_learned_survives_a_kill(
         assert kept == {"objective.gate.weight", "objective.gate.bias"}
         assert files[0]["objective.gate.weight"].any()
     assert state.history == state_resumed.history
-    fresh = CausalBackbone(undisturbed.config, CODES, (6, 8), seed=9)
+    fresh = CausalBackbone(undisturbed.config, BuildContext(CODES, (6, 8), seed=9))
     read_trained(folder, fresh)  # who only wants the model asks for no objective
     assert torch.equal(next(fresh.parameters()), next(resumed.parameters()))
     again, _ = fit(dataset, objective, folder)
@@ -186,7 +187,7 @@ def test_the_policy_sees_history_popularity_and_progress(
 def test_an_objective_without_its_teacher_is_refused_in_one_line(
     dataset: Dataset, tmp_path: Path
 ) -> None:
-    backbone = CausalBackbone(CausalConfig(), CODES, (6, 8), seed=0)
+    backbone = CausalBackbone(CausalConfig(), BuildContext(CODES, (6, 8), seed=0))
     with pytest.raises(ValueError, match="needs the teacher's token distributions") as error:
         fit_backbone(
             backbone,
@@ -233,7 +234,7 @@ def test_each_target_meets_the_teacher_of_its_own_past(
 ) -> None:
     train = dataset.splits.train
     backbone = CausalBackbone(
-        CausalConfig(encoder=EncoderConfig(dim=8, ff_dim=8)), CODES, (6, 8), seed=0
+        CausalConfig(encoder=EncoderConfig(dim=8, ff_dim=8)), BuildContext(CODES, (6, 8))
     )
     # the "mass" of a target is its own number, which the objective's input must then show
     mass = torch.arange(train.num_targets).float()[:, None, None].expand(-1, 2, 8)

@@ -13,6 +13,7 @@ from worlds import random_sequences
 
 from baselines.backbones.causal import CausalBackbone
 from baselines.backbones.config import CausalConfig
+from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import Histories
 from baselines.evaluation.certificate import certify
 from baselines.evaluation.config import EvaluationConfig
@@ -32,7 +33,7 @@ ENCODER = EncoderConfig(dim=8, num_heads=2, ff_dim=16)
 
 
 def backbone_of(codes: Tensor, seed: int) -> CausalBackbone:
-    made = CausalBackbone(CausalConfig(encoder=ENCODER), codes, (3, 3, 2), seed=seed)
+    made = CausalBackbone(CausalConfig(encoder=ENCODER), BuildContext(codes, (3, 3, 2), seed=seed))
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(4)

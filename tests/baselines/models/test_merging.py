@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from worlds import histories
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.contracts.backbone import BuildContext
 from baselines.lm.config import LanguageModelConfig
 from baselines.models.merging import merge_and_save
 from semid.catalog import Catalog
@@ -31,7 +32,7 @@ def test_a_merged_model_generates_in_the_order_of_its_own_search_whatever_its_ba
     config = LanguageModelConfig(
         model=str(base), template="had {history}; next ", max_history=4, items="codes"
     )
-    made = LanguageBackbone(config, tiny_codes, (3, 3, 2), 0, catalog).eval()
+    made = LanguageBackbone(config, BuildContext(tiny_codes, (3, 3, 2), 0, catalog)).eval()
     merge_and_save(made, tmp_path / "merged")
     model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     kept = model.generation_config

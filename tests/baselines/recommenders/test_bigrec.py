@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from worlds import histories
 
+from baselines.contracts.backbone import BuildContext
 from baselines.contracts.scorer import ItemScorer
 from baselines.lm.config import LanguageModelConfig, LoraSettings
 from baselines.recommenders.bigrec import BigrecBackbone
@@ -36,7 +37,7 @@ def config(folder: Path, **options: Any) -> LanguageModelConfig:
 def bigrec(folder: Path, tiny_codes: Tensor, tiny_catalog: Catalog) -> BigrecBackbone:
     """With adapters that have learned something, all of it at random."""
     made = BigrecBackbone(
-        config(folder), tiny_codes, (3, 3, 2), 0, tiny_catalog, BigrecConfig()
+        config(folder), BuildContext(tiny_codes, (3, 3, 2), 0, tiny_catalog), BigrecConfig()
     ).eval()
     gen = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -124,7 +125,9 @@ def test_codes_and_a_base_that_is_trained_itself_are_refused(
 ) -> None:
     made_by = dataclasses.replace(config(folder), **options)
     with pytest.raises(ValueError, match=said):
-        BigrecBackbone(made_by, tiny_codes, (3, 3, 2), 0, tiny_catalog, BigrecConfig())
+        BigrecBackbone(
+            made_by, BuildContext(tiny_codes, (3, 3, 2), 0, tiny_catalog), BigrecConfig()
+        )
 
 
 def test_no_beam_is_refused() -> None:

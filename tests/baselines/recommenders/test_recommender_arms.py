@@ -13,7 +13,7 @@ import pytest
 from tiny_shop import compare, rows
 
 from baselines.evaluation.ranks import Ranks
-from baselines.models.registry import Kind
+from baselines.models.spec import ModelSpec
 from semid.provenance import Provenance
 
 PLAIN, TCA = "ntp:masked=false", "soft_ntp:0.1:masked=false"
@@ -118,7 +118,7 @@ def test_a_recommender_alone_and_one_that_was_killed_end_alike(
 def test_a_model_is_gone_before_the_next_is_loaded(
     shop: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build, built = Kind.build, []
+    build, built = ModelSpec.build, []
 
     def watched(*args: Any, **options: Any) -> Any:
         gc.collect()
@@ -127,7 +127,7 @@ def test_a_model_is_gone_before_the_next_is_loaded(
         built.append(weakref.ref(backbone))
         return backbone
 
-    monkeypatch.setattr(Kind, "build", watched)
+    monkeypatch.setattr(ModelSpec, "build", watched)
     arms = f"lm:{PLAIN},bigrec:{PLAIN},yesno:{TCA},allmrec:{TCA},lm:{TCA}"
     options = ("--fusion.arms", f"[lm:{PLAIN}]", "--fusion.weights", "[0.5]")
     assert compare(shop, model, tmp_path / "out", *options, arms=arms) == 0

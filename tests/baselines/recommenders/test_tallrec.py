@@ -14,6 +14,7 @@ from torch import Tensor
 from worlds import histories, random_sequences
 
 from baselines.backbones.language import LanguageBackbone
+from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import Histories
 from baselines.evaluation.certificate import certify
 from baselines.evaluation.config import EvaluationConfig
@@ -52,7 +53,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def made(cls: type[LanguageBackbone], model: Path, codes: Tensor) -> LanguageBackbone:
     config = LanguageModelConfig(model=str(model), template="had {history}>", max_history=4)
-    return cls(config, codes, (3, 3, 2), 0, CATALOG).eval()
+    return cls(config, BuildContext(codes, (3, 3, 2), 0, CATALOG)).eval()
 
 
 class OneByOne:

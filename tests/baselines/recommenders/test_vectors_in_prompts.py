@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from building import build, require_fit
 from safetensors.torch import load_file
 from tiny_lm import TITLES, write_model
 from tiny_recommenders import (
@@ -28,7 +29,6 @@ from baselines.lm.config import LanguageModelConfig
 from baselines.models.config import BackboneConfigs
 from baselines.models.fit import fit_backbone
 from baselines.models.merging import load_adapter, merge_and_save
-from baselines.models.registry import KINDS, require_fit
 from baselines.recommenders.config import LlaraConfig
 from baselines.teachers.bert4rec import BERT4Rec
 from baselines.teachers.lightgcn import LightGCN
@@ -220,17 +220,17 @@ def test_a_teacher_without_the_vectors_is_refused_by_its_class(
 ) -> None:
     configs = BackboneConfigs(lm=LanguageModelConfig(model=str(llama)))
     with pytest.raises(ValueError, match=said):
-        require_fit([KINDS["lm"], KINDS[name]], configs, CATALOG, kind)
-    require_fit([KINDS["llara"]], configs, CATALOG, LightGCN)
-    require_fit([KINDS[name]], configs, CATALOG, SASRec)
-    require_fit([KINDS["lm"]], configs, CATALOG, kind)
+        require_fit(name, configs, CATALOG, kind)
+    require_fit("llara", configs, CATALOG, LightGCN)
+    require_fit(name, configs, CATALOG, SASRec)
+    require_fit("lm", configs, CATALOG, kind)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_teacher_is_refused(llama: Path, tiny_codes: Tensor, name: str) -> None:
     configs = BackboneConfigs(lm=LanguageModelConfig(model=str(llama)))
     with pytest.raises(ValueError, match="reads the vectors of a teacher, got none"):
-        KINDS[name].build(configs, tiny_codes, (3, 3, 2), 0, catalog=CATALOG)
+        build(name, configs, tiny_codes, (3, 3, 2), catalog=CATALOG)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from worlds import histories, random_sequences, sequence_set
 
+from baselines.contracts.backbone import BuildContext
 from baselines.contracts.scorer import ItemScorer
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.splits import Splits
@@ -59,7 +60,9 @@ def asking(
 ) -> YesNoBackbone:
     config = LanguageModelConfig(model=str(folder), max_history=4, **more)
     settings = YesNoConfig(**{"template": QUESTION, **(own or {})})
-    return YesNoBackbone(config, codes, (3, 3, 2), 0, catalog, settings, Taste()).eval()
+    return YesNoBackbone(
+        config, BuildContext(codes, (3, 3, 2), 0, catalog, Taste()), settings
+    ).eval()
 
 
 def some_batch() -> TrainBatch:
@@ -320,7 +323,9 @@ def test_a_window_that_may_hold_the_whole_catalogue_is_refused(
 ) -> None:
     config = LanguageModelConfig(model=str(folder), max_history=11)
     with pytest.raises(ValueError, match="outside a window of 12 items"):
-        YesNoBackbone(config, tiny_codes, (3, 3, 2), 0, tiny_catalog, YesNoConfig(), Taste())
+        YesNoBackbone(
+            config, BuildContext(tiny_codes, (3, 3, 2), 0, tiny_catalog, Taste()), YesNoConfig()
+        )
 
 
 def test_questions_speak_of_answers_where_batches_speak_of_items(

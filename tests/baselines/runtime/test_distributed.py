@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 import torch
 from accelerate import PartialState
+from building import build
 from exact_mass import teacher_mass
 from group_threads import group_threads
 from safetensors.torch import load_file
@@ -93,7 +94,7 @@ def world() -> Splits:
 def train_arm(text: str, out: Path) -> None:
     """Train an arm with a teacher whose mass the processes compute together."""
     arm, splits = Arm.parse(text, masked=True, tau=1.0), world()
-    backbone = arm.kind.build(SHAPES, CODES, (4, 8), seed=0)
+    backbone = build(arm.backbone, SHAPES, CODES, (4, 8))
     tokenizer = CollaborativeTokenizer(backbone.trie)
     mass = teacher_mass(Popularity(splits.train, NUM_ITEMS), tokenizer, splits.train, batch_size=9)
     fit_backbone(
@@ -246,7 +247,7 @@ def test_the_loss_curve_and_the_weights_are_those_of_one_process(runs: Path, arm
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_trainings_above_met_uneven_shares_and_batches_too_small_to_share(arm: str) -> None:
-    backbone = Arm.parse(arm, masked=True, tau=1.0).kind.build(SHAPES, CODES, (4, 8), seed=0)
+    backbone = build(Arm.parse(arm, masked=True, tau=1.0).backbone, SHAPES, CODES, (4, 8))
     batches = backbone.windows(world().train).epoch(BATCH_EVENTS, np.random.default_rng(0))
     rows = [len(batch.windows.items) for batch in batches]
     assert min(rows) == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from building import build
 from exact_mass import teacher_mass
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -355,7 +356,7 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(tmp_path: Path, text: str) 
     splits = synthetic_dataset(num_users=24, num_items=12, num_categories=2).splits
     counts: list[set[int]] = []
     for accumulate in (1, 3):
-        backbone = arm.kind.build(SHAPES, CODES, (3, 3, 2), seed=0)
+        backbone = build(arm.backbone, SHAPES, CODES, (3, 3, 2))
         tokenizer = CollaborativeTokenizer(backbone.trie)
         popularity = Popularity(splits.train, 12)
         fit_backbone(

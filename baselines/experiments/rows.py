@@ -1,0 +1,200 @@
+"""The rows of a comparison: what each seed's teacher and arms leave for the table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from baselines.data.dataset import Dataset
+from baselines.evaluation.agreement import agreement
+from baselines.evaluation.ranking import rank_by_scores
+from baselines.evaluation.ranks import Ranks
+from baselines.experiments.arms import Arm
+from baselines.experiments.claim import may_write
+from baselines.experiments.comparison import RunRecord
+from baselines.experiments.config import CompareConfig
+from baselines.experiments.records import record
+from baselines.experiments.schemes import Scheme
+from baselines.models.fusion import decoded_with_teacher, teacher_fusion
+from baselines.models.items import ModelItems
+from baselines.models.spec import ModelSpec
+from baselines.models.trained import TrainedModel
+from baselines.runtime.distributed import processes
+from baselines.teachers.fitted import FittedTeacher
+from baselines.teachers.simple import Popularity
+from baselines.teachers.supervision import Supervision
+from semid.provenance import hash_json
+
+IN_THE_BEAM = ", teacher in the beam"
+"""What the label of a row adds where the teacher counts in the beam."""
+
+
+def spec_of(config: CompareConfig, arm: Arm, seed: int) -> ModelSpec:
+    """What an arm of a comparison trains with a seed."""
+    return ModelSpec.of(
+        arm.backbone,
+        config.backbones,
+        objective=arm.objective,
+        training=config.training,
+        evaluation=config.evaluation,
+        mass=config.mass,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ComparisonRun:
+    """What the rows of a comparison are made from.
+
+    Attributes:
+        config: The settings.
+        dataset: The data.
+        items: The items with the semantic IDs of each scheme.
+        out: Folder of the comparison.
+        teachers: Folder of the teachers.
+        masses: Folder of stored token distributions.
+    """
+
+    config: CompareConfig
+    dataset: Dataset
+    items: Mapping[Scheme, ModelItems]
+    out: Path
+    teachers: Path
+    masses: Path
+
+    def teacher(self, seed: int) -> FittedTeacher:
+        """The teacher of a seed, fitted or read."""
+        config = self.config
+        return FittedTeacher.fit(
+            self.dataset,
+            config.teacher,
+            config.teacher_training,
+            seed=seed,
+            folder=self.teachers,
+            temperature=config.temperature,
+            mask_history=config.mass.mask_history,
+        )
+
+    def folder(self, arm: Arm, seed: int) -> Path:
+        """Where the weights of an arm are."""
+        return self.out / f"{arm.folder}-{seed}"
+
+    def read(self, arm: Arm, seed: int, teacher: FittedTeacher) -> TrainedModel:
+        """The model of an arm that is trained already."""
+        (items,) = (found for scheme, found in self.items.items() if scheme.name == arm.scheme)
+        spec = spec_of(self.config, arm, seed)
+        return TrainedModel.read(spec, items, self.folder(arm, seed), teacher=teacher)
+
+
+def popularity_row(run: ComparisonRun) -> RunRecord:
+    """The floor that every row stands on."""
+    scorer = Popularity(run.dataset.splits.train, len(run.dataset.catalog))
+    ranks = rank_by_scores(scorer, run.dataset.splits.test, title="Popularity")
+    evaluation = run.config.evaluation
+    return record("Popularity", "reference", ranks, seed=None, evaluation=evaluation)
+
+
+def rows_of_seed(
+    run: ComparisonRun, arms: Sequence[Arm], fused: Collection[Arm], seed: int
+) -> Iterator[RunRecord]:
+    """The teacher's row, then the rows of each arm: trained or read, and ranked.
+
+    Args:
+        run: What they are made from.
+        arms: In the order of the table.
+        fused: Those that get a second row with the teacher in the beam.
+        seed: Of teacher and arms.
+    """
+    config, teacher = run.config, run.teacher(seed)
+    label = teacher.model.label
+    expected = rank_by_scores(
+        teacher.model, run.dataset.splits.test, title=f"{label}, seed {seed}, test"
+    )
+    yield record(
+        f"{label} (teacher)",
+        "teacher",
+        expected,
+        [teacher.model],
+        seed=seed,
+        evaluation=config.evaluation,
+        state=teacher.state,
+    )
+    rows: dict[Arm, list[RunRecord]] = {}
+    for (
+        scheme,
+        items,
+    ) in run.items.items():  # each with distributions of its own
+        train = run.dataset.splits.train
+        supervision = Supervision(teacher, items.ids, train, config.mass, run.masses)
+        for arm in (arm for arm in arms if arm.scheme == scheme.name):
+            model = TrainedModel.fit(
+                spec_of(config, arm, seed),
+                run.dataset,
+                items,
+                supervision,
+                folder=run.folder(arm, seed),
+                title=f"{arm.label}, seed {seed}",
+            )
+            if processes().is_main_process and may_write(run.out):
+                model.keep()
+            rows[arm] = [_row(run, arm, model, expected)]
+            if arm in fused:
+                rows[arm].append(_fused_row(run, arm, model, teacher, expected))
+            del model  # a language model is large: it goes before the next is loaded
+    for arm in arms:
+        yield from rows[arm]
+
+
+def _row(run: ComparisonRun, arm: Arm, model: TrainedModel, expected: Ranks) -> RunRecord:
+    evaluation, seed = run.config.evaluation, model.spec.seed
+    path = model.folder / f"test{arm.result_suffix}"
+    ranks, notes = model.evaluate(run.dataset, path, f"{arm.label}, seed {seed}")
+    notes |= agreement(ranks, expected, evaluation.ties)
+    if arm.objective.needs_teacher and model.teacher is not None:
+        notes["teacher_temperature"] = model.teacher.temperature
+    return record(
+        arm.label,
+        "arm",
+        ranks,
+        model.modules,
+        seed=seed,
+        evaluation=evaluation,
+        state=model.state,
+        notes=notes,
+    )
+
+
+def _fused_row(
+    run: ComparisonRun, arm: Arm, model: TrainedModel, teacher: FittedTeacher, expected: Ranks
+) -> RunRecord:
+    evaluation, seed = run.config.evaluation, model.spec.seed
+    guided_by = [teacher.scores_hash, teacher.temperature, teacher.mask_history]
+    fuse_at = partial(
+        teacher_fusion,
+        teacher.model,
+        model.backbone.trie,
+        temperature=teacher.temperature,
+        mask_history=teacher.mask_history,
+    )
+    ranks, notes = decoded_with_teacher(
+        model.backbone,
+        fuse_at,
+        run.dataset,
+        evaluation,
+        run.config.fusion.weights,
+        folder=model.folder / f"fused{arm.result_suffix}-{hash_json(guided_by)[:8]}",
+        title=f"{arm.label}, seed {seed}{IN_THE_BEAM}",
+        made_from={**model.identity, "guided_by": guided_by},
+    )
+    return record(
+        arm.label + IN_THE_BEAM,
+        "arm",
+        ranks,
+        [model.backbone, teacher.model],
+        seed=seed,
+        evaluation=evaluation,
+        state=model.state,
+        notes={**notes, **agreement(ranks, expected, evaluation.ties)},
+    )

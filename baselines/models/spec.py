@@ -1,0 +1,165 @@
+"""What one model is made by: backbone, objective, training, decoding and seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from baselines.contracts.backbone import Backbone, BuildContext
+from baselines.data.dataset import Dataset
+from baselines.evaluation.config import EvaluationConfig
+from baselines.models.config import BackboneConfigs
+from baselines.models.registry import backbone_class, backbone_settings, build_backbone
+from baselines.runtime.distributed import processes
+from baselines.teachers.config import MassConfig
+from baselines.teachers.fitted import FittedTeacher
+from baselines.training.checkpoint import recipe
+from baselines.training.config import TrainingConfig
+from semid.catalog import Catalog
+from semid.ids import SemanticIds
+from semid.provenance import Provenance
+from semid.settings import as_json, from_json
+from tca.config import ObjectiveConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Everything that decides a model but its data, its ids and its teacher.
+
+    Attributes:
+        backbone: A short name of ``BACKBONES``, or ``package.module:Class``.
+        config: Of the backbone's ``config_class``.
+        extra_config: Of its ``extra_config_class``; None where it has none.
+        objective: Its loss.
+        training: How it is trained.
+        evaluation: How it is decoded and ranked.
+        mass: What the teacher's token distributions are made from.
+        seed: Of initial weights, data order and dropout.
+    """
+
+    backbone: str
+    config: Any
+    extra_config: Any = None
+    objective: ObjectiveConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    mass: MassConfig
+    seed: int
+
+    @classmethod
+    def of(cls, backbone: str, configs: BackboneConfigs, **others: Any) -> ModelSpec:
+        """The spec of a backbone whose settings stand among those of all.
+
+        Args:
+            backbone: Its name.
+            configs: Settings of all backbones.
+            others: The other attributes.
+        """
+        config, extra = backbone_settings(backbone_class(backbone), configs)
+        return cls(backbone=backbone, config=config, extra_config=extra, **others)
+
+    @property
+    def backbone_class(self) -> type[Backbone]:
+        """Class of its backbone."""
+        return backbone_class(self.backbone)
+
+    def build(
+        self, ids: SemanticIds, catalog: Catalog, teacher: FittedTeacher | None = None
+    ) -> Backbone:
+        """The backbone before any training, on this process's device."""
+        context = BuildContext(
+            codes=ids.codes,
+            sizes=ids.sizes,
+            seed=self.seed,
+            catalog=catalog,
+            teacher=None if teacher is None else teacher.model,
+        )
+        made = build_backbone(self.backbone_class, self.config, self.extra_config, context)
+        return made.to(processes().device)
+
+    def lineage(
+        self,
+        backbone: Backbone,
+        dataset: Dataset,
+        ids: SemanticIds,
+        teacher: FittedTeacher | None,
+    ) -> Provenance:
+        """What a model of this spec is made from.
+
+        Args:
+            backbone: As ``build`` made it.
+            dataset: What it is trained on.
+            ids: What it writes.
+            teacher: What teaches it; needed by its objective or its backbone.
+        """
+        cls, objective = self.backbone_class, self.objective
+        inputs = {
+            "semantic_ids": ids.provenance.content,
+            "valid": dataset.splits.valid.content_hash(),
+            **backbone.made_from,
+        }
+        settings = {
+            "backbone": cls.shares_weights_with or self.backbone,
+            "shape": recipe(cls.training_settings(self.config, self.extra_config)),
+            "objective": dataclasses.asdict(objective),
+            "training": recipe(self.training),
+            "evaluation": dataclasses.asdict(self.evaluation),
+            "seed": self.seed,
+        }
+        if teacher is not None and (objective.needs_teacher or cls.needs_teacher):
+            inputs["teacher"] = teacher.scores_hash
+        if teacher is not None and objective.needs_teacher:
+            settings["temperature"] = teacher.temperature
+            settings["mass"] = dataclasses.asdict(self.mass)
+        return Provenance(
+            kind="generator",
+            content="",
+            items=dataset.catalog.order_hash,
+            seen=dataset.splits.train_hash,
+            inputs=inputs,
+            config=json.loads(json.dumps(settings)),
+        )
+
+    def ranked_by(self) -> dict[str, Any]:
+        """What its ranks depend on and its weights do not know, as JSON values."""
+        shares = self.backbone_class.shares_weights_with is not None
+        own = as_json(self.extra_config) if shares and self.extra_config is not None else {}
+        return {"backbone": self.backbone, "settings": own}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], *, backbone: str | None = None) -> ModelSpec:
+        """The spec that `semid.settings.as_json` wrote.
+
+        Args:
+            values: What it wrote.
+            backbone: The class path of a backbone from outside, as the caller knows it: no code is
+                run because a file names it.
+
+        Raises:
+            ValueError: If a value is missing, unknown or out of range, or the backbone is from
+                outside and the caller names no such one.
+        """
+        name = values["backbone"]
+        if ":" in name and name != backbone:
+            raise ValueError(
+                f"expected a backbone that is built in or that the caller names, got {name!r}, "
+                f"whose code is not run because a file says so. Name it: backbone={name!r}, or "
+                f"--backbone {name}."
+            )
+        made_by = backbone_class(name)
+        extra = values.get("extra_config")
+        if extra is not None and made_by.extra_config_class is not None:
+            extra = from_json(made_by.extra_config_class, extra)
+        return cls(
+            backbone=name,
+            config=from_json(made_by.config_class, values["config"]),
+            extra_config=extra,
+            objective=from_json(ObjectiveConfig, values["objective"]),
+            training=from_json(TrainingConfig, values["training"]),
+            evaluation=from_json(EvaluationConfig, values["evaluation"]),
+            mass=from_json(MassConfig, values["mass"]),
+            seed=values["seed"],
+        )

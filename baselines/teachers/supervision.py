@@ -1,0 +1,65 @@
+"""A teacher's token distributions for a backbone: stored once, or computed for each batch."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from baselines.contracts.backbone import Backbone, TargetDistributions
+from baselines.data.sequences import SequenceSet
+from baselines.teachers.cache import cached_mass, code_table_hash
+from baselines.teachers.config import MassConfig
+from baselines.teachers.distributions import LiveDistributions, StoredDistributions
+from baselines.teachers.fitted import FittedTeacher
+from baselines.teachers.mass import mass_source
+from baselines.teachers.rounded import RoundedScorer
+from semid.ids import SemanticIds
+from semid.trie import CodeTrie
+
+
+class Supervision:
+    """What one teacher says about the training targets, for all models on the same ids.
+
+    Args:
+        teacher: Fitted.
+        ids: The semantic IDs. Distributions over their codes are stored, and shared by backbones;
+            those over other tokens, such as titles, are computed for each batch.
+        train: The training sequences.
+        config: What the distributions are made from.
+        cache: Folder where stored ones are kept.
+    """
+
+    def __init__(
+        self,
+        teacher: FittedTeacher,
+        ids: SemanticIds,
+        train: SequenceSet,
+        config: MassConfig,
+        cache: Path,
+    ) -> None:
+        self.teacher, self.config = teacher, config
+        self._train, self._cache = train, cache
+        self._trie = CodeTrie.from_paths(ids.codes, max(ids.sizes))
+        self._stored: dict[bool, StoredDistributions] = {}  # by whether scores are rounded
+
+    def __call__(self, backbone: Backbone, *, rounded: bool = False) -> TargetDistributions:
+        """The distributions over what a backbone writes.
+
+        Args:
+            backbone: The model to be taught.
+            rounded: Whether scores are rounded to bfloat16, as in TCA4Rec's released code.
+        """
+        teacher = self.teacher
+        scorer = RoundedScorer(teacher.model) if rounded else teacher.model
+        own = backbone.distributions(scorer, self._train, teacher.temperature)
+        if own is not None:
+            return own
+        source = partial(mass_source, scorer, temperature=teacher.temperature, config=self.config)
+        if code_table_hash(backbone.trie) != code_table_hash(self._trie):
+            return LiveDistributions(source(backbone.trie), self._train)
+        if rounded not in self._stored:
+            stored = cached_mass(
+                source(self._trie), self._train, teacher=teacher.scores_hash, folder=self._cache
+            )
+            self._stored[rounded] = StoredDistributions(stored)
+        return self._stored[rounded]
