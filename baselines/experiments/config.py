@@ -93,7 +93,7 @@ class CompareConfig:
     """Settings of a comparison.
 
     Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
+        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder of the results. The same command goes on where it was stopped.
         split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
         ties: Order of one user's events at one time.

@@ -11,6 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 from baselines.contracts.backbone import Backbone
+from baselines.data.config import source_kind
 from baselines.data.dataset import Dataset
 from baselines.data.loading import load_dataset
 from baselines.experiments.arms import Arm, parse_arms
@@ -159,6 +160,11 @@ class ComparisonFolder:
                 "it goes on where it was stopped."
             )
         config = _config(settings)
+        if source_kind(config.data) == "reader":
+            raise ValueError(
+                f"the comparison in {folder} reads its data by {config.data}, whose code is not "
+                "run because a file says so. Write the data to a folder and compare on that."
+            )
         dataset = dataset_of(config)
         if not describes(read_json(folder / "data.json", take_unsealed=True) or {}, dataset):
             raise ValueError(

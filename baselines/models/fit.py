@@ -68,7 +68,7 @@ def fit_backbone(
     if objective.needs_teacher and teacher is None and not is_fitted(backbone, folder):
         raise ValueError(
             f"{title} is trained with {objective.name} at alpha {objective.alpha}, which needs the "
-            "teacher's token distributions, got none. Compute them with teacher_mass, or take "
+            "teacher's token distributions, got none. Compute them with cached_mass, or take "
             "uniform labels."
         )
     loss_of = Objective(objective, end_token=backbone.end_token)

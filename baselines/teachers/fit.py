@@ -15,10 +15,11 @@ from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.runtime.distributed import one_run_at_a_time
-from baselines.teachers.config import TEACHERS, HybridConfig, TeacherConfig
+from baselines.teachers.config import BUILT_IN, HybridConfig, TeacherConfig
 from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
-from baselines.teachers.registry import build_teacher
+from baselines.teachers.registry import build_teacher, teacher_class
+from baselines.teachers.scorer_teacher import ScorerTeacher, source_hash
 from baselines.training.checkpoint import TrainingState, is_trained, read_trained, recipe
 from baselines.training.config import PRECISIONS, Precision, TrainingConfig
 from baselines.training.loop import train
@@ -44,7 +45,7 @@ def fit_teacher(
         config: Which teacher, in which shape. The collaborative teacher of a hybrid is fitted
             first, or taken from ``folder`` as any other.
         training: How to train it, with ``auto`` as in ``settled_training``; a teacher that counts
-            is not trained.
+            is not trained, nor is a scorer that a function returns.
         seed: Of weights, data order, dropout, masks and negatives.
         folder: Parent of the model's own folder, whose name says what it was made from, so that
             several experiments can share one trained teacher.
@@ -55,14 +56,19 @@ def fit_teacher(
 
     Raises:
         ProvenanceError: If the item vectors of a hybrid are of another catalogue, or have seen
-            other interactions than the training part.
-        ValueError: If they cannot be read or made.
+            other interactions than the training part; if a scorer from outside does not score as
+            it did.
+        ValueError: If they cannot be read or made, or the teacher cannot.
     """
     training = settled_training(dataset, config, training, folder=folder)
     if config.model == "hybrid":
         return _fit_hybrid(dataset, config, training, seed=seed, folder=folder)
     model = build_teacher(config, dataset, seed)
-    settings = {"seed": seed, **config.record(), "training": recipe(training)}
+    settings = {"seed": seed, **config.record()}
+    if isinstance(model, ScorerTeacher):
+        settings["source"] = source_hash(config.model)
+    else:
+        settings["training"] = recipe(training)
     state, lineage = _fit(model, dataset, training, settings, passes=config.passes, folder=folder)
     return model, state, lineage
 
@@ -82,8 +88,9 @@ def settled_training(
         lineage = _lineage(dataset, {})
         for precision in PRECISIONS:
             how = recipe(dataclasses.replace(training, precision=precision))
-            for path in folder.glob(f"{config.model}-[0-9]*-*"):
-                seed = re.sub(r"\D.*", "", path.name.removeprefix(f"{config.model}-"))
+            model = _folder_prefix(config.model)
+            for path in folder.glob(f"{model}-[0-9]*-*"):
+                seed = re.sub(r"\D.*", "", path.name.removeprefix(f"{model}-"))
                 settings = {"seed": int(seed), **config.record(), "training": how}
                 if path.name == folder_name(dataclasses.replace(lineage, config=settings)):
                     return precision
@@ -170,7 +177,19 @@ def _fit(
             lineage=lineage,
             title=f"{model.label}, seed {seed}",
         )
+    require_unchanged(model, folder)
     return state, Provenance.read(folder)
+
+
+def require_unchanged(model: TeacherModel, folder: Path) -> None:
+    """Refuse a scorer from outside that does not score as ``folder``, which was read, recorded.
+
+    Raises:
+        ProvenanceError: If one within ``model`` does not.
+    """
+    for part in model.modules():
+        if isinstance(part, ScorerTeacher):
+            part.require_unchanged(folder)
 
 
 def _lineage(
@@ -190,7 +209,11 @@ def folder_name(lineage: Provenance) -> str:
     """Name of a teacher's folder: its model, its seed, and a hash of all that it is made from."""
     settings = lineage.config
     key = hash_json([lineage.items, lineage.seen, lineage.inputs, settings])
-    return f"{settings['model']}-{settings['seed']}-{key[:8]}"
+    return f"{_folder_prefix(settings['model'])}-{settings['seed']}-{key[:8]}"
+
+
+def _folder_prefix(model: str) -> str:
+    return model.replace(":", ".")  # no file of Windows has a colon in its name
 
 
 def _repeated(windows: Windows, times: int) -> Windows:
@@ -205,7 +228,12 @@ def _repeated(windows: Windows, times: int) -> Windows:
 
 
 def read_teacher(
-    dataset: Dataset, *, seed: int, folder: Path, other_interactions: bool = False
+    dataset: Dataset,
+    *,
+    seed: int,
+    folder: Path,
+    model: str | None = None,
+    other_interactions: bool = False,
 ) -> tuple[TeacherModel, Provenance]:
     """Read a teacher that ``fit_teacher`` has fitted to this data.
 
@@ -214,6 +242,8 @@ def read_teacher(
         seed: It was fitted with.
         folder: The ``folder`` of ``fit_teacher``, if it holds one teacher of this seed; else the
             teacher's own folder in it.
+        model: Of a teacher from outside, its ``package.module:Name``: no code is run because a
+            folder names it.
         other_interactions: Also take one that has learned from other interactions than the
             training part of ``dataset``, and so perhaps from those that are held out here.
 
@@ -222,7 +252,7 @@ def read_teacher(
 
     Raises:
         FileNotFoundError: If there is no fitted teacher of this seed.
-        ValueError: If there are several.
+        ValueError: If there are several, or it is one from outside and not ``model``.
         ProvenanceError: If it was fitted to another catalogue, or to other interactions and these
             were not asked for, or it cannot do without them.
     """
@@ -242,7 +272,9 @@ def read_teacher(
     whose = f"of the teacher in {found[0]}"
     require_teacher_of(dataset, lineage, whose=whose, other_interactions=other_interactions)
     config = TeacherConfig.of_record(lineage.config)
-    if config.collaborative.model == "lightgcn" and lineage.seen != dataset.splits.train_hash:
+    require_named(config.collaborative, model, found[0])
+    made_by = teacher_class(config.collaborative)
+    if made_by.needs_interactions and lineage.seen != dataset.splits.train_hash:
         raise ProvenanceError(
             f"the teacher in {found[0]} scores by the graph of its training part, which is not "
             "that of this data. Train it on this data, or take another teacher."
@@ -250,9 +282,29 @@ def read_teacher(
     vectors = None
     if config.model == "hybrid":
         vectors = torch.zeros(len(dataset.catalog), lineage.config["dim"])
-    model = build_teacher(config, dataset, seed, vectors=vectors)
-    read_trained(found[0], model)
-    return model, lineage
+    teacher = build_teacher(config, dataset, seed, vectors=vectors)
+    read_trained(found[0], teacher)
+    require_unchanged(teacher, found[0])
+    return teacher, lineage
+
+
+def require_named(config: TeacherConfig, model: str | None, folder: Path) -> None:
+    """Refuse a teacher from outside that only its folder names, and not the caller.
+
+    Args:
+        config: What the folder holds; of a hybrid, its collaborative teacher.
+        model: What the caller names.
+        folder: Where it lies.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if not config.is_built_in and config.model != model:
+        raise ValueError(
+            f"expected a teacher in {folder} that is built in or that the caller names, got "
+            f"{config.model!r}, whose code is not run because a file says so. "
+            f"Name it: --model {config.model}, or read_teacher(..., model=...)."
+        )
 
 
 def require_teacher_of(
@@ -294,13 +346,16 @@ def scores_hash(lineage: Provenance) -> str:
     """Hash of all that decides the scores of a fitted teacher; what is made of them is kept by it.
 
     Other settings of a training make other weights, which are enough. What was counted, or blended,
-    is the same under settings that only say how to score by it, such as item-kNN's ``decay``.
+    is the same under settings that only say how to score by it, such as item-kNN's ``decay``;
+    a teacher from outside may have such settings too.
     """
-    if lineage.config["model"] in ("itemknn", "hybrid"):
+    model = lineage.config["model"]
+    if model in ("itemknn", "hybrid") or model not in BUILT_IN:
         return hash_json([lineage.content, lineage.config])
     return lineage.content
 
 
 def _is_teacher(folder: Path, seed: int) -> bool:
     model, _, rest = folder.name.partition("-")
-    return model in TEACHERS and rest.startswith(f"{seed}-") and is_trained(folder)
+    named = model in BUILT_IN or "." in model  # of a teacher from outside the path with its dots
+    return named and rest.startswith(f"{seed}-") and is_trained(folder)

@@ -19,6 +19,7 @@ import pytest
 import torch
 from accelerate import PartialState
 from building import build
+from exact_mass import teacher_mass
 from group_threads import group_threads
 from safetensors.torch import load_file
 from torch import Tensor
@@ -37,7 +38,6 @@ from baselines.runtime import precision
 from baselines.runtime.distributed import average, processes
 from baselines.teachers.config import SASRecConfig
 from baselines.teachers.distributions import StoredDistributions
-from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
 from baselines.training.config import TrainingConfig

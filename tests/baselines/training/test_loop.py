@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from building import build
+from exact_mass import teacher_mass
 from safetensors.torch import load_file, save
 from torch import Tensor
 from worlds import random_sequences
@@ -26,7 +27,6 @@ from baselines.models.fit import fit_backbone
 from baselines.nn.config import EncoderConfig
 from baselines.teachers.config import SASRecConfig
 from baselines.teachers.distributions import StoredDistributions
-from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
 from baselines.training.checkpoint import TrainingState, is_trained, recipe
