@@ -87,7 +87,7 @@ def comparison_page(comparison: Comparison) -> str:
             header = ("arm", "minus", "metric", "difference", "relative", "interval", "p", "Holm p")
             parts.append(_markdown(header, gains))
     rows = comparison.rows
-    parts += [*_agreement(rows), *_fusion(rows), *_questions(rows)]
+    parts += [*_lists(rows), *_agreement(rows), *_fusion(rows), *_questions(rows)]
     parts.append(
         f"Mean ± standard deviation over seeds, {NOTHING} for none. beam: recall of the exact best "
         f"items, and illegal paths, on a few histories. {_method(comparison)}"
@@ -166,8 +166,11 @@ def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:
         )
         for row in fused
     ]
-    header = ("arm", "generator's weight", *(f"validation N@10 at {weight}" for weight in tried))
-    legend = "The weight of each seed, chosen by validation, and what validation said of all tried."
+    header = ("arm", "generator's weight", *(f"validation at {weight}" for weight in tried))
+    legend = (
+        "The weight of each seed, and the validation value, of the metric that the settings name, "
+        "by which it was selected."
+    )
     return "## Teacher in the beam", _markdown(header, lines), legend
 
 
@@ -186,6 +189,21 @@ def _questions(rows: Sequence[ArmRow]) -> tuple[str, ...]:
         "target and such an item (AUC) and within each user (UAUC)."
     )
     return "## Yes or no", _markdown(("arm", "AUC", "UAUC"), lines), legend
+
+
+def _lists(rows: Sequence[ArmRow]) -> tuple[str, ...]:
+    """The metrics of all users' lists together, where there are any."""
+    told = {row.arm: [one["lists"] for one in row.evaluations if "lists" in one] for row in rows}
+    told = {arm: of_seeds for arm, of_seeds in told.items() if of_seeds}
+    if not told:
+        return ()
+    names = tuple(next(iter(told.values()))[0])
+    lines = [
+        (arm, *(_of_seeds([one[name] for one in of_seeds]) for name in names))
+        for arm, of_seeds in told.items()
+    ]
+    legend = "Of the lists of all users together, seen items removed."
+    return "## Lists", _markdown(("arm", *names), lines), legend
 
 
 def _weights(row: ArmRow) -> str:

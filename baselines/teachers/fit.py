@@ -13,7 +13,9 @@ import torch
 
 from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
+from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.evaluation.ranking import rank_by_scores
+from baselines.evaluation.selection import Selection
 from baselines.runtime.distributed import one_run_at_a_time
 from baselines.teachers.config import TEACHERS, HybridConfig, TeacherConfig
 from baselines.teachers.hybrid import Hybrid
@@ -36,8 +38,9 @@ def fit_teacher(
     *,
     seed: int,
     folder: Path,
+    selected_by: str = DEFAULT_SELECTION,
 ) -> tuple[TeacherModel, TrainingState, Provenance]:
-    """Fit a teacher; the epoch with the best validation N@10, seen items removed, is kept.
+    """Fit a teacher; the epoch that ``selected_by`` finds best on validation is kept.
 
     Args:
         dataset: Only its training sequences are learned from.
@@ -48,6 +51,7 @@ def fit_teacher(
         seed: Of weights, data order, dropout, masks and negatives.
         folder: Parent of the model's own folder, whose name says what it was made from, so that
             several experiments can share one trained teacher.
+        selected_by: As of ``EvaluationConfig``.
 
     Returns:
         The model in eval mode, its training, and its provenance. A hybrid was trained as long as
@@ -58,17 +62,24 @@ def fit_teacher(
             other interactions than the training part.
         ValueError: If they cannot be read or made.
     """
-    training = settled_training(dataset, config, training, folder=folder)
+    training = settled_training(dataset, config, training, folder=folder, selected_by=selected_by)
     if config.model == "hybrid":
-        return _fit_hybrid(dataset, config, training, seed=seed, folder=folder)
+        return _fit_hybrid(
+            dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
+        )
     model = build_teacher(config, dataset, seed)
-    settings = {"seed": seed, **config.record(), "training": recipe(training)}
+    settings = _settings(seed, config, training, selected_by)
     state, lineage = _fit(model, dataset, training, settings, passes=config.passes, folder=folder)
     return model, state, lineage
 
 
 def settled_training(
-    dataset: Dataset, config: TeacherConfig, training: TrainingConfig, *, folder: Path
+    dataset: Dataset,
+    config: TeacherConfig,
+    training: TrainingConfig,
+    *,
+    folder: Path,
+    selected_by: str = DEFAULT_SELECTION,
 ) -> TrainingConfig:
     """Settings with a precision in place of ``auto``: that of the teachers in ``folder``.
 
@@ -81,10 +92,10 @@ def settled_training(
     def begun() -> Precision | None:
         lineage = _lineage(dataset, {})
         for precision in PRECISIONS:
-            how = recipe(dataclasses.replace(training, precision=precision))
+            how = dataclasses.replace(training, precision=precision)
             for path in folder.glob(f"{config.model}-[0-9]*-*"):
                 seed = re.sub(r"\D.*", "", path.name.removeprefix(f"{config.model}-"))
-                settings = {"seed": int(seed), **config.record(), "training": how}
+                settings = _settings(int(seed), config, how, selected_by)
                 if path.name == _name(dataclasses.replace(lineage, config=settings)):
                     return precision
         return None
@@ -92,11 +103,35 @@ def settled_training(
     return settled(training, begun)
 
 
+def _settings(
+    seed: int, config: TeacherConfig, training: TrainingConfig, selected_by: str
+) -> dict[str, Any]:
+    """What the lineage of a teacher holds of its settings."""
+    settings = {"seed": seed, **config.record(), "training": recipe(training)}
+    return settings | _selection(selected_by)
+
+
+def _selection(selected_by: str) -> dict[str, str]:
+    """Its part of a lineage: nothing by default, as before there was a choice."""
+    return {} if selected_by == DEFAULT_SELECTION else {"selected_by": selected_by}
+
+
 def _fit_hybrid(
-    dataset: Dataset, config: TeacherConfig, training: TrainingConfig, *, seed: int, folder: Path
+    dataset: Dataset,
+    config: TeacherConfig,
+    training: TrainingConfig,
+    *,
+    seed: int,
+    folder: Path,
+    selected_by: str,
 ) -> tuple[TeacherModel, TrainingState, Provenance]:
     cf, cf_state, cf_lineage = fit_teacher(
-        dataset, config.collaborative, training, seed=seed, folder=folder
+        dataset,
+        config.collaborative,
+        training,
+        seed=seed,
+        folder=folder,
+        selected_by=selected_by,
     )
     content = _content(config.hybrid, dataset, cache_dir=folder / _EMBEDDINGS)
     model = Hybrid(
@@ -107,6 +142,7 @@ def _fit_hybrid(
         **config.record(),
         "content": _encoded_by(content),
         "dim": content.vectors.shape[1],
+        **_selection(selected_by),
     }
     inputs = {"collaborative": scores_hash(cf_lineage), "content": content.provenance.content}
     learned = [parameter for parameter in cf.parameters() if parameter.requires_grad]
@@ -153,10 +189,11 @@ def _fit(
     splits, seed = dataset.splits, settings["seed"]
     lineage = _lineage(dataset, settings, inputs)
     folder = folder / _name(lineage)
+    selection = Selection.of(settings.get("selected_by", DEFAULT_SELECTION))
 
     def validate() -> float:
         ranks = rank_by_scores(model, splits.valid, title="validation")
-        return float(ranks.metrics("removed", "expected")["N@10"].mean())
+        return selection.value(ranks, "expected")
 
     with one_run_at_a_time(folder):
         state = train(

@@ -9,6 +9,7 @@ from typing import Literal
 
 from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
+from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import TeacherConfig
 from baselines.teachers.fit import fit_teacher, scores_hash
@@ -51,9 +52,12 @@ class FittedTeacher:
         folder: Path,
         temperature: float | Literal["auto"] = 1.0,
         mask_history: bool = False,
+        selected_by: str = DEFAULT_SELECTION,
     ) -> FittedTeacher:
         """Fit it, or read it where it is fitted already; see ``fit_teacher``."""
-        model, state, lineage = fit_teacher(dataset, config, training, seed=seed, folder=folder)
+        model, state, lineage = fit_teacher(
+            dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
+        )
         return cls(
             model=model,
             state=state,
