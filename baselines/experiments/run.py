@@ -39,6 +39,7 @@ from baselines.teachers.vectors import item_vectors, require_item_vectors
 from baselines.training.precision import settled
 from semid.atomic import atomic_write, remove_leftovers
 from semid.ids import SemanticIds
+from tca.losses import load_loss
 
 _MASS = "mass"
 
@@ -153,6 +154,8 @@ def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> No
     """Refuse settings that do not fit each other or the data, before anything is trained."""
     require_metrics(config.evaluation)
     config.mass.require_fit(len(dataset.catalog))
+    for arm in arms:
+        load_loss(arm.objective)
     taught = [arm for arm in arms if arm.objective.needs_teacher]
     if config.mass.top_k is not None and taught:
         require_vectors(teacher_class(config.teacher), needed_by="top_k")

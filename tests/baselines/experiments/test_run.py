@@ -186,6 +186,28 @@ def test_other_metrics_and_cutoffs_on_a_finished_folder_retrain_nothing(
     assert results(done.out) == before
 
 
+def test_an_objective_of_ones_own_is_an_arm(
+    done: CompareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_objective.py").write_text(
+        "from tca.losses import soft_ce\n\n\ndef doubled(*args):\n    return 2 * soft_ce(*args)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arms = ("causal:ntp", "causal:own_objective:doubled:0.5")
+    config = dataclasses.replace(done, out=str(tmp_path / "run"), seeds=(0,), arms=arms)
+    found = run_comparison(config)
+    assert [row.arm for row in found.rows[2:]] == [
+        "Causal ntp",
+        "Causal+TCA own_objective:doubled alpha=0.5",
+    ]
+    folder = tmp_path / "run" / "causal-own_objective.doubled-0.5-0"
+    assert Provenance.read(folder).config["objective"]["name"] == "own_objective:doubled"
+    absent = dataclasses.replace(config, out=str(tmp_path / "no"), arms=("causal:absent:loss:0.5",))
+    with pytest.raises(ValueError, match="expected an importable objective"):
+        run_comparison(absent)
+    assert not (tmp_path / "no" / "config.json").exists()
+
+
 def test_a_metric_that_selects_is_part_of_every_model(done: CompareConfig, tmp_path: Path) -> None:
     evaluation = dataclasses.replace(done.evaluation, selected_by="recall@3")
     with pytest.raises(ValueError, match=r"other settings \(evaluation\)"):
