@@ -21,7 +21,7 @@ from baselines.models.stages import is_fitted, one_after_another, stage_folders,
 from baselines.runtime.distributed import one_run_at_a_time
 from baselines.training.checkpoint import TrainingState
 from baselines.training.config import TrainingConfig
-from baselines.training.loop import train
+from baselines.training.loop import TrainingTask, train
 from semid.provenance import Provenance
 from tca.alignment import AlphaContext
 from tca.candidates import candidates
@@ -126,13 +126,15 @@ def fit_backbone(
                 backbone,
                 config=training,
                 seed=seed,
-                windows=windows,
-                loss=stage.loss or loss,
-                validate=partial(validate, stage),
+                task=TrainingTask(
+                    windows=windows,
+                    loss=stage.loss or loss,
+                    validate=partial(validate, stage),
+                    objective=torch.nn.Module() if stage.loss else loss_of,
+                ),
                 folder=kept,
                 lineage=made_from,
                 title=title if len(stages) == 1 else f"{title}, {stage.name}",
-                objective=None if stage.loss else loss_of,
             )
         states.append(state)
     backbone.enter(None)

@@ -23,7 +23,7 @@ from baselines.teachers.model import TeacherModel
 from baselines.teachers.registry import build_teacher
 from baselines.training.checkpoint import TrainingState, is_trained, read_trained, recipe
 from baselines.training.config import PRECISIONS, Precision, TrainingConfig
-from baselines.training.loop import train
+from baselines.training.loop import TrainingTask, train
 from baselines.training.precision import settled
 from semid.embed import CUT_TEXTS, Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
@@ -200,9 +200,11 @@ def _fit(
             model,
             config=training,
             seed=seed,
-            windows=_repeated(model.windows(splits.train), passes),
-            loss=model.objective,
-            validate=validate,
+            task=TrainingTask(
+                windows=_repeated(model.windows(splits.train), passes),
+                loss=model.objective,
+                validate=validate,
+            ),
             folder=folder,
             lineage=lineage,
             title=f"{model.label}, seed {seed}",
