@@ -96,7 +96,7 @@ def settled_training(
             for path in folder.glob(f"{config.model}-[0-9]*-*"):
                 seed = re.sub(r"\D.*", "", path.name.removeprefix(f"{config.model}-"))
                 settings = _settings(int(seed), config, how, selected_by)
-                if path.name == _name(dataclasses.replace(lineage, config=settings)):
+                if path.name == folder_name(dataclasses.replace(lineage, config=settings)):
                     return precision
         return None
 
@@ -188,7 +188,7 @@ def _fit(
     """Train a model in a folder below ``folder`` that is named by all it is made from."""
     splits, seed = dataset.splits, settings["seed"]
     lineage = _lineage(dataset, settings, inputs)
-    folder = folder / _name(lineage)
+    folder = folder / folder_name(lineage)
     selection = Selection.of(settings.get("selected_by", DEFAULT_SELECTION))
 
     def validate() -> float:
@@ -225,7 +225,7 @@ def _lineage(
     )
 
 
-def _name(lineage: Provenance) -> str:
+def folder_name(lineage: Provenance) -> str:
     """Name of a teacher's folder: its model, its seed, and a hash of all that it is made from."""
     settings = lineage.config
     key = hash_json([lineage.items, lineage.seen, lineage.inputs, settings])
