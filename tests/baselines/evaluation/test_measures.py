@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,19 @@ def test_the_chosen_metrics_and_cutoffs_are_reported_in_their_order() -> None:
     assert values["removed"]["P@3"].tolist() == [1 / 3, 1 / 3, 0]
     assert values["removed"]["MRR"].tolist() == [1, 1 / 3, 0]
     assert values["kept"]["N@4"].tolist() == pytest.approx([1, 1 / math.log2(5), 0])
+
+
+def test_the_documented_metric_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "comparison.md").read_text()
+    block = re.search(
+        r"```python\n(from baselines.evaluation import RankMetric.*?)```", page, re.DOTALL
+    )
+    assert block
+    (tmp_path / "documented_metric.py").write_text(block[1])
+    found = measures(metrics=("documented_metric:Precision",), cutoffs=(4,)).per_user(ranks())
+    assert {name: values.tolist() for name, values in found["kept"].items()} == {
+        "P@4": [1 / 4, 1 / 4, 0]
+    }
 
 
 def test_metrics_of_lists_are_of_the_cutoffs_that_the_kept_lists_reach() -> None:
