@@ -14,6 +14,7 @@ from baselines.contracts.backbone import Backbone
 from baselines.data.config import source_kind
 from baselines.data.dataset import Dataset
 from baselines.data.loading import load_dataset
+from baselines.evaluation.config import ranking_settings
 from baselines.experiments.arms import Arm, parse_arms
 from baselines.experiments.claim import CLAIM, may_write
 from baselines.experiments.config import CompareConfig
@@ -47,7 +48,10 @@ def require_free(out: Path, config: CompareConfig) -> None:
     """Refuse a folder that holds another comparison, or anything but what ids are made from."""
     found = read_json(out / _CONFIG, take_unsealed=True)
     if found is not None:
-        found, settings = recipe(found), recipe(config)
+        found, settings = (
+            values | {"evaluation": ranking_settings(values.get("evaluation", {}))}
+            for values in (recipe(found), recipe(config))
+        )
         changed = sorted(
             key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key)
         )

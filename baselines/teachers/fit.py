@@ -13,7 +13,9 @@ import torch
 
 from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
+from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.evaluation.ranking import rank_by_scores
+from baselines.evaluation.selection import Selection
 from baselines.runtime.distributed import one_run_at_a_time
 from baselines.teachers.config import BUILT_IN, HybridConfig, TeacherConfig
 from baselines.teachers.hybrid import Hybrid
@@ -22,7 +24,7 @@ from baselines.teachers.registry import build_teacher, teacher_class
 from baselines.teachers.scorer_teacher import ScorerTeacher, source_hash
 from baselines.training.checkpoint import TrainingState, is_trained, read_trained, recipe
 from baselines.training.config import PRECISIONS, Precision, TrainingConfig
-from baselines.training.loop import train
+from baselines.training.loop import TrainingTask, train
 from baselines.training.precision import settled
 from semid.embed import CUT_TEXTS, Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
@@ -37,8 +39,9 @@ def fit_teacher(
     *,
     seed: int,
     folder: Path,
+    selected_by: str = DEFAULT_SELECTION,
 ) -> tuple[TeacherModel, TrainingState, Provenance]:
-    """Fit a teacher; the epoch with the best validation N@10, seen items removed, is kept.
+    """Fit a teacher; the epoch that ``selected_by`` finds best on validation is kept.
 
     Args:
         dataset: Only its training sequences are learned from.
@@ -49,6 +52,7 @@ def fit_teacher(
         seed: Of weights, data order, dropout, masks and negatives.
         folder: Parent of the model's own folder, whose name says what it was made from, so that
             several experiments can share one trained teacher.
+        selected_by: As of ``EvaluationConfig``.
 
     Returns:
         The model in eval mode, its training, and its provenance. A hybrid was trained as long as
@@ -60,21 +64,27 @@ def fit_teacher(
             it did.
         ValueError: If they cannot be read or made, or the teacher cannot.
     """
-    training = settled_training(dataset, config, training, folder=folder)
+    training = settled_training(dataset, config, training, folder=folder, selected_by=selected_by)
     if config.model == "hybrid":
-        return _fit_hybrid(dataset, config, training, seed=seed, folder=folder)
+        return _fit_hybrid(
+            dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
+        )
     model = build_teacher(config, dataset, seed)
-    settings = {"seed": seed, **config.record()}
     if isinstance(model, ScorerTeacher):
-        settings["source"] = source_hash(config.model)
+        settings = {"seed": seed, **config.record(), "source": source_hash(config.model)}
     else:
-        settings["training"] = recipe(training)
+        settings = _settings(seed, config, training, selected_by)
     state, lineage = _fit(model, dataset, training, settings, passes=config.passes, folder=folder)
     return model, state, lineage
 
 
 def settled_training(
-    dataset: Dataset, config: TeacherConfig, training: TrainingConfig, *, folder: Path
+    dataset: Dataset,
+    config: TeacherConfig,
+    training: TrainingConfig,
+    *,
+    folder: Path,
+    selected_by: str = DEFAULT_SELECTION,
 ) -> TrainingConfig:
     """Settings with a precision in place of ``auto``: that of the teachers in ``folder``.
 
@@ -87,11 +97,11 @@ def settled_training(
     def begun() -> Precision | None:
         lineage = _lineage(dataset, {})
         for precision in PRECISIONS:
-            how = recipe(dataclasses.replace(training, precision=precision))
+            how = dataclasses.replace(training, precision=precision)
             model = _folder_prefix(config.model)
             for path in folder.glob(f"{model}-[0-9]*-*"):
                 seed = re.sub(r"\D.*", "", path.name.removeprefix(f"{model}-"))
-                settings = {"seed": int(seed), **config.record(), "training": how}
+                settings = _settings(int(seed), config, how, selected_by)
                 if path.name == folder_name(dataclasses.replace(lineage, config=settings)):
                     return precision
         return None
@@ -99,11 +109,35 @@ def settled_training(
     return settled(training, begun)
 
 
+def _settings(
+    seed: int, config: TeacherConfig, training: TrainingConfig, selected_by: str
+) -> dict[str, Any]:
+    """What the lineage of a teacher holds of its settings."""
+    settings = {"seed": seed, **config.record(), "training": recipe(training)}
+    return settings | _selection(selected_by)
+
+
+def _selection(selected_by: str) -> dict[str, str]:
+    """Its part of a lineage: nothing by default, as before there was a choice."""
+    return {} if selected_by == DEFAULT_SELECTION else {"selected_by": selected_by}
+
+
 def _fit_hybrid(
-    dataset: Dataset, config: TeacherConfig, training: TrainingConfig, *, seed: int, folder: Path
+    dataset: Dataset,
+    config: TeacherConfig,
+    training: TrainingConfig,
+    *,
+    seed: int,
+    folder: Path,
+    selected_by: str,
 ) -> tuple[TeacherModel, TrainingState, Provenance]:
     cf, cf_state, cf_lineage = fit_teacher(
-        dataset, config.collaborative, training, seed=seed, folder=folder
+        dataset,
+        config.collaborative,
+        training,
+        seed=seed,
+        folder=folder,
+        selected_by=selected_by,
     )
     content = _content(config.hybrid, dataset, cache_dir=folder / _EMBEDDINGS)
     model = Hybrid(
@@ -114,6 +148,7 @@ def _fit_hybrid(
         **config.record(),
         "content": _encoded_by(content),
         "dim": content.vectors.shape[1],
+        **_selection(selected_by),
     }
     inputs = {"collaborative": scores_hash(cf_lineage), "content": content.provenance.content}
     learned = [parameter for parameter in cf.parameters() if parameter.requires_grad]
@@ -160,19 +195,22 @@ def _fit(
     splits, seed = dataset.splits, settings["seed"]
     lineage = _lineage(dataset, settings, inputs)
     folder = folder / folder_name(lineage)
+    selection = Selection.of(settings.get("selected_by", DEFAULT_SELECTION))
 
     def validate() -> float:
         ranks = rank_by_scores(model, splits.valid, title="validation")
-        return float(ranks.metrics("removed", "expected")["N@10"].mean())
+        return selection.value(ranks, "expected")
 
     with one_run_at_a_time(folder):
         state = train(
             model,
             config=training,
             seed=seed,
-            windows=_repeated(model.windows(splits.train), passes),
-            loss=model.objective,
-            validate=validate,
+            task=TrainingTask(
+                windows=_repeated(model.windows(splits.train), passes),
+                loss=model.objective,
+                validate=validate,
+            ),
             folder=folder,
             lineage=lineage,
             title=f"{model.label}, seed {seed}",

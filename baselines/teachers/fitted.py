@@ -15,6 +15,7 @@ from torch import Tensor
 from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
+from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.runtime.distributed import processes
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import TeacherConfig
@@ -70,9 +71,12 @@ class FittedTeacher:
         folder: Path,
         temperature: float | Literal["auto"] = 1.0,
         mask_history: bool = False,
+        selected_by: str = DEFAULT_SELECTION,
     ) -> FittedTeacher:
         """Fit it, or read it where it is fitted already; see ``fit_teacher``."""
-        model, state, lineage = fit_teacher(dataset, config, training, seed=seed, folder=folder)
+        model, state, lineage = fit_teacher(
+            dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
+        )
         return cls(
             model=model,
             state=state,

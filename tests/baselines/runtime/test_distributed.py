@@ -41,7 +41,7 @@ from baselines.teachers.distributions import StoredDistributions
 from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
 from baselines.training.config import TrainingConfig
-from baselines.training.loop import train
+from baselines.training.loop import TrainingTask, train
 from baselines.training.precision import settled
 from semid.ids import SemanticIds
 from semid.provenance import Provenance
@@ -143,9 +143,11 @@ def train_with_dropout(folder: Path, *, killed: bool = False) -> tuple[list[str]
             model,
             config=config,
             seed=0,
-            windows=windows,
-            loss=loss,
-            validate=validate,
+            task=TrainingTask(
+                windows=windows,
+                loss=loss,
+                validate=validate,
+            ),
             folder=folder,
             lineage=Provenance(kind="model", content=""),
             title="dropout",

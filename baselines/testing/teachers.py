@@ -1,18 +1,9 @@
-"""The contracts of teachers and readers in executable form, for those from outside the package.
-
-A test of your own teacher is one line, and a failure names the clause that is broken::
-
-    from baselines.testing import check_teacher
-
-    def test_my_teacher_keeps_the_contract():
-        check_teacher(MyTeacher)
-"""
+"""The contract of teachers."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,24 +17,11 @@ from baselines.data.readers import as_dataset
 from baselines.data.sequences import SequenceSet
 from baselines.data.synthetic import synthetic_dataset
 from baselines.teachers.model import TeacherModel
+from baselines.testing.holding import holding
+from semid.checks import ContractError
 from baselines.training.checkpoint import trained_weights
 
-__all__ = ["ContractError", "check_reader", "check_teacher"]
-
 _STEPS = 30  # of a training that has to lower the loss of one batch
-
-
-class ContractError(ValueError):
-    """A part from outside breaks a clause of its contract.
-
-    Attributes:
-        clause: Name of the clause.
-    """
-
-    def __init__(self, name: str, contract: str, clause: str, message: str) -> None:
-        said = " ".join(message.split())  # one line, whatever another library's error was
-        super().__init__(f"{name} breaks the contract of {contract}, clause {clause!r}: {said}")
-        self.clause = clause
 
 
 def check_teacher(
@@ -95,7 +73,7 @@ def check_teacher(
     name = getattr(teacher, "__name__", type(teacher).__name__)
 
     def make(seed: int) -> Any:
-        with _holding(name, "build", "to be made by (dataset, seed, **settings)"):
+        with holding(name, "build", "to be made by (dataset, seed, **settings)", contract="teachers"):
             made = teacher(dataset, seed, **(settings or {}))
         return made.eval() if isinstance(made, TeacherModel) else made
 
@@ -129,7 +107,7 @@ def _check_scores(scorer: Any, dataset: Dataset, name: str) -> None:
             f"expected float32 (batch, item) = {expected}, got {scores.dtype} "
             f"{tuple(scores.shape)}. Score every item of dataset.catalog, in its order.",
         )
-    with _holding(name, "finite", "scores that a distribution can be made of"):
+    with holding(name, "finite", "scores that a distribution can be made of", contract="teachers"):
         require_scores(scores, past, whose=name)
     again = _scores(scorer, past, name)
     _require_equal(scores, again, name, "determinism", "Draw nothing in eval mode.")
@@ -224,7 +202,7 @@ def _check_training(model: TeacherModel, dataset: Dataset, name: str) -> None:
 
 
 def _loss(model: TeacherModel, batch: TrainBatch, name: str) -> Tensor:
-    with _holding(name, "loss", "a loss of a batch of windows"):
+    with holding(name, "loss", "a loss of a batch of windows", contract="teachers"):
         output = model.objective(batch)
     loss, count = output.loss, int(output.count)
     if loss.shape != () or not loss.isfinite() or not loss.requires_grad or count < 1:
@@ -260,7 +238,7 @@ def _histories(scorer: Any, dataset: Dataset) -> Histories:
 
 
 def _scores(scorer: Any, past: Histories, name: str) -> Tensor:
-    with _holding(name, "shape", "scores (batch, item) of histories"), torch.no_grad():
+    with holding(name, "shape", "scores (batch, item) of histories", contract="teachers"), torch.no_grad():
         scores = scorer.score(past)
     if not isinstance(scores, Tensor):
         raise _broken(name, "shape", f"expected a tensor, got {type(scores).__name__}.")
@@ -282,88 +260,5 @@ def _require_equal(expected: Tensor, found: Tensor, name: str, clause: str, cure
         )
 
 
-def check_reader(reader: Callable[[], Any]) -> None:
-    """Run a reader through every clause of the contract. It is called twice.
-
-    ================  ===========================================================================
-    clause            what holds
-    ================  ===========================================================================
-    ``result``        it returns a ``Dataset``, or tables of items and interactions that make one
-    ``items``         each event is of an item of the catalogue
-    ``held out``      no training sequence ends as one of validation or test does, target included
-    ``determinism``   two calls give the same items, in one order, and the same sequences
-    ================  ===========================================================================
-
-    Args:
-        reader: A function without arguments, as ``--data package.module:function`` takes it.
-
-    Raises:
-        ContractError: At the first clause that is broken: its name, what was expected, what came,
-            and how to mend it.
-    """
-    name = getattr(reader, "__name__", type(reader).__name__)
-    with _holding(name, "result", "a Dataset, or tables of items and interactions", of="readers"):
-        one, other = as_dataset(reader(), name), as_dataset(reader(), name)
-    _check_items(one, name)
-    _check_held_out(one, name)
-    for what, hashes in (
-        ("items in one order", [data.catalog.order_hash for data in (one, other)]),
-        *((f"{part} sequences", _hashes(part, one, other)) for part in ("train", "valid", "test")),
-    ):
-        if hashes[0] != hashes[1]:
-            message = f"expected the same {what} from two calls, got others. Sort, and seed draws."
-            raise ContractError(name, "readers", "determinism", message)
-
-
-def _hashes(part: str, *datasets: Dataset) -> list[str]:
-    return [getattr(data.splits, part).content_hash() for data in datasets]
-
-
-def _check_items(dataset: Dataset, name: str) -> None:
-    for part in ("train", "valid", "test"):
-        items = getattr(dataset.splits, part).items
-        if not 0 <= items.min() <= items.max() < len(dataset.catalog):
-            message = (
-                f"expected rows of a catalogue of {len(dataset.catalog)} items in {part}, got "
-                f"{items.min()} to {items.max()}. Make rows of ids by catalog.rows(ids)."
-            )
-            raise ContractError(name, "readers", "items", message)
-
-
-def _check_held_out(dataset: Dataset, name: str) -> None:
-    train = dataset.splits.train
-    learned: dict[int, list[list[int]]] = {}
-    for number, user in enumerate(train.users.tolist()):
-        learned.setdefault(user, []).append(_sequence(train, number))
-    for part in ("valid", "test"):
-        held_out = getattr(dataset.splits, part)
-        for number, user in enumerate(held_out.users.tolist()):
-            whole = _sequence(held_out, number)
-            if any(known[-len(whole) :] == whole for known in learned.get(user, [])):
-                message = (
-                    f"expected the {part} target of user {user} to be in no training sequence, got "
-                    f"one that ends with the {len(whole)} items of its history and target. Cut "
-                    "training sequences before what is held out."
-                )
-                raise ContractError(name, "readers", "held out", message)
-
-
-def _sequence(data: SequenceSet, number: int) -> list[int]:
-    sequence: list[int] = data.items[data.offsets[number] : data.offsets[number + 1]].tolist()
-    return sequence
-
-
 def _broken(name: str, clause: str, message: str) -> ContractError:
-    return ContractError(name, "teachers", clause, message)
-
-
-@contextmanager
-def _holding(name: str, clause: str, expected: str, *, of: str = "teachers") -> Iterator[None]:
-    """Whatever fails within breaks this clause."""
-    try:
-        yield
-    except ContractError:
-        raise
-    except Exception as error:  # of code from outside
-        message = f"expected {expected}, got {type(error).__name__}: {error}"
-        raise ContractError(name, of, clause, message) from error
+    return ContractError(name, clause, message, contract="teachers")
