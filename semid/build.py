@@ -78,7 +78,7 @@ def build_semantic_ids(
         catalog: The items.
         cf_embeddings: Collaborative vectors of the same items, for a scheme that learns from them.
             The interactions that they have seen are recorded as seen by the ids.
-        collisions: Keys of `semid.collisions.STRATEGIES`, joined by ``+``.
+        collisions: As in `semid.collisions.load_strategies`.
 
     Raises:
         ProvenanceError: If embeddings are of another catalogue or order, or the tokenizer was

@@ -69,7 +69,7 @@ def extend_semantic_ids(
             that always gives a text the same vector. Old items of the catalogue that now encode
             otherwise are reported in the log.
         catalog: Old and new items, or new ones alone.
-        collisions: Keys of `semid.collisions.STRATEGIES`, joined by ``+``; applied to the new
+        collisions: As in `semid.collisions.load_strategies`; applied to the new
             items, with the codes of the old ones taken. ``extra_level`` takes free numbers of the
             level that the ids have.
 

@@ -1,12 +1,4 @@
-"""The contract of id schemes in executable form, for schemes from outside the package.
-
-A test of your own scheme is one line, and a failure names the clause that is broken::
-
-    from semid.testing import check_tokenizer
-
-    def test_my_scheme_keeps_the_contract():
-        check_tokenizer(MyScheme)
-"""
+"""The contract of id schemes, clause by clause."""
 
 from __future__ import annotations
 
@@ -14,27 +6,19 @@ import inspect
 import json
 import random
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from semid.checks import ContractError
 from semid.provenance import hash_json
-from semid.tokenizers.base import (
-    ContractError,
-    NotFittedError,
-    SemanticIdTokenizer,
-    load_tokenizer_class,
-)
+from semid.testing.watching import holding, random_state, set_random_state, watched
+from semid.tokenizers.base import NotFittedError, SemanticIdTokenizer, load_tokenizer_class
 
-__all__ = ["ContractError", "check_encoding", "check_settings", "check_tokenizer"]
-
-T = TypeVar("T")
+__all__ = ["check_encoding", "check_settings", "check_tokenizer"]
 
 
 def check_tokenizer(
@@ -116,10 +100,10 @@ def check_settings(tokenizer: SemanticIdTokenizer) -> None:
         )
     settings = tokenizer.settings
     stored = "Store them unchanged, as numbers, text, lists or tuples of these, or None."
-    with _holding(name, "settings", "settings that are JSON values", stored):
+    with holding(name, "settings", "settings that are JSON values", stored):
         written = json.loads(json.dumps(settings, allow_nan=False))
         read = {key: tuple(v) if isinstance(v, list) else v for key, v in written.items()}
-    with _holding(name, "settings", f"that {name}(**settings) makes it again", stored):
+    with holding(name, "settings", f"that {name}(**settings) makes it again", stored):
         again = made_by(**read)
     if hash_json(again.settings) != hash_json(settings):
         raise ContractError(
@@ -200,17 +184,18 @@ def _fitted(
     inputs = [embeddings] if cf_embeddings is None else [embeddings, cf_embeddings]
     shapes = " and ".join(str(tuple(values.shape)) for values in inputs)
     cure = "Mend _fit, or pass embeddings= that the scheme can learn from."
-    with _holding(type(tokenizer).__name__, "fit", f"to learn from finite vectors {shapes}", cure):
-        return _watched(
-            tokenizer, "fit", inputs, lambda: tokenizer.fit(embeddings, cf_embeddings=cf_embeddings)
+    name = type(tokenizer).__name__
+    with holding(name, "fit", f"to learn from finite vectors {shapes}", cure):
+        return watched(
+            name, "fit", inputs, lambda: tokenizer.fit(embeddings, cf_embeddings=cf_embeddings)
         )
 
 
 def _encoded(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> Tensor:
     name, expected = type(tokenizer).__name__, f"codes of {tuple(embeddings.shape)} embeddings"
     cure = "Mend _encode; it may use only what _fit returned, and settings."
-    with _holding(name, "encode", expected, cure):
-        return _watched(tokenizer, "encode", [embeddings], lambda: tokenizer.encode(embeddings))
+    with holding(name, "encode", expected, cure):
+        return watched(name, "encode", [embeddings], lambda: tokenizer.encode(embeddings))
 
 
 def _check_second_fit(
@@ -219,13 +204,13 @@ def _check_second_fit(
     """A second fit, in another state of the global generators, learns the same."""
     name = type(first).__name__
     own = "Draw from a torch.Generator with a seed of the settings, if at all."
-    before = _random_state()
+    before = random_state()
     try:
         torch.rand(7), np.random.rand(7), [random.random() for _ in range(7)]
         second = _fitted(first, embeddings, cf_embeddings)
         codes = _encoded(first, embeddings), _encoded(second, embeddings)
     finally:
-        _set_random_state(before)
+        set_random_state(before)
     _require_equal(name, "determinism", "two fits on the same vectors", *codes, own)
     if first.provenance.content != second.provenance.content:
         raise ContractError(
@@ -237,7 +222,7 @@ def _check_unseen_items(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> N
     unseen = 3 * _random_vectors(9, embeddings.shape[1], seed=2).to(embeddings)
     cure = "Encode any finite vector, or refuse it with a ValueError."
     expected = "codes or a ValueError for items that were not fitted"
-    with _holding(type(tokenizer).__name__, "unseen items", expected, cure):
+    with holding(type(tokenizer).__name__, "unseen items", expected, cure):
         try:
             tokenizer.encode(unseen)
         except ContractError as error:
@@ -254,7 +239,7 @@ def _check_save_and_load(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> 
     cure = "Return from _fit all that _encode needs, each tensor with memory of its own."
     with tempfile.TemporaryDirectory() as folder:
         expected = "a class that is found by its name, and its from_pretrained to give it back"
-        with _holding(name, "save and load", expected, cure):
+        with holding(name, "save and load", expected, cure):
             tokenizer.save_pretrained(Path(folder) / "tokenizer")
             loaded = load_tokenizer_class(tokenizer.scheme).from_pretrained(
                 Path(folder) / "tokenizer"
@@ -277,9 +262,9 @@ def _check_costs(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> None:
     cure = "Return squared distances, or leave _costs out."
     for level in range(codes.shape[1]):
         prefix = codes[:, :level]
-        with _holding(name, "costs", f"a distance to each code of level {level}", cure):
-            costs = _watched(
-                tokenizer,
+        with holding(name, "costs", f"a distance to each code of level {level}", cure):
+            costs = watched(
+                name,
                 "costs",
                 [embeddings, prefix],
                 partial(tokenizer.costs, embeddings, prefix),
@@ -354,52 +339,6 @@ def _refuse(tokenizer: SemanticIdTokenizer, doing: str, found: str) -> None:
     )
 
 
-def _watched(
-    tokenizer: SemanticIdTokenizer, doing: str, inputs: list[Tensor], call: Callable[[], T]
-) -> T:
-    """What ``call`` returns; it must leave its inputs and the global generators alone."""
-    name = type(tokenizer).__name__
-    copies, before = [values.clone() for values in inputs], _random_state()
-    result = call()
-    if _differ(before, _random_state()):
-        _set_random_state(before)
-        raise ContractError(
-            name,
-            "global randomness",
-            f"expected {doing} to leave global generators alone, got another state after it. "
-            "Draw from a torch.Generator of your own.",
-        )
-    if not all(torch.equal(a, b) for a, b in zip(copies, inputs, strict=True)):
-        for original, values in zip(copies, inputs, strict=True):
-            values.copy_(original)
-        raise ContractError(
-            name,
-            "inputs untouched",
-            f"expected {doing} to leave its inputs as they are, got other values after it. "
-            "Work on a copy: in-place methods end in an underscore.",
-        )
-    return result
-
-
-def _random_state() -> tuple[Tensor, dict[str, Any], Any]:
-    state: Any = np.random.get_state(legacy=False)
-    return torch.get_rng_state(), state, random.getstate()
-
-
-def _set_random_state(state: tuple[Tensor, dict[str, Any], Any]) -> None:
-    torch.set_rng_state(state[0])
-    np.random.set_state(state[1])
-    random.setstate(state[2])
-
-
-def _differ(
-    before: tuple[Tensor, dict[str, Any], Any], after: tuple[Tensor, dict[str, Any], Any]
-) -> bool:
-    ours, theirs = before[1]["state"], after[1]["state"]
-    numpy_differs = ours["pos"] != theirs["pos"] or not np.array_equal(ours["key"], theirs["key"])
-    return numpy_differs or not torch.equal(before[0], after[0]) or before[2] != after[2]
-
-
 def _require_equal(
     name: str,
     clause: str,
@@ -419,16 +358,3 @@ def _require_equal(
             f"expected {doing} to give equal codes, got other codes for {differing} of "
             f"{len(codes)} items. {cure}",
         )
-
-
-@contextmanager
-def _holding(name: str, clause: str, expected: str, cure: str) -> Iterator[None]:
-    """Any error but a broken clause becomes one of this clause."""
-    try:
-        yield
-    except ContractError:
-        raise
-    except Exception as error:
-        raise ContractError(
-            name, clause, f"expected {expected}, got {type(error).__name__}: {error}. {cure}"
-        ) from error
