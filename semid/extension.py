@@ -15,6 +15,7 @@ from semid.collisions import Costs, resolve_collisions
 from semid.ids import TEXT_ENCODER_FOLDER, TOKENIZER_FOLDER, SemanticIds, resolution_record
 from semid.provenance import Provenance, require_same
 from semid.tokenizers.base import SemanticIdTokenizer
+from semid.tokenizers.fields import fields_of
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -84,7 +85,7 @@ def extend_semantic_ids(
     """
     _require_extendable(ids, tokenizer, embeddings, catalog)
     vectors = torch.from_numpy(embeddings.vectors)
-    codes = tokenizer.encode(vectors)
+    codes = tokenizer.encode(vectors, fields=fields_of(tokenizer.uses_fields, catalog))
     row_of_old = {item: row for row, item in enumerate(ids.item_ids)}
     old_rows = [row_of_old.get(item, -1) for item in catalog.item_ids]
     is_new = torch.tensor(old_rows) < 0

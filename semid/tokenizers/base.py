@@ -43,6 +43,7 @@ from semid.tokenizers.checks import (
     load_tensors,
     require_tensors,
 )
+from semid.tokenizers.fields import Fields, field_indices, hash_fields
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -90,14 +91,20 @@ class SemanticIdTokenizer(ABC):
     Attributes:
         codebook_sizes: Number of codes of each level; a setting, or known once fitted.
         uses_cf: Whether the scheme learns from collaborative embeddings; others refuse them.
+        uses_fields: Columns of the catalogue that it learns from too, such as ``("category",)``.
+            Then `_fit` and `_encode` take a last argument ``fields``: by column, int64 ``(item,)``,
+            the number of each item's value among the sorted values that were fitted. An item with
+            another value is refused.
     """
 
     codebook_sizes: tuple[int, ...]
     uses_cf: ClassVar[bool] = False
+    uses_fields: ClassVar[tuple[str, ...]] = ()
 
     _learned: dict[str, Tensor] | None = None
     _inputs: dict[str, str]
     _input_dim: int
+    _field_values: dict[str, list[str]]
 
     @abstractmethod
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
@@ -172,14 +179,27 @@ class SemanticIdTokenizer(ABC):
         tensors = {name: hash_arrays(value.cpu().numpy()) for name, value in self.learned.items()}
         settings = without_later(self.settings, type(self))
         config = {"tokenizer": self.scheme, "settings": settings}
+        content = {**config, **self._widths, "learned": tensors}
         return Provenance(
             kind="tokenizer",
-            content=hash_json({**config, "input_dim": self._input_dim, "learned": tensors}),
+            content=hash_json(content),
             inputs=self._inputs,
             config=config,
         )
 
-    def fit(self, embeddings: Tensor, *, cf_embeddings: Tensor | None = None) -> Self:
+    @property
+    def _widths(self) -> dict[str, Any]:
+        """What is known of the inputs that were fitted, as JSON values."""
+        known = {"field_values": self._field_values} if self.uses_fields else {}
+        return {"input_dim": self._input_dim, **known}
+
+    def fit(
+        self,
+        embeddings: Tensor,
+        *,
+        cf_embeddings: Tensor | None = None,
+        fields: Fields | None = None,
+    ) -> Self:
         """Learn the scheme from the embeddings of all items.
 
         Deterministic for its settings on one device; leaves global random state alone. Where
@@ -190,6 +210,8 @@ class SemanticIdTokenizer(ABC):
             embeddings: Float ``(item, dim)``, in the row order of the catalogue.
             cf_embeddings: Collaborative item vectors, float ``(item, cf_dim)`` in the same order,
                 for schemes that use them.
+            fields: Text of the columns of ``uses_fields``, one for each item; see
+                `semid.tokenizers.fields.fields_of`.
 
         Raises:
             ValueError: If an input is not a finite float matrix, if their row counts differ, if
@@ -212,30 +234,38 @@ class SemanticIdTokenizer(ABC):
                     f"{len(cf_embeddings)} rows. Bring both into the row order of one catalogue."
                 )
             inputs["cf_embeddings"] = hash_arrays(cf_embeddings.cpu().numpy())
+        values = {name: sorted(set(texts)) for name, texts in (fields or {}).items()}
+        known = {name: values.get(name, []) for name in self.uses_fields}
+        indices = field_indices(fields, known, vectors)
+        if fields is not None:
+            inputs["fields"] = hash_fields(fields)
         if num_ranks() > 1:
             asked = {"inputs": inputs, "scheme": self.scheme, "settings": self.settings}
             require_equal(hash_json(asked), "inputs and settings")
-        learned = on_first(lambda: self._tensors_learned(vectors, cf_embeddings))
+        learned = on_first(lambda: self._tensors_learned(vectors, cf_embeddings, indices))
         self._learned = {name: value.to(vectors.device) for name, value in learned.items()}
         self._inputs = inputs
         self._input_dim = vectors.shape[1]
+        self._field_values = known
         return self
 
     def _tensors_learned(
-        self, embeddings: Tensor, cf_embeddings: Tensor | None
+        self, embeddings: Tensor, cf_embeddings: Tensor | None, fields: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """What `_fit` returns, checked, on the CPU."""
-        learned = self._fit(embeddings, cf_embeddings)
+        more: dict[str, Any] = {"fields": fields} if self.uses_fields else {}
+        learned = self._fit(embeddings, cf_embeddings, **more)
         require_tensors(learned, made_by=type(self).__name__)
         return {name: value.detach().cpu().contiguous() for name, value in learned.items()}
 
-    def encode(self, embeddings: Tensor) -> Tensor:
+    def encode(self, embeddings: Tensor, *, fields: Fields | None = None) -> Tensor:
         """Assign each item its codes.
 
         Two items may receive equal codes; `semid.collisions` makes them distinct.
 
         Args:
             embeddings: Float ``(item, dim)``, of the width that was fitted.
+            fields: As in `fit`, of these items.
 
         Returns:
             int64 ``(item, level)``, level ``l`` in ``[0, codebook_sizes[l])``, on the device of
@@ -243,12 +273,17 @@ class SemanticIdTokenizer(ABC):
 
         Raises:
             NotFittedError: Before `fit` or `from_pretrained`.
-            ValueError: If ``embeddings`` has another width or is not finite.
+            ValueError: If ``embeddings`` has another width or is not finite, or ``fields`` are
+                others than those used, or hold a value that was not fitted.
             ContractError: If the scheme's ``_encode`` returns anything else.
         """
         vectors, learned = self._ready(embeddings)
+        more: dict[str, Any] = {}
+        indices = field_indices(fields, self._field_values, vectors)
+        if self.uses_fields:
+            more["fields"] = indices
         with torch.no_grad():
-            codes = self._encode(vectors, learned)
+            codes = self._encode(vectors, learned, **more)
         if flaw := code_flaw(codes, self.codebook_sizes, len(vectors), vectors.device):
             raise ContractError(type(self).__name__, *flaw)
         return codes
@@ -315,7 +350,7 @@ class SemanticIdTokenizer(ABC):
         from safetensors.torch import save_file
 
         provenance = self.provenance
-        config = {**provenance.config, "input_dim": self._input_dim}
+        config = {**provenance.config, **self._widths}
         with atomic_dir(folder) as filling:
             text = json.dumps(config, indent=2, allow_nan=False)
             (filling / _CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -354,6 +389,7 @@ class SemanticIdTokenizer(ABC):
         tokenizer._learned = load_tensors(Path(folder) / _LEARNED)
         tokenizer._inputs = recorded.inputs
         tokenizer._input_dim = config["input_dim"]
+        tokenizer._field_values = config.get("field_values", {})
         require_same(
             f"content of the tokenizer in {folder}",
             recorded.content,
