@@ -73,26 +73,17 @@ def check_tokenizer(
     """
     template = _made(tokenizer)
     check_settings(template)
-    if embeddings is None:
-        embeddings = _random_vectors(_num_items(template), 24, seed=0)
-    if cf_embeddings is None and template.uses_cf:
-        cf_embeddings = _random_vectors(len(embeddings), 12, seed=1)
-    if fields is None and template.uses_fields:
-        fields = {
-            name: [f"value {row % 7}" for row in range(len(embeddings))]
-            for name in template.uses_fields
-        }
-    sample = _Sample(embeddings, cf_embeddings, fields)
+    sample = _sample_of(template, embeddings, cf_embeddings, fields)
     fitted = _fitted(template, sample)
-    check_encoding(fitted, embeddings, fields=fields)
+    check_encoding(fitted, sample.embeddings, fields=sample.fields)
     _check_second_fit(fitted, sample)
     _check_unseen_items(fitted, sample)
     _check_save_and_load(fitted, sample)
     _check_costs(fitted, sample)
     _check_bad_input(fitted, sample)
     if torch.cuda.is_available():
-        on_gpu = _Sample(embeddings.cuda(), cf_embeddings, fields)
-        check_encoding(_fitted(template, on_gpu), on_gpu.embeddings, fields=fields)
+        on_gpu = replace(sample, embeddings=sample.embeddings.cuda())
+        check_encoding(_fitted(template, on_gpu), on_gpu.embeddings, fields=sample.fields)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +188,25 @@ def _made(tokenizer: SemanticIdTokenizer | type[SemanticIdTokenizer]) -> Semanti
             f"expected a class that can be made without arguments, got {tokenizer.__name__} "
             f"({error}). Pass a tokenizer made with the settings to be checked."
         ) from error
+
+
+def _sample_of(
+    template: SemanticIdTokenizer,
+    embeddings: Tensor | None,
+    cf_embeddings: Tensor | None,
+    fields: Fields | None,
+) -> _Sample:
+    """What was given, and random inputs for the rest of what the scheme uses."""
+    if embeddings is None:
+        embeddings = _random_vectors(_num_items(template), 24, seed=0)
+    if cf_embeddings is None and template.uses_cf:
+        cf_embeddings = _random_vectors(len(embeddings), 12, seed=1)
+    if fields is None and template.uses_fields:
+        fields = {
+            name: [f"value {row % 7}" for row in range(len(embeddings))]
+            for name in template.uses_fields
+        }
+    return _Sample(embeddings, cf_embeddings, fields)
 
 
 def _again(tokenizer: SemanticIdTokenizer) -> SemanticIdTokenizer:
