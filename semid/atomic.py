@@ -24,7 +24,16 @@ try:
 except ImportError:  # no POSIX system
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["alone_in", "atomic_dir", "atomic_write", "is_temporary", "recover", "remove_leftovers"]
+__all__ = [
+    "alone_in",
+    "atomic_dir",
+    "atomic_write",
+    "copy_tree",
+    "is_temporary",
+    "link_or_copy",
+    "recover",
+    "remove_leftovers",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +83,17 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
         _flush(filling)
         filling.replace(target)
         _flush(target.parent)
+
+
+def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a folder; it appears whole. Its files are shared where the file system can.
+
+    Files of ours are replaced and never changed in place, so a shared one stays what it was.
+    """
+    if Path(source).resolve() == Path(target).resolve():
+        return
+    with atomic_dir(target) as filling:
+        shutil.copytree(source, filling, copy_function=link_or_copy, dirs_exist_ok=True)
 
 
 @contextmanager
@@ -247,3 +267,11 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def link_or_copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Give a file a second name, or copy it where that cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)

@@ -94,3 +94,8 @@ def _is_alone(handle: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def may_write(out: Path) -> bool:
+    """Whether the folder is ours; a finished one of another user is read all the same."""
+    return os.access(out, os.W_OK)

@@ -14,7 +14,7 @@ from baselines.contracts.backbone import Backbone
 from baselines.data.dataset import Dataset
 from baselines.data.loading import load_dataset
 from baselines.experiments.arms import Arm, parse_arms
-from baselines.experiments.claim import CLAIM
+from baselines.experiments.claim import CLAIM, may_write
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.rows import spec_of
 from baselines.experiments.schemes import Scheme, schemes_of
@@ -59,11 +59,6 @@ def require_free(out: Path, config: CompareConfig) -> None:
         for file in out.iterdir():
             if file.name not in (*_KEPT, CLAIM) and not is_temporary(file.name):
                 raise ValueError(f"{out} holds other files. Name a new folder with --out.")
-
-
-def may_write(out: Path) -> bool:
-    """Whether the folder is ours; a finished one of another user is read all the same."""
-    return os.access(out, os.W_OK)
 
 
 def require_same_data(out: Path, config: CompareConfig, dataset: Dataset) -> None:

@@ -12,17 +12,19 @@ from baselines.evaluation.agreement import agreement
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.evaluation.ranks import Ranks
 from baselines.experiments.arms import Arm
+from baselines.experiments.claim import may_write
 from baselines.experiments.comparison import RunRecord
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.records import record
 from baselines.experiments.schemes import Scheme
 from baselines.models.fusion import decoded_with_teacher, teacher_fusion
+from baselines.models.items import ModelItems
 from baselines.models.spec import ModelSpec
 from baselines.models.trained import TrainedModel
+from baselines.runtime.distributed import processes
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.simple import Popularity
 from baselines.teachers.supervision import Supervision
-from semid.ids import SemanticIds
 from semid.provenance import hash_json
 
 IN_THE_BEAM = ", teacher in the beam"
@@ -49,7 +51,7 @@ class ComparisonRun:
     Attributes:
         config: The settings.
         dataset: The data.
-        ids: The semantic IDs of each scheme.
+        items: The items with the semantic IDs of each scheme.
         out: Folder of the comparison.
         teachers: Folder of the teachers.
         masses: Folder of stored token distributions.
@@ -57,7 +59,7 @@ class ComparisonRun:
 
     config: CompareConfig
     dataset: Dataset
-    ids: Mapping[Scheme, SemanticIds]
+    items: Mapping[Scheme, ModelItems]
     out: Path
     teachers: Path
     masses: Path
@@ -81,14 +83,9 @@ class ComparisonRun:
 
     def read(self, arm: Arm, seed: int, teacher: FittedTeacher) -> TrainedModel:
         """The model of an arm that is trained already."""
-        (ids,) = (ids for scheme, ids in self.ids.items() if scheme.name == arm.scheme)
-        return TrainedModel.read(
-            spec_of(self.config, arm, seed),
-            ids,
-            self.dataset.catalog,
-            self.folder(arm, seed),
-            teacher=teacher,
-        )
+        (items,) = (found for scheme, found in self.items.items() if scheme.name == arm.scheme)
+        spec = spec_of(self.config, arm, seed)
+        return TrainedModel.read(spec, items, self.folder(arm, seed), teacher=teacher)
 
 
 def popularity_row(run: ComparisonRun) -> RunRecord:
@@ -125,18 +122,23 @@ def rows_of_seed(
         state=teacher.state,
     )
     rows: dict[Arm, list[RunRecord]] = {}
-    for scheme, ids in run.ids.items():  # by scheme, so that its token distributions are read once
+    for (
+        scheme,
+        items,
+    ) in run.items.items():  # each with distributions of its own
         train = run.dataset.splits.train
-        supervision = Supervision(teacher, ids, train, config.mass, run.masses)
+        supervision = Supervision(teacher, items.ids, train, config.mass, run.masses)
         for arm in (arm for arm in arms if arm.scheme == scheme.name):
             model = TrainedModel.fit(
                 spec_of(config, arm, seed),
                 run.dataset,
-                ids,
+                items,
                 supervision,
                 folder=run.folder(arm, seed),
                 title=f"{arm.label}, seed {seed}",
             )
+            if processes().is_main_process and may_write(run.out):
+                model.keep()
             rows[arm] = [_row(run, arm, model, expected)]
             if arm in fused:
                 rows[arm].append(_fused_row(run, arm, model, teacher, expected))

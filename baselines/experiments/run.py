@@ -10,7 +10,7 @@ from pathlib import Path
 from baselines.contracts.scorer import require_vectors
 from baselines.data.dataset import Dataset
 from baselines.experiments.arms import Arm, arms_to_fuse, parse_arms
-from baselines.experiments.claim import claimed
+from baselines.experiments.claim import claimed, may_write
 from baselines.experiments.comparison import Comparison, compare, write_per_user
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.controls import control_records
@@ -21,7 +21,6 @@ from baselines.experiments.folder import (
     begin,
     begun_with,
     dataset_of,
-    may_write,
     require_free,
     require_same_data,
     settings_claimed,
@@ -30,6 +29,7 @@ from baselines.experiments.report import comparison_page
 from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, popularity_row, rows_of_seed
 from baselines.experiments.schemes import Scheme, scheme_card, schemes_of
 from baselines.experiments.settings import told_settings
+from baselines.models.items import ModelItems
 from baselines.models.registry import backbone_settings
 from baselines.runtime.distributed import processes
 from baselines.teachers.fit import fit_teacher, settled_training
@@ -85,8 +85,9 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
     if here.is_main_process:
         begin(out, config, dataset, ids)
     here.wait_for_everyone()
+    items = {scheme: ModelItems.of(dataset, made, scheme.folder) for scheme, made in ids.items()}
     run = ComparisonRun(
-        config=config, dataset=dataset, ids=ids, out=out, teachers=teachers, masses=masses
+        config=config, dataset=dataset, items=items, out=out, teachers=teachers, masses=masses
     )
     records = [popularity_row(run)]
     for seed in config.seeds:

@@ -1,7 +1,9 @@
-"""A trained model as one unit: fitted into a folder, read from it, evaluated."""
+"""A trained model as one unit: fitted into a folder, read from it, evaluated, saved elsewhere."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,46 +14,76 @@ from baselines.contracts.backbone import Backbone
 from baselines.data.dataset import Dataset
 from baselines.evaluation.ranking import FuseBatch
 from baselines.evaluation.ranks import Ranks
+from baselines.lm.config import LanguageModelConfig
 from baselines.models.evaluate import decoded
+from baselines.models.files import read_card, write_card
 from baselines.models.fit import fit_backbone
+from baselines.models.fusion import generator_fusion, teacher_fusion
+from baselines.models.items import ModelItems
 from baselines.models.spec import ModelSpec
-from baselines.models.stages import is_fitted, read_fitted
+from baselines.models.stages import is_fitted, read_fitted, stage_folders
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.supervision import Supervision
-from baselines.training.checkpoint import TrainingState, identity
-from semid.catalog import Catalog
-from semid.ids import SemanticIds
-from semid.provenance import Provenance
+from baselines.training.checkpoint import TRAINED_FILES, TrainingState, identity, write_trained
+from semid.atomic import atomic_dir, link_or_copy
+from semid.provenance import Provenance, ProvenanceError, require_same
+from semid.settings import as_json
+
+_TEACHER, _PARTNER = "teacher", "partner"
+_AGAIN = "Copy the whole folder again, or pick the model anew with semid pick."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Partner:
+    """A second model whose opinion on every step of the search is mixed in.
+
+    Attributes:
+        model: A teacher, or another model on the same items and ids.
+        weight: Of the model that is searched, in [0, 1]; the partner has the rest.
+    """
+
+    model: FittedTeacher | TrainedModel
+    weight: float
+
+    @property
+    def max_history(self) -> int:
+        """Most items of a history that it looks at."""
+        other = self.model
+        return (other.backbone if isinstance(other, TrainedModel) else other.model).max_history
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedModel:
-    """A backbone with its weights, the items and ids that it writes, and what it needs beside.
+    """A backbone with its weights, the items that it writes, and what it needs beside.
 
     Attributes:
         spec: What was trained.
         backbone: In eval mode.
-        ids: The semantic IDs.
-        catalog: The items.
+        items: What it knows of items.
         state: Its training.
         folder: Where its weights are kept.
         teacher: What its backbone reads, or taught it; None where nothing did.
+        partner: What is mixed into its search; None for nothing.
+        removed: Rows of items that are never recommended; they stay known in histories.
+        about: What the model card tells of it, as JSON values.
     """
 
     spec: ModelSpec
     backbone: Backbone
-    ids: SemanticIds
-    catalog: Catalog
+    items: ModelItems
     state: TrainingState
     folder: Path
     teacher: FittedTeacher | None = None
+    partner: Partner | None = None
+    removed: frozenset[int] = frozenset()
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def fit(
         cls,
         spec: ModelSpec,
         dataset: Dataset,
-        ids: SemanticIds,
+        items: ModelItems,
         supervision: Supervision | None,
         *,
         folder: Path,
@@ -62,7 +94,7 @@ class TrainedModel:
         Args:
             spec: What to train.
             dataset: Only its training part is learned from; validation targets choose the epoch.
-            ids: In catalogue order.
+            items: Those of the data set.
             supervision: A teacher and what it says; None where neither objective nor backbone
                 needs one.
             folder: Where the weights are kept; an interrupted training goes on there.
@@ -74,7 +106,7 @@ class TrainedModel:
             ProvenanceError: If the folder holds a model made from something else, or was damaged.
         """
         teacher = None if supervision is None else supervision.teacher
-        backbone = spec.build(ids, dataset.catalog, teacher)
+        backbone = spec.build(items.ids, items.catalog, teacher)
         distributions = None
         needed = spec.objective.needs_teacher and not is_fitted(backbone, folder)
         if needed and supervision is not None:
@@ -89,25 +121,18 @@ class TrainedModel:
             spec.evaluation,
             seed=spec.seed,
             folder=folder,
-            lineage=spec.lineage(backbone, dataset, ids, teacher),
+            lineage=spec.lineage(backbone, dataset, items.ids, teacher),
             title=title,
         )
         return cls(
-            spec=spec,
-            backbone=backbone,
-            ids=ids,
-            catalog=dataset.catalog,
-            state=state,
-            folder=folder,
-            teacher=teacher,
+            spec=spec, backbone=backbone, items=items, state=state, folder=folder, teacher=teacher
         )
 
     @classmethod
     def read(
         cls,
         spec: ModelSpec,
-        ids: SemanticIds,
-        catalog: Catalog,
+        items: ModelItems,
         folder: Path,
         *,
         teacher: FittedTeacher | None = None,
@@ -115,18 +140,135 @@ class TrainedModel:
         """Read the weights that ``fit`` has left in a folder, without the data they learned from.
 
         Raises:
-            ProvenanceError: If they are not those that were trained.
+            ProvenanceError: If they are not those that were trained, or were trained for other
+                items, ids, prompts or another base.
         """
-        backbone = spec.build(ids, catalog, teacher)
+        lineage = Provenance.read(folder)
+        backbone = spec.build(items.ids, items.catalog, teacher)
+        expected = {
+            "item order": (lineage.items, items.catalog.order_hash),
+            "semantic ids": (lineage.inputs.get("semantic_ids"), items.ids.provenance.content),
+        }
+        for name, content in backbone.made_from.items():
+            expected[name] = (lineage.inputs.get(name), content)
+        for name, (trained_on, found) in expected.items():
+            what = f"{name} of the model in {folder}"
+            require_same(what, trained_on, found, what_to_do=_AGAIN)
         state = read_fitted(backbone, folder)
         return cls(
             spec=spec,
             backbone=backbone.eval(),
-            ids=ids,
-            catalog=catalog,
+            items=items,
             state=state,
             folder=folder,
             teacher=teacher,
+        )
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, backbone: str | None = None, base: str | None = None
+    ) -> TrainedModel:
+        """Read a folder that ``save`` or ``keep`` has made a whole model: nothing else is needed.
+
+        Args:
+            folder: The model's.
+            backbone: Class path of its backbone, where that is from outside.
+            base: Where its language model is now; None for where it was.
+
+        Raises:
+            FileNotFoundError: If the folder is none of a model, or lacks a part.
+            ProvenanceError: If a part was damaged or is of another model, or the folder has
+                another version of the format.
+            ValueError: If the backbone is from outside and ``backbone`` does not name it.
+        """
+        card = read_card(folder)
+        try:
+            spec = ModelSpec.from_json(card["spec"], backbone=backbone)
+            parts, removed = card["parts"], card["removed"]
+        except (KeyError, TypeError) as error:
+            raise ProvenanceError(
+                f"expected spec, parts and removed items of a model in {folder}, got none of "
+                f"{error}. {_AGAIN}"
+            ) from error
+        if base is not None and isinstance(spec.config, LanguageModelConfig):
+            spec = dataclasses.replace(spec, config=dataclasses.replace(spec.config, model=base))
+        items = ModelItems.read(folder)
+        require_same(
+            f"the weights of the model in {folder}",
+            card["model"],
+            identity(Provenance.read(folder)),
+            what_to_do=_AGAIN,
+        )
+        teacher = None
+        if parts["teacher"] is not None:
+            teacher = FittedTeacher.load(folder / _TEACHER, items.catalog, **parts["teacher"])
+        model = cls.read(spec, items, folder, teacher=teacher)
+        found = None
+        if parts["partner"] is not None:
+            found = _load_partner(folder / _PARTNER, items, parts["partner"])
+        return dataclasses.replace(
+            model,
+            partner=found,
+            removed=frozenset(items.catalog.rows(removed).tolist()),
+            about=card["about"],
+        )
+
+    def keep(self) -> None:
+        """Make its folder a whole model, where it is none yet."""
+        try:
+            if read_card(self.folder)["model"] == identity(Provenance.read(self.folder)):
+                return
+        except (FileNotFoundError, ProvenanceError):
+            pass  # it was never written, or is damaged
+        self._write_parts(self.folder)
+
+    def save(self, folder: Path) -> None:
+        """Write a whole model into a folder of its own, in place of another model there.
+
+        Raises:
+            FileExistsError: If the folder holds anything else.
+        """
+        with atomic_dir(folder) as filling:
+            stages = self.backbone.stages
+            folders = (stage_folders(stages, folder) for folder in (self.folder, filling))
+            for source, target in zip(*folders, strict=True):
+                target.mkdir(exist_ok=True)
+                for name in TRAINED_FILES:
+                    link_or_copy(source / name, target / name)
+            lineage = Provenance.read(self.folder)
+            changed = dataclasses.replace(
+                lineage,
+                items=self.items.catalog.order_hash,
+                inputs={
+                    **lineage.inputs,
+                    "semantic_ids": self.items.ids.provenance.content,
+                    **self.backbone.made_from,
+                },
+            )
+            if changed != lineage:
+                write_trained(filling, self.backbone, self.state, changed)
+            self._write_parts(filling)
+
+    def _write_parts(self, folder: Path) -> None:
+        self.items.write(folder)
+        teacher = self.teacher if self.spec.backbone_class.needs_teacher else None
+        if teacher is not None:
+            teacher.save(folder / _TEACHER)
+        if self.partner is not None:
+            self.partner.model.save(folder / _PARTNER)
+        spec = as_json(self.spec)
+        if isinstance(self.spec.config, LanguageModelConfig):
+            base = Path(self.spec.config.model)
+            spec["config"]["model"] = str(base.resolve()) if base.exists() else str(base)
+        write_card(
+            folder,
+            {
+                "model": identity(Provenance.read(folder)),
+                "spec": spec,
+                "parts": {"teacher": _described(teacher), "partner": _described(self.partner)},
+                "removed": [self.items.catalog.item_ids[row] for row in sorted(self.removed)],
+                "about": dict(self.about),
+            },
         )
 
     @property
@@ -139,6 +281,23 @@ class TrainedModel:
     def identity(self) -> dict[str, Any]:
         """What its ranks depend on, as JSON values: its weights, and how it ranks by them."""
         return {"model": identity(Provenance.read(self.folder)), **self.spec.ranked_by()}
+
+    @property
+    def fuse(self) -> FuseBatch | None:
+        """What its partner mixes into the search."""
+        if self.partner is None:
+            return None
+        other, weight = self.partner.model, self.partner.weight
+        if isinstance(other, TrainedModel):
+            renormalize = self.spec.evaluation.renormalize
+            return generator_fusion(other.backbone, weight=weight, renormalize=renormalize)
+        return teacher_fusion(
+            other.model,
+            self.backbone.trie,
+            weight=weight,
+            temperature=other.temperature,
+            mask_history=other.mask_history,
+        )
 
     def evaluate(
         self,
@@ -170,3 +329,23 @@ class TrainedModel:
             fuse,
             made_from=made_from or self.identity,
         )
+
+
+def _described(part: FittedTeacher | Partner | None) -> dict[str, Any] | None:
+    """What the card says of a part, by which it is loaded."""
+    if isinstance(part, FittedTeacher):
+        return {"temperature": part.temperature, "mask_history": part.mask_history}
+    if part is None:
+        return None
+    if isinstance(part.model, FittedTeacher):
+        return {"kind": "teacher", "weight": part.weight, **(_described(part.model) or {})}
+    return {"kind": "model", "weight": part.weight}
+
+
+def _load_partner(folder: Path, items: ModelItems, said: Mapping[str, Any]) -> Partner:
+    settings = dict(said)
+    kind, weight = settings.pop("kind"), settings.pop("weight")
+    if kind == "teacher":
+        teacher = FittedTeacher.load(folder, items.catalog, **settings)
+        return Partner(model=teacher, weight=weight)
+    return Partner(model=TrainedModel.load(folder), weight=weight)

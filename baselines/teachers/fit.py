@@ -85,7 +85,7 @@ def settled_training(
             for path in folder.glob(f"{config.model}-[0-9]*-*"):
                 seed = re.sub(r"\D.*", "", path.name.removeprefix(f"{config.model}-"))
                 settings = {"seed": int(seed), **config.record(), "training": how}
-                if path.name == _name(dataclasses.replace(lineage, config=settings)):
+                if path.name == folder_name(dataclasses.replace(lineage, config=settings)):
                     return precision
         return None
 
@@ -152,7 +152,7 @@ def _fit(
     """Train a model in a folder below ``folder`` that is named by all it is made from."""
     splits, seed = dataset.splits, settings["seed"]
     lineage = _lineage(dataset, settings, inputs)
-    folder = folder / _name(lineage)
+    folder = folder / folder_name(lineage)
 
     def validate() -> float:
         ranks = rank_by_scores(model, splits.valid, title="validation")
@@ -186,7 +186,7 @@ def _lineage(
     )
 
 
-def _name(lineage: Provenance) -> str:
+def folder_name(lineage: Provenance) -> str:
     """Name of a teacher's folder: its model, its seed, and a hash of all that it is made from."""
     settings = lineage.config
     key = hash_json([lineage.items, lineage.seen, lineage.inputs, settings])

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
+from baselines.data.splits import Splits
+from baselines.runtime.distributed import processes
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import TeacherConfig
-from baselines.teachers.fit import fit_teacher, scores_hash
+from baselines.teachers.fit import fit_teacher, folder_name, scores_hash
 from baselines.teachers.model import TeacherModel
-from baselines.training.checkpoint import TrainingState
+from baselines.teachers.registry import build_teacher
+from baselines.training.checkpoint import TrainingState, read_trained
 from baselines.training.config import TrainingConfig
-from semid.provenance import Provenance
+from semid.atomic import copy_tree
+from semid.catalog import Catalog
+from semid.provenance import Provenance, read_tensors, require_same, write_tensors
+
+_INTERACTIONS = "interactions.safetensors"
+_COLUMNS = ("items", "offsets", "first_target", "users")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,19 +39,19 @@ class FittedTeacher:
         model: In eval mode.
         state: Its training.
         lineage: Its provenance.
+        folder: Its own; what was calibrated is kept beside it.
         asked: The temperature, or ``auto`` for the one that fits validation targets best.
-        valid: Those targets.
-        folder: Where a calibration is kept, beside the teacher's own folder.
         mask_history: Whether seen items are left out, in calibration and in the beam.
+        dataset: What it was fitted to; None for one that was loaded.
     """
 
     model: TeacherModel
     state: TrainingState
     lineage: Provenance
-    asked: float | Literal["auto"]
-    valid: SequenceSet
     folder: Path
-    mask_history: bool = False
+    asked: float | Literal["auto"]
+    mask_history: bool
+    dataset: Dataset | None
 
     @classmethod
     def fit(
@@ -58,10 +71,10 @@ class FittedTeacher:
             model=model,
             state=state,
             lineage=lineage,
+            folder=folder / folder_name(lineage),
             asked=temperature,
-            valid=dataset.splits.valid,
-            folder=folder,
             mask_history=mask_history,
+            dataset=dataset,
         )
 
     @property
@@ -74,10 +87,68 @@ class FittedTeacher:
         """Divides its scores; calibrated when first asked for where it is ``auto``."""
         if self.asked != "auto":
             return self.asked
+        assert self.dataset is not None  # a loaded one says its temperature
         return fit_temperature(
             self.model,
-            self.valid,
+            self.dataset.splits.valid,
             teacher=self.scores_hash,
-            folder=self.folder,
+            folder=self.folder.parent,
             mask_history=self.mask_history,
         ).temperature
+
+    def save(self, folder: Path) -> None:
+        """Copy its folder; one that scores by the training interactions takes them along."""
+        copy_tree(self.folder, folder)
+        if self.model.needs_interactions and self.dataset is not None:
+            train = self.dataset.splits.train
+            columns = {name: torch.from_numpy(getattr(train, name)) for name in _COLUMNS}
+            write_tensors(folder / _INTERACTIONS, columns, made_from=self.lineage.seen)
+
+    @classmethod
+    def load(
+        cls, folder: Path, catalog: Catalog, *, temperature: float, mask_history: bool
+    ) -> FittedTeacher:
+        """Read what ``save`` wrote, without the data that it was fitted to.
+
+        Args:
+            folder: Where it was saved.
+            catalog: Its items.
+            temperature: Divides its scores.
+            mask_history: Whether it leaves out seen items in the beam.
+
+        Raises:
+            ProvenanceError: If it was damaged, or is of other items.
+        """
+        lineage = Provenance.read(folder)
+        require_same(
+            f"item order of the teacher in {folder}",
+            catalog.order_hash,
+            lineage.items,
+            what_to_do="Copy the whole folder again.",
+        )
+        config = TeacherConfig.of_record(lineage.config)
+        vectors = (
+            torch.zeros(len(catalog), lineage.config["dim"]) if config.model == "hybrid" else None
+        )
+        found = read_tensors(folder / _INTERACTIONS, made_from=lineage.seen)
+        dataset = _served(catalog, None if found is None else found[0])
+        model = build_teacher(config, dataset, lineage.config["seed"], vectors=vectors)
+        state = read_trained(folder, model)
+        return cls(
+            model=model.to(processes().device),
+            state=state,
+            lineage=lineage,
+            folder=folder,
+            asked=temperature,
+            mask_history=mask_history,
+            dataset=None,
+        )
+
+
+def _served(catalog: Catalog, train: Mapping[str, Tensor] | None) -> Dataset:
+    """What a teacher is built from whose weights are about to be read."""
+    nothing = {"items": [0, 0], "offsets": [0, 2], "first_target": [1], "users": [0]}
+    columns = {name: np.asarray((train or nothing)[name], dtype=np.int64) for name in _COLUMNS}
+    data = SequenceSet(**columns)
+    splits = Splits(train=data, valid=data, test=data, protocol="served", dropped={})
+    return Dataset(name="served", catalog=catalog, splits=splits, interactions=None)

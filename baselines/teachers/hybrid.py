@@ -47,6 +47,7 @@ class Hybrid(TeacherModel):
         super().__init__()
         self.config, self.cf = config, cf
         self.label = f"{cf.label} + content"
+        self.needs_interactions = cf.needs_interactions
         self.max_history = max(cf.max_history, config.max_history)
         counts = torch.bincount(torch.from_numpy(train.items), minlength=len(vectors))
         self.counts = nn.Parameter(counts, requires_grad=False)

@@ -34,6 +34,7 @@ class LightGCN(TeacherModel):
     """
 
     label = "LightGCN"
+    needs_interactions = True
 
     def __init__(
         self, config: LightGCNConfig, train: SequenceSet, num_items: int, seed: int

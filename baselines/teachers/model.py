@@ -22,6 +22,8 @@ class TeacherModel(nn.Module, ABC):
 
     label: str
     max_history: int
+    needs_interactions: bool = False
+    """Whether it scores by the training interactions too, and not by its parameters alone."""
 
     @abstractmethod
     def score(self, histories: Histories) -> Tensor:

@@ -37,6 +37,10 @@ _CHECKPOINT = "checkpoint.safetensors"
 _STATE = "state.json"
 
 
+TRAINED_FILES = (MODEL_FILE, _STATE, "provenance.json")
+"""What a finished training has left in its folder."""
+
+
 _OF_MEMORY = ("accumulate", "shard")
 
 
@@ -135,6 +139,26 @@ def finish_training(folder: Path, state: TrainingState, lineage: Provenance) -> 
     (folder / _CHECKPOINT).unlink(missing_ok=True)
     for batch in folder.glob(f"{BROKEN}*"):  # of a try before
         batch.unlink()
+
+
+def write_trained(
+    folder: Path, model: nn.Module, state: TrainingState, lineage: Provenance
+) -> None:
+    """Write a model that was changed after its training, such as for new items.
+
+    Args:
+        folder: Holds the model as it was; tensors that are none of ``model`` stay.
+        model: As it is now.
+        state: Of its training.
+        lineage: What it is made from; its content is hashed here.
+    """
+    found = read_tensors(folder / MODEL_FILE, take_unsealed=True)
+    weights = {**(found[0] if found else {}), **trained_weights(model)}
+    weights = {name: value.cpu() for name, value in weights.items()}
+    save_model(folder, weights, state, lineage)
+    lineage = dataclasses.replace(lineage, content=_content(weights))
+    lineage.write(folder)
+    write_json(folder / _STATE, dataclasses.asdict(state), made_from=identity(lineage))
 
 
 def save_model(
