@@ -194,7 +194,7 @@ def rank_items(
     )
 
 
-def divide_by_length(result: BeamResult, trie: CodeTrie, *, penalty: float) -> BeamResult:
+def apply_length_penalty(result: BeamResult, trie: CodeTrie, *, penalty: float) -> BeamResult:
     """Divide the score of each path by its number of tokens to some power, and order them anew.
 
     ``log P / length ** penalty``, as ``transformers.generate`` scores what a beam search has

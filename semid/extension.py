@@ -80,8 +80,7 @@ def extend_semantic_ids(
     Raises:
         ProvenanceError: If the tokenizer did not make the ids, or the embeddings are of another
             catalogue or order.
-        ValueError: If item ids are text here and numbers there, or the strategy finds no free code
-            for a new item.
+        ValueError: If item ids are text here and numbers there, or no code is free for a new item.
     """
     _require_extendable(ids, tokenizer, embeddings, catalog)
     vectors = torch.from_numpy(embeddings.vectors)

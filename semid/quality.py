@@ -51,8 +51,7 @@ def id_quality(
         ``cut_texts``: items whose text the encoder has cut, where that is known.
 
         Where vectors are given, also ``neighbours``: under ``embeddings`` and ``cf_embeddings`` a
-        dict about each item and its 10 nearest other items by exact cosine. Items whose vector is
-        zero are asked for no neighbours.
+        dict about each item and its 10 nearest others by exact cosine, but for zero vectors.
 
         - ``k``: neighbours of an item; ``items``: those that were asked for theirs;
         - ``share``: for each level, share of the neighbours that have the item's codes down to and
