@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from baselines.experiments.rows import spec_of
 from baselines.experiments.schemes import Scheme, schemes_of
 from baselines.training.checkpoint import recipe
 from semid.atomic import is_temporary
+from semid.build import fit_text_encoder
 from semid.ids import SemanticIds
 from semid.provenance import read_json, write_json
 from semid.settings import as_begun, as_json
@@ -80,7 +81,8 @@ def begin(
             write_json(out / name, values)
     for scheme, made in ids.items():
         if not scheme.folder.exists():
-            made.save(scheme.folder)
+            encoder = fit_text_encoder(made, scheme.config, dataset.catalog)  # to code new items
+            replace(made, text_encoder=encoder).save(scheme.folder)
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
