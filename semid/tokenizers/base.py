@@ -25,7 +25,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -36,9 +36,6 @@ from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
 from semid.registry import load_class
 from semid.settings import settings_before, without_later
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = [
     "BUILT_IN",
