@@ -106,7 +106,6 @@ def test_every_public_name_of_baselines_is_there() -> None:
         assert getattr(baselines, name).__name__ == name
 
 
-@pytest.mark.slow
 def test_torchrun_starts_the_console_command_in_several_processes(tmp_path: Path) -> None:
     """``torchrun --no-python semid``: one of the two makes the ids, both end well."""
     programs = Path(sys.executable).parent
