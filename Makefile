@@ -22,9 +22,9 @@ test: venv
 
 test-all: test
 	$(BIN)/pytest -m slow
-	$(BIN)/python scripts/check_command_lines.py --number 1500 --fresh 10
-	$(BIN)/python scripts/check_damage.py --damages $(DAMAGES)
-	$(BIN)/python scripts/check_kills.py --kills 40 --every 25 --every-of-compare 60
+	$(BIN)/python scripts/check_command_lines.py --number 500 --fresh 5
+	$(BIN)/python scripts/check_damage.py --runs finished --damages digit half swapped
+	$(BIN)/python scripts/check_kills.py --kills 20 --every 25 --every-of-compare 100
 	$(BIN)/python scripts/check_wheel.py
 
 lint: venv

@@ -31,9 +31,7 @@ from baselines.cli import main
 from baselines.data.loading import load_catalog
 from baselines.lm.config import LanguageModelConfig
 from baselines.models.config import BackboneConfigs
-from semid.build import make_semantic_ids
 from semid.catalog import Catalog
-from semid.config import IdsConfig
 from semid.ids import SemanticIds
 from semid.trie import CodeTrie
 
@@ -93,16 +91,14 @@ def _generator(trie: CodeTrie) -> dict[str, Any]:
 
 
 def _ids() -> dict[str, Any]:
-    catalog = _catalog()
-    old = Catalog(item_ids=catalog.item_ids[:10], fields=catalog.fields[:10])
-    ids = make_semantic_ids(IdsConfig(codebook_sizes=(3, 3)), old)
-    ids.save("ids")
-    trie = CodeTrie.from_paths(ids.codes, max(ids.sizes))
+    shop = write_shop(Path("shop"))
+    assert main(["build", "--data", "shop", "--out", "ids", "--ids.codebook_sizes", "[4,8]"]) == 0
+    ids, catalog = SemanticIds.load("ids"), load_catalog(shop)
     return {
-        "old_catalog": old,
         "catalog": catalog,
-        "trie": trie,
-        "tokenizer": tokenizer_of(TITLES),
+        "new_catalog": Catalog(item_ids=[1001, 1002], fields=catalog.fields[:2]),
+        "trie": CodeTrie.from_paths(ids.codes, max(ids.sizes)),
+        "tokenizer": tokenizer_of(catalog.texts("{title}")),
     }
 
 
@@ -202,7 +198,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shop = write_shop(folder / "shop")
     write_shop_model(shop, folder / "model")
     (folder / "examples").symlink_to(DOCS.parent / "examples")
-    (folder / "mine.yaml").write_text(json.dumps(TINY | {"data": "shop", "out": "runs/mine"}))
+    mine = {"data": "shop", "out": "runs/mine", "seeds": [0, 1]}
+    (folder / "mine.yaml").write_text(json.dumps(TINY | mine))
     (folder / "tiny.yaml").write_text(json.dumps(TINY))
     return folder
 
@@ -248,9 +245,7 @@ def test_comparisons_run_in_small(
 ) -> None:
     monkeypatch.chdir(folder)
     for verb, *options in commands_of(block):
-        small = (
-            ["--seeds", "[0,1]"] if "--fusion.controls" in options else ["--config", "tiny.yaml"]
-        )
+        small = [] if "mine.yaml" in options else ["--config", "tiny.yaml"]
         assert main([verb, *small, *options]) == 0, capsys.readouterr().err
 
 
