@@ -46,6 +46,8 @@ from .trie import CodeTrie
 from .trie_changes import add_items, remove_items
 from .vocab import CodeVocab
 
+__version__: str
+
 __all__ = [
     "LETTER",
     "OPQ",

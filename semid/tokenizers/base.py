@@ -25,7 +25,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -44,9 +44,6 @@ from semid.tokenizers.checks import (
     require_tensors,
 )
 from semid.tokenizers.fields import Fields, field_indices, hash_fields
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = [
     "BUILT_IN",
