@@ -68,7 +68,7 @@ class Backbone(nn.Module, ABC):
     """Whether it is built from a teacher, and so needs one to be served."""
     shares_weights_with: ClassVar[str | None] = None
     """Name of the backbone whose trained weights it reuses; only the ranking differs."""
-    together: ClassVar[int] = 64
+    pad_positions_to: ClassVar[int] = 64
     """Positions of one depth are filled up to a multiple of this, see ``Positions``."""
     end_token: bool = False
     """Whether every path closes with an end token that is none of the item's own."""

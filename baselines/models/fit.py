@@ -84,7 +84,7 @@ def fit_backbone(
     def loss(batch: TrainBatch) -> ObjectiveOutput:
         batch = backbone.posed(batch)
         trie, items = backbone.trie, batch.target_items
-        at = loss_of.positions(trie, items, together=backbone.together)
+        at = loss_of.positions(trie, items, together=backbone.pad_positions_to)
         choices = candidates(trie, items, at)
         p = None
         if teacher is not None and loss_of.needs_teacher:
