@@ -150,7 +150,7 @@ class Backbone(nn.Module, ABC):
     def windows(self, data: SequenceSet) -> Windows:
         """The windows that the backbone learns from."""
 
-    def posed(self, batch: TrainBatch) -> TrainBatch:
+    def prepare_batch(self, batch: TrainBatch) -> TrainBatch:
         """What a batch of windows is asked as; its ``target_items`` are rows of the paths.
 
         May draw from PyTorch's default generator, which training seeds in every epoch.

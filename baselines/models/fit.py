@@ -82,7 +82,7 @@ def fit_backbone(
     history_length, popularity = _counts(splits.train)
 
     def loss(batch: TrainBatch) -> ObjectiveOutput:
-        batch = backbone.posed(batch)
+        batch = backbone.prepare_batch(batch)
         trie, items = backbone.trie, batch.target_items
         at = loss_of.positions(trie, items, together=backbone.pad_positions_to)
         choices = candidates(trie, items, at)

@@ -158,7 +158,7 @@ class YesNoBackbone(LanguageBackbone):
         """One, whose epoch is chosen by the ranking of all items."""
         return (dataclasses.replace(WHOLE, scorer=self),)
 
-    def posed(self, batch: TrainBatch) -> Questions:
+    def prepare_batch(self, batch: TrainBatch) -> Questions:
         """Ask about each target, and about an item drawn from outside of its window.
 
         Draws from PyTorch's default generator.

@@ -144,9 +144,9 @@ def test_every_target_is_asked_about_and_so_is_an_item_from_outside_of_its_windo
     made, batch = asking(folder, tiny_codes, tiny_catalog), some_batch()
     count, drawn = len(batch.target_id), set()
     torch.manual_seed(3)
-    first = made.posed(batch)
+    first = made.prepare_batch(batch)
     for _ in range(30):
-        asked = made.posed(batch)
+        asked = made.prepare_batch(batch)
         assert asked.answer.tolist() == [YES] * count + [NO] * count
         assert torch.equal(asked.candidate[:count], batch.target_items)
         assert torch.equal(asked.other[:count], asked.candidate[count:])
@@ -157,7 +157,7 @@ def test_every_target_is_asked_about_and_so_is_an_item_from_outside_of_its_windo
             drawn.add(item)
     assert drawn == set(range(12)), "any other item may be drawn"
     torch.manual_seed(3)
-    assert torch.equal(made.posed(batch).candidate, first.candidate)
+    assert torch.equal(made.prepare_batch(batch).candidate, first.candidate)
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -165,7 +165,7 @@ def test_the_loss_is_that_of_both_answers_written_slowly(
     folder: Path, tiny_codes: Tensor, tiny_catalog: Catalog, masked: bool
 ) -> None:
     made = asking(folder, tiny_codes, tiny_catalog)
-    asked, objective = made.posed(some_batch()), Objective(ObjectiveConfig(masked=masked))
+    asked, objective = made.prepare_batch(some_batch()), Objective(ObjectiveConfig(masked=masked))
     at = objective.positions(made.trie, asked.target_items, together=1)
     found = objective(made(asked, at), candidates(made.trie, asked.target_items, at)).loss
     answers = [row[row >= 0].tolist() for row in made.paths]
@@ -188,7 +188,7 @@ def test_the_teacher_teaches_its_softmax_over_the_two_items_of_a_question(
 ) -> None:
     made, data = asking(folder, tiny_codes, tiny_catalog), random_sequences(12, 4, longest=8)
     windows = Windows.per_target(data, 4)
-    asked = made.posed(windows.batch(np.arange(len(windows))[::-1].copy()))
+    asked = made.prepare_batch(windows.batch(np.arange(len(windows))[::-1].copy()))
     at = Objective(ObjectiveConfig()).positions(made.trie, asked.target_items, together=1)
     p = made.distributions(Taste(), data, 0.7)(asked, at)
     nodes = candidates(made.trie, asked.target_items, at).tokens.tolist()
@@ -331,7 +331,7 @@ def test_a_window_that_may_hold_the_whole_catalogue_is_refused(
 def test_questions_speak_of_answers_where_batches_speak_of_items(
     folder: Path, tiny_codes: Tensor, tiny_catalog: Catalog
 ) -> None:
-    asked = asking(folder, tiny_codes, tiny_catalog).posed(some_batch())
+    asked = asking(folder, tiny_codes, tiny_catalog).prepare_batch(some_batch())
     assert isinstance(asked, Questions)
     assert torch.equal(asked.target_items, asked.answer)
 
