@@ -133,7 +133,7 @@ class Backbone(nn.Module, ABC):
         """What it is trained in, one after another."""
         return (WHOLE,)
 
-    def enter(self, stage: str | None) -> None:
+    def begin_stage(self, stage: str | None) -> None:
         """Get ready for a stage: what that does not train is frozen.
 
         Args:

@@ -120,7 +120,7 @@ def fit_backbone(
     stages, states = backbone.stages, []
     folders, lineages = stage_folders(stages, folder), stage_lineages(stages, folder, lineage)
     for stage, kept, made_from in zip(stages, folders, lineages, strict=True):
-        backbone.enter(stage.name)
+        backbone.begin_stage(stage.name)
         with one_run_at_a_time(kept):
             state = train(
                 backbone,
@@ -137,7 +137,7 @@ def fit_backbone(
                 title=title if len(stages) == 1 else f"{title}, {stage.name}",
             )
         states.append(state)
-    backbone.enter(None)
+    backbone.begin_stage(None)
     return one_after_another(states)
 
 

@@ -119,7 +119,7 @@ class AllmrecBackbone(UserVectorBackbone):
             Stage(name=_ANSWERS),
         )
 
-    def enter(self, stage: str | None) -> None:
+    def begin_stage(self, stage: str | None) -> None:
         """Freeze what the stage does not train."""
         self.learn(self._learned[stage])
 

@@ -65,7 +65,7 @@ class CollmBackbone(UserVectorBackbone):
         """First the text, then the vectors; or both together."""
         return self._stages
 
-    def enter(self, stage: str | None) -> None:
+    def begin_stage(self, stage: str | None) -> None:
         """Freeze what the stage does not train, and write prompts as it reads them."""
         self._stage = stage
         self.learn(self._learned[stage])

@@ -290,7 +290,7 @@ def test_the_seed_decides_the_weights_and_leaves_other_random_numbers_alone(
 
 
 def test_every_weight_is_learned(backbone: Backbone) -> None:
-    backbone.enter(backbone.stages[-1].name)
+    backbone.begin_stage(backbone.stages[-1].name)
     batch = batch_of(backbone.windows(random_sequences(NUM_ITEMS, 20, longest=5)))
     logits = all_logits(backbone, batch)
     logits[logits.isfinite()].square().mean().backward()

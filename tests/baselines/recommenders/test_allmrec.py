@@ -40,12 +40,12 @@ def test_autoencoders_first_then_projectors_and_never_the_language_model(
     made = recommender("allmrec", llama, tiny_codes, items=items)
     fresh = made.learned()
     assert not any(name.startswith("lm.") for name in fresh)
-    made.enter("alignment")
+    made.begin_stage("alignment")
     assert {name.split(".")[0] for name in made.learned()} == {"of_vectors", "of_texts"}
-    made.enter("answers")
+    made.begin_stage("answers")
     expected = {"user_projector", "item_projector"} | ({"added"} if items == "codes" else set())
     assert {name.split(".")[0] for name in made.learned()} == expected
-    made.enter(None)
+    made.begin_stage(None)
     assert made.learned() == fresh
 
 

@@ -26,15 +26,15 @@ def test_the_text_is_learned_first_and_then_the_projector_alone(
     made = recommender("collm", llama, tiny_codes, items=items)
     fresh = made.learned()
     assert [stage.name for stage in made.stages] == ["text", "vectors"]
-    made.enter("text")
+    made.begin_stage("text")
     text = made.learned()
     assert all("lora_" in name or name.startswith("added.") for name in text)
     assert ("added.rows" in text) == (items == "codes")
-    made.enter("vectors")
+    made.begin_stage("vectors")
     vectors = made.learned()
     assert vectors
     assert all(name.startswith("projector.") for name in vectors)
-    made.enter(None)
+    made.begin_stage(None)
     assert made.learned() == fresh == text | vectors
 
 
@@ -45,7 +45,7 @@ def test_together_adapters_and_projector_are_learned_in_one_stage_from_vectors(
     made = recommender("collm", llama, tiny_codes, own=own)
     two = recommender("collm", llama, tiny_codes).eval()
     assert [stage.name for stage in made.stages] == ["whole"]
-    made.enter(made.stages[0].name)
+    made.begin_stage(made.stages[0].name)
     assert made.prompts_of(some_batch()) is made.prompts
     loss_of(made, some_batch()).backward()
     got = {name for name, value in made.named_parameters() if value.grad is not None}
@@ -69,13 +69,13 @@ def test_the_first_stage_is_the_plain_language_model(llama: Path, tiny_codes: Te
     made = recommender("collm", llama, tiny_codes).eval()
     plain = recommender("lm", llama, tiny_codes).eval()
     batch, past = some_batch(), histories([3, 1], [9])
-    made.enter("text")
+    made.begin_stage("text")
     assert loss_of(made, batch).item() == loss_of(plain, batch).item()
     with torch.no_grad():
         expected = plain.start(past).logits()
         assert torch.equal(made.start(past).logits(), expected)
         for stage in ("vectors", None):
-            made.enter(stage)
+            made.begin_stage(stage)
             assert not torch.allclose(made.start(past).logits(), expected, atol=1e-3)
 
 

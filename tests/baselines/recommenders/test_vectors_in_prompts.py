@@ -239,7 +239,7 @@ def test_the_gradient_reaches_the_projectors_through_the_language_model(
 ) -> None:
     for checkpointing in (False, True):
         made = recommender(name, llama, tiny_codes, gradient_checkpointing=checkpointing)
-        made.enter(made.stages[-1].name)
+        made.begin_stage(made.stages[-1].name)
         made.train()
         loss_of(made, dataclasses.replace(some_batch(), progress=1.0)).backward()
         projectors = {key: p for key, p in made.named_parameters() if "projector" in key}
