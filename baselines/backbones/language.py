@@ -81,7 +81,7 @@ class LanguageBackbone(Backbone):
         self.added: AddedTokens | None = None
         self.context = base.context
         self.prompts = self.write_prompts(config)
-        self._made_from = {
+        self._input_hashes = {
             "base": base.content,
             "paths": hash_arrays(paths.numpy()),
             "prompts": self.prompts.content_hash(),
@@ -91,7 +91,7 @@ class LanguageBackbone(Backbone):
             if config.items == "codes":
                 words = titles if config.init == "titles" else None
                 self.added = _code_rows(base, vocab.offsets[0], codes, sizes, words, seed)
-                self._made_from["words"] = hash_json(words)
+                self._input_hashes["words"] = hash_json(words)
             self.lm: Any = adapt(base.model, config.lora) if self.adapted else base.model
         if not self.adapted:
             self.lm.requires_grad_(False)
@@ -161,9 +161,9 @@ class LanguageBackbone(Backbone):
         return self.lm.get_base_model() if has_adapters else self.lm
 
     @property
-    def made_from(self) -> dict[str, str]:
+    def input_hashes(self) -> dict[str, str]:
         """Hashes of the base, the paths, the prompts and what added tokens began with."""
-        return dict(self._made_from)
+        return dict(self._input_hashes)
 
     @property
     def max_history(self) -> int:

@@ -124,7 +124,7 @@ class Backbone(nn.Module, ABC):
         return settings
 
     @property
-    def made_from(self) -> dict[str, str]:
+    def input_hashes(self) -> dict[str, str]:
         """Content hashes of what it is made from beside the semantic ids, by name."""
         return {}
 

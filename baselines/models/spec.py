@@ -99,7 +99,7 @@ class ModelSpec:
         inputs = {
             "semantic_ids": ids.provenance.content,
             "valid": dataset.splits.valid.content_hash(),
-            **backbone.made_from,
+            **backbone.input_hashes,
         }
         settings = {
             "backbone": cls.shares_weights_with or self.backbone,

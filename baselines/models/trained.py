@@ -149,7 +149,7 @@ class TrainedModel:
             "item order": (lineage.items, items.catalog.order_hash),
             "semantic ids": (lineage.inputs.get("semantic_ids"), items.ids.provenance.content),
         }
-        for name, content in backbone.made_from.items():
+        for name, content in backbone.input_hashes.items():
             expected[name] = (lineage.inputs.get(name), content)
         for name, (trained_on, found) in expected.items():
             what = f"{name} of the model in {folder}"
@@ -248,7 +248,7 @@ class TrainedModel:
                 inputs={
                     **lineage.inputs,
                     "semantic_ids": self.items.ids.provenance.content,
-                    **self.backbone.made_from,
+                    **self.backbone.input_hashes,
                 },
             )
             if changed != lineage:

@@ -83,8 +83,8 @@ class AllmrecBackbone(UserVectorBackbone):
         self.extra = extra
         texts = _embedded(extra, context.catalog)
         self.register_buffer("texts", texts / size_of(texts), persistent=False)
-        del self._made_from["prompts"]  # those without vectors, which nobody reads here
-        self._made_from["texts"] = hash_arrays(texts.numpy())
+        del self._input_hashes["prompts"]  # those without vectors, which nobody reads here
+        self._input_hashes["texts"] = hash_arrays(texts.numpy())
         dim, width = self.item_vectors.shape[1], self.width
         with torch.random.fork_rng():
             torch.manual_seed(context.seed)

@@ -70,7 +70,7 @@ class VectorBackbone(LanguageBackbone):
         vectors = teacher.item_vectors().detach().float().cpu()
         self.item_size = size_of(vectors)
         self.register_buffer("item_vectors", vectors / self.item_size, persistent=False)
-        self._made_from |= {
+        self._input_hashes |= {
             "prompts_with_vectors": self.prompts.content_hash(),
             "item_vectors": hash_arrays(vectors.numpy()),
         }
@@ -165,12 +165,12 @@ class UserVectorBackbone(VectorBackbone):
         return super().lacking(teacher) + states
 
     @property
-    def made_from(self) -> dict[str, str]:
+    def input_hashes(self) -> dict[str, str]:
         """With all weights of the teacher, which the states are computed by."""
         (teacher,) = self._teacher
         weights = teacher.state_dict()
         users = hash_arrays(*(weights[name].cpu().numpy() for name in sorted(weights)))
-        return super().made_from | {"users": users}
+        return super().input_hashes | {"users": users}
 
     @abstractmethod
     def project_users(self, states: Tensor) -> Tensor:

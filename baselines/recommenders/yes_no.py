@@ -134,7 +134,7 @@ class YesNoBackbone(LanguageBackbone):
             context=self.context,
             around=(before, middle),
         )
-        self._made_from |= {
+        self._input_hashes |= {
             "prompts": hash_json(
                 [self.prompts.content_hash(), hash_arrays(table.numpy(), mask.numpy())]
             ),

@@ -202,7 +202,7 @@ def test_states_of_users_are_bound_to_all_weights_of_the_teacher(
         changed.position_embedding.weight[0, 0] += 1
     for name in NAMES:
         made = [recommender(name, llama, tiny_codes, taught_by=t) for t in (teacher(), changed)]
-        differ = made[0].made_from != made[1].made_from
+        differ = made[0].input_hashes != made[1].input_hashes
         assert differ == (name != "llara"), "LLaRA has no slot for a user"
 
 
