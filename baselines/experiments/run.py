@@ -29,7 +29,7 @@ from baselines.experiments.folder import (
 from baselines.experiments.report import comparison_page
 from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, popularity_row, rows_of_seed
 from baselines.experiments.schemes import Scheme, scheme_card, schemes_of
-from baselines.experiments.settings import told_settings
+from baselines.experiments.settings import report_settings
 from baselines.models.items import ModelItems
 from baselines.models.registry import backbone_settings
 from baselines.runtime.distributed import processes
@@ -100,7 +100,7 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
         records,
         baseline=arms[0].label,
         pairs=_pairs(arms, fused),
-        settings=told_settings(config, dataset, ids),
+        settings=report_settings(config, dataset, ids),
         schemes=[scheme_card(scheme, made) for scheme, made in ids.items()],
         resamples=config.resamples,
     )

@@ -18,7 +18,7 @@ from baselines.runtime.distributed import processes
 from semid.ids import SemanticIds
 
 
-def told_settings(
+def report_settings(
     config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
 ) -> dict[str, Any]:
     """What a report says of the settings, by name, on these data and ids."""
