@@ -20,7 +20,7 @@ from baselines.experiments.claim import CLAIM, may_write
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.rows import spec_of
 from baselines.experiments.schemes import Scheme, schemes_of
-from baselines.training.checkpoint import recipe
+from baselines.training.checkpoint import without_memory_settings
 from semid.atomic import is_temporary
 from semid.build import fit_text_encoder
 from semid.ids import SemanticIds
@@ -34,7 +34,7 @@ _KEPT = (EMBEDDINGS, TEACHERS, TEACHER_VECTORS)  # for the next try where ids ca
 
 def settings_claimed(config: CompareConfig) -> dict[str, Any]:
     """What commands that work in one folder at the same time have to agree on."""
-    settings: dict[str, Any] = recipe(config)
+    settings: dict[str, Any] = without_memory_settings(config)
     return {name: value for name, value in settings.items() if name not in ("out", "mass_cache")}
 
 
@@ -50,7 +50,7 @@ def require_free(out: Path, config: CompareConfig) -> None:
     if found is not None:
         found, settings = (
             values | {"evaluation": ranking_settings(values.get("evaluation", {}))}
-            for values in (recipe(found), recipe(config))
+            for values in (without_memory_settings(found), without_memory_settings(config))
         )
         changed = sorted(
             key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key)

@@ -16,7 +16,7 @@ from baselines.models.registry import backbone_class, backbone_settings, build_b
 from baselines.runtime.distributed import processes
 from baselines.teachers.config import MassConfig
 from baselines.teachers.fitted import FittedTeacher
-from baselines.training.checkpoint import recipe
+from baselines.training.checkpoint import without_memory_settings
 from baselines.training.config import TrainingConfig
 from semid.catalog import Catalog
 from semid.ids import SemanticIds
@@ -103,9 +103,9 @@ class ModelSpec:
         }
         settings = {
             "backbone": cls.shares_weights_with or self.backbone,
-            "shape": recipe(cls.training_settings(self.config, self.extra_config)),
+            "shape": without_memory_settings(cls.training_settings(self.config, self.extra_config)),
             "objective": dataclasses.asdict(objective),
-            "training": recipe(self.training),
+            "training": without_memory_settings(self.training),
             "evaluation": ranking_settings(self.evaluation),
             "seed": self.seed,
         }

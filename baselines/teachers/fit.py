@@ -22,7 +22,7 @@ from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.registry import build_teacher, teacher_class
 from baselines.teachers.scorer_teacher import ScorerTeacher, source_hash
-from baselines.training.checkpoint import TrainingState, is_trained, read_trained, recipe
+from baselines.training.checkpoint import TrainingState, is_trained, read_trained, without_memory_settings
 from baselines.training.config import PRECISIONS, Precision, TrainingConfig
 from baselines.training.loop import TrainingTask, train
 from baselines.training.precision import settled
@@ -113,7 +113,7 @@ def _settings(
     seed: int, config: TeacherConfig, training: TrainingConfig, selected_by: str
 ) -> dict[str, Any]:
     """What the lineage of a teacher holds of its settings."""
-    settings = {"seed": seed, **config.record(), "training": recipe(training)}
+    settings = {"seed": seed, **config.record(), "training": without_memory_settings(training)}
     return settings | _selection(selected_by)
 
 

@@ -68,7 +68,7 @@ class TrainingState:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def recipe(config: Any) -> Any:
+def without_memory_settings(config: Any) -> Any:
     """Settings as JSON, without those that say how memory is used and not what is learned.
 
     A folder that was begun with other values of these goes on.
@@ -79,7 +79,7 @@ def recipe(config: Any) -> Any:
     config = as_json(config)
     if not isinstance(config, dict):
         return config
-    return {name: recipe(value) for name, value in config.items() if name not in _OF_MEMORY}
+    return {name: without_memory_settings(value) for name, value in config.items() if name not in _OF_MEMORY}
 
 
 def is_trained(folder: Path) -> bool:
