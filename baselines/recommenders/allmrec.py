@@ -13,7 +13,7 @@ from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.config import AllmrecConfig
-from baselines.recommenders.vectors import UserVectorBackbone, size_of
+from baselines.recommenders.vectors import UserVectorBackbone, rms
 from baselines.teachers.losses import binary_loss, draw_outside, require_outside
 from semid.catalog import Catalog
 from semid.embed import embeddings_from
@@ -82,7 +82,7 @@ class AllmrecBackbone(UserVectorBackbone):
         super().__init__(config, context, template=extra.template, item=extra.item)
         self.extra = extra
         texts = _embedded(extra, context.catalog)
-        self.register_buffer("texts", texts / size_of(texts), persistent=False)
+        self.register_buffer("texts", texts / rms(texts), persistent=False)
         del self._input_hashes["prompts"]  # those without vectors, which nobody reads here
         self._input_hashes["texts"] = hash_arrays(texts.numpy())
         dim, width = self.item_vectors.shape[1], self.width
@@ -92,18 +92,18 @@ class AllmrecBackbone(UserVectorBackbone):
             self.of_texts = Autoencoder(texts.shape[1], _JOINT)
             self.user_projector = _projector(dim, width, nn.LeakyReLU())
             self.item_projector = _projector(_JOINT, width, nn.GELU())
-        aligned = {name for name in self.learned() if name.startswith(("of_vectors", "of_texts"))}
-        self._learned = {
-            None: self.learned(),
+        aligned = {name for name in self.trainable_names() if name.startswith(("of_vectors", "of_texts"))}
+        self._trainable_in = {
+            None: self.trainable_names(),
             _ALIGNMENT: frozenset(aligned),
-            _ANSWERS: self.learned() - aligned,
+            _ANSWERS: self.trainable_names() - aligned,
         }
-        some = self.some_items()
+        some = self.sample_items()
         with torch.no_grad():
             joint = self.of_vectors.encode(self.item_vectors[some])
-        self.begin_as_large_as_words(self.item_projector, joint)
+        self.match_embedding_scale(self.item_projector, joint)
         states = self.user_states(Histories.alone(some))
-        self.begin_as_large_as_words(self.user_projector, states)
+        self.match_embedding_scale(self.user_projector, states)
 
     @classmethod
     def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
@@ -121,7 +121,7 @@ class AllmrecBackbone(UserVectorBackbone):
 
     def begin_stage(self, stage: str | None) -> None:
         """Freeze what the stage does not train."""
-        self.learn(self._learned[stage])
+        self.set_trainable(self._trainable_in[stage])
 
     def windows(self, data: SequenceSet) -> Windows:
         """One target a window; of each user all of them, or the last."""
@@ -139,13 +139,13 @@ class AllmrecBackbone(UserVectorBackbone):
             The loss and these four parts.
         """
         past = batch.windows.without_last()
-        states = self.user_states(past) * self.user_size
+        states = self.user_states(past) * self.user_rms
         windows = batch.windows.items.masked_fill(~batch.windows.mask, -1)
         negative = draw_outside(windows[batch.target_row], len(self.item_vectors), 1).squeeze(1)
         items = torch.stack([batch.target_items, negative])
         vectors, texts = self.item_vectors[items], self.texts[items]
         (joint, again), (joint_text, text_again) = self.of_vectors(vectors), self.of_texts(texts)
-        logits = (states * again.float()).sum(dim=-1) * self.item_size
+        logits = (states * again.float()).sum(dim=-1) * self.item_rms
         parts = {
             "recommendation": binary_loss(logits[0], logits[1].unsqueeze(1)),
             "matching": F.mse_loss(joint.float(), joint_text.float()),

@@ -41,7 +41,7 @@ class CollmBackbone(UserVectorBackbone):
         self, config: LanguageModelConfig, context: BuildContext, extra: CollmConfig
     ) -> None:
         super().__init__(config, context, template=extra.template, item=extra.item)
-        language = self.learned()
+        language = self.trainable_names()
         with torch.random.fork_rng():
             torch.manual_seed(context.seed)
             dim = self.item_vectors.shape[1]
@@ -49,15 +49,15 @@ class CollmBackbone(UserVectorBackbone):
             self.projector = nn.Sequential(
                 nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, self.width)
             )
-        self.begin_as_large_as_words(self.projector, self.item_vectors[self.some_items()])
+        self.match_embedding_scale(self.projector, self.item_vectors[self.sample_items()])
         self._stage: str | None = None
         stages = (Stage(name=_TEXT), Stage(name=_VECTORS))
         self._stages = (WHOLE,) if extra.together else stages
-        self._learned = {
-            None: self.learned(),
-            WHOLE.name: self.learned(),
+        self._trainable_in = {
+            None: self.trainable_names(),
+            WHOLE.name: self.trainable_names(),
             _TEXT: language,
-            _VECTORS: self.learned() - language,
+            _VECTORS: self.trainable_names() - language,
         }
 
     @property
@@ -68,7 +68,7 @@ class CollmBackbone(UserVectorBackbone):
     def begin_stage(self, stage: str | None) -> None:
         """Freeze what the stage does not train, and write prompts as it reads them."""
         self._stage = stage
-        self.learn(self._learned[stage])
+        self.set_trainable(self._trainable_in[stage])
 
     def prompts_of(self, batch: TrainBatch | None) -> Prompts:
         """Without vectors in the first stage."""

@@ -47,7 +47,7 @@ class LlaraBackbone(VectorBackbone):
             self.projector = nn.Sequential(
                 nn.Linear(dim, width), nn.GELU(), nn.Linear(width, width)
             )
-        self.begin_as_large_as_words(self.projector, self.item_vectors[self.some_items()])
+        self.match_embedding_scale(self.projector, self.item_vectors[self.sample_items()])
 
     def prompts_of(self, batch: TrainBatch | None) -> Prompts:
         """With vectors, or of text alone as the curriculum has it."""

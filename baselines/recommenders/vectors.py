@@ -68,8 +68,8 @@ class VectorBackbone(LanguageBackbone):
         self.prompts = self.write_prompts(written, slots=self.slots)
         assert isinstance(teacher, ItemVectors)
         vectors = teacher.item_vectors().detach().float().cpu()
-        self.item_size = size_of(vectors)
-        self.register_buffer("item_vectors", vectors / self.item_size, persistent=False)
+        self.item_rms = rms(vectors)
+        self.register_buffer("item_vectors", vectors / self.item_rms, persistent=False)
         self._input_hashes |= {
             "prompts_with_vectors": self.prompts.content_hash(),
             "item_vectors": hash_arrays(vectors.numpy()),
@@ -99,11 +99,11 @@ class VectorBackbone(LanguageBackbone):
         """Of the language model's input vectors."""
         return int(self.base.get_input_embeddings().weight.shape[1])
 
-    def learned(self) -> frozenset[str]:
+    def trainable_names(self) -> frozenset[str]:
         """Names of the parameters that are not frozen."""
         return frozenset(name for name, value in self.named_parameters() if value.requires_grad)
 
-    def learn(self, names: Collection[str]) -> None:
+    def set_trainable(self, names: Collection[str]) -> None:
         """Freeze all parameters but these."""
         for name, value in self.named_parameters():
             value.requires_grad_(name in names)
@@ -125,7 +125,7 @@ class VectorBackbone(LanguageBackbone):
         return {"inputs_embeds": vectors}
 
     @torch.no_grad()
-    def begin_as_large_as_words(self, projector: nn.Sequential, vectors: Tensor) -> None:
+    def match_embedding_scale(self, projector: nn.Sequential, vectors: Tensor) -> None:
         """Scale the last layer, so that vectors begin as large as the words around them.
 
         How large a language model's input vectors are is learned. What a fresh projector makes may
@@ -139,11 +139,11 @@ class VectorBackbone(LanguageBackbone):
         assert isinstance(last, nn.Linear)
         rows = torch.linspace(0, len(embedding.weight) - 1, _SAMPLE).long()
         words = embedding(rows.to(embedding.weight.device))
-        factor = size_of(words) / size_of(projector(vectors))
+        factor = rms(words) / rms(projector(vectors))
         last.weight.mul_(factor)
         last.bias.mul_(factor)
 
-    def some_items(self) -> Tensor:
+    def sample_items(self) -> Tensor:
         """Items of the catalogue to measure by; int64 ``(n,)``."""
         return torch.arange(min(len(self.item_vectors), _SAMPLE))
 
@@ -177,13 +177,13 @@ class UserVectorBackbone(VectorBackbone):
         """Vectors for the slots of users, from their states ``(n, dim)``; float ``(n, width)``."""
 
     @cached_property
-    def user_size(self) -> float:
+    def user_rms(self) -> float:
         """What states are divided by."""
-        return size_of(self._states(Histories.alone(self.some_items())))
+        return rms(self._states(Histories.alone(self.sample_items())))
 
     def user_states(self, past: Histories) -> Tensor:
         """The teacher's states, as large as a projector takes them; float32 ``(batch, dim)``."""
-        return self._states(past) / self.user_size
+        return self._states(past) / self.user_rms
 
     def _states(self, past: Histories) -> Tensor:
         (teacher,) = self._teacher
@@ -203,6 +203,6 @@ class UserVectorBackbone(VectorBackbone):
         return given
 
 
-def size_of(vectors: Tensor) -> float:
+def rms(vectors: Tensor) -> float:
     """Root of the mean square of all numbers, not zero."""
     return max(float(vectors.detach().float().square().mean().sqrt()), 1e-12)

@@ -136,8 +136,8 @@ def test_stages_are_bound_to_each_other(llama: Path, tiny_codes: Tensor, tmp_pat
     assert fit(again, tmp_path / "a") == state
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     ours, theirs = (dict(each.named_parameters()) for each in (made, again))
-    assert all(torch.equal(ours[name], theirs[name]) for name in made.learned())
-    assert again.learned() == made.learned() > {"projector.0.weight"}
+    assert all(torch.equal(ours[name], theirs[name]) for name in made.trainable_names())
+    assert again.trainable_names() == made.trainable_names() > {"projector.0.weight"}
 
     fit(recommender("collm", llama, tiny_codes, seed=1), tmp_path / "b")
     shutil.rmtree(tmp_path / "a" / "text")

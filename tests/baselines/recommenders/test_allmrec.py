@@ -38,15 +38,15 @@ def test_autoencoders_first_then_projectors_and_never_the_language_model(
     llama: Path, tiny_codes: Tensor, items: str
 ) -> None:
     made = recommender("allmrec", llama, tiny_codes, items=items)
-    fresh = made.learned()
+    fresh = made.trainable_names()
     assert not any(name.startswith("lm.") for name in fresh)
     made.begin_stage("alignment")
-    assert {name.split(".")[0] for name in made.learned()} == {"of_vectors", "of_texts"}
+    assert {name.split(".")[0] for name in made.trainable_names()} == {"of_vectors", "of_texts"}
     made.begin_stage("answers")
     expected = {"user_projector", "item_projector"} | ({"added"} if items == "codes" else set())
-    assert {name.split(".")[0] for name in made.learned()} == expected
+    assert {name.split(".")[0] for name in made.trainable_names()} == expected
     made.begin_stage(None)
-    assert made.learned() == fresh
+    assert made.trainable_names() == fresh
 
 
 def test_an_epoch_of_both_stages_may_be_the_last_target_of_each_user(

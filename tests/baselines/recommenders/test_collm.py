@@ -24,18 +24,18 @@ def test_the_text_is_learned_first_and_then_the_projector_alone(
     llama: Path, tiny_codes: Tensor, items: str
 ) -> None:
     made = recommender("collm", llama, tiny_codes, items=items)
-    fresh = made.learned()
+    fresh = made.trainable_names()
     assert [stage.name for stage in made.stages] == ["text", "vectors"]
     made.begin_stage("text")
-    text = made.learned()
+    text = made.trainable_names()
     assert all("lora_" in name or name.startswith("added.") for name in text)
     assert ("added.rows" in text) == (items == "codes")
     made.begin_stage("vectors")
-    vectors = made.learned()
+    vectors = made.trainable_names()
     assert vectors
     assert all(name.startswith("projector.") for name in vectors)
     made.begin_stage(None)
-    assert made.learned() == fresh == text | vectors
+    assert made.trainable_names() == fresh == text | vectors
 
 
 def test_together_adapters_and_projector_are_learned_in_one_stage_from_vectors(
@@ -49,7 +49,7 @@ def test_together_adapters_and_projector_are_learned_in_one_stage_from_vectors(
     assert made.prompts_of(some_batch()) is made.prompts
     loss_of(made, some_batch()).backward()
     got = {name for name, value in made.named_parameters() if value.grad is not None}
-    assert got == two.learned()
+    assert got == two.trainable_names()
     assert any("lora_" in name for name in got)
     assert any("projector" in name for name in got)
     assert loss_of(made.eval(), some_batch()).item() == loss_of(two, some_batch()).item()

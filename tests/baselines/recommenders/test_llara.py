@@ -70,7 +70,7 @@ def test_without_a_curriculum_every_batch_has_vectors(llama: Path, tiny_codes: T
     made = recommender("llara", llama, tiny_codes, own=LlaraConfig(curriculum="none")).train()
     loss_of(made, dataclasses.replace(some_batch(), progress=0.0)).backward()
     got = {name for name, value in made.named_parameters() if value.grad is not None}
-    assert got == set(made.learned()), "projector and adapters are learned together"
+    assert got == set(made.trainable_names()), "projector and adapters are learned together"
 
 
 def test_a_batch_of_text_alone_is_that_of_the_plain_language_model(
@@ -92,7 +92,7 @@ def test_a_batch_of_text_alone_is_that_of_the_plain_language_model(
     assert both.item() != pytest.approx(text.item(), rel=1e-3)
     both.backward()
     got = {name for name, value in made.named_parameters() if value.grad is not None}
-    assert got == set(made.learned())
+    assert got == set(made.trainable_names())
 
 
 def test_decoding_reads_vectors_whatever_the_progress(llama: Path, tiny_codes: Tensor) -> None:
