@@ -19,7 +19,7 @@ from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.nn.dropout import Dropout
 from baselines.nn.encoder import CausalEncoder, Past
-from baselines.nn.kv_cache import Continuations
+from baselines.nn.kv_cache import PrefixCache
 from semid.prefixes import of_parents
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
@@ -116,7 +116,7 @@ class CausalBackbone(CodeBackbone):
         state = states[:, -1:]
         if self.config.input == "item":
             cache = []  # all that matters is in the state
-        return CausalPrefixes(self, Past(cache, mask), state, 0, Continuations())
+        return CausalPrefixes(self, Past(cache, mask), state, 0, PrefixCache())
 
     def next_logits(self, hidden: Tensor, level: int, tokens: Tensor | None) -> Tensor:
         """Logits of a level's codes after prefixes; float ``(batch, beam, token)``.
@@ -134,8 +134,8 @@ class CausalBackbone(CodeBackbone):
         return F.linear(self._head(hidden), head.weight[tokens], head.bias[tokens])
 
     def read_code(
-        self, hidden: Tensor, level: int, token: Tensor, history: Past, own: Continuations
-    ) -> tuple[Tensor, Continuations]:
+        self, hidden: Tensor, level: int, token: Tensor, history: Past, prefixes: PrefixCache
+    ) -> tuple[Tensor, PrefixCache]:
         """States of prefixes that are one code longer; both ``(batch, beam, dim)``.
 
         Args:
@@ -143,12 +143,12 @@ class CausalBackbone(CodeBackbone):
             level: The level of the code.
             token: int64 ``(batch, beam)``, the code.
             history: What was read before the prefixes.
-            own: What the prefixes have read, where positions are codes.
+            prefixes: Cache of the prefixes, used where positions are codes.
         """
         if self.config.input == "item":
-            return hidden + self.prefix_embeddings[level](token), own
+            return hidden + self.prefix_embeddings[level](token), prefixes
         x = self._scaled(self.code_embeddings[level](token)) + self.level_embedding.weight[level]
-        return self.encoder.extend(x + self.position_embedding.weight[0], history, own)
+        return self.encoder.extend(x + self.position_embedding.weight[0], history, prefixes)
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
         """Embeddings of codes ``(..., level)``, of the first levels; ``(..., level, dim)``."""
@@ -202,14 +202,15 @@ class CausalPrefixes:
         history: What was read before, once for all prefixes.
         hidden: float ``(batch, beam, dim)``, the states of the prefixes.
         level: Number of codes of the prefixes.
-        own: Keys and values of the prefixes; with one position an item it is all in ``hidden``.
+        cache: Keys and values of the prefixes; empty with one position per item, where
+            ``hidden`` holds all there is.
     """
 
     backbone: CausalBackbone
     history: Past
     hidden: Tensor
     level: int
-    own: Continuations
+    cache: PrefixCache
 
     @property
     def batch_size(self) -> int:
@@ -222,6 +223,6 @@ class CausalPrefixes:
 
     def extend(self, parent: Tensor, token: Tensor) -> CausalPrefixes:
         """Read one code more."""
-        hidden, own = of_parents(self.hidden, parent), self.own.of_parents(parent)
-        hidden, own = self.backbone.read_code(hidden, self.level, token, self.history, own)
-        return CausalPrefixes(self.backbone, self.history, hidden, self.level + 1, own)
+        hidden, cache = of_parents(self.hidden, parent), self.cache.reorder(parent)
+        hidden, cache = self.backbone.read_code(hidden, self.level, token, self.history, cache)
+        return CausalPrefixes(self.backbone, self.history, hidden, self.level + 1, cache)

@@ -56,7 +56,9 @@ class LanguageBackbone(Backbone):
 
     label: ClassVar[str] = "LM"
     config_class: ClassVar[type[Any]] = LanguageModelConfig
-    pad_positions_to: ClassVar[int] = 1  # a row more of a language model's vocabulary is not for nothing
+    pad_positions_to: ClassVar[int] = (
+        1  # a row more of a language model's vocabulary is not for nothing
+    )
     adapted: ClassVar[bool] = True
     """Whether ``lora`` says what is trained of the base; else it is frozen as it is."""
     reads_vectors: ClassVar[bool] = False

@@ -14,7 +14,7 @@ from baselines.contracts.backbone import BuildContext, CodeBackbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.nn.dropout import Dropout
-from baselines.nn.kv_cache import Continuations
+from baselines.nn.kv_cache import PrefixCache
 from baselines.nn.t5 import Packing, Source, decode, encode, extend
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
@@ -81,7 +81,7 @@ class TigerBackbone(CodeBackbone):
         tokens, mask = self.encoder_input(histories.last(self.config.max_history))
         source = self._read(tokens, mask)
         start = torch.full_like(tokens[:, :1], _PAD)
-        states, past = extend(self.t5.decoder, start, source, Continuations())
+        states, past = extend(self.t5.decoder, start, source, PrefixCache())
         return TigerPrefixes(self, source, states, past)
 
     def _read(self, tokens: Tensor, mask: Tensor) -> Source:
@@ -128,7 +128,7 @@ class TigerPrefixes:
     backbone: TigerBackbone
     source: Source
     states: Tensor
-    past: Continuations
+    past: PrefixCache
 
     @property
     def batch_size(self) -> int:
@@ -142,6 +142,6 @@ class TigerPrefixes:
     def extend(self, parent: Tensor, token: Tensor) -> TigerPrefixes:
         """Read one token more."""
         order = self.source.packing.order
-        past = self.past.of_parents(parent[order])
+        past = self.past.reorder(parent[order])
         states, past = extend(self.backbone.t5.decoder, token[order], self.source, past)
         return TigerPrefixes(self.backbone, self.source, states, past)

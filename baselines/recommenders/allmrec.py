@@ -92,7 +92,9 @@ class AllmrecBackbone(UserVectorBackbone):
             self.of_texts = Autoencoder(texts.shape[1], _JOINT)
             self.user_projector = _projector(dim, width, nn.LeakyReLU())
             self.item_projector = _projector(_JOINT, width, nn.GELU())
-        aligned = {name for name in self.trainable_names() if name.startswith(("of_vectors", "of_texts"))}
+        aligned = {
+            name for name in self.trainable_names() if name.startswith(("of_vectors", "of_texts"))
+        }
         self._trainable_in = {
             None: self.trainable_names(),
             _ALIGNMENT: frozenset(aligned),

@@ -22,7 +22,12 @@ from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.registry import build_teacher, teacher_class
 from baselines.teachers.scorer_teacher import ScorerTeacher, source_hash
-from baselines.training.checkpoint import TrainingState, is_trained, read_trained, without_memory_settings
+from baselines.training.checkpoint import (
+    TrainingState,
+    is_trained,
+    read_trained,
+    without_memory_settings,
+)
 from baselines.training.config import PRECISIONS, Precision, TrainingConfig
 from baselines.training.loop import TrainingTask, train
 from baselines.training.precision import settled

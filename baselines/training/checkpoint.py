@@ -79,7 +79,11 @@ def without_memory_settings(config: Any) -> Any:
     config = as_json(config)
     if not isinstance(config, dict):
         return config
-    return {name: without_memory_settings(value) for name, value in config.items() if name not in _OF_MEMORY}
+    return {
+        name: without_memory_settings(value)
+        for name, value in config.items()
+        if name not in _OF_MEMORY
+    }
 
 
 def is_trained(folder: Path) -> bool:

@@ -145,7 +145,7 @@ def test_texts_are_embedded_as_asked(llama: Path, tiny_codes: Tensor, tmp_path: 
     own_texts = torch.from_numpy(own)
     torch.testing.assert_close(found.texts, own_texts / own_texts.square().mean().sqrt())
     other = recommender("allmrec", llama, tiny_codes)
-    assert found.made_from["texts"] != other.made_from["texts"]
+    assert found.input_hashes["texts"] != other.input_hashes["texts"]
     Embeddings.of(own, CATALOG, inputs={}, config={}, seen="some interactions").save(
         tmp_path / "seen"
     )

@@ -157,7 +157,9 @@ def test_the_teacher_is_neither_trained_nor_saved_nor_changed(
     assert all(torch.equal(value, before[key]) for key, value in taught_by.state_dict().items())
     files = [load_file(path) for path in tmp_path.rglob("model.safetensors")]
     saved = {key for weights in files for key in weights}
-    assert saved == set(made.trainable_names()), "each stage has its part, and nothing else is saved"
+    assert saved == set(made.trainable_names()), (
+        "each stage has its part, and nothing else is saved"
+    )
     assert not {"item_vectors", "texts"} & saved
 
 

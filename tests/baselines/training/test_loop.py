@@ -443,7 +443,9 @@ def test_means_over_parts_are_weighted_and_a_part_without_positions_has_no_say(
 def test_a_training_goes_on_in_another_number_of_parts(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, accumulate=4)
     assert without_memory_settings(config) == without_memory_settings(CONFIG)
-    assert without_memory_settings(dataclasses.replace(CONFIG, clip=1.0)) != without_memory_settings(CONFIG)
+    assert without_memory_settings(
+        dataclasses.replace(CONFIG, clip=1.0)
+    ) != without_memory_settings(CONFIG)
     with pytest.raises(Killed):
         run(model(), tmp_path, kill_after=2 * NUM_BATCHES)
     steps = iter(range(10**6))
