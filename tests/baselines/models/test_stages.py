@@ -43,7 +43,7 @@ def fit(made: Any, folder: Path) -> TrainingState:
         EvaluationConfig(validation_beam=12),
         seed=0,
         folder=folder,
-        lineage=Provenance(kind="generator", content="", inputs=made.made_from),
+        lineage=Provenance(kind="generator", content="", inputs=made.input_hashes),
         title="test",
     )
 

@@ -56,7 +56,7 @@ def fit(made: Any, folder: Path, *, epochs: int = 1) -> Any:
         EvaluationConfig(validation_beam=12),
         seed=0,
         folder=folder,
-        lineage=Provenance(kind="generator", content="", inputs=made.made_from),
+        lineage=Provenance(kind="generator", content="", inputs=made.input_hashes),
         title="test",
     )
 
