@@ -61,7 +61,7 @@ class LanguageBackbone(Backbone):
     adapted: ClassVar[bool] = True
     """Whether the base is trained as ``lora`` says; else it is frozen."""
     reads_vectors: ClassVar[bool] = False
-    """Whether prompts contain vectors, so that the language model alone cannot be exported."""
+    """Whether prompts contain vectors, so the language model alone is not the whole."""
     prompt_loss: ClassVar[bool] = False
     """Default of ``prompt_loss`` if the settings do not say."""
 
@@ -163,7 +163,7 @@ class LanguageBackbone(Backbone):
 
     @property
     def input_hashes(self) -> dict[str, str]:
-        """Hashes of the base, the paths, the prompts and the texts that initialised added tokens."""
+        """Hashes of the base, the paths, the prompts and the texts that initialise added tokens."""
         return dict(self._input_hashes)
 
     @property

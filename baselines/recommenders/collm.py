@@ -1,4 +1,4 @@
-"""CoLLM (arXiv:2310.19488): collaborative vectors of user and items, learned after the text."""
+"""CoLLM (arXiv:2310.19488): collaborative user and item vectors, learned after the text."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _TEXT, _VECTORS = "text", "vectors"
 
 
 class CollmBackbone(UserVectorBackbone):
-    """The user's state and item vectors in the prompt, through one projector with ReLU.
+    """User state and item vectors in the prompt, through one projector with ReLU.
 
     Trained in two stages, the paper's two-step tuning: ``text`` learns the language model's
-    adapters, and the codes where it writes codes, from prompts without vectors; ``vectors`` freezes
-    them and learns the projector from prompts with vectors; or all at once. The teacher is frozen
-    throughout.
+    adapters, and any code tokens, from prompts without vectors; ``vectors`` freezes them and learns
+    the projector from prompts with vectors. With ``together``, both are learned in one stage. The
+    teacher is frozen throughout.
 
     Args:
         config: The language model and the text-only prompt.
-        context: Catalogue, semantic IDs, seed, and the teacher where one is read.
-        extra: Its own settings.
+        context: Catalogue, semantic IDs, seed, and the trained teacher.
+        extra: Settings specific to CoLLM.
 
     Raises:
         ValueError: As ``UserVectorBackbone``.
@@ -62,16 +62,16 @@ class CollmBackbone(UserVectorBackbone):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """First the text, then the vectors; or both together."""
+        """``text`` and ``vectors``, or a single stage."""
         return self._stages
 
     def begin_stage(self, stage: str | None) -> None:
-        """Freeze what the stage does not train, and write prompts as it reads them."""
+        """Freeze what the stage does not train, and switch to its prompts."""
         self._stage = stage
         self.set_trainable(self._trainable_in[stage])
 
     def prompts_of(self, batch: TrainBatch | None) -> Prompts:
-        """Without vectors in the first stage."""
+        """Text-only prompts in the first stage."""
         return self.text_prompts if self._stage == _TEXT else self.prompts
 
     def project_items(self, items: Tensor) -> Tensor:
