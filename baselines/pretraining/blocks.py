@@ -1,4 +1,4 @@
-"""Texts of any length side by side in blocks of one length."""
+"""Packing of texts of any length into blocks of equal length."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-NOT_LEARNED = -100  # the label that transformers' losses leave out
+NOT_LEARNED = -100  # the label that the losses of transformers ignore
 
 
 class Blocks(Dataset[dict[str, Tensor]]):
-    """Blocks of token ids for a causal language model, in which no text sees another.
+    """Blocks of token ids for a causal language model, in which texts do not attend to each other.
 
-    The positions of every text begin at 0, by which ``transformers`` tells the texts of a block
-    apart and keeps attention within each (given no attention mask, and ``use_cache=False``). What
-    is left of a block is padding and not learned.
+    The positions of every text start at 0, by which ``transformers`` separates the texts of a block
+    and confines attention to each (given no attention mask, and ``use_cache=False``). The rest of a
+    block is padding without loss.
 
-    A block takes the longest text that still fits, again and again, so next to nothing is left.
+    A block is filled greedily with the longest text that still fits, so padding is rare.
 
     Args:
-        texts: Token ids of each text, whole with their first and last token.
-        length: Of a block; longer texts are cut to it.
-        pad: The token that fills a block up.
+        texts: Token ids of each text, including its first and last token.
+        length: Block length; longer texts are truncated to it.
+        pad: The padding token.
     """
 
     def __init__(self, texts: Sequence[Sequence[int]], *, length: int, pad: int) -> None:

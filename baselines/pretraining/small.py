@@ -1,4 +1,4 @@
-"""A small language model of the project's own, trained on nothing but a catalogue's texts."""
+"""A small language model trained from scratch on a catalogue's texts alone."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ _REPORT = "report.json"
 
 @dataclass(frozen=True, kw_only=True)
 class SmallLMReport:
-    """What a small language model has seen and learned; ``report.json`` of its folder.
+    """Training data and results of a small language model; ``report.json`` of its folder.
 
-    All perplexities are a token's, of the held-out titles with their end tokens, under one
+    All perplexities are per token, over the held-out titles with their end tokens, under the same
     vocabulary.
 
     Attributes:
-        titles: Distinct titles it has read.
-        further: Distinct further texts it has read.
-        lists: Lists of titles it has read.
-        items_without_title: Items that were left out.
-        cut: Texts that were longer than the context.
-        held_out: Distinct titles it has not read.
-        vocabulary: Tokens.
-        parameters: Of the model, tied ones counted once.
-        best_epoch: The epoch that was kept.
-        perplexity: Of the model that was kept.
-        unigram: Of token frequencies in the titles it has read, one added to each.
-        uniform: Of a guess among all tokens, which is their number.
-        history: One entry an epoch, as ``train_next_token`` returns them.
+        titles: Number of distinct training titles.
+        further: Number of distinct further texts.
+        lists: Number of lists of titles.
+        items_without_title: Number of items without a title, which are left out.
+        cut: Number of texts truncated to the context.
+        held_out: Number of distinct held-out titles.
+        vocabulary: Number of tokens.
+        parameters: Number of parameters, tied ones counted once.
+        best_epoch: The selected epoch, from 1.
+        perplexity: Perplexity of the selected model.
+        unigram: Perplexity of token frequencies in the training titles, with add-one smoothing.
+        uniform: Perplexity of a uniform guess, i.e. the number of tokens.
+        history: One entry per epoch, as returned by ``train_next_token``.
     """
 
     titles: int
@@ -84,27 +84,27 @@ class SmallLMReport:
 def train_small_lm(
     dataset: Dataset, config: SmallLMConfig, *, seed: int, folder: str | Path
 ) -> SmallLMReport:
-    """Train a byte-pair tokenizer and a small Llama on a catalogue's texts, from nothing.
+    """Train a byte-pair tokenizer and a small Llama on a catalogue's texts, from scratch.
 
-    The folder is then an ordinary one of ``transformers``: ``AutoTokenizer`` and
-    ``AutoModelForCausalLM`` load it. It appears whole or not at all. Until then, a checkpoint of
-    every epoch stands beside it (``NAME.training``); called again after a kill, training goes on
-    after the last finished epoch and ends with the same weights. Called again after the end, the
-    report is read.
+    The result is an ordinary ``transformers`` folder that ``AutoTokenizer`` and
+    ``AutoModelForCausalLM`` load, written atomically. Until then, a checkpoint per epoch is kept in
+    ``NAME.training`` next to it. When called again after an interruption, training resumes after
+    the last finished epoch and ends with the same weights; after completion, only the report is
+    read.
 
-    Training goes through ``transformers.Trainer``, on all processes together. Its checkpoints hold
-    pickles; they are removed at the end.
+    Training uses ``transformers.Trainer``, across all processes. Its checkpoints contain pickles;
+    they are removed at the end.
 
     Args:
-        dataset: Its catalogue and training sequences are read, and nothing else.
+        dataset: Only its catalogue and training sequences are read.
         config: Settings.
-        seed: Of weights, chosen sequences and data order.
-        folder: Where the model ends up.
+        seed: Seed of weights, chosen sequences and data order.
+        folder: Output folder.
 
     Raises:
-        ProvenanceError: If the folder holds something that was made from other data or settings.
-        ValueError: If there is nothing to learn from, the blocks of a batch cannot be shared by
-            the processes, or the loss is no longer a number.
+        ProvenanceError: If the folder was made from other data or settings.
+        ValueError: If there are no training texts, the blocks of a batch cannot be divided among
+            the processes, or the held-out loss is not finite.
     """
     folder = Path(folder).resolve()
     texts = make_texts(dataset, config.texts, seed=seed)
@@ -131,12 +131,13 @@ def train_small_lm(
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Byte-level byte-pair encoding (as GPT-2's) learned from ``texts``.
 
-    Any text can be written in it, since every byte is a token. ``bos`` is put before a text that is
-    tokenised with special tokens, as Llama's tokenizers do, and nothing behind it.
+    It can encode any text, since every byte is a token. With special tokens, ``bos`` is prepended
+    and nothing appended, as in Llama's tokenizers.
 
     Args:
-        texts: What merges are counted in.
-        vocab_size: Most tokens, special ones included; fewer where there is nothing to merge.
+        texts: Texts from which merges are learned.
+        vocab_size: Maximum number of tokens, special ones included; fewer if nothing is left to
+            merge.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from tokenizers.processors import TemplateProcessing
@@ -160,7 +161,7 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
         pad_token=PAD,
         bos_token=BOS,
         eos_token=EOS,
-        padding_side="left",  # a decoder-only model writes after the last column
+        padding_side="left",  # a decoder-only model generates after the last column
         clean_up_tokenization_spaces=False,
     )
 
@@ -168,7 +169,7 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
 def small_llama(
     tokenizer: PreTrainedTokenizerFast, config: SmallModelConfig, *, seed: int
 ) -> LlamaForCausalLM:
-    """An untrained Llama with tied embeddings for this vocabulary."""
+    """An untrained Llama with tied embeddings for the tokenizer's vocabulary."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     shape = LlamaConfig(
@@ -243,8 +244,8 @@ def _train(
 def _token_rows(tokenizer: PreTrainedTokenizerFast, texts: Sequence[list[str]]) -> list[list[int]]:
     """Each text as ``bos``, its titles joined by the separator, ``eos``.
 
-    A title is tokenised alone, as ``semid.title_paths`` does, so that it is the same tokens
-    wherever it stands.
+    Titles are tokenised separately, as in ``semid.title_paths``, so that a title has the same
+    tokens wherever it occurs.
     """
     parts = list(dict.fromkeys(part for text in texts for part in text))
     tokens = tokenizer([SEPARATOR, *parts], add_special_tokens=False)["input_ids"]

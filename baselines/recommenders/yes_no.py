@@ -247,7 +247,7 @@ class YesNoBackbone(LanguageBackbone):
             histories: On any device.
 
         Returns:
-            float32 ``(batch, item)``; for re-ranked items the value is a rank position, not log-odds.
+            float32 ``(batch, item)``; for re-ranked items a rank position, not log-odds.
         """
         device = self.tails.device
         scores = checked_scores(self._teacher[0], histories).float().to(device)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines import training  # whose checkpoint writer a test may replace
+from baselines import training  # tests replace its checkpoint writer
 from baselines.data.batches import TrainBatch, Windows
 from baselines.runtime.distributed import average, processes
 from baselines.runtime.progress import Tracker, track
@@ -43,16 +43,16 @@ _CHECK_EVERY = 32  # steps, where reading a value would synchronise the device
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTask:
-    """What is learned, and how it is validated.
+    """Training data, loss and validation of a run.
 
     Attributes:
-        windows: What to learn from; every epoch takes each window once.
+        windows: Training windows; every epoch uses each one once.
         loss: Loss of a batch. Must leave the same parameters without gradient on every process.
-        validate: Validation value, larger is better; called with the model in eval mode. The same
-            on all processes.
-        objective: What ``loss`` keeps from step to step: its parameters are trained with the
-            model's, and the numbers in its buffers averaged over processes; both are saved under
-            ``objective.`` in the model's files, and come back from them.
+        validate: Returns the validation value, larger is better; called in eval mode. Must be the
+            same on all processes.
+        objective: State that ``loss`` keeps across steps: its parameters are trained along with the
+            model's, and its buffers averaged over processes. Both are saved in the model's files,
+            prefixed ``objective.``, and restored from them.
     """
 
     windows: Windows
@@ -71,32 +71,33 @@ def train(
     lineage: Provenance,
     title: str,
 ) -> TrainingState:
-    """Train until validation stops getting better, then put the best weights into ``model``.
+    """Train until validation stops improving, then load the best weights into ``model``.
 
-    A checkpoint is written after every epoch. Called again after a kill, training goes on after
-    the last finished epoch and ends with the same weights: the data order and the dropout of an
-    epoch depend on the seed and the epoch's number alone. Called again after the end, the best
-    weights are read. The folder is then an artefact whose provenance is ``lineage`` with the hash
-    of the weights for content. A model without trained parameters is validated and kept as it is.
+    A checkpoint is written after every epoch. When called again after an interruption, training
+    resumes after the last finished epoch and ends with the same weights: data order and dropout of
+    an epoch depend only on the seed and the epoch's number. When called again after completion, the
+    best weights are loaded. The folder is then an artefact whose provenance is ``lineage`` with the
+    hash of the weights as content. A model without trainable parameters is only validated and
+    saved.
 
-    Only what is trained is saved: a frozen base is in no file, and has to be in ``model`` already.
+    Only trained weights are saved: a frozen base is in no file and must already be in ``model``.
 
-    Several processes (``baselines.runtime.distributed``) share the windows of every batch, and make
-    the steps that one process would make. Each draws dropout masks of its own.
+    Several processes (``baselines.runtime.distributed``) share the windows of every batch and make
+    the same steps as a single process, except that each draws its own dropout masks.
 
     Args:
         model: Trained in place.
-        task: What it learns.
+        task: Training data, loss and validation.
         config: Settings.
-        seed: Of data order and dropout.
-        folder: Where checkpoints live and the trained model ends up.
-        lineage: What the model is made from; its content is filled in at the end.
+        seed: Seed of data order and dropout.
+        folder: Folder for checkpoints and for the trained model.
+        lineage: Provenance of the model; its content hash is filled in at the end.
         title: Name shown beside the progress bar.
 
     Raises:
-        ProvenanceError: If the folder holds a model that was made from something else.
-        ValueError: If the loss, a gradient or the validation value is no longer a number; the batch
-            that broke them is then in ``broken_batch.safetensors`` in the folder.
+        ProvenanceError: If the folder holds a model with another lineage.
+        ValueError: If the loss, a gradient or the validation value is not finite; the offending
+            batch is then in ``broken_batch.safetensors`` in the folder.
     """
     here = processes()
     config = settled(config)
@@ -108,7 +109,7 @@ def train(
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return _keep_untrained(model, task.validate, folder, lineage)
     run = _Run(model, task, config, seed=seed, folder=folder, lineage=lineage, title=title)
-    here.wait_for_everyone()  # before the main process changes what the others have to read
+    here.wait_for_everyone()  # before the main process changes files that the others read
     with track(title, config.epochs * run.batches_per_epoch) as progress:
         progress.advance(run.state.epoch * run.batches_per_epoch)
         while not _finished(run.state, config):
@@ -120,7 +121,7 @@ def train(
 
 
 class _Run:
-    """A training under way, from its last checkpoint on."""
+    """A training run, continued from its last checkpoint."""
 
     def __init__(
         self,
@@ -144,7 +145,7 @@ class _Run:
         self.monitor = NonFiniteMonitor(folder, title, every=1 if is_cpu else _CHECK_EVERY)
 
     def epoch(self, progress: Tracker) -> None:
-        """Train an epoch, validate if it is time, and write a checkpoint."""
+        """Train an epoch, validate if due, and write a checkpoint."""
         state, started = self.state, time.perf_counter()
         entry = self._train(progress)
         state.epoch += 1
@@ -168,7 +169,7 @@ class _Run:
             )
 
     def _train(self, progress: Tracker) -> dict[str, float]:
-        """Take the steps of an epoch; the mean over them of the loss and what is logged with it."""
+        """Run the steps of an epoch; returns the means of the loss and of its logged parts."""
         here, epoch = processes(), self.state.epoch
         sums: dict[str, Tensor] = {}
         self.model.train()
@@ -222,13 +223,13 @@ def _accumulate(
     parameters: Sequence[nn.Parameter],
     objective: nn.Module,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Run the parts of a batch; gradients and the objective's buffers become those of the whole.
+    """Run the micro-batches of a batch; gradients and buffers become those of the whole batch.
 
-    All are means over the parts, weighted by their counted positions, and brought up to date part
-    by part. Each part finds the buffers as they were before the step, as each process does.
+    Both are running means over the parts, weighted by their supervised positions. Each part starts
+    from the buffers as they were before the step, as each process does.
 
     Returns:
-        The means of the loss and what is logged beside it, and the counted positions.
+        The means of the loss and of its logged parts, and the number of supervised positions.
     """
     device = processes().device
     before = [buffer.clone() for buffer in objective.buffers()]

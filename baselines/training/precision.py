@@ -1,4 +1,4 @@
-"""What ``precision: auto`` comes to: decided when something is begun, and kept from then on."""
+"""Resolution of ``precision: auto``: decided when a folder is started, and kept from then on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from baselines.training.config import Precision, TrainingConfig
 def settled(
     config: TrainingConfig, begun: Callable[[], Precision | None] = lambda: None
 ) -> TrainingConfig:
-    """Settings with a precision in place of ``auto``: the one that was begun with, or the faster.
+    """Replace precision ``auto`` by the one already in use, or else the faster one.
 
-    Of several processes the main one decides; all have to call this.
+    A collective call: the main process decides, and every process must make it.
 
     Args:
-        config: Returned as it is where it names a precision.
-        begun: The precision that an earlier decision was for; None where there was none.
+        config: Returned unchanged if it names a precision.
+        begun: Returns the precision chosen earlier, or None.
     """
     if config.precision != "auto":
         return config
