@@ -1,4 +1,4 @@
-"""Sequences of items with their targets: the shape in which every split leaves the data room."""
+"""Sequences of items with their targets: the common form of all splits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SequenceSet:
-    """Item sequences, oldest first, of which a suffix of positions are prediction targets.
+    """Item sequences, oldest first, each with a suffix of positions that are prediction targets.
 
     Position ``p`` of sequence ``s`` is a target when ``first_target[s] <= p < length[s]``; its
-    history is what stands before it in the same sequence. One shape serves all protocols:
+    history is everything before it in the same sequence. One form serves all protocols:
     leave-one-out training (every position from the second on), held-out evaluation (the last
     position), time splits (the positions after the cut) and given windows (the last position).
 
     Targets are numbered sequence by sequence, position by position: the *target id*.
 
     Attributes:
-        items: int64 ``(event,)``, catalogue rows, all sequences end to end.
+        items: int64 ``(event,)``, catalogue rows, all sequences concatenated.
         offsets: int64 ``(sequence + 1,)``; sequence ``s`` is ``items[offsets[s]:offsets[s + 1]]``.
-        first_target: int64 ``(sequence,)``, at least 1: a target has a history.
+        first_target: int64 ``(sequence,)``, at least 1, since a target needs a history.
         users: int64 ``(sequence,)``, the dense user number of each sequence.
     """
 
@@ -82,5 +82,5 @@ class SequenceSet:
         return repeated[self.targets()[1]]
 
     def content_hash(self) -> str:
-        """Hash of everything a model can see in these sequences."""
+        """Hash of everything that a model can read from these sequences."""
         return hash_arrays(self.items, self.offsets, self.first_target, self.users)

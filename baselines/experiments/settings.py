@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from baselines.data.dataset import Dataset
-from baselines.data.left_out import told
+from baselines.data.left_out import data_notes
 from baselines.evaluation.selection import Selection
 from baselines.experiments.arms import parse_arms
 from baselines.experiments.config import CompareConfig
@@ -32,7 +32,7 @@ def report_settings(
         "data": dataset.name,
         "split": dataset.splits.protocol,
         **dataset.statistics,
-        **told(dataset),
+        **data_notes(dataset),
         "ids": "; ".join(said),
         "seeds": list(config.seeds),
         "epochs at most": config.training.epochs,

@@ -33,7 +33,7 @@ def train_next_token(
     work: Path,
     title: str,
 ) -> list[dict[str, float]]:
-    """Train on blocks of texts, and leave ``model`` in eval mode with the weights of the best epoch.
+    """Train on blocks of texts; leaves ``model`` in eval mode with the best epoch's weights.
 
     A checkpoint is written after every epoch. When called again after an interruption, training
     resumes after the last finished epoch and ends with the same weights. With several processes,

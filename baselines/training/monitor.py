@@ -52,8 +52,7 @@ class NonFiniteMonitor:
         """Check the steps recorded since the last check.
 
         Raises:
-            ValueError: If a loss or gradient norm is not finite; the message names the file with its
-                batch.
+            ValueError: If a loss or gradient norm is not finite; the message names the saved batch.
         """
         steps, self._steps = self._steps, []
         if not steps:
