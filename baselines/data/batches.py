@@ -264,8 +264,6 @@ def _cuts(sorted_lengths: IntArray, batch_events: int) -> list[int]:
         begin = cuts[-1]
         rows = max(1, batch_events // int(sorted_lengths[begin]))
         end = min(begin + rows, len(sorted_lengths))
-        rows = max(
-            1, batch_events // int(sorted_lengths[end - 1])
-        )  # the longest decides
+        rows = max(1, batch_events // int(sorted_lengths[end - 1]))  # the longest decides
         cuts.append(min(begin + rows, len(sorted_lengths)))
     return cuts

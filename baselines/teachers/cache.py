@@ -1,4 +1,4 @@
-"""Token distributions computed once, kept in a file, and read from it by whoever trains."""
+"""A file cache of token distributions, shared by all runs that need the same ones."""
 
 from __future__ import annotations
 
@@ -36,29 +36,30 @@ def cached_mass(
     folder: Path,
     batch_size: int = 256,
 ) -> Tensor:
-    """Token distributions of all targets, mapped from a file that is written where there is none.
+    """Token distributions of all targets, memory-mapped from a file that is created if missing.
 
-    Each distinct teacher, set of sequences, code table and setting has a folder of its own below
-    ``folder``, named by a hash of them all, so arms, seeds and runs share what is the same and
-    nothing else. A file is written block by block and appears whole or not at all; after a kill it
-    is computed anew. Of several processes, all compute and the main one writes.
+    Each combination of teacher, sequences, code table and settings has its own folder below
+    ``folder``, named by a hash of them, so arms, seeds and runs share exactly what is equal. A file
+    is written block by block but appears atomically; after an interruption it is computed again.
+    With several processes, all compute and the main one writes.
 
     Args:
-        source: What computes them.
+        source: Computes the distributions.
         data: Sequences with targets.
-        teacher: Hash of all that decides its scores (``baselines.teachers.fit.scores_hash``).
-        folder: Where files are kept; may be shared, and removed when no training runs.
-        batch_size: Histories of one process scored at a time.
+        teacher: Hash that identifies the teacher's scores
+            (``baselines.teachers.fit.scores_hash``).
+        folder: Cache folder; may be shared, and removed while no training runs.
+        batch_size: Histories that a process scores at a time.
 
     Returns:
-        float16 ``(target, pos, child)`` on the CPU, rows in the order of target ids. It is read
-        from the file as it is used and holds no memory; what is written to it stays private.
+        float16 ``(target, pos, child)`` on the CPU, rows in the order of target ids. Memory-mapped,
+        so it is read on demand; writes to it stay private.
 
     Raises:
-        ProvenanceError: If the file found is of another teacher, set of sequences, code table or
-            setting, or is damaged.
-        ValueError: If the teacher's content is not known.
-        OSError: If the disk has no room for the file.
+        ProvenanceError: If the file found is damaged, or of another teacher, other sequences,
+            another code table or other settings.
+        ValueError: If the teacher's hash is empty.
+        OSError: If the disk has too little space.
     """
     if not teacher:
         raise ValueError("expected the content hash of a trained teacher, got none")
@@ -84,9 +85,9 @@ def cached_mass(
 
 
 def code_table_hash(trie: CodeTrie) -> str:
-    """Hash of what decides the rows and slots of token distributions: which item is where.
+    """Hash of the trie's structure, which determines the rows and slots of token distributions.
 
-    Tries over one code table whose tokens are numbered otherwise have the same hash.
+    Tries over the same code table have the same hash even if their tokens are numbered differently.
     """
     names = ("first_child", "item_order", "first_item", "last_item")
     return hash_arrays(*(getattr(trie, name).cpu().numpy() for name in names))
@@ -122,7 +123,7 @@ def _write(
 
 
 def _require_room(own: Path, shape: Sequence[int]) -> None:
-    """A mapped file that outgrows its disk ends the process; so look first."""
+    """Check free space first: a memory-mapped file that outgrows its disk kills the process."""
     own.parent.mkdir(parents=True, exist_ok=True)
     needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(own.parent).free
     if needed > free:
