@@ -397,8 +397,8 @@ def _titles(config: LanguageModelConfig, catalog: Catalog | None) -> list[str] |
         if config.items == "codes":
             return None
         raise ValueError(
-            f"a language model that writes titles needs a catalogue with titles: {error}. Name "
-            "their column with --backbones.lm.title, or take --backbones.lm.items codes."
+            f"a language model that generates titles needs a catalogue with titles: {error}. Name "
+            "their column with --backbones.lm.title, or use --backbones.lm.items codes."
         ) from error
 
 
@@ -406,11 +406,11 @@ def _title_paths(
     tokenizer: Any, config: LanguageModelConfig, titles: list[str] | None, catalog: Catalog | None
 ) -> Tensor:
     if titles is None or catalog is None:
-        raise ValueError("a language model that writes titles needs a catalogue, got none")
+        raise ValueError("a language model that generates titles needs a catalogue, got none")
     if tokenizer.eos_token_id is None:
         raise ValueError(
             f"expected a tokenizer with an end token, got that of {config.model!r}, without one. "
-            "Set eos_token in its tokenizer_config.json, or take --backbones.lm.items codes."
+            "Set eos_token in its tokenizer_config.json, or use --backbones.lm.items codes."
         )
     return title_paths(titles, tokenizer, item_ids=catalog.item_ids).paths
 
@@ -427,8 +427,8 @@ def _code_rows(
     embedding, head = base.model.get_input_embeddings(), base.model.get_output_embeddings()
     if getattr(head, "bias", None) is not None:
         raise ValueError(
-            f"codes cannot be added to {type(base.model).__name__}, whose output has a bias for "
-            "each token. Take --backbones.lm.items titles."
+            f"codes cannot be added to {type(base.model).__name__}, whose output has a bias per "
+            "token. Use --backbones.lm.items titles."
         )
     tokens = None
     if titles is not None:

@@ -71,12 +71,12 @@ def require_scores(scores: Tensor, histories: Histories, *, whose: str) -> None:
     if best[row] == -torch.inf:
         raise ValueError(
             f"scores of {whose} must be above -inf for some item, got none for {which}. "
-            "Does it know any item of the catalogue?"
+            "Does it score any item of the catalogue?"
         )
     item = int((scores[row].isnan() | (scores[row] == torch.inf)).nonzero()[0])
     raise ValueError(
         f"scores of {whose} must be numbers or -inf, got {float(scores[row, item])} for item "
-        f"{item} of {which}. Was its training sound?"
+        f"{item} of {which}. Did its training diverge?"
     )
 
 
@@ -118,8 +118,8 @@ def require_vectors(teacher: type[Any], *, needed_by: str) -> None:
     if not issubclass(teacher, DotProductScorer):
         raise ValueError(
             f"{needed_by} needs a teacher whose scores are dot products (user_vectors, "
-            f"item_vectors), got {teacher.__name__}. Leave {needed_by} out to take all scores as "
-            "they are."
+            f"item_vectors), got {teacher.__name__}. Leave {needed_by} out to use the scores "
+            "of all items."
         )
 
 

@@ -32,7 +32,7 @@ def source_kind(source: str | os.PathLike[str]) -> Literal["synthetic", "folder"
     if is_import_path(str(source)):
         return "reader"
     raise FileNotFoundError(
-        f"no folder {source}; give a folder in the plain layout or 'synthetic', or a reader "
+        f"no folder {source}; give a folder in the plain layout, 'synthetic', or a reader "
         "package.module:function"
     )
 

@@ -112,7 +112,7 @@ def _read_windows(
 ) -> Splits:
     if repeats != "keep":
         raise ValueError(
-            f"repeats {repeats!r} drops events of a log, but the windows in {folder} are taken as "
+            f"repeats {repeats!r} drops events of a log, but the windows in {folder} are used as "
             f"given; leave it out"
         )
     train, test = (_only_file(folder, name) for name in ("train", "test"))

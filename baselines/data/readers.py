@@ -50,8 +50,8 @@ def as_dataset(
         asked = {**_USUAL, "split": split, **options}
         if given := [option for option, usual in _USUAL.items() if asked[option] != usual]:
             raise ValueError(
-                f"{', '.join(given)} cannot be chosen for {name}, whose data set is ready. "
-                "Leave that out, or let the reader return tables of items and interactions."
+                f"{', '.join(given)} cannot be chosen for {name}, which returns a Dataset. "
+                "Leave them out, or return tables of items and interactions."
             )
         return read
     if not (isinstance(read, (tuple, list)) and len(read) == 2):

@@ -42,9 +42,7 @@ class SequenceSet:
         if not len(lengths) == len(self.first_target) == len(self.users):
             raise ValueError("offsets, first_target and users must describe equally many sequences")
         if (self.first_target < 1).any():
-            raise ValueError(
-                "first_target must be at least 1: a target without history has no past"
-            )
+            raise ValueError("first_target must be at least 1: every target needs a history")
 
     def __len__(self) -> int:
         return len(self.first_target)

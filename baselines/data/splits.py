@@ -110,7 +110,7 @@ def global_time(
     if interactions.times is None:
         raise ValueError(
             "the global_time split needs a timestamp for each interaction, got positions, which "
-            "order one user's events only; use leave_one_out"
+            "only order the events of a user; use leave_one_out"
         )
     _require_ratios(ratios, min_history)
     num_events, num_users = len(interactions), len(interactions.user_ids)

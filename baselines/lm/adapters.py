@@ -49,7 +49,7 @@ def adapt(model: Any, settings: LoraSettings) -> Any:
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
         if isinstance(layer, BaseTunerLayer):
             raise ValueError(
-                f"adapters go on the layers between embedding and output matrix, got target "
+                f"adapters apply to layers between embedding and output matrix, got target "
                 f"{settings.target!r}. Name layers such as q_proj,v_proj, or {_ALL}."
             )
     return adapted

@@ -55,7 +55,7 @@ class LoraSettings:
         require_real("dropout", self.dropout, low=0, below=1)
         require_text("target", self.target)
         if self.dora and self.r == 0:
-            raise ValueError("dora needs adapters, got r 0. Give r, or leave dora out.")
+            raise ValueError("dora needs adapters, got r 0. Set r, or leave dora out.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +116,16 @@ class LanguageModelConfig:
             require_int("max_length", self.max_length, 1)
         for name, named in (("template", "{history}"), ("item", "{item}")):
             if getattr(self, name).count(named) != 1:
-                raise ValueError(f"{name} must hold {named} once, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must contain {named} exactly once, got {getattr(self, name)!r}"
+                )
         if self.quantize != "none" and self.lora.r == 0:
             raise ValueError(
-                f"a base in {self.quantize} cannot be trained itself, got r 0. "
-                "Give lora.r, or leave quantize out."
+                f"a base in {self.quantize} cannot itself be trained, got r 0. "
+                "Set lora.r, or leave quantize out."
             )
         if self.shard and (self.lora.r == 0 or self.quantize != "none"):
             raise ValueError(
-                f"shard is for a frozen base in its own precision, got r {self.lora.r} and "
-                f"quantize {self.quantize}. Give lora.r and leave quantize out, or leave shard out."
+                f"shard needs a frozen, unquantised base, got r {self.lora.r} and "
+                f"quantize {self.quantize}. Set lora.r and leave quantize out, or leave shard out."
             )

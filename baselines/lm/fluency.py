@@ -123,7 +123,7 @@ def valid_titles(written: Sequence[str], catalogue: Sequence[str]) -> ValidTitle
         ValueError: If nothing was written.
     """
     if not len(written):
-        raise ValueError("expected at least one written title, got none")
+        raise ValueError("expected at least one generated title, got none")
     exact, normalised = existing(written, catalogue)
     return ValidTitles(exact=sum(exact) / len(written), normalised=sum(normalised) / len(written))
 

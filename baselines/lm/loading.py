@@ -118,7 +118,7 @@ def _check_head(model: Any) -> None:
     if not torch.allclose(ours, own, rtol=0.02, atol=0.02 * float(own.abs().max())):
         raise ValueError(
             f"the logits of {type(model).__name__} are not its last states times its output "
-            "matrix, so they cannot be computed for some tokens alone. Take a model of the Llama, "
+            "matrix, so they cannot be computed for selected tokens. Use a model of the Llama, "
             "Qwen or Gemma families."
         )
 

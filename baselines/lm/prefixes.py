@@ -63,7 +63,7 @@ class _Reading(DynamicCache):
     ) -> KeysAndValues:
         """All keys and values of a layer, the new ones last."""
         if layer_idx != len(self.read):
-            raise ValueError(f"expected layers one after another, got layer {layer_idx}")
+            raise ValueError(f"expected layers in order, got layer {layer_idx}")
         self.read.append((key_states, value_states))
         if not self.stored:
             return key_states, value_states

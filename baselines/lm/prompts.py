@@ -97,8 +97,8 @@ class Prompts(nn.Module):
         if longest > self._room:
             raise ValueError(
                 f"expected prompts of at most {most} tokens with at least the latest item, got "
-                f"{len(self.head) + len(self.tail)} of the template, up to {longest} of an item "
-                f"and up to {answer} of an answer. Raise max_length, up to the model's {context}, "
+                f"{len(self.head) + len(self.tail)} for the template, up to {longest} for an item "
+                f"and up to {answer} for an answer. Raise max_length, up to the model's {context}, "
                 "or shorten the template or the titles."
             )
 

@@ -34,7 +34,7 @@ def add_code_tokens(tokenizer: Any, sizes: tuple[int, ...], vocabulary: int) -> 
     if added != len(names) or tokenizer.convert_tokens_to_ids(names[-1]) != first + added - 1:
         raise ValueError(
             f"expected a tokenizer without tokens such as {names[0]}, got one that has some. "
-            "Take the model as it was before codes were added."
+            "Use the model as it was before codes were added."
         )
     flat = CodeVocab.flat(sizes, num_special=first)
     return CodeVocab(

@@ -124,7 +124,9 @@ def train_small_lm(
         shutil.rmtree(work, ignore_errors=True)
     report = read_json(folder / _REPORT, take_unsealed=True)
     if report is None:
-        raise FileNotFoundError(f"expected {_REPORT} in {folder}, which is gone. Train another.")
+        raise FileNotFoundError(
+            f"expected {_REPORT} in {folder}, but it is missing. Train again in another folder."
+        )
     return SmallLMReport(**report)
 
 

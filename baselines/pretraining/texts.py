@@ -65,9 +65,9 @@ def make_texts(dataset: Dataset, config: TextsConfig, *, seed: int) -> Texts:
     learned = [title in kept for title in of_item]
     if not titles or not held_out:
         raise ValueError(
-            f"expected titles to learn from and titles to hold out, got {len(titles)} and "
+            f"expected titles to train on and titles to hold out, got {len(titles)} and "
             f"{len(held_out)} of {len(of_item)} items. Choose another held_out than "
-            f"{config.held_out}, or fill the titles."
+            f"{config.held_out}, or add titles."
         )
     more = [dataset.catalog.texts(template) for template in config.further]
     further = [

@@ -198,7 +198,7 @@ def _embedded(extra: AllmrecConfig, catalog: Catalog | None) -> Tensor:
     found = embeddings_from(extra.embeddings, catalog, template=extra.text)
     if found.provenance.seen is not None:
         raise ValueError(
-            f"expected embeddings of the items' texts, got {extra.embeddings!r}, which have seen "
-            "interactions. Take --backbones.allmrec.embeddings lsa, or a text encoder."
+            f"expected embeddings of the items' texts, got {extra.embeddings!r}, trained on "
+            "interactions. Use --backbones.allmrec.embeddings lsa, or a text encoder."
         )
     return torch.from_numpy(found.vectors)

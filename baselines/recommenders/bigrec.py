@@ -66,13 +66,13 @@ class BigrecBackbone(LanguageBackbone):
         """Raise for codes, and for a base that is itself trained."""
         if config.items != "titles":
             raise ValueError(
-                f"{cls.label} compares written titles, got items {config.items}. "
-                "Take --backbones.lm.items titles."
+                f"{cls.label} compares generated titles, got items {config.items}. "
+                "Use --backbones.lm.items titles."
             )
         if config.lora.r == 0:
             raise ValueError(
-                f"{cls.label} reads titles by the base as it was before training, which lora.r 0 "
-                "changes. Give --backbones.lm.lora.r."
+                f"{cls.label} embeds titles with the base as it was before training, which r 0 "
+                "changes. Set --backbones.lm.lora.r."
             )
 
     @torch.no_grad()

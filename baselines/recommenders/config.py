@@ -22,7 +22,7 @@ def require_slots(name: str, text: str, slots: Sequence[str]) -> None:
     """
     for slot in slots:
         if text.count(slot) != 1:
-            raise ValueError(f"{name} must hold {slot} once, got {text!r}")
+            raise ValueError(f"{name} must contain {slot} exactly once, got {text!r}")
 
 
 ALLMREC_TEMPLATE = (
@@ -183,8 +183,10 @@ class YesNoConfig:
         before, _, after = self.template.partition("{history}")
         if "{candidate}" in before or after.count("{candidate}") != 1 or "{history}" in after:
             raise ValueError(
-                "template must hold {history} once and {candidate} once after it, "
-                f"got {self.template!r}"
+                "template must contain {history} exactly once, and {candidate} exactly once "
+                f"after it, got {self.template!r}"
             )
         if self.yes == self.no or not self.yes.strip() or not self.no.strip():
-            raise ValueError(f"yes and no must be two answers, got {self.yes!r} and {self.no!r}")
+            raise ValueError(
+                f"yes and no must be two different answers, got {self.yes!r} and {self.no!r}"
+            )

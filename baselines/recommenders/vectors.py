@@ -59,7 +59,7 @@ class VectorBackbone(LanguageBackbone):
     ) -> None:
         teacher = cast("TeacherModel | None", context.teacher)
         if teacher is None:
-            raise ValueError(f"{self.label} reads the vectors of a teacher, got none")
+            raise ValueError(f"{self.label} needs a teacher with vectors, got none")
         self.require_teacher(type(teacher))
         super().__init__(config, context)
         self.text_prompts = self.prompts
@@ -85,7 +85,7 @@ class VectorBackbone(LanguageBackbone):
         if lacks := cls.lacking(teacher):
             raise ValueError(
                 f"{cls.label} reads vectors of its teacher, but {teacher.__name__} has no "
-                f"{' and no '.join(lacks)}. Take --teacher.model sasrec."
+                f"{' and no '.join(lacks)}. Use --teacher.model sasrec."
             )
 
     @classmethod

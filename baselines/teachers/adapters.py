@@ -98,7 +98,7 @@ class ExternalScorer(CallableScorer):
         self.num_external = len(item_ids)
         number_of = {item: number for number, item in enumerate(item_ids) if item is not None}
         if len(number_of) < sum(item is not None for item in item_ids):
-            raise ValueError(f"{name} must know each item by one number, but some id stands twice")
+            raise ValueError(f"{name} must have one number per item, but some id occurs twice")
         numbers = [number_of.get(item, -1) for item in catalog.item_ids]
         self.number_of_row = torch.tensor(numbers, dtype=torch.int64)
         known = self.number_of_row >= 0
@@ -106,7 +106,7 @@ class ExternalScorer(CallableScorer):
             raise ValueError(
                 f"{name} and the catalogue have no item in common: expected ids such as "
                 f"{catalog.item_ids[0]!r}, got ids such as {next(iter(number_of), None)!r}. "
-                "Are they ids of one kind, text or numbers, of the same data?"
+                "Are they of the same data, and the same type (text or numbers)?"
             )
         self.known_rows = known.nonzero().squeeze(1)
 

@@ -82,7 +82,7 @@ def calibrate(
             raise ValueError(
                 f"no temperature between {_RANGE[0]:g} and {_RANGE[1]:g} fits the validation "
                 "targets best: does the teacher score them no better than other items, or all "
-                "above every other? Name a temperature instead of auto."
+                "of them above every other? Give a temperature instead of auto."
             )
         root = brentq(slope, low, high, xtol=_PRECISION, maxiter=_PASSES)
         temperature = float(f"{math.exp(root):.4g}")
@@ -167,7 +167,7 @@ class _Likelihood:
         if not math.isfinite(nll):
             raise ValueError(
                 "the teacher gives a validation target the score -inf, which no temperature makes "
-                "likely. Does it know all items? Name a temperature instead of auto."
+                "likely. Does it score all items? Give a temperature instead of auto."
             )
         return nll, slope
 

@@ -306,8 +306,8 @@ class TeacherConfig:
         _require_teacher("model", self.model, BUILT_IN)
         if self.settings and self.collaborative.is_built_in:
             raise ValueError(
-                f"settings are those of a teacher of your own, got some for "
-                f"{self.collaborative.model}. Its options begin with its name."
+                f"settings are for custom teachers, got some for {self.collaborative.model}. "
+                "Its options start with its name."
             )
 
     @property

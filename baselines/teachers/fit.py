@@ -178,10 +178,10 @@ def _content(config: HybridConfig, dataset: Dataset, *, cache_dir: Path) -> Embe
     )
     if content.provenance.seen is not None:
         require_same(
-            "interactions that the item vectors of the hybrid have seen",
+            "training interactions of the hybrid's item vectors",
             dataset.splits.train_hash,
             content.provenance.seen,
-            what_to_do="Take vectors of the content alone, or of the training part of this split.",
+            what_to_do="Use vectors of the content alone, or of the training part of this split.",
         )
     return content
 
@@ -319,8 +319,8 @@ def read_teacher(
     made_by = teacher_class(config.collaborative)
     if made_by.needs_interactions and lineage.seen != dataset.splits.train_hash:
         raise ProvenanceError(
-            f"the teacher in {found[0]} scores by the graph of its training part, which is not "
-            "that of this data. Train it on this data, or take another teacher."
+            f"the teacher in {found[0]} needs the interactions it was trained on for scoring, and "
+            "they are not those of this data. Train it on this data, or use another teacher."
         )
     vectors = None
     if config.model == "hybrid":
@@ -344,9 +344,9 @@ def require_named(config: TeacherConfig, model: str | None, folder: Path) -> Non
     """
     if not config.is_built_in and config.model != model:
         raise ValueError(
-            f"expected a teacher in {folder} that is built in or that the caller names, got "
-            f"{config.model!r}, whose code is not run because a file says so. "
-            f"Name it: --model {config.model}, or read_teacher(..., model=...)."
+            f"expected a teacher in {folder} that is built in or named by the caller, got "
+            f"{config.model!r}; code is not run merely because a file names it. "
+            f"Pass its name: --model {config.model}, or read_teacher(..., model=...)."
         )
 
 
@@ -380,8 +380,8 @@ def require_teacher_of(
             f"training part {whose}",
             dataset.splits.train_hash,
             lineage.seen,
-            what_to_do="It may have seen what is held out here: train the teacher on this split, "
-            "or ask for it by other_interactions.",
+            what_to_do="It may have seen held-out targets: train the teacher on this split, "
+            "or allow it with other_interactions.",
         )
 
 

@@ -58,7 +58,7 @@ class LightGCN(TeacherModel):
         if int(of_user.max()) == num_items:
             raise ValueError(
                 f"lightgcn draws negatives among items that a user does not have, but user "
-                f"{int(of_user.argmax())} has all {num_items}. Take another teacher."
+                f"{int(of_user.argmax())} has all {num_items}. Use another teacher."
             )
         weight = (of_user[user] * of_item[item]).float().rsqrt()
         to_users = _sparse(user, item, weight, (num_users, num_items))

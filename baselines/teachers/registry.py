@@ -79,9 +79,9 @@ def _require_arguments(
         inspect.signature(function).bind(dataset, seed, **config.settings)
     except TypeError as error:
         raise ValueError(
-            f"expected settings of {config.model}, which is called with (dataset, seed, "
+            f"expected settings of {config.model}, called as (dataset, seed, "
             f"**settings), got {sorted(config.settings) or 'none'} ({error}). "
-            "Mend --teacher.settings, or its arguments."
+            "Correct --teacher.settings, or its parameters."
         ) from error
 
 

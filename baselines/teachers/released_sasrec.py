@@ -110,12 +110,12 @@ class ReleasedSASRec(SASRec):
         if missing := [name for name in expected if name not in weights]:
             raise ValueError(
                 f"expected {whose} with {len(expected)} tensors, got some without {missing[0]!r}"
-                f"{_and_others(missing)}. Has it {self.config.encoder.num_layers} blocks?"
+                f"{_and_others(missing)}. Does it have {self.config.encoder.num_layers} blocks?"
             )
         if unknown := [name for name in weights if name not in expected]:
             raise ValueError(
                 f"expected {whose} of {self.config.encoder.num_layers} blocks, got {unknown[0]!r} "
-                f"too{_and_others(unknown)}. Set encoder.num_layers to their blocks."
+                f"too{_and_others(unknown)}. Set encoder.num_layers to their number of blocks."
             )
         for name, value in expected.items():
             if weights[name].shape != value.shape:
@@ -123,7 +123,7 @@ class ReleasedSASRec(SASRec):
                     f"expected {name} of {whose} to be {tuple(value.shape)} for {self.num_items} "
                     f"items, a max_history of {self.max_history} and a width of "
                     f"{self.config.encoder.dim}, got {tuple(weights[name].shape)}. "
-                    "Is it of this catalogue, and of these settings?"
+                    "Is it for this catalogue and these settings?"
                 )
         self.load_state_dict(dict(weights))
         return self.eval()

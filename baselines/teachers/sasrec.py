@@ -46,7 +46,7 @@ class SASRec(TeacherModel):
             raise ValueError(
                 f"the binary loss draws negatives from outside a window of {window} items, so the "
                 f"catalogue must hold more than {window} items, got {num_items}. "
-                "Lower max_history, or take the loss ce."
+                "Lower max_history, or use the loss ce."
             )
         self.config = config
         self.num_items = num_items

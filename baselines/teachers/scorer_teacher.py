@@ -51,9 +51,9 @@ class ScorerTeacher(TeacherModel):
         """
         if not isinstance(scorer, ItemScorer) or not isinstance(scorer.max_history, int):
             raise ValueError(
-                f"expected {name} to return an ItemScorer (score, and max_history, a whole "
-                f"number), got {type(scorer).__name__}. baselines.teachers.adapters makes one of "
-                "any function."
+                f"expected {name} to return an ItemScorer (score, and an integer "
+                f"max_history), got {type(scorer).__name__}. baselines.teachers.adapters makes one "
+                "from any function."
             )
         made = cls(scorer, _sample(num_items), name=name)
         expected = (_SAMPLE, num_items)
@@ -84,8 +84,8 @@ class ScorerTeacher(TeacherModel):
         scale = before[before.isfinite()].abs().max()
         if not torch.allclose(now, before, rtol=1e-3, atol=1e-4 * float(scale)):
             raise ProvenanceError(
-                f"{self.label} does not score as it did when {folder} was written. "
-                f"Bring back the model it had, or name another folder of teachers."
+                f"the scores of {self.label} have changed since {folder} was written. "
+                f"Restore the model it used, or give another folder of teachers."
             )
 
 

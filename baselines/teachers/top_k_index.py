@@ -167,7 +167,7 @@ def prefix_neighbours(
 def _require_finite(vectors: Tensor, name: str) -> None:
     if (broken := ~vectors.isfinite().all(dim=1)).any():
         raise ValueError(
-            f"row {int(broken.nonzero()[0])} of {name} holds NaN or infinity. "
+            f"row {int(broken.nonzero()[0])} of {name} contains NaN or infinity. "
             "Check the teacher's output for that row."
         )
 

@@ -23,8 +23,8 @@ def require_item_vectors(config: TeacherConfig, *, needed_by: str) -> None:
     """
     if not issubclass(teacher_class(config.collaborative), ItemVectors):
         raise ValueError(
-            f"{needed_by} needs a teacher that learns a vector of each item, such as sasrec, got "
-            f"{config.collaborative.model}. Choose another teacher, or bring vectors of your own."
+            f"{needed_by} needs a teacher that learns item vectors, such as sasrec, got "
+            f"{config.collaborative.model}. Choose another teacher, or provide your own vectors."
         )
 
 

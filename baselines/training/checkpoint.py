@@ -108,7 +108,7 @@ def read_trained(
     found = read_tensors(folder / MODEL_FILE, take_unsealed=True, what_to_do=cure)
     if state is None or found is None:
         raise FileNotFoundError(
-            f"expected {MODEL_FILE} and {_STATE} of one finished training in {folder}, got "
+            f"expected {MODEL_FILE} and {_STATE} of one finished run in {folder}, got "
             f"{'another' if found else 'no'} {_STATE if found else MODEL_FILE}. {cure}"
         )
     weights, _ = found
@@ -224,7 +224,7 @@ def _state_of(values: dict[str, Any], path: Path, what_to_do: str) -> TrainingSt
     known = {field.name for field in dataclasses.fields(TrainingState)}
     if values.keys() != known:
         raise ProvenanceError(
-            f"expected {', '.join(sorted(known))} of a training in {path}, got "
+            f"expected {', '.join(sorted(known))} of a training run in {path}, got "
             f"{', '.join(sorted(values)) or 'nothing'}. {what_to_do}"
         )
     return TrainingState(**values)

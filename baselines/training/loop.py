@@ -210,8 +210,8 @@ class _Run:
         self.state.validation_seconds += time.perf_counter() - started
         if not math.isfinite(value):
             raise ValueError(
-                f"the validation of {self.title} became {value} in epoch {self.state.epoch}, by "
-                "which no epoch can be chosen."
+                f"the validation value of {self.title} became {value} in epoch {self.state.epoch}, "
+                "by which no epoch can be selected."
             )
         return value
 

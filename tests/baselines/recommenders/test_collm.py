@@ -103,9 +103,9 @@ def test_one_projector_of_the_asked_width_serves_users_and_items(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"template": "{history}"}, r"template must hold \{user\} once"),
-        ({"template": "{user} {user} {history}"}, r"template must hold \{user\} once"),
-        ({"item": "{vector}"}, r"item must hold \{item\} once"),
+        ({"template": "{history}"}, r"template must contain \{user\} exactly once"),
+        ({"template": "{user} {user} {history}"}, r"template must contain \{user\} exactly once"),
+        ({"item": "{vector}"}, r"item must contain \{item\} exactly once"),
         ({"expansion": 0}, "expansion must be a whole number from 1 to 65536, got 0"),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_training_says_how_far_its_epoch_is(tmp_path: Path) -> None:
 
 
 def test_an_item_without_a_place_for_its_vector_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"item must hold \{vector\} once, got"):
+    with pytest.raises(ValueError, match=r"item must contain \{vector\} exactly once, got"):
         LlaraConfig(item="{item}")
 
 

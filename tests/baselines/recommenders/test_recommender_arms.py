@@ -166,8 +166,8 @@ def test_questions_are_asked_about_the_teachers_best_and_counted(
 @pytest.mark.parametrize(
     ("arms", "options", "said"),
     [
-        ("bigrec:ntp", ("--backbones.lm.items", "codes"), "BIGRec compares written titles"),
-        ("bigrec:ntp", ("--backbones.lm.lora.r", "0"), "Give --backbones.lm.lora.r"),
+        ("bigrec:ntp", ("--backbones.lm.items", "codes"), "BIGRec compares generated titles"),
+        ("bigrec:ntp", ("--backbones.lm.lora.r", "0"), "Set --backbones.lm.lora.r"),
         ("bigrec:ntp", ("--backbones.bigrec.beams", "0"), "beams must be a whole number"),
         ("lm:ntp,bigrec:ntp", ("--fusion.arms", "[bigrec:ntp]"), "BIGRec ntp, which has no beam"),
         ("lm:ntp,bigrec:ntp", ("--fusion.arms", "[all]"), "BIGRec ntp, which has no beam"),

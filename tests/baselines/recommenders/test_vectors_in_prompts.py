@@ -211,8 +211,8 @@ def test_states_of_users_are_bound_to_all_weights_of_the_teacher(
 @pytest.mark.parametrize(
     ("name", "kind", "said"),
     [
-        ("llara", Popularity, "LLaRA .* but Popularity has no item vectors. Take"),
-        ("collm", Popularity, "no item vectors and no states of users. Take --teacher.model"),
+        ("llara", Popularity, "LLaRA .* but Popularity has no item vectors. Use"),
+        ("collm", Popularity, "no item vectors and no states of users. Use --teacher.model"),
         ("collm", BERT4Rec, "BERT4Rec has no states of users"),
         ("allmrec", BERT4Rec, "A-LLMRec .* but BERT4Rec has no states of users"),
     ],
@@ -231,7 +231,7 @@ def test_a_teacher_without_the_vectors_is_refused_by_its_class(
 @pytest.mark.parametrize("name", NAMES)
 def test_no_teacher_is_refused(llama: Path, tiny_codes: Tensor, name: str) -> None:
     configs = BackboneConfigs(lm=LanguageModelConfig(model=str(llama)))
-    with pytest.raises(ValueError, match="reads the vectors of a teacher, got none"):
+    with pytest.raises(ValueError, match="needs a teacher with vectors, got none"):
         build(name, configs, tiny_codes, (3, 3, 2), catalog=CATALOG)
 
 

@@ -309,8 +309,8 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
         ({"template": "{history}"}, "once after it"),
         ({"template": "{candidate} after {history}"}, "once after it"),
         ({"template": "{history} {history} {candidate}"}, "once after it"),
-        ({"yes": "No"}, "two answers, got 'No' and 'No'"),
-        ({"no": " "}, "two answers, got 'Yes' and ' '"),
+        ({"yes": "No"}, "two different answers, got 'No' and 'No'"),
+        ({"no": " "}, "two different answers, got 'Yes' and ' '"),
     ],
 )
 def test_settings_that_ask_nothing_are_refused(own: dict[str, Any], said: str) -> None:

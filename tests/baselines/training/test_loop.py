@@ -324,7 +324,7 @@ def test_what_is_frozen_stays_and_is_in_no_file(tmp_path: Path, kill: bool) -> N
 
 
 def test_a_validation_that_is_no_number_ends_training_with_a_word(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="validation of test became nan in epoch 1"):
+    with pytest.raises(ValueError, match="validation value of test became nan in epoch 1"):
         run(model(), tmp_path, validate=lambda: math.nan)
 
 
