@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -128,21 +129,19 @@ class ComparisonFolder:
     Attributes:
         folder: Of the comparison.
         config: Its settings; what is newer than the folder is as it was then, or has its default.
-        dataset: Its data.
         arms: The baseline first.
     """
 
     folder: Path
     config: CompareConfig
-    dataset: Dataset
     arms: list[Arm]
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> ComparisonFolder:
-        """Read the folder of a comparison; no model yet.
+        """Read the folder of a comparison; no model and no data yet.
 
         Raises:
-            ValueError: If it is none, it is not finished, or its data have changed.
+            ValueError: If it is none, or it is not finished.
         """
         folder = Path(folder)
         settings = folder / "config.json"
@@ -157,12 +156,22 @@ class ComparisonFolder:
                 "it goes on where it was stopped."
             )
         config = _config(settings)
-        dataset = dataset_of(config)
-        if not describes(read_json(folder / "data.json", take_unsealed=True) or {}, dataset):
+        return cls(folder=folder, config=config, arms=parse_arms(config))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Its data, read when first asked for.
+
+        Raises:
+            ValueError: If they have changed.
+        """
+        dataset = dataset_of(self.config)
+        if not describes(read_json(self.folder / "data.json", take_unsealed=True) or {}, dataset):
             raise ValueError(
-                f"the comparison in {folder} was made on other data than {config.data} holds now."
+                f"the comparison in {self.folder} was made on other data than {self.config.data} "
+                "holds now."
             )
-        return cls(folder=folder, config=config, dataset=dataset, arms=parse_arms(config))
+        return dataset
 
     def trained(self, arm: Arm, seed: int) -> Path:
         """Folder of an arm's training."""

@@ -39,7 +39,7 @@ from baselines.training.precision import settled
 from semid.atomic import atomic_write, remove_leftovers
 from semid.ids import SemanticIds
 
-_MASS = "mass"
+MASS = "mass"
 
 
 def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Comparison:
@@ -70,18 +70,18 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
     schemes = schemes_of(arms, config.ids, config.schemes, out)
     dataset = dataset_of(config) if dataset is None else dataset
     require_same_data(out, config, dataset)
-    _require_fit(config, arms, dataset)
+    require_fit(config, arms, dataset)
     if any(scheme.waits_for_teacher for scheme in schemes):
         require_item_vectors(config.teacher, needed_by="cf_embeddings: teacher")
     teachers = Path(config.teachers) if config.teachers else out / TEACHERS
-    masses = Path(config.mass_cache or out / _MASS)
-    config = _settled(config, dataset, teachers)
+    masses = Path(config.mass_cache or out / MASS)
+    config = settled_config(config, dataset, teachers)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if here.is_main_process:
         for folder in {out, teachers, masses}:
             remove_leftovers(folder)
-    ids = _ids(config, schemes, dataset, out, teachers)
+    ids = make_ids(config, schemes, dataset, out, teachers)
     if here.is_main_process:
         begin(out, config, dataset, ids)
     here.wait_for_everyone()
@@ -103,13 +103,13 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
         resamples=config.resamples,
     )
     if here.is_main_process and may_write(out):
-        write_per_user(records, out / "per_user.parquet", users=_user_ids(dataset))
+        write_per_user(records, out / "per_user.parquet", users=users_of_targets(dataset))
         comparison.to_json(out / "comparison.json")
         atomic_write(out / "comparison.md", comparison_page(comparison))
     return comparison
 
 
-def _ids(
+def make_ids(
     config: CompareConfig, schemes: Sequence[Scheme], dataset: Dataset, out: Path, teachers: Path
 ) -> dict[Scheme, SemanticIds]:
     """The ids of each scheme; a teacher is fitted first where one learns from its vectors."""
@@ -129,7 +129,7 @@ def _ids(
     }
 
 
-def _settled(config: CompareConfig, dataset: Dataset, teachers: Path) -> CompareConfig:
+def settled_config(config: CompareConfig, dataset: Dataset, teachers: Path) -> CompareConfig:
     """With a precision wherever ``auto`` leaves it open."""
     return dataclasses.replace(
         config,
@@ -140,7 +140,7 @@ def _settled(config: CompareConfig, dataset: Dataset, teachers: Path) -> Compare
     )
 
 
-def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> None:
+def require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> None:
     """Refuse settings that do not fit each other or the data, before anything is trained."""
     config.mass.require_fit(len(dataset.catalog))
     taught = [arm for arm in arms if arm.objective.needs_teacher]
@@ -171,7 +171,8 @@ def _pairs(arms: Sequence[Arm], fused: set[Arm]) -> dict[str, str]:
     return found
 
 
-def _user_ids(dataset: Dataset) -> list[str | int]:
+def users_of_targets(dataset: Dataset) -> list[str | int]:
+    """The user id of each test target; where there are none, the user's number."""
     test = dataset.splits.test
     users = test.users[test.targets()[0]]
     if dataset.interactions is None:
