@@ -1,5 +1,5 @@
 from .boosts import ItemBoosts
-from .build import build_semantic_ids, extend_made_ids, make_semantic_ids
+from .build import build_semantic_ids, extend_made_ids, fit_text_encoder, make_semantic_ids
 from .catalog import Catalog
 from .config import IdsConfig
 from .decoding import BeamResult, RankedItems, beam_search, divide_by_length, rank_items
@@ -11,7 +11,13 @@ from .embed import (
     TextEncoder,
     embed_catalog,
 )
-from .extension import extend_semantic_ids, load_tokenizer
+from .extension import (
+    extend_from_texts,
+    extend_semantic_ids,
+    load_extendable,
+    load_text_encoder,
+    load_tokenizer,
+)
 from .filters import ItemFilter
 from .fusion import Fusion, Guide, PrefixGuide
 from .ids import SemanticIds
@@ -20,6 +26,7 @@ from .prefixes import NextLogits, Prefixes, ReadAnew
 from .provenance import Provenance, ProvenanceError
 from .quality import id_quality
 from .scoring import score_all
+from .text_encoder import CatalogEncoder
 from .titles import TitlePaths, title_paths
 from .tokenizers import (
     LETTER,
@@ -48,6 +55,7 @@ __all__ = [
     "AtomicTokenizer",
     "BeamResult",
     "Catalog",
+    "CatalogEncoder",
     "CodeTrie",
     "CodeVocab",
     "ContractError",
@@ -80,9 +88,13 @@ __all__ = [
     "build_semantic_ids",
     "divide_by_length",
     "embed_catalog",
+    "extend_from_texts",
     "extend_made_ids",
     "extend_semantic_ids",
+    "fit_text_encoder",
     "id_quality",
+    "load_extendable",
+    "load_text_encoder",
     "load_tokenizer",
     "make_semantic_ids",
     "rank_items",

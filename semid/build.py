@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from semid.config import IdsConfig
-from semid.extension import costs_of, extend_semantic_ids, load_tokenizer
+from semid.extension import (
+    costs_of,
+    extend_from_texts,
+    extend_semantic_ids,
+    load_extendable,
+    load_tokenizer,
+)
 from semid.ids import SemanticIds
 from semid.interop import read_codes_file
 from semid.provenance import (
@@ -36,12 +42,14 @@ from semid.tokenizers.base import (
 if TYPE_CHECKING:
     from semid.catalog import Catalog
     from semid.embed import Embeddings
-    from semid.tokenizers.base import SemanticIdTokenizer
+    from semid.lsa import FittedLsa
+    from semid.text_encoder import CatalogEncoder
 
 __all__ = [
     "IdsConfig",
     "build_semantic_ids",
     "extend_made_ids",
+    "fit_text_encoder",
     "make_semantic_ids",
     "require_made_by",
 ]
@@ -81,14 +89,7 @@ def build_semantic_ids(
     """
     from semid.embed import cut_texts
 
-    for name, given in (("embeddings", embeddings), ("cf_embeddings", cf_embeddings)):
-        if given is not None:
-            require_same(
-                f"item order of the {name}",
-                catalog.order_hash,
-                given.items,
-                what_to_do="Embed this catalogue, or load its own embeddings.",
-            )
+    _require_of_catalog(catalog, embeddings=embeddings, cf_embeddings=cf_embeddings)
     vectors = torch.from_numpy(embeddings.vectors)
     collaborative = None if cf_embeddings is None else torch.from_numpy(cf_embeddings.vectors)
     if not tokenizer.is_fitted:
@@ -96,6 +97,34 @@ def build_semantic_ids(
     if tokenizer.scheme not in BUILT_IN:
         check_encoding(tokenizer, vectors[:_TRIED], moved=_MOVED)
     codes = tokenizer.encode(vectors)
+    ids = SemanticIds.of(
+        catalog.item_ids,
+        codes,
+        tokenizer.codebook_sizes,
+        scheme=tokenizer.scheme,
+        inputs=_inputs_of(tokenizer, embeddings, cf_embeddings),
+        config={**tokenizer.provenance.config, **cut_texts(embeddings)},
+        seen=None if cf_embeddings is None else cf_embeddings.provenance.seen,
+        tokenizer=tokenizer,
+    )
+    return ids.resolve(collisions, costs=costs_of(tokenizer, vectors))
+
+
+def _require_of_catalog(catalog: Catalog, **embeddings: Embeddings | None) -> None:
+    for name, given in embeddings.items():
+        if given is not None:
+            require_same(
+                f"item order of the {name}",
+                catalog.order_hash,
+                given.items,
+                what_to_do="Embed this catalogue, or load its own embeddings.",
+            )
+
+
+def _inputs_of(
+    tokenizer: SemanticIdTokenizer, embeddings: Embeddings, cf_embeddings: Embeddings | None
+) -> dict[str, str]:
+    """Content hashes of what ids are made from."""
     lineage = tokenizer.provenance
     inputs = {"embeddings": embeddings.provenance.content, "tokenizer": lineage.content}
     if _TEXTS in embeddings.provenance.inputs:
@@ -108,17 +137,7 @@ def build_semantic_ids(
             lineage.inputs.get("cf_embeddings"),
             what_to_do="Pass those that it was fitted on.",
         )
-    ids = SemanticIds.of(
-        catalog.item_ids,
-        codes,
-        tokenizer.codebook_sizes,
-        scheme=tokenizer.scheme,
-        inputs=inputs,
-        config={**lineage.config, **cut_texts(embeddings)},
-        seen=None if cf_embeddings is None else cf_embeddings.provenance.seen,
-        tokenizer=tokenizer,
-    )
-    return ids.resolve(collisions, costs=costs_of(tokenizer, vectors))
+    return inputs
 
 
 def make_semantic_ids(
@@ -267,21 +286,24 @@ def extend_made_ids(
 ) -> SemanticIds:
     """Saved ids, and ids for the items of a catalogue that have none yet.
 
-    LSA vectors depend on the texts that were fitted, so it is fitted again on those of the items
-    of the time, which must not have changed; another encoder gives any text its vector anyway.
+    The text encoder that was saved beside them gives the new items their vectors. Where none was,
+    LSA is fitted again on the items of the time, whose texts must not have changed; another encoder
+    gives any text its vector anyway.
 
     Args:
         folder: Where `SemanticIds.save` wrote ids and tokenizer.
-        config: ``embeddings`` and ``template`` of the time, and ``collisions`` for the new items;
-            the scheme is the one that was saved, and has to be named where it is not built in.
+        config: ``collisions`` for the new items. ``embeddings`` and ``template`` are those of the
+            time: needed only where no text encoder was saved. The scheme is the one that was
+            saved, and has to be named where it is not built in.
         catalog: Old and new items.
         cache_dir: Where embeddings are kept, see `semid.embed.embed_catalog`.
 
     Raises:
-        ValueError: If the config asks for another scheme or its settings, the texts of old items
-            are not those that were fitted, or as `semid.extension.extend_semantic_ids`.
+        ValueError: If the config asks for another scheme or its settings, another encoder or
+            template, the texts of old items are not those that were fitted, or as
+            `semid.extension.extend_semantic_ids`.
     """
-    from semid.embed import embeddings_from
+    from semid.embed import embeddings_from, is_vectors
 
     names, made_by = ["embeddings", "template", "collisions"], cast(Any, SemanticIdTokenizer)
     if ":" in config.scheme:
@@ -293,19 +315,70 @@ def extend_made_ids(
             f"too. Leave them out: the scheme is the one that was saved in {folder}."
         )
     tokenizer = load_tokenizer(folder, made_by)
-    ids = replace(SemanticIds.load(folder), tokenizer=tokenizer)  # to be saved beside them again
-    if config.embeddings == "lsa":
-        embeddings = _embed_as_before(ids, config.template, catalog)
-    else:
-        embeddings = embeddings_from(
-            config.embeddings, catalog, template=config.template, cache_dir=cache_dir
+    ids = load_extendable(folder, made_by)
+    if is_vectors(config.embeddings):
+        embeddings = embeddings_from(config.embeddings, catalog, cache_dir=cache_dir)
+        return extend_semantic_ids(
+            ids, tokenizer, embeddings, catalog, collisions=config.collisions
         )
-    return extend_semantic_ids(ids, tokenizer, embeddings, catalog, collisions=config.collisions)
+    if ids.text_encoder is None:
+        ids = replace(ids, text_encoder=fit_text_encoder(ids, config, catalog))
+    else:
+        _require_encoder_of_the_time(ids.text_encoder, config)
+    return extend_from_texts(ids, catalog, collisions=config.collisions, cache_dir=cache_dir)
 
 
-def _embed_as_before(ids: SemanticIds, template: str | None, catalog: Catalog) -> Embeddings:
-    """The catalogue by the LSA encoder of the ids, fitted again on the items of the time."""
-    from semid.embed import LsaEncoder, embed_catalog
+def _require_encoder_of_the_time(encoder: CatalogEncoder, config: IdsConfig) -> None:
+    """A config may leave encoder and template to the ids that are extended, or name the same."""
+    kept = {"embeddings": encoder.source, "template": encoder.template}
+    asked = {"embeddings": config.embeddings, "template": config.template or encoder.template}
+    if config.embeddings != IdsConfig.embeddings and asked["embeddings"] != kept["embeddings"]:
+        name = "embeddings"
+    elif asked["template"] != kept["template"]:
+        name = "template"
+    else:
+        return
+    raise ValueError(
+        f"expected the {name} of the semantic ids that are extended, {kept[name]!r}, got "
+        f"{asked[name]!r}: another encoder or another template gives other vectors. Leave it out."
+    )
+
+
+def fit_text_encoder(
+    ids: SemanticIds, config: IdsConfig, catalog: Catalog
+) -> CatalogEncoder | None:
+    """The encoder that embedded the texts of semantic ids, to be saved beside them.
+
+    ``replace(ids, text_encoder=...)`` makes `SemanticIds.save` write it, so that new items can be
+    coded later by nothing but the folder. LSA is fitted on the texts again; its vocabularies and
+    singular vectors take tens of MB for ten thousand items.
+
+    Args:
+        ids: As `make_semantic_ids` made them, or extended since.
+        config: How they were made.
+        catalog: Their items, with the texts of the time.
+
+    Returns:
+        None for codes from a file and for vectors that existed already.
+
+    Raises:
+        ProvenanceError: If the items' texts, or the template, are not those of the time.
+    """
+    from semid.embed import SentenceTransformerEncoder, is_vectors
+    from semid.text_encoder import CatalogEncoder
+
+    if config.scheme.startswith(_FILE) or is_vectors(config.embeddings):
+        return None
+    template = catalog.default_template() if config.template is None else config.template
+    if config.embeddings != "lsa":
+        named = SentenceTransformerEncoder(name_or_path=config.embeddings)
+        return CatalogEncoder(encoder=named, template=template)
+    return CatalogEncoder(encoder=_lsa_of_the_time(ids, template, catalog), template=template)
+
+
+def _lsa_of_the_time(ids: SemanticIds, template: str, catalog: Catalog) -> FittedLsa:
+    """LSA fitted again on the items that the ids were first made for."""
+    from semid.embed import LsaEncoder
     from semid.lsa import fit_lsa
 
     later = sum(record["items"] for record in ids.provenance.config.get("extended", []))
@@ -319,7 +392,7 @@ def _embed_as_before(ids: SemanticIds, template: str | None, catalog: Catalog) -
         what_to_do="Were they made from other texts or another template, or have the items' texts "
         "changed since? Call extend_semantic_ids with embeddings of the encoder of the time.",
     )
-    return embed_catalog(catalog, encoder, template=template)
+    return encoder
 
 
 def _codes_for(num_items: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,23 @@ import torch
 from torch import Tensor
 
 from semid.collisions import Costs, resolve_collisions
-from semid.ids import TOKENIZER_FOLDER, SemanticIds, resolution_record
+from semid.ids import TEXT_ENCODER_FOLDER, TOKENIZER_FOLDER, SemanticIds, resolution_record
 from semid.provenance import Provenance, require_same
 from semid.tokenizers.base import SemanticIdTokenizer
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
     from semid.embed import Embeddings
+    from semid.text_encoder import CatalogEncoder
 
-__all__ = ["costs_of", "extend_semantic_ids", "load_tokenizer"]
+__all__ = [
+    "costs_of",
+    "extend_from_texts",
+    "extend_semantic_ids",
+    "load_extendable",
+    "load_text_encoder",
+    "load_tokenizer",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -73,23 +82,7 @@ def extend_semantic_ids(
         ValueError: If item ids are text here and numbers there, or the strategy finds no free code
             for a new item.
     """
-    require_same(
-        "the tokenizer of the semantic ids",
-        ids.provenance.inputs.get("tokenizer"),
-        tokenizer.provenance.content,
-        what_to_do="Load the one that was saved beside them.",
-    )
-    require_same(
-        "item order of the embeddings",
-        catalog.order_hash,
-        embeddings.items,
-        what_to_do="Embed this catalogue, or load its own embeddings.",
-    )
-    if type(ids.item_ids[0]) is not type(catalog.item_ids[0]):
-        raise ValueError(
-            f"expected item ids of one kind, got {ids.item_ids[0]!r} in the semantic ids and "
-            f"{catalog.item_ids[0]!r} in the catalogue. Convert the catalogue's."
-        )
+    _require_extendable(ids, tokenizer, embeddings, catalog)
     vectors = torch.from_numpy(embeddings.vectors)
     codes = tokenizer.encode(vectors)
     row_of_old = {item: row for row, item in enumerate(ids.item_ids)}
@@ -109,11 +102,10 @@ def extend_semantic_ids(
     )
     new_items = [catalog.item_ids[row] for row in is_new.nonzero()[:, 0].tolist()]
     earlier = ids.provenance.config.get("extended", [])
-    return SemanticIds.of(
+    return replace(ids, tokenizer=tokenizer).with_codes(
         [*ids.item_ids, *new_items],
         torch.cat([ids.codes, resolution.codes]),
         ids.sizes,
-        scheme=ids.scheme,
         inputs={
             **ids.provenance.inputs,
             "semantic_ids": ids.provenance.content,
@@ -123,9 +115,112 @@ def extend_semantic_ids(
             **ids.provenance.config,
             "extended": [*earlier, resolution_record(collisions, resolution)],
         },
-        seen=ids.provenance.seen,
-        tokenizer=tokenizer,
     )
+
+
+def _require_extendable(
+    ids: SemanticIds, tokenizer: SemanticIdTokenizer, embeddings: Embeddings, catalog: Catalog
+) -> None:
+    require_same(
+        "the tokenizer of the semantic ids",
+        ids.provenance.inputs.get("tokenizer"),
+        tokenizer.provenance.content,
+        what_to_do="Load the one that was saved beside them.",
+    )
+    require_same(
+        "item order of the embeddings",
+        catalog.order_hash,
+        embeddings.items,
+        what_to_do="Embed this catalogue, or load its own embeddings.",
+    )
+    if type(ids.item_ids[0]) is not type(catalog.item_ids[0]):
+        raise ValueError(
+            f"expected item ids of one kind, got {ids.item_ids[0]!r} in the semantic ids and "
+            f"{catalog.item_ids[0]!r} in the catalogue. Convert the catalogue's."
+        )
+
+
+def extend_from_texts(
+    ids: SemanticIds,
+    catalog: Catalog,
+    *,
+    collisions: str = "next_nearest",
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> SemanticIds:
+    """Give new items ids from their texts alone; see `extend_semantic_ids`.
+
+    Args:
+        ids: With their tokenizer and text encoder, as `load_extendable` reads them.
+        catalog: Old and new items, or new ones alone, with the columns of the encoder's template.
+        collisions: As in `extend_semantic_ids`.
+        cache_dir: Where embeddings are kept, see `semid.embed.embed_catalog`.
+
+    Returns:
+        The old ids, unchanged, and the new ones.
+
+    Raises:
+        ValueError: If the codes came from a file or the ids have no text encoder, or as
+            `extend_semantic_ids`.
+    """
+    if ids.tokenizer is None:
+        if ids.scheme.startswith("file:"):
+            raise ValueError(
+                f"the codes of {ids.scheme.removeprefix('file:')} came from a file: bring codes "
+                "for the new items too, in one file with the old ones."
+            )
+        raise ValueError(
+            f"expected semantic ids with their tokenizer, got {ids.scheme} without. Load them with "
+            "load_extendable(folder)."
+        )
+    if ids.text_encoder is None:
+        raise ValueError(
+            f"expected semantic ids with a text encoder, got {ids.scheme} without: they were made "
+            "from vectors, or by an older version. Pass vectors of the new items to "
+            "extend_semantic_ids."
+        )
+    embeddings = ids.text_encoder.embed(catalog, cache_dir=cache_dir)
+    return extend_semantic_ids(ids, ids.tokenizer, embeddings, catalog, collisions=collisions)
+
+
+def load_extendable(
+    folder: str | os.PathLike[str],
+    made_by: type[SemanticIdTokenizer] = SemanticIdTokenizer,
+) -> SemanticIds:
+    """Saved semantic ids with what made them, as far as it was saved beside them.
+
+    Args:
+        folder: Where `SemanticIds.save` wrote the ids.
+        made_by: As in `load_tokenizer`.
+
+    Returns:
+        The ids with tokenizer and text encoder. Codes from a file have neither, codes of vectors
+        that were given no text encoder.
+
+    Raises:
+        FileNotFoundError: If the folder is not a whole artefact.
+        ValueError: As `SemanticIds.load`, `load_tokenizer` and `load_text_encoder`.
+    """
+    ids = SemanticIds.load(folder)
+    has_tokenizer = (Path(folder) / TOKENIZER_FOLDER).is_dir()
+    tokenizer = load_tokenizer(folder, made_by) if has_tokenizer else None
+    return replace(ids, tokenizer=tokenizer, text_encoder=load_text_encoder(folder))
+
+
+def load_text_encoder(folder: str | os.PathLike[str]) -> CatalogEncoder | None:
+    """The text encoder that was saved beside semantic ids; None where there is none.
+
+    Args:
+        folder: Where `SemanticIds.save` wrote the ids.
+
+    Raises:
+        ProvenanceError: If it is not the one that the ids were made with, or was changed.
+    """
+    from semid.text_encoder import CatalogEncoder
+
+    path = Path(folder) / TEXT_ENCODER_FOLDER
+    if not path.is_dir():
+        return None
+    return CatalogEncoder.load(path, embeddings=Provenance.read(folder).inputs["embeddings"])
 
 
 def load_tokenizer(

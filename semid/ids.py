@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from semid.tokenizers.base import check_codes
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
+    from semid.text_encoder import CatalogEncoder
     from semid.tokenizers.base import SemanticIdTokenizer
 
 __all__ = ["SemanticIds"]
@@ -36,7 +37,7 @@ __all__ = ["SemanticIds"]
 _TABLE = "semantic_ids.parquet"
 _CONFIG = "config.json"
 _CONFIG_KINDS = {"scheme": str, "sizes": list}
-TOKENIZER_FOLDER = "tokenizer"
+TOKENIZER_FOLDER, TEXT_ENCODER_FOLDER = "tokenizer", "text_encoder"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +55,8 @@ class SemanticIds:
         provenance: Its lineage; ``provenance.items`` is the hash of ``item_ids``.
         tokenizer: What encoded the items, where it is at hand; `save` writes it beside the table,
             and `semid.extension.load_tokenizer` reads it.
+        text_encoder: What turned the items' texts into the vectors that were encoded, where it is
+            at hand (`semid.build.fit_text_encoder`); saved and read like the tokenizer.
     """
 
     item_ids: list[str] | list[int]
@@ -62,6 +65,7 @@ class SemanticIds:
     scheme: str
     provenance: Provenance
     tokenizer: SemanticIdTokenizer | None = None
+    text_encoder: CatalogEncoder | None = None
 
     def __post_init__(self) -> None:
         if not self.item_ids or len(set(self.item_ids)) != len(self.item_ids):
@@ -177,15 +181,12 @@ class SemanticIds:
         """
         resolution = resolve_collisions(self.codes, self.sizes, strategy, costs=costs)
         record = resolution_record(strategy, resolution)
-        return SemanticIds.of(
+        return self.with_codes(
             self.item_ids,
             resolution.codes,
             resolution.sizes,
-            scheme=self.scheme,
             inputs=self.provenance.inputs,
             config={**self.provenance.config, "collisions": record},
-            seen=self.provenance.seen,
-            tokenizer=self.tokenizer,
         )
 
     def for_catalog(self, catalog: Catalog) -> SemanticIds:
@@ -205,19 +206,41 @@ class SemanticIds:
                 f"items{example_of(held - wanted)}. Build the ids for this catalogue."
             )
         rows = [self._row_of_item[item] for item in catalog.item_ids]
-        return SemanticIds.of(
+        return self.with_codes(
             catalog.item_ids,
             self.codes[rows],
             self.sizes,
-            scheme=self.scheme,
             inputs={**self.provenance.inputs, "semantic_ids": self.provenance.content},
             config=self.provenance.config,
+        )
+
+    def with_codes(
+        self,
+        item_ids: list[str] | list[int],
+        codes: Tensor,
+        sizes: tuple[int, ...],
+        *,
+        inputs: dict[str, str],
+        config: dict[str, Any],
+    ) -> SemanticIds:
+        """Other items or codes, made by the same scheme, tokenizer and text encoder; see `of`."""
+        made = SemanticIds.of(
+            item_ids,
+            codes,
+            sizes,
+            scheme=self.scheme,
+            inputs=inputs,
+            config=config,
             seen=self.provenance.seen,
             tokenizer=self.tokenizer,
         )
+        return replace(made, text_encoder=self.text_encoder)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write table, scheme, sizes and provenance, and the tokenizer if at hand, atomically."""
+        """Write table, scheme, sizes and provenance, atomically.
+
+        The tokenizer and the text encoder go beside them where they are at hand.
+        """
         import polars as pl
 
         levels = pl.List(pl.Int64)
@@ -230,6 +253,9 @@ class SemanticIds:
             (filling / _CONFIG).write_text(config + "\n", encoding="utf-8")
             if self.tokenizer is not None:
                 self.tokenizer.save_pretrained(filling / TOKENIZER_FOLDER)
+            if self.text_encoder is not None:
+                embeddings = self.provenance.inputs["embeddings"]
+                self.text_encoder.save(filling / TEXT_ENCODER_FOLDER, embeddings=embeddings)
             self.provenance.write(filling, files=[_TABLE, _CONFIG])
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ def build(config: BuildConfig, console: Console) -> None:
     from baselines.runtime.distributed import processes
     from baselines.runtime.progress import track_epochs
     from semid.atomic import remove_leftovers
-    from semid.build import extend_made_ids, make_semantic_ids
+    from semid.build import extend_made_ids, fit_text_encoder, make_semantic_ids
     from semid.quality import id_quality
 
     catalog = load_catalog(config.data)
@@ -33,6 +34,7 @@ def build(config: BuildConfig, console: Console) -> None:
     if config.extends is None:
         with track_epochs("semantic ids") as show:
             ids = make_semantic_ids(config.ids, catalog, cache_dir=cache, on_epoch=show)
+        ids = replace(ids, text_encoder=fit_text_encoder(ids, config.ids, catalog))
     else:
         ids = extend_made_ids(config.extends, config.ids, catalog, cache_dir=cache)
     if processes().is_main_process:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,16 @@ from baselines.data.loading import load_dataset
 from baselines.experiments.arms import Arm, parse_arms
 from baselines.experiments.claim import may_write
 from baselines.experiments.config import CompareConfig
-from baselines.experiments.growth import CONFIG, DATA
 from baselines.experiments.rows import spec_of
 from baselines.experiments.schemes import Scheme, schemes_of
 from baselines.training.checkpoint import recipe
+from semid.build import fit_text_encoder
 from semid.ids import SemanticIds
 from semid.provenance import read_json, write_json
 from semid.settings import as_begun, as_json
 
+CONFIG, DATA = "config.json", "data.json"
+EMBEDDINGS, TEACHERS, TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
 _READ_IN, _GIVEN = "working_directory", "given"  # what data.json says beside `describe`
 
 
@@ -74,7 +75,8 @@ def begin(
             write_json(out / name, values)
     for scheme, made in ids.items():
         if not scheme.folder.exists():
-            made.save(scheme.folder)
+            encoder = fit_text_encoder(made, scheme.config, dataset.catalog)  # to code new items
+            replace(made, text_encoder=encoder).save(scheme.folder)
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -153,8 +155,8 @@ class ComparisonFolder:
                 f"expected the folder of a comparison, got {folder}, which holds none. Name one "
                 "that semid compare has written."
             )
-        ran_in = (read_json(folder / DATA, take_unsealed=True) or {}).get(_READ_IN, "")
-        config = _found_from(_config(settings), Path(ran_in))
+        record = read_json(folder / DATA, take_unsealed=True) or {}
+        config = _found_from(_config(settings), Path(record.get(_READ_IN, "")))
         found = cls(folder=folder, config=config, arms=parse_arms(config), given=dataset)
         if not found._is_finished():
             raise ValueError(
@@ -162,6 +164,16 @@ class ComparisonFolder:
                 "it goes on where it was stopped."
             )
         return found
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What is told of its data, as JSON values: name, sizes and hashes, and no place."""
+        record = self._record
+        return {name: value for name, value in record.items() if name not in (_READ_IN, _GIVEN)}
+
+    @property
+    def _record(self) -> dict[str, Any]:
+        return read_json(self.folder / DATA, take_unsealed=True) or {}
 
     def _is_finished(self) -> bool:
         """Whether the table has every arm and seed: one that was added to may have an older."""
@@ -176,7 +188,7 @@ class ComparisonFolder:
         Raises:
             ValueError: If they are gone or have changed.
         """
-        record = read_json(self.folder / DATA, take_unsealed=True) or {}
+        record = self._record
         whose = f"the comparison in {self.folder}"
         dataset = self.given
         if dataset is None and record.get(_GIVEN):
@@ -223,10 +235,15 @@ def _config(path: Path) -> CompareConfig:
 def _found_from(config: CompareConfig, ran_in: Path) -> CompareConfig:
     """With folders that are not found from here where they were from ``ran_in``."""
 
-    def found(path: str) -> str:
-        there = ran_in / path
-        return str(there) if path and not Path(path).exists() and there.exists() else path
+    def found(path: Any) -> Any:
+        if not path or Path(path).exists() or not (ran_in / path).exists():
+            return path
+        return str(ran_in / path)
 
-    lm = dataclasses.replace(config.backbones.lm, model=found(config.backbones.lm.model))
-    backbones = dataclasses.replace(config.backbones, lm=lm)
-    return dataclasses.replace(config, data=found(config.data), backbones=backbones)
+    lm = replace(config.backbones.lm, model=found(config.backbones.lm.model))
+    return replace(
+        config,
+        data=found(config.data),
+        teachers=found(config.teachers),
+        backbones=replace(config.backbones, lm=lm),
+    )

@@ -11,6 +11,7 @@ from typing import Any
 from baselines.experiments.arms import Arm
 from baselines.experiments.claim import CLAIM
 from baselines.experiments.config import CompareConfig
+from baselines.experiments.folder import CONFIG, DATA, EMBEDDINGS, TEACHER_VECTORS, TEACHERS
 from baselines.experiments.schemes import FROM_TEACHER, schemes_of
 from baselines.models.config import BackboneConfigs
 from baselines.training.checkpoint import recipe
@@ -18,8 +19,6 @@ from semid.atomic import is_temporary
 from semid.provenance import read_json
 from semid.settings import as_json
 
-CONFIG, DATA = "config.json", "data.json"
-EMBEDDINGS, TEACHERS, TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
 _KEPT = (EMBEDDINGS, TEACHERS, TEACHER_VECTORS)  # for the next try where ids cannot be made
 _FREE = ("out", "data", "seeds", "arms", "fusion", "resamples", "mass_cache", "teachers")
 _OF_SCHEMES = ("ids", "schemes")

@@ -15,13 +15,16 @@ from baselines.experiments.comparison import Comparison, compare, write_per_user
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.controls import control_records
 from baselines.experiments.folder import (
+    EMBEDDINGS,
+    TEACHER_VECTORS,
+    TEACHERS,
     begin,
     begun_with,
     dataset_of,
     require_same_data,
     settings_claimed,
 )
-from baselines.experiments.growth import EMBEDDINGS, TEACHER_VECTORS, TEACHERS, require_free
+from baselines.experiments.growth import require_free
 from baselines.experiments.report import comparison_page
 from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, popularity_row, rows_of_seed
 from baselines.experiments.schemes import Scheme, scheme_card, schemes_of

@@ -45,6 +45,12 @@ class Partner:
     model: FittedTeacher | TrainedModel
     weight: float
 
+    @property
+    def max_history(self) -> int:
+        """Most items of a history that it looks at."""
+        other = self.model
+        return (other.backbone if isinstance(other, TrainedModel) else other.model).max_history
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedModel:

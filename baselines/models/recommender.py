@@ -1,0 +1,334 @@
+"""A trained model for use: item ids in, item ids out."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from baselines.data.sequences import IntArray
+from baselines.models.explanation import Explanation, explain
+from baselines.models.item_vectors import item_vectors_of
+from baselines.models.new_items import with_new_items
+from baselines.models.requests import (
+    Empty,
+    ItemId,
+    KnownHistories,
+    Unknown,
+    allowed_rows,
+    batches,
+    boosts_of,
+    known_histories,
+    require_histories,
+    rows_of,
+)
+from baselines.models.search import best_items
+from baselines.models.titles import titles_of
+from baselines.models.trained import TrainedModel
+from semid.checks import require_int
+
+FloatArray = NDArray[np.float32]
+
+logger = logging.getLogger(__name__)
+
+
+class Recommendation(NamedTuple):
+    """An item of a list.
+
+    Attributes:
+        item_id: Its own id.
+        score: Log-probability as the model ranks it, with its boost; among popular items the log
+            of its share of the training events.
+        title: Its title, or its first text; its id where it has none.
+    """
+
+    item_id: ItemId
+    score: float
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendations(Sequence[list[Recommendation]]):
+    """A list for each history, best first.
+
+    Attributes:
+        lists: The lists, in the order of the histories.
+        unknown: Items of histories that the model does not know, and that were skipped.
+        short: Lists of fewer than ``k`` items, since filters left no more.
+    """
+
+    lists: list[list[Recommendation]]
+    unknown: int
+    short: int
+
+    def __getitem__(self, number):  # type: ignore[no-untyped-def]  # as of a list
+        return self.lists[number]
+
+    def __len__(self) -> int:
+        return len(self.lists)
+
+
+class Recommender:
+    """Recommends items, explains them, and takes new ones.
+
+    Args:
+        model: On the device where it is to work.
+    """
+
+    def __init__(self, model: TrainedModel) -> None:
+        self.model = model
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        backbone: str | None = None,
+        base: str | None = None,
+    ) -> Recommender:
+        """Read a model that ``semid train``, ``semid pick`` or ``semid compare`` has left.
+
+        Args:
+            source: Its folder.
+            backbone: Class path of its backbone, where that is from outside.
+            base: Where its language model is now; None for where it was.
+
+        Raises:
+            FileNotFoundError: If there is no whole model.
+            ValueError: As ``TrainedModel.load``.
+        """
+        return cls(TrainedModel.load(Path(source), backbone=backbone, base=base))
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model, with items that were added or removed, into a folder of its own."""
+        self.model.save(Path(folder))
+
+    def recommend(
+        self,
+        histories: Sequence[Sequence[ItemId]],
+        k: int = 10,
+        *,
+        within: Collection[ItemId] | None = None,
+        exclude_seen: bool = True,
+        boosts: Mapping[ItemId, float] | None = None,
+        unknown: Unknown = "skip",
+        empty: Empty = "refuse",
+        batch_size: int = 256,
+    ) -> Recommendations:
+        """The ``k`` best items after each history.
+
+        Args:
+            histories: Item ids of each user, oldest first.
+            k: Length of the lists.
+            within: The only items that may be recommended, such as those in stock; None for all.
+                Ids that the model does not know are left out.
+            exclude_seen: Whether items of a history are left out of its list.
+            boosts: What is added to the log-probability of items.
+            unknown: What becomes of items of histories that the model does not know.
+            empty: What becomes of histories without known items.
+            batch_size: Histories at a time; decides how much memory is needed.
+
+        Returns:
+            A list for each history; shorter than ``k`` where filters leave fewer items.
+
+        Raises:
+            ValueError: If a number is below 1, a policy is unknown or is to refuse what came, or no
+                item may be recommended.
+        """
+        require_int("k", k, 1)
+        require_int("batch_size", batch_size, 1)
+        known = known_histories(self.model.items.catalog, histories, unknown)
+        require_histories(known, empty)
+        allow = self._allowed(within)
+        added = None if boosts is None else boosts_of(self.model.items.catalog, boosts)
+        k_found = min(k, len(self.model.items.catalog))
+        items = np.full((len(histories), k_found), -1, dtype=np.int64)
+        scores = np.full((len(histories), k_found), -np.inf, dtype=np.float32)
+        for rows, found in self._search(known, k_found, allow, exclude_seen, added, batch_size):
+            items[rows], scores[rows] = found
+        popular = np.flatnonzero(known.lengths == 0)
+        items[popular], scores[popular] = self._popular(k_found, allow, added)
+        lists = self._lists(items, scores)
+        short = sum(len(found) < k for found in lists)
+        for count, what in (
+            (known.unknown, "items of histories are unknown and were skipped"),
+            (short, f"lists have fewer than {k} items: no more may be recommended"),
+        ):
+            if count:
+                logger.warning("%d %s", count, what)
+        return Recommendations(lists=lists, unknown=known.unknown, short=short)
+
+    def explain(self, history: Sequence[ItemId], item: ItemId) -> Explanation:
+        """Why an item has its place after a history: level by level, with the teacher's view.
+
+        Args:
+            history: Item ids, oldest first; unknown ones are skipped.
+            item: The item.
+
+        Raises:
+            ValueError: If the item is unknown, no item of the history is known, or the model ranks
+                without a search.
+        """
+        known = known_histories(self.model.items.catalog, [history], "skip")
+        require_histories(known, "refuse")
+        row = int(rows_of(self.model.items.catalog, [item])[0])
+        if row < 0:
+            raise ValueError(f"expected an item that the model knows, got {item!r}")
+        ((_, histories),) = batches(known, 1, self._longest)
+        return explain(self.model, histories.to(self._device), row)
+
+    def add_items(self, table: pl.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+        """Code new items from their texts, so that they can be recommended; nothing is trained.
+
+        Args:
+            table: A row for each: ``item_id``, and the texts that codes are made from.
+
+        Raises:
+            ValueError: As ``with_new_items``.
+        """
+        self._replace(with_new_items(self.model, table))
+
+    def similar(self, item: ItemId, k: int = 10) -> list[Recommendation]:
+        """The items whose vectors are nearest, with cosines as scores.
+
+        Vectors are those of the texts, by the encoder that codes are made from; where none is kept,
+        those of a teacher that is.
+
+        Raises:
+            ValueError: If the item is unknown, or the model has no vectors of items.
+        """
+        require_int("k", k, 1)
+        row = int(rows_of(self.model.items.catalog, [item])[0])
+        if row < 0:
+            raise ValueError(f"expected an item that the model knows, got {item!r}")
+        cosines = self._vectors @ self._vectors[row]
+        order = np.argsort(-cosines, kind="stable")
+        order = order[order != row][:k]
+        ids, titles = self.model.items.catalog.item_ids, self._titles
+        return [Recommendation(ids[i], float(cosines[i]), titles[i]) for i in order]
+
+    def remove_items(self, ids: Collection[ItemId]) -> None:
+        """Never recommend some items again; in histories they stay known.
+
+        Raises:
+            ValueError: If one is unknown, or none would be left.
+        """
+        rows = rows_of(self.model.items.catalog, list(ids))
+        if (rows < 0).any():
+            name = list(ids)[int(np.flatnonzero(rows < 0)[0])]
+            raise ValueError(f"expected items that the model knows, got {name!r}")
+        removed = self.model.removed | frozenset(rows.tolist())
+        if len(removed) == len(self.model.items.catalog):
+            raise ValueError("expected items that are left to recommend, got all to remove")
+        self._replace(dataclasses.replace(self.model, removed=removed))
+
+    def _replace(self, model: TrainedModel) -> None:
+        self.model = model
+        for name in ("_titles", "_vectors"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.backbone.paths.device
+
+    @property
+    def _longest(self) -> int:
+        """Most items of a history that the model, or its partner, looks at."""
+        own, partner = self.model.backbone.max_history, self.model.partner
+        return own if partner is None else max(own, partner.max_history)
+
+    @cached_property
+    def _titles(self) -> list[str]:
+        return titles_of(self.model.items.catalog)
+
+    @cached_property
+    def _vectors(self) -> FloatArray:
+        """Of length 1, float32 ``(item, dim)``."""
+        vectors = item_vectors_of(self.model)
+        unit: FloatArray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+        return unit
+
+    def _allowed(self, within: Collection[ItemId] | None) -> IntArray | None:
+        """Rows that may be recommended; None for all."""
+        catalog, removed = self.model.items.catalog, sorted(self.model.removed)
+        if within is None and not removed:
+            return None
+        allowed = np.arange(len(catalog)) if within is None else allowed_rows(catalog, within)
+        allowed = np.setdiff1d(allowed, removed, assume_unique=True)
+        if not len(allowed):
+            raise ValueError(
+                "expected items that may be recommended, got none but those that were removed"
+            )
+        return allowed
+
+    def _search(
+        self,
+        known: KnownHistories,
+        k: int,
+        allow: IntArray | None,
+        exclude_seen: bool,
+        boosts: Tensor | None,
+        batch_size: int,
+    ) -> Iterator[tuple[IntArray, tuple[IntArray, FloatArray]]]:
+        """Numbers of histories, with the items and scores of their lists."""
+        device = self._device
+        deny, allowed = self._short_list(allow)
+        for rows, histories in batches(known, batch_size, self._longest):
+            lists = [] if deny is None else [deny.expand(len(rows), -1)]
+            if exclude_seen:
+                lists.append(known.padded(rows).to(device))
+            found = best_items(
+                self.model,
+                histories.to(device),
+                k=k,
+                deny=torch.cat(lists, dim=1) if lists else None,
+                allow=None if allowed is None else allowed.expand(len(rows), -1),
+                boosts=None if boosts is None else boosts.to(device),
+            )
+            yield rows, (found.items.cpu().numpy(), found.scores.cpu().numpy())
+
+    def _short_list(self, allow: IntArray | None) -> tuple[Tensor | None, Tensor | None]:
+        """What is denied to every history, or allowed, whichever list is the shorter."""
+        if allow is None:
+            return None, None
+        num_items, device = len(self.model.items.catalog), self._device
+        if 2 * len(allow) <= num_items:
+            return None, torch.from_numpy(allow).to(device).unsqueeze(0)
+        others = np.setdiff1d(np.arange(num_items), allow, assume_unique=True)
+        return torch.from_numpy(others).to(device).unsqueeze(0), None
+
+    def _popular(
+        self, k: int, allow: IntArray | None, boosts: Tensor | None
+    ) -> tuple[IntArray, FloatArray]:
+        counts = self.model.items.counts + 1
+        scores = np.log(counts / counts.sum()).astype(np.float32)
+        if boosts is not None:
+            scores = scores + boosts.numpy()
+        if allow is not None:
+            forbidden = np.ones(len(scores), dtype=bool)
+            forbidden[allow] = False
+            scores = np.where(forbidden, -np.inf, scores)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return np.where(scores[best] > -np.inf, best, -1), scores[best]
+
+    def _lists(self, items: IntArray, scores: FloatArray) -> list[list[Recommendation]]:
+        ids, titles = self.model.items.catalog.item_ids, self._titles
+        return [
+            [
+                Recommendation(ids[row], score, titles[row])
+                for row, score in zip(found, values, strict=True)
+                if row >= 0
+            ]
+            for found, values in zip(items.tolist(), scores.tolist(), strict=True)
+        ]

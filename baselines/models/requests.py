@@ -1,0 +1,178 @@
+"""Requests in the words of a user: item ids of histories and lists, as rows of a catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from baselines.data.batches import Histories
+from baselines.data.sequences import IntArray
+from semid.catalog import Catalog
+
+ItemId = str | int
+
+Unknown = Literal["skip", "refuse"]
+"""What becomes of items of a history that the model does not know: skipped and counted, or refused.
+"""
+
+Empty = Literal["refuse", "popular"]
+"""What becomes of a history without known items: refused, or answered with the items of the most
+training events."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KnownHistories:
+    """Histories as rows of a catalogue.
+
+    Attributes:
+        items: int64 ``(event,)``, rows, all histories end to end, oldest first.
+        offsets: int64 ``(history + 1,)``.
+        unknown: Items of histories that the catalogue does not have, and that were skipped.
+    """
+
+    items: IntArray
+    offsets: IntArray
+    unknown: int
+
+    @property
+    def lengths(self) -> IntArray:
+        """int64 ``(history,)``."""
+        return np.diff(self.offsets)
+
+    def padded(self, rows: IntArray, *, longest: int | None = None) -> Tensor:
+        """The last items of some histories, int64 ``(row, pos)``, with -1 before them."""
+        lengths = self.lengths[rows]
+        width = max(1, int(lengths.max(initial=0)))
+        width = width if longest is None else min(width, longest)
+        place = self.offsets[rows + 1][:, None] - np.arange(width, 0, -1)
+        real = place >= self.offsets[rows][:, None]
+        return torch.from_numpy(np.where(real, self.items[np.where(real, place, 0)], -1))
+
+
+def known_histories(
+    catalog: Catalog, histories: Sequence[Sequence[ItemId]], unknown: Unknown
+) -> KnownHistories:
+    """Look up the items of histories.
+
+    Args:
+        catalog: The items of the model.
+        histories: Item ids, oldest first.
+        unknown: What becomes of those that it does not have.
+
+    Raises:
+        ValueError: If ``unknown`` is no policy, an item is unknown and to be refused, or ids are of
+            several kinds.
+    """
+    _require_policy("unknown", unknown, get_args(Unknown))
+    for number, history in enumerate(histories):
+        if isinstance(history, (str, bytes)) or not isinstance(history, Sequence):
+            raise ValueError(
+                f"expected histories as lists of item ids, got {history!r} as history {number}. "
+                "Write a single one as [[...]]."
+            )
+    lengths = np.fromiter(map(len, histories), dtype=np.int64, count=len(histories))
+    rows = rows_of(catalog, [item for history in histories for item in history])
+    is_known = rows >= 0
+    owner = np.repeat(np.arange(len(histories)), lengths)
+    if unknown == "refuse" and not is_known.all():
+        place = int(np.flatnonzero(~is_known)[0])
+        first = int(owner[place])
+        name = histories[first][place - int(lengths[:first].sum())]
+        raise ValueError(
+            f"expected items that the model knows, got {name!r} in history {first} "
+            f"({int((~is_known).sum())} unknown in all). Leave them out, or skip them: "
+            "unknown='skip'."
+        )
+    kept = np.bincount(owner[is_known], minlength=len(histories))
+    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(kept)])
+    return KnownHistories(items=rows[is_known], offsets=offsets, unknown=int((~is_known).sum()))
+
+
+def require_histories(known: KnownHistories, empty: Empty) -> None:
+    """Refuse histories without known items, where they are not to be answered by popularity.
+
+    Raises:
+        ValueError: If there is one, or ``empty`` is no policy.
+    """
+    _require_policy("empty", empty, get_args(Empty))
+    missing = np.flatnonzero(known.lengths == 0)
+    if len(missing) and empty == "refuse":
+        raise ValueError(
+            f"expected an item that the model knows in every history, got none in history "
+            f"{missing[0]} ({len(missing)} such in all). Leave them out, or answer them with the "
+            "most popular items: empty='popular'."
+        )
+
+
+def batches(known: KnownHistories, size: int, longest: int) -> Iterator[tuple[IntArray, Histories]]:
+    """Histories with an item, in batches of like length.
+
+    Yields:
+        Their numbers, int64 ``(batch,)``, and their last ``longest`` items.
+    """
+    order = np.argsort(known.lengths, kind="stable")
+    order = order[known.lengths[order] > 0]
+    for begin in range(0, len(order), size):
+        rows = order[begin : begin + size]
+        items = known.padded(rows, longest=longest)
+        mask = items >= 0
+        users = torch.zeros(len(rows), dtype=torch.int64)
+        yield rows, Histories(items=items.clamp_min(0), mask=mask, users=users)
+
+
+def allowed_rows(catalog: Catalog, within: Collection[ItemId]) -> IntArray:
+    """Rows of the items that may be recommended, rising, each once.
+
+    Raises:
+        ValueError: If the model knows none of them.
+    """
+    rows = rows_of(catalog, list(within))
+    found = np.unique(rows[rows >= 0])
+    if not len(found):
+        raise ValueError(
+            f"expected items that may be recommended, got a list of {len(rows)} of which the model "
+            "knows none. Are they ids of the same catalogue?"
+        )
+    return found
+
+
+def boosts_of(catalog: Catalog, boosts: Mapping[ItemId, float]) -> Tensor:
+    """What is added to each item, float32 ``(item,)``.
+
+    Raises:
+        ValueError: If an item is unknown.
+    """
+    rows = rows_of(catalog, list(boosts))
+    if (rows < 0).any():
+        name = list(boosts)[int(np.flatnonzero(rows < 0)[0])]
+        raise ValueError(f"expected boosts of items that the model knows, got one of {name!r}")
+    values = torch.zeros(len(catalog))
+    values[torch.from_numpy(rows)] = torch.tensor(list(boosts.values()), dtype=torch.float32)
+    return values
+
+
+def rows_of(catalog: Catalog, ids: list[ItemId]) -> IntArray:
+    """Rows of items, -1 where one is unknown; int64.
+
+    Raises:
+        ValueError: If ids are neither all text nor all whole numbers.
+    """
+    kinds = {type(item) for item in ids}
+    if not kinds <= {str} and not kinds <= {int}:
+        strange = next(item for item in ids if type(item) is not type(ids[0]) or item is None)
+        raise ValueError(
+            f"expected item ids that are all text or all whole numbers, got {strange!r} beside "
+            f"{ids[0]!r}"
+        )
+    return catalog.find(pl.Series("items", ids)) if ids else np.zeros(0, dtype=np.int64)
+
+
+def _require_policy(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

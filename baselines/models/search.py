@@ -1,0 +1,86 @@
+"""The best items after histories, as a trained model ranks them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.contracts.scorer import ItemScorer, checked_scores
+from baselines.data.batches import Histories
+from baselines.models.trained import TrainedModel
+from semid.boosts import ItemBoosts
+from semid.decoding import RankedItems, beam_search, divide_by_length, rank_items
+from semid.filters import ItemFilter
+
+
+@torch.inference_mode()
+def best_items(
+    model: TrainedModel,
+    histories: Histories,
+    *,
+    k: int,
+    deny: Tensor | None = None,
+    allow: Tensor | None = None,
+    boosts: Tensor | None = None,
+) -> RankedItems:
+    """The ``k`` best items of each row.
+
+    Args:
+        model: On the device of ``histories``.
+        histories: What the users chose before.
+        k: Length of the lists, at least 1.
+        deny: Items that must not be listed, int64 ``(batch, n)``, filled up with -1.
+        allow: The only items that may be listed, in the same form.
+        boosts: What is added to the log-probability of each item, float ``(item,)``.
+    """
+    if isinstance(model.backbone, ItemScorer):
+        return _of_scores(model.backbone, histories, k=k, deny=deny, allow=allow, boosts=boosts)
+    backbone, how, fuse = model.backbone, model.spec.evaluation, model.fuse
+    trie = backbone.trie
+    within = None
+    if deny is not None or allow is not None:
+        within = ItemFilter(trie, deny=deny, allow=allow)
+    added = None if boosts is None else ItemBoosts(trie, boosts)
+    found = beam_search(
+        backbone.start(histories),
+        trie,
+        beam=max(how.beam, k),
+        renormalize=how.renormalize,
+        within=within,
+        boosts=added,
+        fusion=None if fuse is None else fuse(histories),
+    )
+    found = divide_by_length(found, trie, penalty=backbone.length_penalty)
+    return rank_items(found, trie, k=k, within=within, boosts=added)
+
+
+def _of_scores(
+    scorer: ItemScorer,
+    histories: Histories,
+    *,
+    k: int,
+    deny: Tensor | None,
+    allow: Tensor | None,
+    boosts: Tensor | None,
+) -> RankedItems:
+    scores = checked_scores(scorer, histories)
+    forbidden = torch.zeros_like(scores, dtype=torch.bool)
+    if allow is not None:
+        forbidden = ~_marked(forbidden, allow)
+    if deny is not None:
+        forbidden = _marked(forbidden, deny)
+    if boosts is not None:
+        scores = scores + boosts
+    found = scores.masked_fill(forbidden, -torch.inf).topk(min(k, scores.shape[1]), dim=1)
+    missing = (0, k - found.values.shape[1])
+    values = torch.nn.functional.pad(found.values, missing, value=-torch.inf)
+    items = torch.nn.functional.pad(found.indices, missing, value=-1)
+    return RankedItems(items=items.masked_fill(values == -torch.inf, -1), scores=values)
+
+
+def _marked(mask: Tensor, items: Tensor) -> Tensor:
+    """The mask, true as well where a row lists an item."""
+    row, place = (items >= 0).nonzero(as_tuple=True)
+    mask = mask.clone()
+    mask[row, items[row, place]] = True
+    return mask

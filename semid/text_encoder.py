@@ -1,0 +1,107 @@
+"""The encoder that turned a catalogue's texts into vectors, kept so that new items can join."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semid.embed import Embeddings, FloatArray, SentenceTransformerEncoder, embed_catalog
+from semid.lsa import FittedLsa
+from semid.provenance import (
+    ProvenanceError,
+    atomic_dir,
+    hash_json,
+    read_json,
+    require_same,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from semid.catalog import Catalog
+
+__all__ = ["CatalogEncoder"]
+
+_SETTINGS, _LSA = "encoder.json", "lsa"
+_REBUILD = "Build the ids again."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CatalogEncoder:
+    """A text encoder and the template of the texts: together they give any item its vector.
+
+    Attributes:
+        encoder: A `FittedLsa`, which is saved whole, or a sentence-transformers model, which is
+            saved by name and has to be at hand where it is loaded.
+        template: Text of an item, as in `semid.catalog.Catalog.texts`.
+    """
+
+    encoder: FittedLsa | SentenceTransformerEncoder
+    template: str
+
+    @property
+    def source(self) -> str:
+        """The encoder as a setting names it: ``lsa``, or the sentence-transformers model."""
+        return "lsa" if isinstance(self.encoder, FittedLsa) else self.encoder.name_or_path
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """One finite float32 row for each text, ``(item, dim)``, of that text alone."""
+        return self.encoder.encode(texts)
+
+    def embed(
+        self, catalog: Catalog, *, cache_dir: str | os.PathLike[str] | None = None
+    ) -> Embeddings:
+        """Vectors of a catalogue's items; see `semid.embed.embed_catalog`.
+
+        Raises:
+            ValueError: If the catalogue lacks a column of the template.
+            OSError: If the model cannot be reached.
+        """
+        return embed_catalog(catalog, self.encoder, template=self.template, cache_dir=cache_dir)
+
+    def save(self, folder: str | os.PathLike[str], *, embeddings: str) -> None:
+        """Write the encoder and the template as a folder, atomically.
+
+        Args:
+            folder: The folder.
+            embeddings: Content hash of the vectors that it gave the fitted items; `load` asks for
+                the same.
+        """
+        values = {"template": self.template, "encoder": self.encoder.config}
+        with atomic_dir(folder) as filling:
+            write_json(filling / _SETTINGS, values, made_from=embeddings)
+            if isinstance(self.encoder, FittedLsa):
+                self.encoder.save(filling / _LSA)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, embeddings: str) -> CatalogEncoder:
+        """Read what `save` wrote.
+
+        Raises:
+            ProvenanceError: If its content is not what was saved, it made other ``embeddings``, or
+                the sentence-transformers model is another one by now.
+        """
+        path = Path(folder) / _SETTINGS
+        values = read_json(path, made_from=embeddings, what_to_do=_REBUILD)
+        if values is None:
+            raise ProvenanceError(
+                f"expected in {folder} the text encoder of these semantic ids, got none or that of "
+                f"other ids. {_REBUILD}"
+            )
+        config: dict[str, Any] = values["encoder"]
+        encoder: FittedLsa | SentenceTransformerEncoder
+        if config["encoder"] == "lsa":
+            encoder = FittedLsa.load(Path(folder) / _LSA)
+        else:
+            encoder = SentenceTransformerEncoder(
+                name_or_path=config["model"], revision=config.get("revision")
+            )
+        require_same(
+            f"text encoder {config.get('model', 'lsa')} of {folder}",
+            hash_json(config),
+            hash_json(encoder.config),
+            what_to_do="Put back the one that the ids were made with.",
+        )
+        return cls(encoder=encoder, template=values["template"])
