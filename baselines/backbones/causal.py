@@ -6,7 +6,7 @@ This is not TIGER: TIGER encodes one flattened history and decodes one target fr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from baselines.backbones.config import CausalConfig
-from baselines.contracts.backbone import BuildContext, CodeBackbone
+from baselines.contracts.backbone import Backbone, BuildContext, CodeBackbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.nn.dropout import Dropout
@@ -71,6 +71,18 @@ class CausalBackbone(CodeBackbone):
     def max_history(self) -> int:
         """Most items looked back on."""
         return self.config.max_history
+
+    def take_over(self, trained: Backbone) -> None:
+        """With zeros for the paths of new items, as for any item in no history of training."""
+        weights = trained.state_dict()
+        if self.config.input == "item":
+            known = cast("Tensor", trained.path_of_item)
+            table = torch.zeros_like(self.path_embedding.weight)
+            table[self.path_of_item[: len(known)]] = weights["path_embedding.weight"][known].to(
+                table
+            )
+            weights["path_embedding.weight"] = table
+        self.load_state_dict(weights)
 
     def windows(self, data: SequenceSet) -> Windows:
         """All targets of a sequence together."""

@@ -208,6 +208,14 @@ class Backbone(nn.Module, ABC):
         The logits are over the backbone's tokens, and the same as ``forward``'s.
         """
 
+    def take_over(self, trained: Backbone) -> None:
+        """Take the weights of one that was trained for fewer items, which come first here.
+
+        Args:
+            trained: Of the same class, settings and sizes.
+        """
+        self.load_state_dict(trained.state_dict())
+
     def notes(self, data: SequenceSet) -> dict[str, Any]:
         """What there is to tell of a split beside the ranks of its targets, as JSON values.
 

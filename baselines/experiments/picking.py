@@ -181,15 +181,11 @@ class FinishedComparison:
         if temperature == "auto":
             temperature = kept_temperature(
                 teacher=scores_hash(lineage),
-                targets=self._data["valid"],
+                targets=self._run.data["valid"],
                 folder=folder,
                 mask_history=mask_history,
             )
         return {"temperature": temperature, "mask_history": mask_history}
-
-    @cached_property
-    def _data(self) -> dict[str, Any]:
-        return read_json(self._run.folder / "data.json", take_unsealed=True) or {}
 
     def _about(self, chosen: Candidate) -> dict[str, Any]:
         (row,) = (row for row in self._rows if row["arm"] == chosen.label)
@@ -199,7 +195,7 @@ class FinishedComparison:
             "seeds": row["seeds"],
             "metrics": row["metrics"],
             "settings": self._settings,
-            "data": self._data,
+            "data": self._run.data,
         }
 
 

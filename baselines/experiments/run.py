@@ -21,10 +21,10 @@ from baselines.experiments.folder import (
     begin,
     begun_with,
     dataset_of,
-    require_free,
     require_same_data,
     settings_claimed,
 )
+from baselines.experiments.growth import require_free
 from baselines.experiments.report import comparison_page
 from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, popularity_row, rows_of_seed
 from baselines.experiments.schemes import Scheme, scheme_card, schemes_of
@@ -66,9 +66,13 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
     """The comparison, in a folder that is ours."""
     arms = parse_arms(config)
     fused = arms_to_fuse(config, arms)
-    require_free(out, config)
+    require_free(out, config, arms)
     schemes = schemes_of(arms, config.ids, config.schemes, out)
-    dataset = dataset_of(config) if dataset is None else dataset
+    given = dataset is not None
+    if dataset is None:
+        dataset = dataset_of(config)
+    else:
+        config = dataclasses.replace(config, data=dataset.name)
     require_same_data(out, config, dataset)
     require_fit(config, arms, dataset)
     if any(scheme.waits_for_teacher for scheme in schemes):
@@ -83,7 +87,7 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
             remove_leftovers(folder)
     ids = make_ids(config, schemes, dataset, out, teachers)
     if here.is_main_process:
-        begin(out, config, dataset, ids)
+        begin(out, config, dataset, ids, given=given)
     here.wait_for_everyone()
     items = {scheme: ModelItems.of(dataset, made, scheme.folder) for scheme, made in ids.items()}
     run = ComparisonRun(

@@ -11,15 +11,16 @@ from baselines.experiments.arms import Arm, parse_arms
 from baselines.experiments.claim import claimed
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.folder import (
+    CONFIG,
     TEACHERS,
     begin,
     begun_with,
     dataset_of,
     describe,
-    require_free,
     require_same_data,
     settings_claimed,
 )
+from baselines.experiments.growth import require_free
 from baselines.experiments.rows import ComparisonRun, spec_of
 from baselines.experiments.run import MASS, make_ids, require_fit, settled_config
 from baselines.experiments.schemes import schemes_of
@@ -28,7 +29,11 @@ from baselines.models.items import ModelItems
 from baselines.models.trained import TrainedModel
 from baselines.runtime.distributed import processes
 from baselines.teachers.supervision import Supervision
+from baselines.training.checkpoint import recipe
 from semid.atomic import remove_leftovers
+from semid.provenance import read_json
+
+_OF_MODEL = ("arms", "seeds", "backbones")
 
 
 def train_model(config: CompareConfig, dataset: Dataset | None = None) -> TrainedModel:
@@ -57,7 +62,9 @@ def train_model(config: CompareConfig, dataset: Dataset | None = None) -> Traine
 
 
 def _trained(config: CompareConfig, arm: Arm, dataset: Dataset | None, out: Path) -> TrainedModel:
-    require_free(out, config)
+    require_free(out, config, [arm])
+    _require_same_model(out, config)
+    given = dataset is not None
     dataset = dataset_of(config) if dataset is None else dataset
     require_same_data(out, config, dataset)
     require_fit(config, [arm], dataset)
@@ -71,7 +78,7 @@ def _trained(config: CompareConfig, arm: Arm, dataset: Dataset | None, out: Path
     schemes = schemes_of([arm], config.ids, {}, out)
     made = make_ids(config, schemes, dataset, out, teachers)
     if here.is_main_process:
-        begin(out, config, dataset, made)
+        begin(out, config, dataset, made, given=given)
     here.wait_for_everyone()
     items = {scheme: ModelItems.of(dataset, ids, scheme.folder) for scheme, ids in made.items()}
     run = ComparisonRun(
@@ -90,6 +97,19 @@ def _trained(config: CompareConfig, arm: Arm, dataset: Dataset | None, out: Path
         model.keep()
     here.wait_for_everyone()
     return model
+
+
+def _require_same_model(out: Path, config: CompareConfig) -> None:
+    """Refuse a folder that holds another model: what a comparison may add makes it another."""
+    found = read_json(out / CONFIG, take_unsealed=True)
+    if found is None:
+        return
+    before, now = recipe(found), recipe(config)
+    if changed := [name for name in _OF_MODEL if before.get(name) != now.get(name)]:
+        raise ValueError(
+            f"{out} holds a model trained with other settings ({', '.join(changed)}). Name "
+            "another folder with --out, or remove this one."
+        )
 
 
 def _fitted(run: ComparisonRun, arm: Arm) -> TrainedModel:

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +20,8 @@ from torch import Tensor
 from baselines.data.sequences import IntArray
 from baselines.models.config import Empty, Unknown
 from baselines.models.explanation import Explanation, explain
+from baselines.models.item_vectors import item_vectors_of
+from baselines.models.new_items import with_new_items
 from baselines.models.requests import (
     ItemId,
     KnownHistories,
@@ -215,6 +218,36 @@ class Recommender:
         ((_, histories),) = batches(known, 1, self._longest)
         return explain(self.model, histories.to(self._device), row)
 
+    def add_items(self, table: pl.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+        """Code new items from their texts, so that they can be recommended; nothing is trained.
+
+        Args:
+            table: A row for each: ``item_id``, and the texts that codes are made from.
+
+        Raises:
+            ValueError: As ``with_new_items``.
+        """
+        self._replace(with_new_items(self.model, table))
+
+    def similar(self, item: ItemId, k: int = 10) -> list[Recommendation]:
+        """The items whose vectors are nearest, with cosines as scores.
+
+        Vectors are those of the texts, by the encoder that codes are made from; where none is kept,
+        those of a teacher that is.
+
+        Raises:
+            ValueError: If the item is unknown, or the model has no vectors of items.
+        """
+        require_int("k", k, 1)
+        row = int(rows_of(self.model.items.catalog, [item])[0])
+        if row < 0:
+            raise ValueError(f"expected an item that the model knows, got {item!r}")
+        cosines = self._vectors @ self._vectors[row]
+        order = np.argsort(-cosines, kind="stable")
+        order = order[order != row][:k]
+        ids, titles = self.model.items.catalog.item_ids, self._titles
+        return [Recommendation(ids[i], float(cosines[i]), titles[i]) for i in order]
+
     def remove_items(self, ids: Collection[ItemId]) -> None:
         """Never recommend some items again; in histories they stay known.
 
@@ -228,7 +261,12 @@ class Recommender:
         removed = self.model.removed | frozenset(rows.tolist())
         if len(removed) == len(self.model.items.catalog):
             raise ValueError("expected items that are left to recommend, got all to remove")
-        self.model = dataclasses.replace(self.model, removed=removed)
+        self._replace(dataclasses.replace(self.model, removed=removed))
+
+    def _replace(self, model: TrainedModel) -> None:
+        self.model = model
+        for name in ("_titles", "_vectors"):
+            self.__dict__.pop(name, None)
 
     @property
     def _device(self) -> torch.device:
@@ -244,6 +282,13 @@ class Recommender:
     def titles(self) -> list[str]:
         """Title of each item, in catalogue order; see ``titles_of``."""
         return titles_of(self.model.items.catalog)
+
+    @cached_property
+    def _vectors(self) -> FloatArray:
+        """Of length 1, float32 ``(item, dim)``."""
+        vectors = item_vectors_of(self.model)
+        unit: FloatArray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+        return unit
 
     def _allowed(self, within: Collection[ItemId] | None) -> IntArray | None:
         """Rows that may be recommended; None for all."""

@@ -20,12 +20,16 @@ def require_item_vectors(config: TeacherConfig, *, needed_by: str) -> None:
         ValueError: For one that learns no embedding of an item; of a hybrid the collaborative part
             counts.
     """
-    made_by = teacher_class(config.collaborative)
-    if made_by.item_vectors is TeacherModel.item_vectors:
+    if not has_item_vectors(teacher_class(config.collaborative)):
         raise ValueError(
             f"{needed_by} needs a teacher that learns a vector of each item, such as sasrec, got "
             f"{config.collaborative.model}. Choose another teacher, or bring vectors of your own."
         )
+
+
+def has_item_vectors(teacher: type[TeacherModel]) -> bool:
+    """Whether a class of teachers learns a vector of each item."""
+    return teacher.item_vectors is not TeacherModel.item_vectors
 
 
 def item_vectors(teacher: TeacherModel, dataset: Dataset, lineage: Provenance) -> Embeddings:

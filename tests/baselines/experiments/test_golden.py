@@ -54,8 +54,10 @@ def models(out: Path) -> list[Path]:
 
 def is_part(name: str) -> bool:
     """Whether a file is a part that makes the folder of an arm a whole model; not in 0.1."""
-    _, _, below = name.partition("/")
-    return below.startswith(PARTS) and name.split("/")[0] not in ("ids", "teachers")
+    first, _, below = name.partition("/")
+    if first.startswith("ids"):
+        return below.startswith("text_encoder/")
+    return below.startswith(PARTS) and first != "teachers"
 
 
 def names(out: Path) -> list[str]:

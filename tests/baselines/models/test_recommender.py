@@ -229,6 +229,82 @@ def test_an_explanation_shows_the_view_of_the_teacher_in_the_beam(
         reached = below
 
 
+@pytest.fixture(scope="module")
+def causal_and_tiger(tmp_path_factory: pytest.TempPathFactory) -> list[Recommender]:
+    return [Recommender(fit_model(tmp_path_factory.mktemp(n), n)) for n in ("causal", "tiger")]
+
+
+NEW = [{"item_id": type(IDS[0])(1000 + row), "title": f"a new thing {row}"} for row in range(3)]
+
+
+def test_new_items_are_coded_and_old_ones_keep_codes_and_scores(
+    causal_and_tiger: list[Recommender], tmp_path: Path
+) -> None:
+    for number, before in enumerate(causal_and_tiger):
+        after = Recommender(before.model)
+        after.add_items(NEW)
+        ids = after.model.items.ids
+        assert ids.item_ids == [*IDS, *(row["item_id"] for row in NEW)]
+        assert torch.equal(ids.codes[:48], before.model.items.ids.codes)
+        found = after.recommend(HISTORIES, k=51, exclude_seen=False)
+        assert {item.item_id for item in found[0]} == set(ids.item_ids)
+        scores = exact(after, HISTORIES[0])
+        assert [item.score for item in found[0]] == pytest.approx(
+            sorted(scores.values(), reverse=True), abs=1e-4
+        )
+        states = before.model.backbone.state_dict()
+        for name, value in after.model.backbone.state_dict().items():
+            if name != "path_embedding.weight":
+                assert torch.equal(value, states[name])
+        mixed = [[NEW[0]["item_id"], IDS[4]]]
+        after.save_pretrained(tmp_path / f"saved-{number}")
+        again = Recommender.from_pretrained(tmp_path / f"saved-{number}")
+        assert list(again.recommend([*HISTORIES, *mixed])) == list(
+            after.recommend([*HISTORIES, *mixed])
+        )
+        again.add_items([{"item_id": type(IDS[0])(2000), "title": "one more"}])
+        assert len(again.model.items.catalog) == 52
+
+
+def test_an_item_keeps_the_vector_of_its_path_when_others_come(
+    causal_and_tiger: list[Recommender],
+) -> None:
+    causal, _ = causal_and_tiger
+    after = Recommender(causal.model)
+    after.add_items(NEW)
+    old: Any = causal.model.backbone
+    new: Any = after.model.backbone
+    before = old.path_embedding.weight[old.path_of_item]
+    assert before.abs().sum() > 0
+    assert torch.equal(new.path_embedding.weight[new.path_of_item[:48]], before)
+
+
+def test_new_items_that_cannot_be_are_refused(plain: Recommender, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"expected items that are new, got .* which the model has"
+    ):
+        plain.add_items([{"item_id": IDS[0], "title": "old"}])
+    with pytest.raises(ValueError, match="a row with item_id"):
+        plain.add_items([])
+    guided = Recommender(with_teacher(plain.model, tmp_path))
+    with pytest.raises(ValueError, match="ranks together with another model"):
+        guided.add_items(NEW)
+
+
+def test_similar_items_are_those_of_the_largest_cosine(plain: Recommender) -> None:
+    from semid import LsaEncoder, embed_catalog
+
+    vectors = embed_catalog(plain.model.items.catalog, LsaEncoder()).vectors
+    cosines = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1)
+    cosines = cosines @ cosines[5]
+    cosines[5] = -2
+    found = plain.similar(IDS[5], k=4)
+    assert [item.score for item in found] == pytest.approx(
+        cosines.topk(4).values.tolist(), abs=1e-5
+    )
+    assert IDS[5] not in [item.item_id for item in found]
+
+
 @pytest.mark.parametrize(
     ("lost", "said"),
     [

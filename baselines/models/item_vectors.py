@@ -1,0 +1,36 @@
+"""Vectors of a model's items, by which they are similar or not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.models.trained import TrainedModel
+from baselines.teachers.fitted import FittedTeacher
+from baselines.teachers.vectors import has_item_vectors
+from semid.extension import load_text_encoder
+
+
+def item_vectors_of(model: TrainedModel) -> NDArray[np.float32]:
+    """Vectors of the texts where an encoder is kept, else those of a teacher that is.
+
+    Returns:
+        float32 ``(item, dim)``.
+
+    Raises:
+        ValueError: If there are neither.
+    """
+    items = model.items
+    encoder = items.ids.text_encoder if items.folder is None else load_text_encoder(items.folder)
+    if encoder is not None:
+        return encoder.embed(items.catalog).vectors
+    for teacher in (model.teacher, model.partner and model.partner.model):
+        if isinstance(teacher, FittedTeacher) and has_item_vectors(type(teacher.model)):
+            vectors: NDArray[np.float32] = (
+                teacher.model.item_vectors().detach().float().cpu().numpy()
+            )
+            return vectors
+    raise ValueError(
+        f"expected a model that keeps vectors of items, got ids of {items.ids.scheme}, whose codes "
+        "were not made from texts here, and no teacher. Build the ids with semid build from texts."
+    )

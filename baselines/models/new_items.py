@@ -1,0 +1,87 @@
+"""New items for a trained model: coded from their texts, nothing trained again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from baselines.models.items import ModelItems
+from baselines.models.trained import TrainedModel
+from semid.catalog import Catalog
+from semid.columns import as_ids
+from semid.extension import extend_from_texts, load_extendable
+from semid.ids import SemanticIds
+
+_ITEM_ID = "item_id"
+
+
+def with_new_items(
+    model: TrainedModel, table: pl.DataFrame | Sequence[Mapping[str, Any]]
+) -> TrainedModel:
+    """The same model with new items after those that it has, whose codes stay as they are.
+
+    Args:
+        model: On any device; not changed.
+        table: A row for each new item: ``item_id``, and columns of the catalogue; those that are
+            left out are empty.
+
+    Raises:
+        ValueError: If an item is known already or given twice, codes came from a file or from
+            vectors, no free code is left, or the model reads or is guided by another one, which
+            knows nothing of new items.
+    """
+    _require_alone(model)
+    catalog = model.items.catalog
+    new = _new_items(pl.DataFrame(table), catalog)
+    both = Catalog(
+        item_ids=[*catalog.item_ids, *new.item_ids],
+        fields=pl.concat([catalog.fields, new.fields], how="diagonal_relaxed"),
+    )
+    ids = extend_from_texts(_extendable(model.items), new).for_catalog(both)
+    backbone = model.spec.build(ids, both)
+    backbone.take_over(model.backbone)
+    backbone.to(model.backbone.paths.device)
+    return dataclasses.replace(
+        model, backbone=backbone.eval(), items=model.items.extended(both, ids)
+    )
+
+
+def _new_items(table: pl.DataFrame, known: Catalog) -> Catalog:
+    columns = [name for name in known.fields.columns if name in table.columns]
+    if _ITEM_ID not in table.columns or not table.height or not columns:
+        raise ValueError(
+            f"expected a row with {_ITEM_ID} and texts (out of {', '.join(known.fields.columns)}) "
+            f"for each new item, got {table.height} rows with "
+            f"{', '.join(table.columns) or 'no columns'}"
+        )
+    fields = pl.concat([known.fields.clear(), table.select(columns)], how="diagonal_relaxed")
+    new = Catalog(item_ids=as_ids(table[_ITEM_ID]).to_list(), fields=fields)
+    old = [item for item, row in zip(new.item_ids, known.find(new.ids), strict=True) if row >= 0]
+    if old:
+        raise ValueError(
+            f"expected items that are new, got {old[0]!r}, which the model has ({len(old)} such in "
+            "all). Leave them out: what a model knows of an item stays as it was trained."
+        )
+    return new
+
+
+def _extendable(items: ModelItems) -> SemanticIds:
+    """The ids with what codes new items."""
+    return items.ids if items.folder is None else load_extendable(items.folder)
+
+
+def _require_alone(model: TrainedModel) -> None:
+    label = model.backbone.label
+    if model.spec.backbone_class.needs_teacher:
+        raise ValueError(
+            f"{label} reads its teacher's vectors of items, and there are none of new ones. Train "
+            "it anew, or take a backbone that reads codes or titles alone."
+        )
+    if model.partner is not None:
+        raise ValueError(
+            f"{label} ranks together with another model, which knows nothing of new items. Pick "
+            "the row of the generator alone, and add them there."
+        )
