@@ -18,6 +18,7 @@ OF_THE_PARSER = ("config", "print_config")
 _NAMES = (
     "arms",
     "fusion.arms",
+    "evaluation.metrics",
     "history",
 )  # lists of names, in which a comma is no part of an element
 

@@ -109,7 +109,7 @@ def rank_by_scores(
             (values.gather(1, targets[:, None]) == -torch.inf).squeeze(1)
             for values in (scores, unseen)
         )
-        order = best_columns(unseen, TOP)
+        order = stable_topk(unseen, TOP)
         return {
             "better/kept": better.masked_fill(forbidden, MISS),
             "tied/kept": tied.masked_fill(forbidden, 0),
@@ -182,7 +182,7 @@ def rank_by_beam(
         return _rank_all(rank, data, batch_size=batch_size, subset=subset, title=title)
 
 
-def best_columns(scores: Tensor, k: int) -> Tensor:
+def stable_topk(scores: Tensor, k: int) -> Tensor:
     """The ``k`` best columns of each row, best first, of equal ones the first; int64.
 
     ``topk`` promises nothing about ties. Read as an integer, a float orders like its value once the

@@ -12,6 +12,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 from baselines.contracts.backbone import Backbone
+from baselines.data.config import source_kind
 from baselines.data.dataset import Dataset
 from baselines.data.loading import load_dataset
 from baselines.experiments.arms import Arm, parse_arms
@@ -195,6 +196,11 @@ class ComparisonFolder:
             raise ValueError(
                 f"{whose} was made on a data set that was given to run_comparison, and not read. "
                 "Give it here too: ComparisonFolder.read(folder, dataset)."
+            )
+        if dataset is None and source_kind(self.config.data) == "reader":
+            raise ValueError(
+                f"{whose} reads its data by {self.config.data}, whose code is not run because a "
+                "file says so. Write the data to a folder and compare on that."
             )
         try:
             dataset = dataset or dataset_of(self.config)

@@ -21,6 +21,7 @@ from semid.settings import as_json
 
 _KEPT = (EMBEDDINGS, TEACHERS, TEACHER_VECTORS)  # for the next try where ids cannot be made
 _FREE = ("out", "data", "seeds", "arms", "fusion", "resamples", "mass_cache", "teachers")
+_COMPUTED = ("evaluation.metrics", "evaluation.cutoffs")  # from ranks that are kept
 _OF_SCHEMES = ("ids", "schemes")
 
 
@@ -59,7 +60,7 @@ def _changed(
     trained = [arm for arm in arms if any(out.glob(f"{escape(arm.folder)}-[0-9]*"))]
     unused = {field.name for field in dataclasses.fields(BackboneConfigs)}
     unused -= {name for arm in trained for name in _shapes(arm, config.backbones)}
-    free = {*_FREE, *_OF_SCHEMES, *(f"backbones.{name}" for name in unused)}
+    free = {*_FREE, *_COMPUTED, *_OF_SCHEMES, *(f"backbones.{name}" for name in unused)}
     return _differing(before, recipe(config), free=free)
 
 

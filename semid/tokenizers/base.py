@@ -79,13 +79,15 @@ class NotFittedError(ValueError):
 class ContractError(ValueError):
     """A scheme breaks a clause of the contract that `semid.testing.check_tokenizer` lists.
 
+    ``of`` names the contract of other things that are plugged in.
+
     Attributes:
         clause: Name of the clause.
     """
 
-    def __init__(self, scheme: str, clause: str, message: str) -> None:
+    def __init__(self, scheme: str, clause: str, message: str, *, of: str = "id schemes") -> None:
         said = " ".join(message.split())  # one line, whatever another library's error was
-        super().__init__(f"{scheme} breaks the contract of id schemes, clause {clause!r}: {said}")
+        super().__init__(f"{scheme} breaks the contract of {of}, clause {clause!r}: {said}")
         self.clause = clause
 
 
