@@ -248,7 +248,7 @@ class Recommender:
         cosines = self._vectors @ self._vectors[row]
         order = np.argsort(-cosines, kind="stable")
         order = order[order != row][:k]
-        ids, titles = self.model.items.catalog.item_ids, self._titles
+        ids, titles = self.model.items.catalog.item_ids, self.titles
         return [Recommendation(ids[i], float(cosines[i]), titles[i]) for i in order]
 
     def remove_items(self, ids: Collection[ItemId]) -> None:

@@ -44,9 +44,7 @@ def check_reader(reader: Callable[[], Any]) -> None:
             and how to mend it.
     """
     name = getattr(reader, "__name__", type(reader).__name__)
-    with holding(
-        name, "result", "a Dataset, or tables of items and interactions", contract="readers"
-    ):
+    with holding(name, "result", "a Dataset, or tables of items and interactions", contract="readers"):
         one, other = as_dataset(reader(), name), as_dataset(reader(), name)
     _check_items(one, name)
     _check_held_out(one, name)

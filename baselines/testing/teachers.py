@@ -73,9 +73,7 @@ def check_teacher(
     name = getattr(teacher, "__name__", type(teacher).__name__)
 
     def make(seed: int) -> Any:
-        with holding(
-            name, "build", "to be made by (dataset, seed, **settings)", contract="teachers"
-        ):
+        with holding(name, "build", "to be made by (dataset, seed, **settings)", contract="teachers"):
             made = teacher(dataset, seed, **(settings or {}))
         return made.eval() if isinstance(made, TeacherModel) else made
 
@@ -240,10 +238,7 @@ def _histories(scorer: Any, dataset: Dataset) -> Histories:
 
 
 def _scores(scorer: Any, past: Histories, name: str) -> Tensor:
-    with (
-        holding(name, "shape", "scores (batch, item) of histories", contract="teachers"),
-        torch.no_grad(),
-    ):
+    with holding(name, "shape", "scores (batch, item) of histories", contract="teachers"), torch.no_grad():
         scores = scorer.score(past)
     if not isinstance(scores, Tensor):
         raise _broken(name, "shape", f"expected a tensor, got {type(scores).__name__}.")
