@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, get_args
+from typing import TypedDict, Unpack, get_args
 
 import numpy as np
 import polars as pl
@@ -15,9 +15,6 @@ from baselines.data.config import Repeats, Ties
 from semid.catalog import Catalog
 from semid.columns import as_ids, as_times, note_near_equal
 from semid.tables import read_table
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 IntArray = NDArray[np.int64]
 

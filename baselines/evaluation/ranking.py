@@ -19,7 +19,7 @@ from baselines.evaluation.ranks import COUNTS, POLICIES, TOP, Ranks
 from baselines.runtime.distributed import add_up, is_my_turn
 from baselines.runtime.progress import track
 from semid.config import Renormalize
-from semid.decoding import beam_search, divide_by_length, rank_items
+from semid.decoding import apply_length_penalty, beam_search, rank_items
 from semid.filters import ItemFilter
 from semid.fusion import Fusion
 
@@ -141,7 +141,7 @@ def rank_by_beam(
         beam: Paths kept.
         renormalize: As in ``semid.decoding``.
         length_penalty: Power of a path's length that its score is divided by before items are
-            ranked, as of ``divide_by_length``.
+            ranked, as of ``apply_length_penalty``.
         fuse: Makes what is mixed into the scores of the search, such as a teacher's opinion.
         batch_size: Histories decoded at a time.
         subset: Target ids to rank, all by default; the result is in their order.
@@ -159,7 +159,7 @@ def rank_by_beam(
             renormalize=renormalize,
             fusion=None if fuse is None else fuse(histories),
         )
-        found = divide_by_length(found, trie, penalty=length_penalty)
+        found = apply_length_penalty(found, trie, penalty=length_penalty)
         count = num_items_below[found.leaves] * (found.leaves >= 0)
         ranked = rank_items(found, trie, k=int(count.sum(dim=1).max().clamp_min(1)))
         listed = ranked.items >= 0
