@@ -187,7 +187,7 @@ class TrainConfig:
     """Settings of ``semid train``; those that ``semid compare`` has too mean the same there.
 
     Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
+        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder of the model. The same command resumes where it was stopped.
         arm: What is trained, ``backbone:objective[:alpha][:KEY=VALUE ...]``.
         seed: Of the model, and of the teacher.
@@ -250,8 +250,10 @@ class EvaluateConfig:
 
     Attributes:
         model: Folder of a trained model.
-        data: A folder in the plain layout, or ``synthetic``; items are matched by their ids.
+        data: A folder, ``synthetic`` or a reader, as of train; items are matched by their ids.
         out: Folder to write ``ranks.parquet`` and ``metrics.json`` to; None to print alone.
+        metrics: What is reported; None for what the model was trained with.
+        cutoffs: List lengths at which; likewise.
         split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
         ties: Order of one user's events at one time.
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
@@ -263,6 +265,8 @@ class EvaluateConfig:
     model: str
     data: str
     out: str | None = None
+    metrics: tuple[str, ...] | None = None
+    cutoffs: tuple[int, ...] | None = None
     split: Split = "auto"
     ties: Ties = "file"
     repeats: Repeats = "keep"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,20 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
     from rich.table import Table
 
     from baselines.data.loading import load_dataset
+    from baselines.evaluation.measures import require_metrics
     from baselines.experiments.evaluated import Evaluated
     from baselines.models.trained import TrainedModel
     from baselines.runtime.distributed import processes
 
     model = TrainedModel.load(Path(config.model), backbone=config.backbone, base=config.base)
+    evaluation = model.spec.evaluation
+    evaluation = replace(
+        evaluation,
+        metrics=config.metrics or evaluation.metrics,
+        cutoffs=config.cutoffs or evaluation.cutoffs,
+    )
+    require_metrics(evaluation)
+    model = replace(model, spec=replace(model.spec, evaluation=evaluation))
     dataset = load_dataset(
         config.data,
         split=config.split,
@@ -34,6 +44,8 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
     for policy, values in means.items():
         table.add_row(policy, *(f"{value:.4f}" for value in values.values()))
     console.print(table)
+    for label, value in found.lists.items():
+        console.print(f"{label}: {value:.4f}", highlight=False)
     for name, count in found.counts.items():
         console.print(f"{name}: {count}", highlight=False)
     if config.out is not None:

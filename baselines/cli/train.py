@@ -18,11 +18,13 @@ def require_arm(config: TrainConfig) -> None:
 
 def train(config: TrainConfig, console: Console) -> None:
     """Train one model into a folder that semid recommend, evaluate and explain take."""
+    from baselines.evaluation.selection import Selection
     from baselines.experiments.single import train_model
 
     state = train_model(config.comparison).state
+    label = Selection.of(config.evaluation.selected_by).label
     console.print(
-        f"validation {state.best:.4f}, best epoch {state.best_epoch} of {state.epoch}",
+        f"validation {label} {state.best:.4f}, best epoch {state.best_epoch} of {state.epoch}",
         highlight=False,
     )
     console.print(f"model: {config.out}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from baselines.data.dataset import Dataset
+from baselines.evaluation.measures import Measures
 from baselines.evaluation.metrics import MISS
 from baselines.evaluation.ranks import POLICIES, Ranks
 from baselines.experiments.folder import describe
@@ -42,17 +44,23 @@ class Evaluated:
         ranks, matched = rank_on(model, dataset)
         return cls(model=model, dataset=dataset, ranks=ranks, matched=matched)
 
-    @property
+    @cached_property
     def means(self) -> dict[str, dict[str, float]]:
-        """Mean of each metric over all targets, by policy and name."""
-        ties = self.model.spec.evaluation.ties
+        """Mean of each metric over all targets, by policy and label."""
         return {
-            policy: {
-                name: float(values.mean())
-                for name, values in self.ranks.metrics(policy, ties).items()
-            }
-            for policy in POLICIES
+            policy: {label: float(values.mean()) for label, values in found.items()}
+            for policy, found in self._measures.per_user(self.ranks).items()
         }
+
+    @cached_property
+    def lists(self) -> dict[str, float]:
+        """Metrics of all lists together, seen items removed, by label."""
+        return self._measures.of_lists(self.ranks)
+
+    @property
+    def _measures(self) -> Measures:
+        model = self.model
+        return Measures(evaluation=model.spec.evaluation, popularity=model.items.counts)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -92,4 +100,5 @@ class Evaluated:
             "data": describe(self.dataset),
             "counts": self.counts,
             "metrics": self.means,
+            "lists": self.lists,
         }

@@ -12,7 +12,7 @@ from typing import Any
 from baselines.experiments.arms import Arm
 from baselines.experiments.controls import TWO_SEEDS
 from baselines.experiments.folder import TEACHERS, ComparisonFolder
-from baselines.experiments.rows import IN_THE_BEAM, spec_of
+from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, spec_of
 from baselines.experiments.schemes import schemes_of
 from baselines.models.files import CARD
 from baselines.models.items import ModelItems
@@ -152,23 +152,27 @@ class FinishedComparison:
         config = self._run.config
         folder = Path(config.teachers) if config.teachers else self._run.folder / TEACHERS
         if teacher_class(config.teacher.collaborative).needs_interactions:
-            return FittedTeacher.fit(
-                self._run.dataset,
-                config.teacher,
-                config.teacher_training,
-                seed=seed,
-                folder=folder,
-                temperature=config.temperature,
-                mask_history=config.mass.mask_history,
+            run = ComparisonRun(
+                config=config,
+                dataset=self._run.dataset,
+                items={},
+                out=self._run.folder,
+                teachers=folder,
+                masses=self._run.folder,
             )
-        for own in sorted(folder.glob(f"{config.teacher.model}-{seed}-*")):
+            return run.teacher(seed)
+        for own in sorted(folder.glob(f"*-{seed}-*")):
             lineage = Provenance.read(own)
+            if lineage.config["model"] != config.teacher.model:
+                continue
             how = self._calibrated(lineage, folder)
             guided_by = hash_json([scores_hash(lineage), *how.values()])[:8]
             trained = self._run.trained(arm, seed)
             taught = Provenance.read(trained).inputs.get("teacher") == scores_hash(lineage)
             if taught or any(trained.glob(f"fused*-{guided_by}")):
-                return FittedTeacher.load(own, catalog, **how)
+                return FittedTeacher.load(
+                    own, catalog, **how, model=config.teacher.collaborative.model
+                )
         raise ValueError(
             f"expected the teacher of seed {seed} in {folder}, got none of {arm.label}. Put its "
             "folder back, or run the same semid compare again."

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from baselines.data.histories import UserHistories
+from baselines.evaluation.config import ranking_settings
 from baselines.models.config import Empty, Unknown
 from baselines.models.recommender import Recommender
 from baselines.models.requests import ItemId, KnownHistories
@@ -215,7 +216,7 @@ def _identity(model: TrainedModel) -> dict[str, Any]:
         ]
     return {
         **model.identity,
-        "decoding": asdict(model.spec.evaluation),
+        "decoding": ranking_settings(model.spec.evaluation),
         "items": model.items.ids.provenance.content,
         "removed": sorted(model.removed),
         "partner": other,

@@ -268,7 +268,7 @@ class Recommender:
 
     def _replace(self, model: TrainedModel) -> None:
         self.model = model
-        for name in ("_titles", "_vectors"):
+        for name in ("titles", "_vectors"):
             self.__dict__.pop(name, None)
 
     @property

@@ -15,9 +15,9 @@ import pytest
 from baselines.cli import main
 from baselines.data.loading import load_dataset, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
+from baselines.experiments.folder import ComparisonFolder
 from baselines.models.recommender import Recommender
 from baselines.models.trained import TrainedModel
-from semid.provenance import read_json
 
 SETTINGS = """
 ids: {codebook_sizes: [4, 4]}
@@ -57,7 +57,7 @@ def test_train_makes_the_arm_of_a_comparison_a_folder_of_its_own(here: Path) -> 
     alone = TrainedModel.load(here / "model")
     arm = TrainedModel.load(here / "run" / "causal-soft_ce-0.5-0")
     assert alone.identity == arm.identity
-    assert alone.about["data"] == read_json(here / "run" / "data.json")
+    assert alone.about["data"] == ComparisonFolder.read(here / "run").data
     parts = ("embeddings", "teachers", "mass")
     shutil.copytree(here / "model", here / "copy", ignore=shutil.ignore_patterns(*parts))
     found = Recommender.from_pretrained(here / "copy").recommend([[1, 2]], k=3)
