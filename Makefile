@@ -1,10 +1,11 @@
-# make demo: the main job on a synthetic catalogue. make test: the tests. Both install first.
+# make demo: the main job on a synthetic catalogue. make test: the tests that gate a change.
+# make test-all: those, then what takes longer. All of them install first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: venv demo test lint types clean
+.PHONY: venv demo test test-all lint types clean
 
 venv: $(INSTALLED)
 
@@ -17,7 +18,14 @@ demo: venv
 	$(BIN)/semid compare --config examples/demo.yaml
 
 test: venv
-	$(BIN)/pytest --cov=semid --cov=tca --cov-report=term-missing:skip-covered --cov-fail-under=95
+	$(BIN)/pytest -m 'not slow' --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+test-all: test
+	$(BIN)/pytest -m slow
+	$(BIN)/python scripts/check_command_lines.py --number 500 --fresh 5
+	$(BIN)/python scripts/check_damage.py --runs finished --damages digit half swapped
+	$(BIN)/python scripts/check_kills.py --kills 20 --every 25 --every-of-compare 100
+	$(BIN)/python scripts/check_wheel.py
 
 lint: venv
 	$(BIN)/ruff check

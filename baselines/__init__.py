@@ -1,1 +1,7 @@
 """Data, teachers, backbones, training, evaluation and comparisons."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+__distribution__ = "semid"  # read by semid_command: this package is ours

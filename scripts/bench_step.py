@@ -41,9 +41,9 @@ from baselines.backbones.config import CausalConfig
 from baselines.contracts.backbone import Backbone, BuildContext
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
-from baselines.teachers.best_items import BestItems
 from baselines.teachers.config import SASRecConfig
 from baselines.teachers.sasrec import SASRec
+from baselines.teachers.top_k_index import TopKIndex
 from semid.trie import CodeTrie
 from tca.candidates import Positions, candidates
 from tca.collaborative import CollaborativeTokenizer
@@ -84,11 +84,11 @@ def mass_of_all(teacher: SASRec, trie: CodeTrie) -> Compute:
 
 def mass_of_best(teacher: SASRec, trie: CodeTrie, k: int) -> Compute:
     """The teacher's mass from its best items, those near the target and a tail."""
-    tokenizer, best = TopKTokenizer(trie), BestItems(teacher.item_vectors(), k)
+    tokenizer, best = TopKTokenizer(trie), TopKIndex(teacher.item_vectors(), k)
 
     def compute(histories: Histories, items: Tensor, parts: Parts) -> Tensor:
         with clocked(parts, _TEACHER):
-            listed = best.and_near(teacher.user_vectors(histories), trie, items)
+            listed = best.with_prefix_neighbours(teacher.user_vectors(histories), trie, items)
         with clocked(parts, _TOKENIZER):
             return tokenizer(listed.scores, listed.items, items, listed.tail_log_mass)
 

@@ -3,3 +3,6 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+__version__ = "0.1.0"
+__distribution__ = "semid"  # read by semid_command: this package is ours

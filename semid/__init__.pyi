@@ -2,7 +2,7 @@ from .boosts import ItemBoosts
 from .build import build_semantic_ids, extend_made_ids, fit_text_encoder, make_semantic_ids
 from .catalog import Catalog
 from .config import IdsConfig
-from .decoding import BeamResult, RankedItems, beam_search, divide_by_length, rank_items
+from .decoding import BeamResult, RankedItems, apply_length_penalty, beam_search, rank_items
 from .embed import (
     Embeddings,
     FittedLsa,
@@ -46,6 +46,8 @@ from .trie import CodeTrie
 from .trie_changes import add_items, remove_items
 from .vocab import CodeVocab
 
+__version__: str
+
 __all__ = [
     "LETTER",
     "OPQ",
@@ -84,9 +86,9 @@ __all__ = [
     "TextEncoder",
     "TitlePaths",
     "add_items",
+    "apply_length_penalty",
     "beam_search",
     "build_semantic_ids",
-    "divide_by_length",
     "embed_catalog",
     "extend_from_texts",
     "extend_made_ids",

@@ -38,6 +38,7 @@ from semid.tokenizers.base import (
     load_tokenizer_class,
     make_tokenizer,
 )
+from semid.tokenizers.fields import fields_of, hash_fields, rows_of_fields
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -78,7 +79,7 @@ def build_semantic_ids(
         catalog: The items.
         cf_embeddings: Collaborative vectors of the same items, for a scheme that learns from them.
             The interactions that they have seen are recorded as seen by the ids.
-        collisions: Keys of `semid.collisions.STRATEGIES`, joined by ``+``.
+        collisions: As in `semid.collisions.load_strategies`.
 
     Raises:
         ProvenanceError: If embeddings are of another catalogue or order, or the tokenizer was
@@ -92,11 +93,14 @@ def build_semantic_ids(
     _require_of_catalog(catalog, embeddings=embeddings, cf_embeddings=cf_embeddings)
     vectors = torch.from_numpy(embeddings.vectors)
     collaborative = None if cf_embeddings is None else torch.from_numpy(cf_embeddings.vectors)
+    fields = fields_of(tokenizer.uses_fields, catalog)
     if not tokenizer.is_fitted:
-        tokenizer.fit(vectors, cf_embeddings=collaborative)
+        tokenizer.fit(vectors, cf_embeddings=collaborative, fields=fields)
     if tokenizer.scheme not in BUILT_IN:
-        check_encoding(tokenizer, vectors[:_TRIED], moved=_MOVED)
-    codes = tokenizer.encode(vectors)
+        tried = torch.arange(min(_TRIED, len(vectors)))
+        some = rows_of_fields(fields, tried)
+        check_encoding(tokenizer, vectors[tried], fields=some, moved=_MOVED)
+    codes = tokenizer.encode(vectors, fields=fields)
     ids = SemanticIds.of(
         catalog.item_ids,
         codes,
@@ -129,6 +133,8 @@ def _inputs_of(
     inputs = {"embeddings": embeddings.provenance.content, "tokenizer": lineage.content}
     if _TEXTS in embeddings.provenance.inputs:
         inputs[_TEXTS] = embeddings.provenance.inputs[_TEXTS]
+    if tokenizer.uses_fields:
+        inputs["fields"] = lineage.inputs["fields"]
     if cf_embeddings is not None:
         inputs["cf_embeddings"] = cf_embeddings.provenance.content
         require_same(
@@ -210,6 +216,8 @@ def require_made_by(
         scheme, asked = tokenizer.scheme, tokenizer.settings
         recorded = {**settings_before(type(tokenizer)), **made.config.get("settings", {})}
         inputs = _input_hashes(config, catalog)
+        if fields := fields_of(tokenizer.uses_fields, catalog):
+            inputs["fields"] = hash_fields(fields)
     named = {*config.settings, *(["codebook_sizes"] if config.codebook_sizes else [])}
     expected = {"scheme": scheme, "collisions": config.collisions}
     found = {"scheme": ids.scheme, "collisions": made.config.get("collisions", {}).get("strategy")}

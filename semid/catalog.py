@@ -81,25 +81,46 @@ class Catalog:
                 repeated ids.
         """
         table = read_table(path, ids=(id_column,))
+        return cls.from_table(table, id_column=id_column, source=str(path))
+
+    @classmethod
+    def from_table(
+        cls, table: pl.DataFrame, *, id_column: str = "item_id", source: str = "the table of items"
+    ) -> Catalog:
+        """Take a catalogue from a table in memory, as ``read`` takes one from a file.
+
+        Args:
+            table: One row an item, with ``id_column``.
+            id_column: Column of item ids.
+            source: Names the table in the log and in errors.
+
+        Raises:
+            ValueError: As ``read``.
+        """
+        if id_column not in table.columns:
+            raise ValueError(
+                f"{source} has no column {id_column}; its columns are "
+                f"{', '.join(table.columns) or 'none'}"
+            )
         ids = as_ids(table[id_column])
         if (row := _first_missing(ids)) is not None:
             logger.warning(
                 "%s: %d rows have no %s and are left out, the first is row %d (counted from 0)",
-                path,
+                source,
                 ids.null_count(),
                 id_column,
                 row,
             )
         named = ids.is_not_null()
         if not named.any():
-            raise ValueError(f"{path}: expected an id of an item in each row, got none at all")
+            raise ValueError(f"{source}: expected an id of an item in each row, got none at all")
         catalog = cls(
             item_ids=ids.filter(named).to_list(),
             fields=table.drop(id_column).filter(named),
             without_id=ids.null_count(),
         )
         if catalog.noted:
-            logger.info("%s: %s", path, catalog.noted)
+            logger.info("%s: %s", source, catalog.noted)
         return catalog
 
     def __len__(self) -> int:

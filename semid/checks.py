@@ -13,6 +13,7 @@ from difflib import get_close_matches
 
 __all__ = [
     "MOST_CODES",
+    "ContractError",
     "did_you_mean",
     "is_finite",
     "require_bool",
@@ -27,6 +28,21 @@ __all__ = [
 
 MOST_CODES = 2**31 - 1
 """Codes that a level may have: a trie holds tokens as int32."""
+
+
+class ContractError(ValueError):
+    """Code from outside the package breaks a clause of the contract that `semid.testing` lists.
+
+    Attributes:
+        clause: Name of the clause.
+    """
+
+    def __init__(
+        self, name: str, clause: str, message: str, *, contract: str = "id schemes"
+    ) -> None:
+        told = " ".join(message.split())  # one line, whatever another library's error was
+        super().__init__(f"{name} breaks the contract of {contract}, clause {clause!r}: {told}")
+        self.clause = clause
 
 
 def require_int(name: str, value: object, low: int, high: int | None = None) -> None:

@@ -9,29 +9,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count, filterfalse
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from semid.checks import did_you_mean
 from semid.reassignment import (
     Costs,
     Strategy,
-    assign_next_nearest,
-    assign_sinkhorn,
     costs_of_paths,
     num_holders,
 )
+from semid.registry import load_function
+from semid.tokenizers.base import ContractError
+from semid.tokenizers.checks import code_flaw
 
 __all__ = [
+    "CONTRACT",
     "STRATEGIES",
     "CollisionReport",
     "Costs",
     "Resolution",
     "collision_report",
-    "require_strategy",
+    "load_strategies",
+    "require_result",
     "resolve_collisions",
 ]
+
+CONTRACT = "collision strategies"
+"""What a `ContractError` of a strategy from outside calls its contract."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,32 +158,36 @@ def _free_numbers(codes: Tensor, sizes: tuple[int, ...], taken: Tensor) -> Tenso
     return torch.tensor(numbers, device=codes.device)[:, None]
 
 
-STRATEGIES: Mapping[str, Strategy] = {
-    "extra_level": _extra_level,
-    "keep": _keep,
-    "next_nearest": assign_next_nearest,
-    "sinkhorn": assign_sinkhorn,
+STRATEGIES: Mapping[str, str] = {
+    "extra_level": f"{__name__}:_extra_level",
+    "keep": f"{__name__}:_keep",
+    "next_nearest": "semid.reassignment:assign_next_nearest",
+    "sinkhorn": "semid.reassignment:assign_sinkhorn",
 }
+"""``package.module:function`` of the strategies that ship with the package, by short name."""
 
 
-def require_strategy(strategy: str) -> None:
-    """Refuse what is no strategy, or names one twice.
+def load_strategies(strategy: str) -> dict[str, Strategy]:
+    """The functions that a setting such as ``--ids.collisions`` names, in turn.
+
+    Args:
+        strategy: Keys of `STRATEGIES`, or ``package.module:function``, joined by ``+``.
 
     Raises:
-        ValueError: With the names there are, and the nearest.
+        ValueError: If there is no such strategy, with the names there are and the nearest, or one
+            is named twice.
     """
     names = strategy.split("+")
-    for name in names:
-        if name not in STRATEGIES:
-            raise ValueError(
-                f"expected a collision strategy out of {sorted(STRATEGIES)}, or several joined by "
-                f"+, got {strategy!r}.{did_you_mean(name, STRATEGIES)}"
-            )
     if len(set(names)) < len(names):
         raise ValueError(
             f"expected each collision strategy once, got {strategy!r}. The second finds nothing "
             "that the first has left it: leave it out."
         )
+    try:
+        return {name: load_function(name, STRATEGIES, what="collision strategy") for name in names}
+    except ValueError as error:
+        joined = "" if strategy in names else f" The whole setting was {strategy!r}."
+        raise ValueError(f"{error}{joined}") from error
 
 
 def resolve_collisions(
@@ -202,7 +212,7 @@ def resolve_collisions(
         codes: int64 ``(item, level)``; left as it is.
         sizes: Number of codes of each level; one more than ``codes`` has levels where ``taken``
             has an extra level.
-        strategy: Keys of `STRATEGIES`, joined by ``+``.
+        strategy: As in `load_strategies`.
         costs: Given rows int64 ``(row,)`` and their prefixes int64 ``(row, level)``, how far each
             next code is, finite float ``(row, code)``; a tokenizer's
             `semid.tokenizers.SemanticIdTokenizer.costs`. None where nobody knows: all codes are
@@ -212,13 +222,16 @@ def resolve_collisions(
 
     Raises:
         ValueError: If there is no such strategy, or not enough codes to tell all items apart.
+        ContractError: If a strategy from outside returns anything but codes and their sizes.
     """
-    require_strategy(strategy)
     num_levels = codes.shape[1]
     taken = codes.new_empty(0, len(sizes)) if taken is None else taken
     resolved, resolved_sizes = codes.clone(), sizes
-    for name in strategy.split("+"):
-        resolved, resolved_sizes = STRATEGIES[name](resolved, resolved_sizes, costs, taken)
+    for name, resolve in load_strategies(strategy).items():
+        result = resolve(resolved, resolved_sizes, costs, taken)
+        if name not in STRATEGIES:
+            require_result(name, result, resolved, resolved_sizes, taken)
+        resolved, resolved_sizes = result
     if resolved.shape[1] < len(resolved_sizes):  # an extra level that no strategy has filled
         resolved = torch.cat([resolved, resolved.new_zeros(len(resolved), 1)], dim=1)
     moved = (resolved[:, :num_levels] != codes).any(dim=1)
@@ -231,6 +244,51 @@ def resolve_collisions(
         numbered=int((resolved[:, num_levels:] > 0).any(dim=1).sum()),
         reconstruction_lost=_reconstruction_lost(codes, resolved[:, :num_levels], moved, costs),
     )
+
+
+def require_result(
+    name: str, result: Any, codes: Tensor, sizes: tuple[int, ...], taken: Tensor
+) -> None:
+    """Refuse what a strategy from outside returned, unless it is codes and their sizes.
+
+    Args:
+        name: Of the strategy.
+        result: What it returned for ``codes``, ``sizes`` and ``taken``.
+        codes: int64 ``(item, level)``.
+        sizes: As in `resolve_collisions`.
+        taken: int64 ``(other, level)``.
+
+    Raises:
+        ContractError: With the clause that is broken.
+    """
+    if flaw := _flaw(result, codes, sizes, taken):
+        raise ContractError(name, *flaw, contract=CONTRACT)
+
+
+def _flaw(
+    result: Any, codes: Tensor, sizes: tuple[int, ...], taken: Tensor
+) -> tuple[str, str] | None:
+    """The first thing that is wrong with what a strategy returned; None if nothing is."""
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], tuple):
+        return "result", (
+            f"expected a pair of codes and sizes, got a {type(result).__name__}. Return "
+            "(codes, sizes), sizes as a tuple."
+        )
+    found, found_sizes = result
+    if len(taken) and found_sizes != sizes:
+        return "sizes", (
+            f"expected the sizes {sizes} of an old catalogue to stay, got {found_sizes}. Choose "
+            "codes within them."
+        )
+    levels = codes.shape[1]
+    if found_sizes[:levels] != sizes[:levels] or len(found_sizes) > max(len(sizes), levels + 1):
+        return "sizes", (
+            f"expected sizes {sizes} and at most one level more, got {found_sizes}. Append one "
+            "level, or none."
+        )
+    open_level = isinstance(found, Tensor) and found.ndim == 2 and found.shape[1] == levels
+    held_sizes = found_sizes[:levels] if open_level and len(sizes) > levels else found_sizes
+    return code_flaw(found, held_sizes, len(codes), codes.device)
 
 
 def _reconstruction_lost(

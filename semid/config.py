@@ -28,7 +28,8 @@ class IdsConfig:
             an artefact folder, or a ``.npy`` file with one row an item.
         template: Text of an item, such as ``"{title}, {brand}"``; None for all its text fields.
         collisions: How items of equal codes are told apart: a key of
-            `semid.collisions.STRATEGIES`, or several joined by ``+``.
+            `semid.collisions.STRATEGIES`, your own ``package.module:function``, or several joined
+            by ``+``.
 
     Raises:
         ValueError: If a setting cannot be meant, those of a scheme that is built in included.
@@ -52,9 +53,9 @@ class IdsConfig:
         if self.codebook_sizes is not None:
             require_sizes("codebook_sizes", self.codebook_sizes)
         if self.collisions != "extra_level":
-            from semid.collisions import require_strategy  # loads torch
+            from semid.collisions import load_strategies  # loads torch
 
-            require_strategy(self.collisions)
+            load_strategies(self.collisions)
         if "codebook_sizes" in self.settings:
             raise ValueError(
                 "codebook_sizes is an option of its own, got it among the settings too"

@@ -19,7 +19,7 @@ from semid.filters import ItemFilter
 from semid.fusion import Fusion
 from semid.prefixes import Prefixes
 from semid.sampling import perturbed
-from semid.successors import check_renormalize, is_decided, refuse_broken, successors
+from semid.successors import Successors, check_renormalize, is_decided, refuse_broken, successors
 from semid.trie import CodeTrie
 
 _EMPTY = -1
@@ -102,23 +102,43 @@ def beam_search(
     """
     _check_positive(beam=beam)
     check_renormalize(renormalize)
+    _check_opinions(start, trie, within, boosts, fusion, samples=sample is not None)
+    search = _Search(
+        trie=trie,
+        beam=beam,
+        renormalize=renormalize,
+        within=within,
+        boosts=boosts,
+        sample=sample,
+        static_shapes=static_shapes,
+    )
+    result, broken = search.run(start, fusion)
+    refuse_broken(broken)
+    return result
+
+
+def _check_opinions(
+    start: Prefixes,
+    trie: CodeTrie,
+    within: ItemFilter | None,
+    boosts: ItemBoosts | None,
+    fusion: Fusion | None,
+    *,
+    samples: bool,
+) -> None:
+    """Refuse what is of another catalogue or batch, or has no meaning together."""
     if within is not None:
         within.check(trie, start.batch_size)
     if boosts is not None:
         boosts.check(trie)
-        if sample is not None:
+        if samples:
             raise ValueError(
                 "boosts have no meaning among samples. Give boosts or sample, not both."
             )
     if fusion is not None:
         fusion.check(start.batch_size)
-        if sample is not None:
+        if samples:
             raise ValueError("mixed scores are no distribution. Give fusion or sample, not both.")
-    result, broken = _search(
-        start, trie, beam, renormalize, within, boosts, fusion, sample, static_shapes
-    )
-    refuse_broken(broken)
-    return result
 
 
 def rank_items(
@@ -174,7 +194,7 @@ def rank_items(
     )
 
 
-def divide_by_length(result: BeamResult, trie: CodeTrie, *, penalty: float) -> BeamResult:
+def apply_length_penalty(result: BeamResult, trie: CodeTrie, *, penalty: float) -> BeamResult:
     """Divide the score of each path by its number of tokens to some power, and order them anew.
 
     ``log P / length ** penalty``, as ``transformers.generate`` scores what a beam search has
@@ -234,68 +254,82 @@ class _Paths:
         )
 
 
-def _search(
-    prefixes: Prefixes,
-    trie: CodeTrie,
-    beam: int,
-    renormalize: Renormalize,
-    within: ItemFilter | None,
-    boosts: ItemBoosts | None,
-    fusion: Fusion | None,
-    sample: torch.Generator | None,
-    static_shapes: bool,
-) -> tuple[BeamResult, Tensor]:
-    """``beam_search``, and whether a logit was no number."""
-    zero = torch.zeros(prefixes.batch_size, 1, device=trie.device)
-    best = _Paths(zero.long(), zero, zero)
-    branching, done = best, best.at(zero[:, :0].long())
-    broken = torch.zeros((), dtype=torch.bool, device=trie.device)
-    for depth in range(trie.depth):
-        found = successors(prefixes, trie, branching.nodes, depth, renormalize)
-        if fusion is not None:
-            found = fusion.mix(found, branching.nodes)
-        broken = broken | found.broken
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Search:
+    """What a search looks for; see `beam_search`."""
+
+    trie: CodeTrie
+    beam: int
+    renormalize: Renormalize
+    within: ItemFilter | None
+    boosts: ItemBoosts | None
+    sample: torch.Generator | None
+    static_shapes: bool
+
+    def run(self, prefixes: Prefixes, fusion: Fusion | None) -> tuple[BeamResult, Tensor]:
+        """``beam_search``, and whether a logit was no number."""
+        trie = self.trie
+        zero = torch.zeros(prefixes.batch_size, 1, device=trie.device)
+        best = _Paths(zero.long(), zero, zero)
+        branching, done = best, best.at(zero[:, :0].long())
+        broken = torch.zeros((), dtype=torch.bool, device=trie.device)
+        for depth in range(trie.depth):
+            found = successors(prefixes, trie, branching.nodes, depth, self.renormalize)
+            if fusion is not None:
+                found = fusion.mix(found, branching.nodes)
+            broken = broken | found.broken
+            slots = found.valid.shape[-1]
+            reached = self._reached(found, branching, depth)
+            slot = torch.arange(reached.nodes.shape[1], device=trie.device).expand_as(reached.nodes)
+            if not self.static_shapes:
+                slot = _slots_of_best(reached, self.beam)
+                reached = reached.at(slot.clamp_min(0)).where(slot >= 0)
+            reached = reached.beside(done)
+            width = min(self.beam, reached.nodes.shape[1])
+            place = _sort_keys(reached, trie).topk(width, dim=1).indices
+            best = reached.at(place)
+            ended = is_decided(trie, best.nodes.clamp_min(0), self.renormalize)
+            ends = ended | (best.nodes == _EMPTY)
+            order = ends.to(torch.uint8).argsort(dim=1, stable=True)
+            if not self.static_shapes:
+                order = order[:, : int((~ends).sum(1).max())]
+            if depth + 1 == trie.depth or order.shape[1] == 0:
+                break
+            done, branching = best.where(ends), best.where(~ends).at(order)
+            slot = slot.gather(1, place.gather(1, order).clamp_max(slot.shape[1] - 1))
+            some_node = trie.level_start[depth + 1]  # its token is one of the level
+            node = torch.where(branching.nodes == _EMPTY, some_node, branching.nodes)
+            parent, token = slot.clamp_min(0) // slots, trie.token_of_node[node].long()
+            prefixes = prefixes.extend(parent, token)
+            if fusion is not None:
+                fusion = fusion.extend(parent, token)
+        return self._result(best), broken
+
+    def _reached(self, found: Successors, branching: _Paths, depth: int) -> _Paths:
+        """All that may follow the paths that go on, ``(batch, beam * slot)``."""
         valid, slots = found.valid, found.valid.shape[-1]
         scores = branching.scores.unsqueeze(-1) + found.log_probs
-        if within is not None:
-            valid = valid & within.open_children(branching.nodes, depth, slots)
+        if self.within is not None:
+            valid = valid & self.within.open_children(branching.nodes, depth, slots)
         valid = valid & (scores > -torch.inf)  # what is forbidden does not come back
         scores = scores.masked_fill(~valid, -torch.inf)
         ranks = scores
-        if sample is not None:
-            ranks = perturbed(scores, branching.ranks, sample)
-        if boosts is not None:
-            ranks = scores + boosts.below(found.nodes.flatten(1)).view_as(scores)
+        if self.sample is not None:
+            ranks = perturbed(scores, branching.ranks, self.sample)
+        if self.boosts is not None:
+            ranks = scores + self.boosts.below(found.nodes.flatten(1)).view_as(scores)
         nodes = found.nodes.masked_fill(~valid, _EMPTY)
-        reached = _Paths(nodes.flatten(1), scores.flatten(1), ranks.flatten(1))
-        slot = torch.arange(reached.nodes.shape[1], device=trie.device).expand_as(reached.nodes)
-        if not static_shapes:
-            slot = _slots_of_best(reached, beam)
-            reached = reached.at(slot.clamp_min(0)).where(slot >= 0)
-        reached = reached.beside(done)
-        place = _sort_keys(reached, trie).topk(min(beam, reached.nodes.shape[1]), dim=1).indices
-        best = reached.at(place)
-        ends = is_decided(trie, best.nodes.clamp_min(0), renormalize) | (best.nodes == _EMPTY)
-        order = ends.to(torch.uint8).argsort(dim=1, stable=True)
-        if not static_shapes:
-            order = order[:, : int((~ends).sum(1).max())]
-        if depth + 1 == trie.depth or order.shape[1] == 0:
-            break
-        done, branching = best.where(ends), best.where(~ends).at(order)
-        slot = slot.gather(1, place.gather(1, order).clamp_max(slot.shape[1] - 1))
-        some_node = trie.level_start[depth + 1]  # its token is one of the level
-        node = torch.where(branching.nodes == _EMPTY, some_node, branching.nodes)
-        parent, token = slot.clamp_min(0) // slots, trie.token_of_node[node].long()
-        prefixes = prefixes.extend(parent, token)
-        if fusion is not None:
-            fusion = fusion.extend(parent, token)
-    leaves = torch.where(best.nodes == _EMPTY, _EMPTY, trie.first_leaf(best.nodes.clamp_min(0)))
-    missing = (0, beam - leaves.shape[1])
-    result = BeamResult(
-        leaves=torch.nn.functional.pad(leaves, missing, value=_EMPTY),
-        scores=torch.nn.functional.pad(best.scores, missing, value=-torch.inf),
-    )
-    return result, broken
+        return _Paths(nodes.flatten(1), scores.flatten(1), ranks.flatten(1))
+
+    def _result(self, best: _Paths) -> BeamResult:
+        """Leaves of the best paths, filled up to the beam."""
+        first = self.trie.first_leaf(best.nodes.clamp_min(0))
+        leaves = torch.where(best.nodes == _EMPTY, _EMPTY, first)
+        missing = (0, self.beam - leaves.shape[1])
+        return BeamResult(
+            leaves=torch.nn.functional.pad(leaves, missing, value=_EMPTY),
+            scores=torch.nn.functional.pad(best.scores, missing, value=-torch.inf),
+        )
 
 
 def _slots_of_best(paths: _Paths, beam: int) -> Tensor:

@@ -15,6 +15,7 @@ from semid.collisions import Costs, resolve_collisions
 from semid.ids import TEXT_ENCODER_FOLDER, TOKENIZER_FOLDER, SemanticIds, resolution_record
 from semid.provenance import Provenance, require_same
 from semid.tokenizers.base import SemanticIdTokenizer
+from semid.tokenizers.fields import fields_of
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -59,17 +60,17 @@ def extend_semantic_ids(
 ) -> SemanticIds:
     """Give the items of a catalogue that have no id yet one, beside the ids there are.
 
-    No item's codes and no level's size change; also items that the catalogue no longer holds keep
-    theirs. The new items follow the old ones in row order, as `semid.add_items` wants them.
+    No codes and no sizes change, also where the catalogue no longer holds an item. The new items
+    follow the old ones in row order, as `semid.add_items` wants them.
 
     Args:
         ids: Made by ``tokenizer``, or extended already.
         tokenizer: As it was fitted then; `load_tokenizer` reads it.
         embeddings: Of the catalogue's items, from the encoder of the time: a fitted one, or one
-            that always gives a text the same vector. Old items of the catalogue that now encode
-            otherwise are reported in the log.
+            that always gives a text the same vector. Old items that now encode otherwise are
+            reported in the log.
         catalog: Old and new items, or new ones alone.
-        collisions: Keys of `semid.collisions.STRATEGIES`, joined by ``+``; applied to the new
+        collisions: As in `semid.collisions.load_strategies`; applied to the new
             items, with the codes of the old ones taken. ``extra_level`` takes free numbers of the
             level that the ids have.
 
@@ -79,18 +80,16 @@ def extend_semantic_ids(
     Raises:
         ProvenanceError: If the tokenizer did not make the ids, or the embeddings are of another
             catalogue or order.
-        ValueError: If item ids are text here and numbers there, or the strategy finds no free code
-            for a new item.
+        ValueError: If item ids are text here and numbers there, or no code is free for a new item.
     """
     _require_extendable(ids, tokenizer, embeddings, catalog)
     vectors = torch.from_numpy(embeddings.vectors)
-    codes = tokenizer.encode(vectors)
+    codes = tokenizer.encode(vectors, fields=fields_of(tokenizer.uses_fields, catalog))
     row_of_old = {item: row for row, item in enumerate(ids.item_ids)}
     old_rows = [row_of_old.get(item, -1) for item in catalog.item_ids]
     is_new = torch.tensor(old_rows) < 0
     if not is_new.all():
-        held = ids.codes[[row for row in old_rows if row >= 0], 0]
-        _warn_unless_same(held, codes[~is_new, 0])
+        _warn_unless_same(ids.codes[[row for row in old_rows if row >= 0], 0], codes[~is_new, 0])
     if not is_new.any():
         return ids
     resolution = resolve_collisions(
@@ -100,21 +99,16 @@ def extend_semantic_ids(
         costs=costs_of(tokenizer, vectors[is_new]),
         taken=ids.codes,
     )
+    known, earlier = ids.provenance, ids.provenance.config.get("extended", [])
     new_items = [catalog.item_ids[row] for row in is_new.nonzero()[:, 0].tolist()]
-    earlier = ids.provenance.config.get("extended", [])
+    lineage = {"semantic_ids": known.content, "new_embeddings": embeddings.provenance.content}
+    record = resolution_record(collisions, resolution)
     return replace(ids, tokenizer=tokenizer).with_codes(
         [*ids.item_ids, *new_items],
         torch.cat([ids.codes, resolution.codes]),
         ids.sizes,
-        inputs={
-            **ids.provenance.inputs,
-            "semantic_ids": ids.provenance.content,
-            "new_embeddings": embeddings.provenance.content,
-        },
-        config={
-            **ids.provenance.config,
-            "extended": [*earlier, resolution_record(collisions, resolution)],
-        },
+        inputs={**known.inputs, **lineage},
+        config={**known.config, "extended": [*earlier, record]},
     )
 
 

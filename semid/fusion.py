@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from semid.config import Renormalize
 from semid.prefixes import Prefixes

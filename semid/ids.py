@@ -25,7 +25,7 @@ from semid.provenance import (
     require_same,
 )
 from semid.tables import read_table
-from semid.tokenizers.base import check_codes
+from semid.tokenizers.checks import check_codes
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -173,7 +173,7 @@ class SemanticIds:
         reconstruction lost are recorded in the provenance.
 
         Args:
-            strategy: Keys of `semid.collisions.STRATEGIES`, joined by ``+``.
+            strategy: As in `semid.collisions.load_strategies`.
             costs: How far each item is from each code; None where nobody knows.
 
         Raises:

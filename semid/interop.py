@@ -88,24 +88,7 @@ def read_codes_file(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"expected a file of codes, got {path}, which does not exist.")
-    if path.suffix in _TENSORS:
-        if number_from is not None:
-            raise ValueError(
-                f"expected number_from for a file that names its items, got the matrix {path}. "
-                "Leave it out: rows of a matrix stand in catalogue order."
-            )
-        codes = _in_layout(_read_tensor(path), layout, len(catalog), path)
-    elif path.suffix in (".json", ".parquet"):
-        if layout is not None:
-            raise ValueError(
-                f"expected a layout for a matrix of codes, got one for {path}. Leave it out."
-            )
-        codes = _codes_of_items(path, catalog, number_from)
-    else:
-        raise ValueError(
-            f"expected a {', '.join(('.json', '.parquet', *_TENSORS))} file of codes, got {path}. "
-            "Convert it."
-        )
+    codes = _codes_in(path, catalog, number_from, layout)
     if offsets is None:
         _refuse_if_offset(codes, path)
     codes = _without_offsets(codes, offsets, path)
@@ -117,6 +100,29 @@ def read_codes_file(
         scheme=f"file:{path.name}",
         inputs={"codes_file": hash_file(path)},
         config={name: value for name, value in options.items() if value is not None},
+    )
+
+
+def _codes_in(
+    path: Path, catalog: Catalog, number_from: int | None, layout: Layout | None
+) -> Tensor:
+    """Codes of a file as they stand there, int64 ``(item, level)`` in catalogue order."""
+    if path.suffix in _TENSORS:
+        if number_from is not None:
+            raise ValueError(
+                f"expected number_from for a file that names its items, got the matrix {path}. "
+                "Leave it out: rows of a matrix stand in catalogue order."
+            )
+        return _in_layout(_read_tensor(path), layout, len(catalog), path)
+    if path.suffix in (".json", ".parquet"):
+        if layout is not None:
+            raise ValueError(
+                f"expected a layout for a matrix of codes, got one for {path}. Leave it out."
+            )
+        return _codes_of_items(path, catalog, number_from)
+    raise ValueError(
+        f"expected a {', '.join(('.json', '.parquet', *_TENSORS))} file of codes, got {path}. "
+        "Convert it."
     )
 
 

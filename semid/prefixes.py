@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 NextLogits = Callable[[Tensor], Tensor]
 """From prefixes int64 ``(batch, beam, depth)`` to next-token logits ``(batch, beam, token)``."""

@@ -32,13 +32,11 @@ def id_quality(
 ) -> dict[str, Any]:
     """Collisions, the use and branching of each level, and codes that neighbours share.
 
-    None of this says how well a recommender will do: use of codes was seen to predict nothing. It
-    finds collapse, and shows what the trie will look like and what the codes are about.
+    It finds collapse; it does not predict how well a recommender will do.
 
     Args:
         ids: The codes.
-        embeddings: Vectors of the same items in the same order, such as those that the codes were
-            made from.
+        embeddings: Vectors of the same items in the same order, such as those encoded.
         cf_embeddings: Collaborative vectors of the same items in the same order.
 
     Returns:
@@ -50,19 +48,16 @@ def id_quality(
         - ``prefixes``: distinct paths down to and including this level;
         - ``max_children``: most distinct codes of this level below one prefix.
 
-        ``cut_texts``: items whose text the encoder has not read to its end, where that is known.
+        ``cut_texts``: items whose text the encoder has cut, where that is known.
 
         Where vectors are given, also ``neighbours``: under ``embeddings`` and ``cf_embeddings`` a
-        dict about each item and its 10 nearest other items by cosine (exact; any of those that are
-        equally near). Items whose vector is zero are asked for no neighbours.
+        dict about each item and its 10 nearest others by exact cosine, but for zero vectors.
 
         - ``k``: neighbours of an item; ``items``: those that were asked for theirs;
         - ``share``: for each level, share of the neighbours that have the item's codes down to and
           including it; ``random``: the same for all other items in place of neighbours;
-        - ``auc``: probability that a neighbour has a longer prefix in common with the item than a
-          random other item has, ties counted half; 0.5 where codes know nothing of the space. It
-          compares schemes that use their codes differently, and an extra level that only numbers
-          colliding items does not change it.
+        - ``auc``: probability that a neighbour shares a longer prefix with the item than a random
+          other item does, ties counted half; 0.5 where codes know nothing of the space.
 
     Raises:
         ProvenanceError: If vectors are of other items, or in another order.

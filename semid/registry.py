@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
 from semid.checks import did_you_mean
 
-__all__ = ["load_class", "load_function"]
+__all__ = ["is_import_path", "load_class", "load_function"]
 
 Base = TypeVar("Base")
+
+
+def is_import_path(name: str) -> bool:
+    """Whether a name has the form ``package.module:Name``; nothing is imported."""
+    return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", name) is not None
 
 
 def load_class(

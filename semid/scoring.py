@@ -48,35 +48,49 @@ def score_all(
     check_renormalize(renormalize)
     if fusion is not None:
         fusion.check(start.batch_size)
-    result = torch.empty(start.batch_size, trie.num_items, device=trie.device)
-    broken = torch.zeros((), dtype=torch.bool, device=trie.device)
+    walk = _Walk(trie, renormalize, chunk, start.batch_size)
+    root = torch.zeros(1, dtype=torch.int64, device=trie.device)
+    walk.below(root, torch.zeros(start.batch_size, 1, device=trie.device), 0, start, fusion)
+    refuse_broken(walk.broken)
+    return walk.scores
 
-    def walk(
-        prefixes: Prefixes, second: Fusion | None, nodes: Tensor, scores: Tensor, depth: int
+
+class _Walk:
+    """Scores of all items, filled in from the root of the trie to its leaves."""
+
+    def __init__(
+        self, trie: CodeTrie, renormalize: Renormalize, chunk: int, batch_size: int
+    ) -> None:
+        self.trie, self.renormalize, self.chunk = trie, renormalize, chunk
+        self.scores = torch.empty(batch_size, trie.num_items, device=trie.device)
+        self.broken = torch.zeros((), dtype=torch.bool, device=trie.device)
+
+    def below(
+        self,
+        nodes: Tensor,
+        scores: Tensor,
+        depth: int,
+        prefixes: Prefixes,
+        second: Fusion | None,
     ) -> None:
         """Go on from ``nodes`` ``(n,)``, read as ``prefixes`` and scored ``(batch, n)``."""
-        nonlocal broken
-        beams = nodes.expand(start.batch_size, -1)
-        found = successors(prefixes, trie, beams, depth, renormalize)
+        trie, batch_size = self.trie, len(scores)
+        beams = nodes.expand(batch_size, -1)
+        found = successors(prefixes, trie, beams, depth, self.renormalize)
         if second is not None:
             found = second.mix(found, beams)
-        broken |= found.broken
+        self.broken |= found.broken
         parent, slot = found.valid[0].nonzero().unbind(1)
         child = found.nodes[0, parent, slot]
         reached = scores[:, parent] + found.log_probs[:, parent, slot]
-        ends = is_decided(trie, child, renormalize)
+        ends = is_decided(trie, child, self.renormalize)
         path, items = trie.items_below_each(child[ends])
-        result[:, items] = reached[:, ends][:, path]
+        self.scores[:, items] = reached[:, ends][:, path]
         branching = (~ends).nonzero().squeeze(1)
-        for begin in range(0, len(branching), chunk):
-            part = branching[begin : begin + chunk]
-            parents = parent[part].expand(start.batch_size, -1)
-            tokens = trie.token_of_node[child[part]].long().expand(start.batch_size, -1)
+        for begin in range(0, len(branching), self.chunk):
+            part = branching[begin : begin + self.chunk]
+            parents = parent[part].expand(batch_size, -1)
+            tokens = trie.token_of_node[child[part]].long().expand(batch_size, -1)
             longer = prefixes.extend(parents, tokens)
             then = None if second is None else second.extend(parents, tokens)
-            walk(longer, then, child[part], reached[:, part], depth + 1)
-
-    root = torch.zeros(1, dtype=torch.int64, device=trie.device)
-    walk(start, fusion, root, torch.zeros(start.batch_size, 1, device=trie.device), 0)
-    refuse_broken(broken)
-    return result
+            self.below(child[part], reached[:, part], depth + 1, longer, then)

@@ -6,3 +6,5 @@ The equations stand in ``tca.functional``, as functions of plain tensors.
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+__distribution__ = "semid"  # read by semid_command: this package is ours

@@ -74,10 +74,17 @@ TRUST_BY_COUNTS: dict[str, tuple[str, bool]] = {  # what is counted, and whether
 }
 
 
-ObjectiveName = Literal["ntp", "msl", "letter", "soft_ntp", "soft_ce", "aux_kl"]
+_PLAIN = "tca.losses:next_token"
 
-OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
-"""The built-in objectives."""
+OBJECTIVES = {
+    "ntp": _PLAIN,
+    "msl": _PLAIN,
+    "letter": _PLAIN,
+    "soft_ntp": "tca.losses:soft_ntp",
+    "soft_ce": "tca.losses:soft_ce",
+    "aux_kl": "tca.functional:aux_kl_loss",
+}
+"""The built-in objectives: by name, the function of `tca.losses.LossFunction`'s signature."""
 
 
 LabelSource = Literal["teacher", "uniform_tokens", "uniform_items"]
@@ -96,7 +103,7 @@ LETTER_TAU = 0.7
 """Temperature of LETTER's loss: the author's for Instruments, to be tuned in [0.7, 1]."""
 
 
-_ALIGNED = ("soft_ntp", "soft_ce", "aux_kl")
+_ALIGNED = tuple(name for name, loss in OBJECTIVES.items() if loss != _PLAIN)
 
 
 _LINEAR = ("ntp", "msl", "soft_ntp")
@@ -113,7 +120,8 @@ class ObjectiveConfig:
             (ranking-guided generation loss, arXiv:2405.07314); ``soft_ntp``, TCA4Rec's
             ``-log sum y P`` (arXiv:2601.18457); ``soft_ce``, the soft cross-entropy
             ``-sum y log P``; ``aux_kl``, ``-log P(target) + alpha KL(p, P)``, TCA4Rec without soft
-            alignment.
+            alignment; or ``package.module:function`` of the signature of
+            `tca.losses.LossFunction`.
         alpha: Weight of the teacher, in ``[0, 1]``. 0 is plain ``ntp``, and the default of the
             released code; its documented run takes .1.
         policy: What alpha depends on, beside this number.
@@ -140,7 +148,7 @@ class ObjectiveConfig:
         ValueError: If a value is out of its range or contradicts the name.
     """
 
-    name: ObjectiveName = "ntp"
+    name: str = "ntp"
     alpha: float = 0.0
     policy: AlphaPolicy = field(default_factory=AlphaPolicy)
     labels: LabelSource = "teacher"
@@ -150,8 +158,9 @@ class ObjectiveConfig:
     reference: tuple[Reference, ...] = ()
 
     def __post_init__(self) -> None:
-        require_choice("objective", self.name, get_args(ObjectiveName))
         require_types(self)
+        if ":" not in self.name:
+            require_choice("objective", self.name, tuple(OBJECTIVES))
         require_real("alpha", self.alpha, low=0, high=1)
         if not self.is_aligned and self.alpha > 0:
             raise ValueError(
@@ -184,7 +193,7 @@ class ObjectiveConfig:
     @property
     def is_aligned(self) -> bool:
         """Whether a teacher, or what stands for one, may have a part in the loss."""
-        return self.name in _ALIGNED
+        return OBJECTIVES.get(self.name) != _PLAIN
 
     @property
     def needs_teacher(self) -> bool:

@@ -14,17 +14,15 @@ from tca.alignment import AlphaContext, AlphaGate, TrustFunction, largest_alpha,
 from tca.candidates import Candidates, Positions, without_last
 from tca.config import ObjectiveConfig
 from tca.functional import (
-    aux_kl_loss,
     linear_soft_ntp_loss,
     log_probs_over_candidates,
     log_probs_over_vocabulary,
     ntp_loss,
-    soft_ce_loss,
     soft_labels,
-    soft_ntp_loss,
     uniform_over_items,
     uniform_over_tokens,
 )
+from tca.losses import load_loss
 from tca.projection import Projection
 from tca.temperature import AdaptiveTemperature
 
@@ -65,7 +63,8 @@ class Objective(nn.Module):
             titles do; only the reference ``end`` asks.
 
     Raises:
-        ValueError: If there are two trusts, or a trust without an alpha.
+        ValueError: If there are two trusts, a trust without an alpha, or a loss of your own cannot
+            be imported.
     """
 
     def __init__(
@@ -82,6 +81,7 @@ class Objective(nn.Module):
                 f"{config.alpha} by {config.policy.by}"
             )
         self.config = config
+        self._loss = load_loss(config)
         self.trust = trust
         self.unsupervised = 1 + end_token if "end" in config.reference else 0
         self.gate = AlphaGate(config.alpha) if config.policy.by == "learned" else None
@@ -150,41 +150,25 @@ class Objective(nn.Module):
         config = self.config
         _check_shapes(logits, candidates)
         candidates = candidates.without_last(self.unsupervised)
-        linear = "linear" in config.reference
-        log_total: Tensor | None = None
-        if isinstance(logits, Projection) and linear and not config.masked:
-            logits = logits.logits()
-        elif isinstance(logits, Projection):
-            tau_of_total = None if config.masked else float(config.tau)
-            logits, columns, log_total = logits.narrowed(candidates.tokens, tau_of_total)
-            candidates = dataclasses.replace(candidates, tokens=columns)
+        logits, candidates, log_total = self._narrowed(logits, candidates)
         tau = self._tau(logits, candidates)
-        tokens, valid = candidates.tokens, candidates.valid
-        if config.masked:
-            log_p = log_probs_over_candidates(logits, tokens, valid, tau=tau)
-        else:
-            log_p = log_probs_over_vocabulary(logits, tokens, valid, tau=tau, log_total=log_total)
-        slot, counted, count = candidates.target_slot, candidates.counted, candidates.count
+        log_p = self._log_p(logits, candidates, tau, log_total)
+        slot, supervised, count = candidates.target_slot, candidates.counted, candidates.count
         if config.mean == "branching":
-            counted, count = candidates.branching, candidates.num_branching
-        share = counted.sum() / count.clamp_min(1)  # a mean over all positions, not over these
-        parts = {"ntp": share * ntp_loss(log_p.detach(), slot, counted)}
+            supervised, count = candidates.branching, candidates.num_branching
+        share = supervised.sum() / count.clamp_min(1)  # a mean over all positions, not over these
+        parts = {"ntp": share * ntp_loss(log_p.detach(), slot, supervised)}
         alpha: float | Tensor = config.alpha
-        penalty: Tensor | None = None
-        if alpha == 0 and not linear:
-            loss = ntp_loss(log_p, slot, counted)
+        p, penalty = log_p.new_zeros(()).expand_as(log_p), None
+        if config.alpha > 0:
+            p = self._label_p(candidates, teacher)
+            alpha, penalty = self._alpha(p, candidates, context)
+        if self._is_linear:
+            of_all = log_p if config.masked else (logits.float() / tau).log_softmax(dim=-1)
+            highest, labels = of_all.detach().amax(dim=-1), soft_labels(slot, p, alpha)
+            loss = linear_soft_ntp_loss(log_p, labels, supervised, highest)
         else:
-            p = self._label_p(candidates, teacher) if alpha > 0 else torch.zeros_like(log_p)
-            alpha, penalty = self._alpha(p, candidates, context) if alpha > 0 else (alpha, None)
-            if config.name == "aux_kl":
-                loss = aux_kl_loss(log_p, slot, p, alpha, counted)
-            elif linear:
-                of_all = log_p if config.masked else (logits.float() / tau).log_softmax(dim=-1)
-                highest, labels = of_all.detach().amax(dim=-1), soft_labels(slot, p, alpha)
-                loss = linear_soft_ntp_loss(log_p, labels, counted, highest)
-            else:
-                soft_loss = soft_ntp_loss if config.name == "soft_ntp" else soft_ce_loss
-                loss = soft_loss(log_p, soft_labels(slot, p, alpha), counted)
+            loss = _checked_loss(self._loss(log_p, slot, p, alpha, supervised), config.name)
         loss = share * loss
         if self.temperature is not None:
             loss, parts["tau"] = loss * tau, self.temperature.tau.clone()
@@ -194,6 +178,34 @@ class Objective(nn.Module):
             total = (penalty * candidates.branching).sum() / count.clamp_min(1)
             loss = loss + config.policy.gate * total
         return ObjectiveOutput(loss=loss, parts=parts, count=count)
+
+    @property
+    def _is_linear(self) -> bool:
+        return "linear" in self.config.reference
+
+    def _narrowed(
+        self, logits: Tensor | Projection, candidates: Candidates
+    ) -> tuple[Tensor, Candidates, Tensor | None]:
+        """Logits of the needed tokens, candidates among those, and the log-sum over all tokens."""
+        if isinstance(logits, Tensor):
+            return logits, candidates, None
+        if self._is_linear and not self.config.masked:
+            return logits.logits(), candidates, None
+        tau_of_total = None if self.config.masked else float(self.config.tau)
+        narrowed, columns, log_total = logits.narrowed(candidates.tokens, tau_of_total)
+        return narrowed, dataclasses.replace(candidates, tokens=columns), log_total
+
+    def _log_p(
+        self,
+        logits: Tensor,
+        candidates: Candidates,
+        tau: float | Tensor,
+        log_total: Tensor | None,
+    ) -> Tensor:
+        tokens, valid = candidates.tokens, candidates.valid
+        if self.config.masked:
+            return log_probs_over_candidates(logits, tokens, valid, tau=tau)
+        return log_probs_over_vocabulary(logits, tokens, valid, tau=tau, log_total=log_total)
 
     def _tau(self, logits: Tensor, candidates: Candidates) -> float | Tensor:
         if self.temperature is None:
@@ -238,6 +250,16 @@ class Objective(nn.Module):
 
 def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     return (values * chosen).sum() / chosen.sum().clamp_min(1)
+
+
+def _checked_loss(loss: Tensor, name: str) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.shape != ():
+        found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(
+            f"objective {name} must return a scalar tensor, the mean over supervised positions, "
+            f"got {found}"
+        )
+    return loss
 
 
 def _check_shapes(logits: Tensor | Projection, candidates: Candidates) -> None:

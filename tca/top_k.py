@@ -1,16 +1,15 @@
 """The Collaborative Tokenizer where a teacher names only its best items, and a tail for the rest.
 
 With millions of items a teacher retrieves its ``k`` best rather than score them all. What the
-others hold together, the *tail*, is not thrown away: its log mass is known (``tail_of_total``),
-estimated from random items (``sampled_tail``) or bounded (``uniform_tail``), and every item that is
-not listed gets an equal share of it. So the distribution of every prefix still sums to one, also
+others hold together, the *tail*, is not thrown away: its log mass is estimated from random items
+(``sampled_tail``) or bounded (``uniform_tail``), and every item that is not listed gets an equal
+share of it. So the distribution of every prefix still sums to one, also
 where none of its items is among the best.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -166,22 +165,6 @@ class TopKTokenizer:
         )
 
 
-def tail_of_total(scores: Tensor, log_total: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Log mass of the items that are not listed, where that of the whole catalogue is known.
-
-    Args:
-        scores: Float ``(batch, entry)``, of the listed items; ``-inf`` where nothing is listed.
-        log_total: Float ``(batch,)``: ``logsumexp(score / temperature)`` over all items.
-        temperature: Above 0.
-
-    Returns:
-        float32 ``(batch,)``; ``-inf`` where the listed items hold all, up to rounding.
-    """
-    listed = torch.logsumexp(scores.double() / temperature, dim=-1)
-    share = (listed - log_total.double()).clamp_max(0.0)
-    return (log_total + torch.log1p(-share.exp())).float()
-
-
 def uniform_tail(scores: Tensor, num_items: int, *, temperature: float = 1.0) -> Tensor:
     """Log mass of the items that are not listed if each scored as the lowest of the listed.
 
@@ -242,39 +225,3 @@ def _log_others(scores: Tensor, num_items: int) -> Tensor:
             "Lower k."
         )
     return (num_items - listed).log()
-
-
-class TotalVariation(NamedTuple):
-    """How far two token distributions are from each other, by position.
-
-    Attributes:
-        mean: float32 ``(pos,)``, over the counted targets; 0 where none is counted.
-        largest: float32 ``(pos,)``, over the counted targets; 0 where none is counted.
-    """
-
-    mean: Tensor
-    largest: Tensor
-
-
-def total_variation(p: Tensor, q: Tensor, counted: Tensor) -> TotalVariation:
-    """Total variation ``sum_v |p(v) - q(v)| / 2`` of two distributions, at each position.
-
-    Args:
-        p: Float ``(target, pos, child)``.
-        q: The same shape.
-        counted: bool ``(target, pos)``, where both are distributions.
-
-    Returns:
-        Mean and largest over the targets, in ``[0, 1]`` up to rounding.
-
-    Raises:
-        ValueError: If the shapes differ.
-    """
-    if p.shape != q.shape or counted.shape != p.shape[:-1]:
-        raise ValueError(
-            "p and q must be (target, pos, child) and counted (target, pos), got "
-            f"{tuple(p.shape)}, {tuple(q.shape)} and {tuple(counted.shape)}"
-        )
-    distance = (p.float() - q.float()).abs().sum(dim=-1).div(2).masked_fill(~counted, 0.0)
-    mean = distance.sum(dim=0) / counted.sum(dim=0).clamp_min(1)
-    return TotalVariation(mean, distance.amax(dim=0) if len(distance) else mean)

@@ -17,9 +17,10 @@ from baselines.cli.commands import COMMANDS, Command
 from baselines.cli.console import QUIET, speaking
 from baselines.cli.help import help_of, overview
 from baselines.data.config import require_source
+from semid import __version__
 from semid.checks import did_you_mean
 
-_HELP, _HELP_ALL = ("-h", "--help"), "--help-all"
+_HELP, _HELP_ALL, _VERSION = ("-h", "--help"), "--help-all", "--version"
 
 
 def run(argv: Sequence[str] | None = None) -> None:
@@ -35,6 +36,9 @@ def run(argv: Sequence[str] | None = None) -> None:
         if name in COMMANDS:
             _run_command(name, words[length:], quiet=QUIET in given)
             return
+    if words == [_VERSION]:
+        print(f"semid {__version__}")
+        return
     group = [name for name in COMMANDS if words and name.startswith(f"{words[0]} ")]
     rest, within = words[bool(group) :], group or list(COMMANDS)
     if rest and rest[0] in (*_HELP, _HELP_ALL):

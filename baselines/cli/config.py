@@ -19,7 +19,7 @@ class BuildConfig:
     """Settings of ``semid build``.
 
     Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
+        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder to write the semantic ids to.
         ids: Where they come from.
         extends: Folder of ids that ``semid build`` wrote earlier: its items keep theirs, and only
@@ -81,7 +81,7 @@ class TeacherTrainConfig:
     """Settings of ``semid teacher train``.
 
     Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
+        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder of trained teachers; ``semid compare --teachers`` takes it.
         split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
@@ -122,6 +122,8 @@ class TeacherExportConfig:
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
         time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
         seed: Of the teacher.
+        model: Of a teacher of your own, its ``package.module:Name``: no code is run because a
+            folder names it.
         other_interactions: Also take a teacher that has learned from other interactions than the
             training part of this split, and so perhaps from those that are held out here.
     """
@@ -133,6 +135,7 @@ class TeacherExportConfig:
     repeats: Repeats = "keep"
     time_format: str | None = None
     seed: int = 0
+    model: str | None = None
     other_interactions: bool = False
 
     def __post_init__(self) -> None:
@@ -147,7 +150,7 @@ class LmTrainConfig:
     """Settings of ``semid lm train``.
 
     Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
+        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder to write the language model to; ``transformers`` loads it.
         split: Protocol; lists of titles come from its training part alone.
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.

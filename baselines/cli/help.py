@@ -21,7 +21,8 @@ def overview(commands: Mapping[str, str]) -> str:
     """What commands there are; a name and a line each."""
     lines = ["usage: semid COMMAND [options]", "", "Semantic-ID generative recommendation.", ""]
     lines += ["commands:", *_entry_lines(commands.items())]
-    return "\n".join([*lines, "", "semid COMMAND --help says more of one of them."])
+    lines += ["", "semid COMMAND --help says more of one of them,"]
+    return "\n".join([*lines, "semid --version which release this is."])
 
 
 def help_of(name: str, command: Command) -> str:

@@ -15,7 +15,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 from semid.checks import did_you_mean
 
 OF_THE_PARSER = ("config", "print_config")
-_NAMES = ("arms", "fusion.arms")  # lists of names, in which a comma is no part of an element
+_NAMES = (
+    "arms",
+    "fusion.arms",
+    "evaluation.metrics",
+)  # lists of names, in which a comma is no part of an element
 
 
 @cache

@@ -53,6 +53,7 @@ def teacher_export(config: TeacherExportConfig, console: Console) -> None:
         dataset,
         seed=config.seed,
         folder=Path(config.teachers),
+        model=config.model,
         other_interactions=config.other_interactions,
     )
     vectors = item_vectors(teacher, dataset, lineage)

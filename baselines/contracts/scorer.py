@@ -81,15 +81,20 @@ def require_scores(scores: Tensor, histories: Histories, *, whose: str) -> None:
 
 
 @runtime_checkable
-class DotProductScorer(ItemScorer, Protocol):
+class ItemVectors(Protocol):
+    """A teacher that learns a vector of each item. Classes are asked by ``issubclass``."""
+
+    def item_vectors(self) -> Tensor:
+        """One vector an item; float32 ``(item, dim)``."""
+        ...
+
+
+@runtime_checkable
+class DotProductScorer(ItemVectors, Protocol):
     """A teacher whose score of an item is a vector of the history times one of the item."""
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """One vector a history; float32 ``(batch, dim)``."""
-        ...
-
-    def item_vectors(self) -> Tensor:
-        """One vector an item; float32 ``(item, dim)``."""
         ...
 
 
@@ -110,7 +115,7 @@ def require_dot_product(scorer: ItemScorer, *, needed_by: str = "top_k") -> DotP
 
 def require_vectors(teacher: type[Any], *, needed_by: str) -> None:
     """``require_dot_product`` of a class, before one of it is trained."""
-    if not (hasattr(teacher, "user_vectors") and hasattr(teacher, "item_vectors")):
+    if not issubclass(teacher, DotProductScorer):
         raise ValueError(
             f"{needed_by} needs a teacher whose scores are dot products (user_vectors, "
             f"item_vectors), got {teacher.__name__}. Leave {needed_by} out to take all scores as "

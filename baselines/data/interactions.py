@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, get_args
+from typing import TypedDict, Unpack, get_args
 
 import numpy as np
 import polars as pl
@@ -15,9 +15,6 @@ from baselines.data.config import Repeats, Ties
 from semid.catalog import Catalog
 from semid.columns import as_ids, as_times, note_near_equal
 from semid.tables import read_table
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 IntArray = NDArray[np.int64]
 
@@ -153,11 +150,7 @@ class Interactions:
         kept = whole.filter(pl.col("row") >= 0)
         dropped = _left_out(events, kept, catalog)
         if not kept.height:
-            raise ValueError(
-                f"no interaction left of {events.height}: {events.height - whole.height} have a "
-                f"missing value and {whole.height} an item that is not in the catalogue"
-                + (f", the first {whole['item'][0]!r}" if whole.height else "")
-            )
+            raise ValueError(_none_left(events, whole))
         distinct = kept.unique(["user", "row", "time"], keep="first", maintain_order=True)
         repeated = kept.height - distinct.height
         if repeats == "exact" and repeated:
@@ -191,6 +184,14 @@ def _events(
             "row": catalog.find(items),
             "time": as_times(table[order], time_format if order == "timestamp" else None),
         }
+    )
+
+
+def _none_left(events: pl.DataFrame, whole: pl.DataFrame) -> str:
+    return (
+        f"no interaction left of {events.height}: {events.height - whole.height} have a "
+        f"missing value and {whole.height} an item that is not in the catalogue"
+        + (f", the first {whole['item'][0]!r}" if whole.height else "")
     )
 
 

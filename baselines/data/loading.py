@@ -11,10 +11,11 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
-from baselines.data.config import SYNTHETIC, Repeats, Split, Ties, require_source
+from baselines.data.config import Repeats, Split, Ties, source_kind
 from baselines.data.dataset import WINDOWS, Dataset, split_interactions
-from baselines.data.interactions import Interactions
+from baselines.data.interactions import EventOptions, Interactions
 from baselines.data.left_out import ALARMING, share_left_out, told
+from baselines.data.readers import read_by
 from baselines.data.splits import Splits, given_windows
 from semid.catalog import Catalog
 from semid.provenance import atomic_write
@@ -25,8 +26,7 @@ logger = logging.getLogger(__name__)
 
 def load_catalog(source: str | Path) -> Catalog:
     """Load the items alone of what ``load_dataset`` takes; raises as it does."""
-    require_source(source)
-    if SYNTHETIC.fullmatch(str(source)):
+    if source_kind(source) != "folder":
         return load_dataset(source).catalog
     return Catalog.read(_only_file(Path(source), "items"))
 
@@ -40,7 +40,7 @@ def load_dataset(
     time_format: str | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Load a folder in the plain layout, or the synthetic world.
+    """Load a folder in the plain layout, the synthetic world, or what a reader returns.
 
     The plain layout is ``items.*`` (column ``item_id`` and text columns) beside either
     ``interactions.*`` (``user_id``, ``item_id``, and ``timestamp`` or ``position``) or windows in
@@ -50,7 +50,7 @@ def load_dataset(
 
     Args:
         source: The folder; or ``"synthetic"``, or ``"synthetic:1200x400"`` for that many users and
-            items.
+            items; or ``"package.module:function"``, see ``baselines.data.readers``.
         split: ``"auto"`` is leave-one-out where there are interactions, else the given windows.
         ties: Order of one user's events at one time, see ``Interactions.from_table``.
         repeats: What becomes of events that equal an earlier one, see there.
@@ -59,33 +59,38 @@ def load_dataset(
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If a file that the split needs is missing, or holds what cannot be used.
+        ValueError: If a file that the split needs is missing, or holds what cannot be used; of a
+            reader, as ``read_by``.
     """
     if split not in get_args(Split):
         raise ValueError(f"split must be one of {', '.join(get_args(Split))}, got {split!r}")
-    require_source(source)
-    if SYNTHETIC.fullmatch(str(source)):
+    kind = source_kind(source)
+    if kind == "synthetic":
         return _synthetic(str(source), split, ties, seed)
-    folder = Path(source)
+    options = EventOptions(ties=ties, repeats=repeats, time_format=time_format, seed=seed)
+    if kind == "reader":
+        return _logged(read_by(str(source), split, **options))
+    return _logged(_read_folder(Path(source), split, options))
+
+
+def _read_folder(folder: Path, split: Split, options: EventOptions) -> Dataset:
     catalog = Catalog.read(_only_file(folder, "items"))
     has_windows = any(_files(folder, name) for name in WINDOWS)
     takes_windows = has_windows and not _files(folder, "interactions")
     interactions = None
     if split == "windows" or (split == "auto" and takes_windows):
-        splits = _read_windows(folder, catalog, repeats, time_format)
+        splits = _read_windows(folder, catalog, options["repeats"], options["time_format"])
     else:
-        interactions = Interactions.read(
-            _only_file(folder, "interactions"),
-            catalog,
-            ties=ties,
-            repeats=repeats,
-            time_format=time_format,
-            seed=seed,
-        )
+        events = _only_file(folder, "interactions")
+        interactions = Interactions.read(events, catalog, **options)
         splits = split_interactions(interactions, split)
-    dataset = Dataset(
+    return Dataset(
         name=folder.resolve().name, catalog=catalog, splits=splits, interactions=interactions
     )
+
+
+def _logged(dataset: Dataset) -> Dataset:
+    """The same, once the log has what was left out and what is strange."""
     level = logging.WARNING if share_left_out(dataset) >= ALARMING else logging.INFO
     for heading, words in told(dataset).items():
         logger.log(level, "%s, %s: %s", dataset.name, heading, words)

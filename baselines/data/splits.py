@@ -111,10 +111,7 @@ def global_time(
             "the global_time split needs a timestamp for each interaction, got positions, which "
             "order one user's events only; use leave_one_out"
         )
-    if len(ratios) != 3 or min(ratios) <= 0 or not math.isclose(sum(ratios), 1, abs_tol=1e-6):
-        raise ValueError(f"ratios must be three positive shares that sum to 1, got {ratios}")
-    if min_history < 1:
-        raise ValueError(f"min_history must be at least 1, got {min_history}")
+    _require_ratios(ratios, min_history)
     num_events, num_users = len(interactions), len(interactions.user_ids)
     rank = np.empty(num_events, dtype=np.int64)
     rank[np.argsort(interactions.times, kind="stable")] = np.arange(num_events)
@@ -146,6 +143,13 @@ def global_time(
         + (f", history of at least {min_history}" if min_history > 1 else ""),
         dropped=dropped,
     )
+
+
+def _require_ratios(ratios: tuple[float, float, float], min_history: int) -> None:
+    if len(ratios) != 3 or min(ratios) <= 0 or not math.isclose(sum(ratios), 1, abs_tol=1e-6):
+        raise ValueError(f"ratios must be three positive shares that sum to 1, got {ratios}")
+    if min_history < 1:
+        raise ValueError(f"min_history must be at least 1, got {min_history}")
 
 
 def given_windows(

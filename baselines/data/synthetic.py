@@ -1,4 +1,32 @@
-"""A synthetic world with known structure, for demonstrations and tests without real data."""
+"""A synthetic world with known structure, for demonstrations and tests without real data.
+
+What is planted:
+
+- **Items.** Categories hold four subcategories each and have six brands of their own; twelve
+  styles run through all. The title is brand, style, two of the three words of the subcategory
+  and a model name; ``brand`` and ``categories`` are columns. Text tells the hierarchy.
+  Ids have nothing to do with it.
+- **Popularity.** An item's weight follows Zipf's law, ``1 / rank ** zipf`` with ranks drawn at
+  random over the whole catalogue; a subcategory weighs what its items weigh together.
+- **Users.** Each has a favourite style, a favourite brand in each category, and two tastes over
+  categories, one for the beginning and one for the end of the life, mixed in proportion: tastes
+  drift. At each event the user is in one subcategory; with probability ``drift_rate`` it is
+  left, half of the time for one of the same category, else for one of a category by taste,
+  drawn by weight.
+- **Sequence.** With probability ``complement_share`` the next item is a complement of the last
+  one: each item has three, with weights 0.5, 0.3, 0.2, drawn uniformly from other categories.
+  **Text says nothing about them**; only sequences do. Else it is an item of the current
+  subcategory, by popularity and favourites. A complement does not change the subcategory, so
+  more than the last item matters. Nobody meets an item twice.
+- **Cold items.** A share ``cold_share`` of the items appears in the last fifth of the time
+  only. They are drawn like others, but have few or no training interactions.
+- **Time.** In days; about a third of the steps stay within the day, so ties occur. The file
+  order within a day is the true one.
+
+The world is for seeing that all parts work. Its shares were set so that popularity, text and
+sequence each carry signal, and were not chosen by, or for, the result of any method: neither
+TCA nor semantic IDs need come out ahead on it. It says nothing about real users.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +40,7 @@ from baselines.data.config import Split, Ties
 from baselines.data.dataset import Dataset, split_interactions
 from baselines.data.interactions import Interactions
 from semid.catalog import Catalog
+from semid.checks import require_real
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -24,58 +53,54 @@ MIN_LENGTH, MAX_LENGTH = 4, 50
 FIRST_DAY, NUM_DAYS, DAY = 16_071, 1_000, 86_400  # 2014-01-01, days after it, seconds
 
 
+@dataclass(frozen=True, kw_only=True)
+class Planted:
+    """How strong the signals of the world are.
+
+    Attributes:
+        complement_share: Steps to a complement of the last item; in ``[0, 1]``.
+        drift_rate: Steps at which a user leaves the subcategory; in ``[0, 1]``.
+        zipf: Exponent of popularity, at least 0; 0 makes all items equally popular.
+        cold_share: Items that appear late; in ``[0, 1)``.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    complement_share: float = 0.3
+    drift_rate: float = 0.2
+    zipf: float = 1.0
+    cold_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        require_real("complement_share", self.complement_share, low=0, high=1)
+        require_real("drift_rate", self.drift_rate, low=0, high=1)
+        require_real("zipf", self.zipf, low=0)
+        require_real("cold_share", self.cold_share, low=0, below=1)
+
+
+_PLANTED = Planted()
+
+
 def synthetic_dataset(
     *,
     num_users: int = 2000,
     num_items: int = 500,
     num_categories: int = 8,
     mean_length: float = 9.0,
-    complement_share: float = 0.3,
-    drift_rate: float = 0.2,
-    zipf: float = 1.0,
-    cold_share: float = 0.1,
+    planted: Planted = _PLANTED,
     split: Split = "auto",
     ties: Ties = "file",
     seed: int = 0,
 ) -> Dataset:
     """Draw a world of items with text and of users who walk through it.
 
-    What is planted:
-
-    - **Items.** Categories hold four subcategories each and have six brands of their own; twelve
-      styles run through all. The title is brand, style, two of the three words of the subcategory
-      and a model name; ``brand`` and ``categories`` are columns. Text tells the hierarchy.
-      Ids have nothing to do with it.
-    - **Popularity.** An item's weight follows Zipf's law, ``1 / rank ** zipf`` with ranks drawn at
-      random over the whole catalogue; a subcategory weighs what its items weigh together.
-    - **Users.** Each has a favourite style, a favourite brand in each category, and two tastes over
-      categories, one for the beginning and one for the end of the life, mixed in proportion: tastes
-      drift. At each event the user is in one subcategory; with probability ``drift_rate`` it is
-      left, half of the time for one of the same category, else for one of a category by taste,
-      drawn by weight.
-    - **Sequence.** With probability ``complement_share`` the next item is a complement of the last
-      one: each item has three, with weights 0.5, 0.3, 0.2, drawn uniformly from other categories.
-      **Text says nothing about them**; only sequences do. Else it is an item of the current
-      subcategory, by popularity and favourites. A complement does not change the subcategory, so
-      more than the last item matters. Nobody meets an item twice.
-    - **Cold items.** A share ``cold_share`` of the items appears in the last fifth of the time
-      only. They are drawn like others, but have few or no training interactions.
-    - **Time.** In days; about a third of the steps stay within the day, so ties occur. The file
-      order within a day is the true one.
-
-    The world is for seeing that all parts work. Its shares were set so that popularity, text and
-    sequence each carry signal, and were not chosen by, or for, the result of any method: neither
-    TCA nor semantic IDs need come out ahead on it. It says nothing about real users.
-
     Args:
         num_users: At least 1; too few for three targets is an error of the split.
         num_items: At least four for each category.
         num_categories: At least 2.
         mean_length: Mean number of events of a user, about; at least 4, the shortest life.
-        complement_share: In ``[0, 1]``.
-        drift_rate: In ``[0, 1]``.
-        zipf: Exponent, at least 0; 0 makes all items equally popular.
-        cold_share: In ``[0, 1)``.
+        planted: How strong each signal is.
         split: See ``load_dataset``; there are no windows.
         ties: See ``Interactions.from_table``.
         seed: The world is a function of these arguments.
@@ -83,12 +108,8 @@ def synthetic_dataset(
     Raises:
         ValueError: If an argument is out of its range.
     """
-    shares = {"complement_share": complement_share, "drift_rate": drift_rate}
-    for name, value in {**shares, "cold_share": cold_share}.items():
-        if not 0 <= value <= 1 or (name == "cold_share" and value == 1):
-            raise ValueError(f"{name} must be a share between 0 and 1, got {value}")
-    least = {"num_users": 1, "num_categories": 2, "mean_length": MIN_LENGTH, "zipf": 0}
-    given = (num_users, num_categories, mean_length, zipf)
+    least = {"num_users": 1, "num_categories": 2, "mean_length": MIN_LENGTH}
+    given = (num_users, num_categories, mean_length)
     for (name, low), value in zip(least.items(), given, strict=True):
         if value < low:
             raise ValueError(f"{name} must be at least {low}, got {value}")
@@ -98,9 +119,9 @@ def synthetic_dataset(
             f"got {num_items}"
         )
     rng = np.random.default_rng(seed)
-    items = _draw_items(rng, num_items, num_categories, zipf, cold_share)
+    items = _draw_items(rng, num_items, num_categories, planted.zipf, planted.cold_share)
     users = _draw_users(rng, num_users, num_categories, mean_length)
-    events = _walk(rng, items, users, complement_share, drift_rate)
+    events = _walk(rng, items, users, planted.complement_share, planted.drift_rate)
 
     catalog = _catalog(rng, items)
     interactions = Interactions.from_table(

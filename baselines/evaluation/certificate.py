@@ -12,7 +12,7 @@ from baselines.data.batches import histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import FuseBatch
-from semid.decoding import beam_search, divide_by_length, rank_items
+from semid.decoding import apply_length_penalty, beam_search, rank_items
 from semid.scoring import score_all
 
 _BEAMS = (10, 20, 50, 100)
@@ -75,7 +75,7 @@ def certify(
         wanted += int((best > -torch.inf).sum())  # a forbidden item is in no list
         for beam in found:
             result = beam_search(start, trie, beam=beam, renormalize=how, fusion=fusion)
-            result = divide_by_length(result, trie, penalty=penalty)
+            result = apply_length_penalty(result, trie, penalty=penalty)
             items = rank_items(result, trie, k=k).items
             good = exact.gather(1, items.clamp_min(0)) >= best[:, -1:] - _ROUNDING
             found[beam] += int((good & (items >= 0)).sum())

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from semid.checks import require_int
+from semid.checks import did_you_mean, require_int
 from semid.config import Renormalize
 from semid.field_types import require_types
+from semid.settings import as_json
 
 TieRule = Literal["strict", "expected", "optimistic"]
 """Where the target stands among the items of equal score: last, at random, or first."""
+
+RANK_METRICS = {
+    "recall": "baselines.evaluation.metrics:Recall",
+    "ndcg": "baselines.evaluation.metrics:NDCG",
+    "mrr": "baselines.evaluation.metrics:MRR",
+}
+"""Built-in metrics of the target's rank, by name."""
+
+LIST_METRICS = {
+    "coverage": "baselines.evaluation.metrics:Coverage",
+    "novelty": "baselines.evaluation.metrics:Novelty",
+}
+"""Built-in metrics of the recommended lists, by name."""
+
+METRICS = {**RANK_METRICS, **LIST_METRICS}
+
+DEFAULT_METRICS = ("recall", "ndcg", "mrr")
+DEFAULT_CUTOFFS = (5, 10, 20)
+DEFAULT_SELECTION = "ndcg@10"
+
+_REPORTED = ("metrics", "cutoffs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +48,16 @@ class EvaluationConfig:
             of a generator; the test split never does.
         batch_size: Histories decoded at a time.
         certified: Test histories on which the beam is held against exact scoring.
+        metrics: What is reported: ``recall``, ``ndcg``, ``mrr``, ``coverage``, ``novelty``, or a
+            ``package.module:Class``. Computed from ranks that are kept, so it may change on a
+            finished folder.
+        cutoffs: List lengths at which metrics are reported; these may change too.
+        selected_by: The metric whose validation mean, seen items removed, selects the epoch of a
+            model and the weight of a fusion: a metric of the target's rank and a cutoff, such as
+            ``ndcg@10``, or without a cutoff, such as ``mrr``.
 
     Raises:
-        ValueError: If a number is below 1, or a choice is unknown.
+        ValueError: If a number is below 1, or a choice is unknown or given twice.
     """
 
     beam: int = 50
@@ -38,8 +67,57 @@ class EvaluationConfig:
     validation_targets: int = 4000
     batch_size: int = 256
     certified: int = 16
+    metrics: tuple[str, ...] = field(default=DEFAULT_METRICS, metadata={"before": DEFAULT_METRICS})
+    cutoffs: tuple[int, ...] = field(default=DEFAULT_CUTOFFS, metadata={"before": DEFAULT_CUTOFFS})
+    selected_by: str = field(default=DEFAULT_SELECTION, metadata={"before": DEFAULT_SELECTION})
 
     def __post_init__(self) -> None:
         require_types(self)
         for name in ("beam", "validation_beam", "validation_targets", "batch_size", "certified"):
             require_int(name, getattr(self, name), 1)
+        for cutoff in self.cutoffs:
+            require_int("cutoffs", cutoff, 1)
+        for name in ("metrics", "cutoffs"):
+            given: tuple[Any, ...] = getattr(self, name)
+            if not given or len(set(given)) < len(given):
+                raise ValueError(f"{name} must be different, at least one, got {list(given)}")
+        for metric in self.metrics:
+            _require_metric("metrics", metric, METRICS)
+        metric, _ = parse_selection(self.selected_by)
+        _require_metric("selected_by", metric, RANK_METRICS)
+
+
+def parse_selection(text: str) -> tuple[str, int | None]:
+    """The metric and the cutoff, None without one, of ``selected_by``.
+
+    Raises:
+        ValueError: If the cutoff is no whole number of at least 1.
+    """
+    metric, at, cutoff = text.partition("@")
+    if at and not (cutoff.isascii() and cutoff.isdigit() and int(cutoff) >= 1):
+        raise ValueError(
+            f"selected_by must be a metric and a cutoff of at least 1, such as "
+            f"{DEFAULT_SELECTION}, got {text!r}"
+        )
+    return metric, int(cutoff) if at else None
+
+
+def ranking_settings(evaluation: Any) -> dict[str, Any]:
+    """The settings that decide a model or its ranks, as JSON values.
+
+    What is computed from ranks that are kept is not among them, so that it may change on a
+    finished folder.
+
+    Args:
+        evaluation: The settings, or their JSON.
+    """
+    return {name: value for name, value in as_json(evaluation).items() if name not in _REPORTED}
+
+
+def _require_metric(name: str, metric: str, built_in: dict[str, str]) -> None:
+    """Require a built-in metric or a class path, whose class is imported when it is used."""
+    if ":" not in metric and metric not in built_in:
+        raise ValueError(
+            f"{name} must be out of {', '.join(built_in)} or package.module:Class, got "
+            f"{metric!r}.{did_you_mean(metric, built_in)}"
+        )

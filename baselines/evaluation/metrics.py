@@ -1,19 +1,195 @@
-"""Metrics of ranked items: Recall, NDCG and MRR of one target, under a named rule for ties."""
+"""Metrics of one target's rank and of recommended lists, built in or of one's own."""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.evaluation.config import TieRule
+from baselines.evaluation.config import (
+    DEFAULT_CUTOFFS,
+    DEFAULT_METRICS,
+    METRICS,
+    RANK_METRICS,
+    TieRule,
+)
+from semid.registry import load_class
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 MISS: int = int(np.iinfo(np.int64).max)
 """Value of ``better`` for a target that its list does not hold: every metric is then zero."""
+
+
+class Metric(ABC):
+    """A metric that reports and files call ``symbol@cutoff``: `RankMetric` or `ListMetric`.
+
+    Attributes:
+        symbol: Its name in reports, different from those of the other metrics.
+    """
+
+    symbol: ClassVar[str]
+
+    @abstractmethod
+    def labels(self, cutoffs: Sequence[int]) -> list[str]:
+        """Names of what it reports at these cutoffs."""
+
+
+class RankMetric(Metric):
+    """A metric of where the target is ranked; its value for a user is a mean over tied ranks.
+
+    Precision, for example, in full::
+
+        class Precision(RankMetric):
+            symbol = "P"
+
+            def of_rank(self, rank, cutoff):
+                return (rank < cutoff) / cutoff
+
+    Attributes:
+        has_cutoff: Whether it is reported at each cutoff, or once for whole lists.
+    """
+
+    has_cutoff: ClassVar[bool] = True
+
+    @abstractmethod
+    def of_rank(self, rank: IntArray, cutoff: float) -> FloatArray:
+        """Value of a target at each rank.
+
+        Args:
+            rank: int64 ``(rank,)``, from 0, the best.
+            cutoff: Length of the list; infinite for a whole one.
+
+        Returns:
+            Finite float64 ``(rank,)``.
+        """
+
+    def labels(self, cutoffs: Sequence[int]) -> list[str]:
+        """One name for each cutoff, such as ``N@10``, or the symbol alone."""
+        return [label(self, cutoff) for cutoff in self.cutoffs(cutoffs)]
+
+    def cutoffs(self, cutoffs: Sequence[int]) -> Sequence[int | None]:
+        """The cutoffs at which it is reported; None for whole lists."""
+        return cutoffs if self.has_cutoff else [None]
+
+
+class ListMetric(Metric):
+    """A metric of all users' lists together: one value a run, without a significance test."""
+
+    @abstractmethod
+    def of_lists(self, items: IntArray, popularity: IntArray) -> float:
+        """Value of a run.
+
+        Args:
+            items: int64 ``(target, cutoff)``, the best unseen items of each target's user, best
+                first; -1 where no more are left.
+            popularity: int64 ``(item,)``, training events of each item of the catalogue.
+
+        Returns:
+            A finite number.
+        """
+
+    def labels(self, cutoffs: Sequence[int]) -> list[str]:
+        """One name for each cutoff."""
+        return [label(self, cutoff) for cutoff in cutoffs]
+
+
+class Recall(RankMetric):
+    """Whether the target is in the list: ``[rank < k]``. With one target this is the hit rate."""
+
+    symbol = "R"
+
+    def of_rank(self, rank: IntArray, cutoff: float) -> FloatArray:
+        """1 inside the list, else 0."""
+        return np.where(rank < cutoff, 1.0, 0.0)
+
+
+class NDCG(RankMetric):
+    """Discounted gain of one target, whose ideal is 1: ``[rank < k] / log2(rank + 2)``."""
+
+    symbol = "N"
+
+    def of_rank(self, rank: IntArray, cutoff: float) -> FloatArray:
+        """The discount inside the list, else 0."""
+        return np.where(rank < cutoff, 1.0 / np.log2(rank + 2.0), 0.0)
+
+
+class MRR(RankMetric):
+    """Reciprocal rank, ``1 / (rank + 1)``, of the whole list unless a cutoff is given."""
+
+    symbol = "MRR"
+    has_cutoff = False
+
+    def of_rank(self, rank: IntArray, cutoff: float) -> FloatArray:
+        """The reciprocal rank inside the list, else 0."""
+        return np.where(rank < cutoff, 1.0 / (rank + 1.0), 0.0)
+
+
+class Coverage(ListMetric):
+    """Share of the catalogue that is in at least one user's list."""
+
+    symbol = "coverage"
+
+    def of_lists(self, items: IntArray, popularity: IntArray) -> float:
+        """In [0, 1]."""
+        return len(np.unique(items[items >= 0])) / len(popularity)
+
+
+class Novelty(ListMetric):
+    """Mean self-information of the listed items, ``-log2 p(item)`` (Zhou et al., 2010).
+
+    ``p`` is an item's share of the training events, each item counted once more, so that one
+    without events has a finite value.
+    """
+
+    symbol = "novelty"
+
+    def of_lists(self, items: IntArray, popularity: IntArray) -> float:
+        """In bits; 0 where nothing is listed."""
+        counts = popularity + 1.0
+        listed = items[items >= 0]
+        return float(-np.log2(counts[listed] / counts.sum()).mean()) if len(listed) else 0.0
+
+
+def label(metric: Metric, cutoff: int | None) -> str:
+    """Name of a metric in reports, such as ``N@10``; without a cutoff the symbol alone."""
+    return metric.symbol if cutoff is None else f"{metric.symbol}@{cutoff}"
+
+
+def load_metric(name: str) -> RankMetric | ListMetric:
+    """A metric by its short name, or as ``package.module:Class``.
+
+    Raises:
+        ValueError: If there is none, or it is neither a `RankMetric` nor a `ListMetric`.
+    """
+    advice = "Derive it from RankMetric or ListMetric of baselines.evaluation.metrics."
+    made = load_class(name, METRICS, Metric, what="metric", advice=advice)()  # type: ignore[type-abstract]
+    if not isinstance(made, RankMetric | ListMetric) or not hasattr(made, "symbol"):
+        lacks = "symbol" if isinstance(made, RankMetric | ListMetric) else "of_rank or of_lists"
+        raise ValueError(f"expected a metric with {lacks}, got {name!r} without. {advice}")
+    return made
+
+
+def load_rank_metric(name: str) -> RankMetric:
+    """A metric of the target's rank, as `load_metric`.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    made = load_metric(name)
+    if not isinstance(made, RankMetric):
+        raise ValueError(
+            f"expected a metric of the target's rank, got {name!r}, which is one of lists. "
+            f"Take {', '.join(RANK_METRICS)} or a RankMetric of your own."
+        )
+    return made
 
 
 def metric_values(
@@ -21,15 +197,14 @@ def metric_values(
     tied: Tensor | NDArray[np.int64],
     *,
     ties: TieRule = "expected",
-    cutoffs: Sequence[int] = (5, 10, 20),
-) -> dict[str, NDArray[np.float64]]:
-    """Recall, NDCG and MRR of every target, from its rank among the candidate items.
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    cutoffs: Sequence[int] = DEFAULT_CUTOFFS,
+) -> dict[str, FloatArray]:
+    """Metrics of every target, from its rank among the candidate items.
 
-    With one relevant item the ideal DCG is 1, so a target at rank ``r`` (0 is best) has
-    ``R@k = [r < k]``, ``N@k = [r < k] / log2(r + 2)`` and ``MRR = 1 / (r + 1)``. Ties leave open
-    the ranks ``better .. better + tied``: ``"strict"`` takes the last, ``"optimistic"`` the
-    first, and ``"expected"`` the mean of the metric over all of them, which is its expectation
-    under a uniformly random order of the tied items.
+    Ties leave open the ranks ``better .. better + tied``: ``"strict"`` takes the last,
+    ``"optimistic"`` the first, and ``"expected"`` the mean of the metric over all of them, which is
+    its expectation under a uniformly random order of the tied items.
 
     Args:
         better: int64 ``(target,)``, how many candidates score strictly higher than the target.
@@ -37,58 +212,79 @@ def metric_values(
             as well, save that its reciprocal rank is then small instead of zero).
         tied: int64 ``(target,)``, how many *other* candidates have exactly the target's score.
         ties: The rule for ties.
+        metrics: Names of metrics; those of lists are left out.
         cutoffs: The list lengths ``k``, each at least 1.
 
     Returns:
-        float64 ``(target,)`` in [0, 1] by name: ``R@k`` for each cutoff, then ``N@k``, then
+        float64 ``(target,)`` by label: by default ``R@k`` for each cutoff, then ``N@k``, then
         ``MRR``. Means over all targets, misses included, are the metrics of a run.
 
     Raises:
-        ValueError: On an unknown tie rule, a cutoff below 1, negative counts or unequal lengths.
+        ValueError: On an unknown tie rule or metric, a cutoff below 1, negative counts, unequal
+            lengths, or a metric that is not finite.
     """
-    first, others = _counts(better, "better"), _counts(tied, "tied")
-    if first.shape != others.shape:
-        raise ValueError(
-            f"better and tied must describe the same targets, got {len(first)} and {len(others)}"
-        )
-    if ties not in get_args(TieRule):
-        raise ValueError(f"ties must be one of {', '.join(get_args(TieRule))}, got {ties!r}")
     if any(k < 1 for k in cutoffs):
         raise ValueError(f"cutoffs must be at least 1, got {list(cutoffs)}")
+    ranks = TiedRanks(better, tied, ties)
+    return {
+        label(metric, cutoff): ranks.mean_of(metric, cutoff)
+        for metric in map(load_metric, metrics)
+        if isinstance(metric, RankMetric)
+        for cutoff in metric.cutoffs(cutoffs)
+    }
 
-    listed = first < MISS
-    first, others = np.where(listed, first, 0), np.where(listed, others, 0)
-    low = first + others if ties == "strict" else first
-    high = first if ties == "optimistic" else first + others  # ranks low..high, both included
-    num_ranks = int(high.max(initial=0)) + 1
-    gain = np.arange(1, num_ranks + 1, dtype=np.float64)
 
-    def mean_over_ranks(value_of_rank: NDArray[np.float64]) -> NDArray[np.float64]:
-        below = np.concatenate([[0.0], np.cumsum(value_of_rank)])
-        ranks = high - low
-        mean = np.where(
-            ranks == 0, value_of_rank[low], (below[high + 1] - below[low]) / (ranks + 1)
-        )
-        return np.where(listed, mean, 0.0)
+class TiedRanks:
+    """The ranks that ties leave to each target, ``low .. high``, both included."""
 
-    ndcg = 1.0 / np.log2(gain + 1.0)
-    values = {f"R@{k}": mean_over_ranks(np.where(gain <= k, 1.0, 0.0)) for k in cutoffs}
-    values |= {f"N@{k}": mean_over_ranks(np.where(gain <= k, ndcg, 0.0)) for k in cutoffs}
-    values["MRR"] = mean_over_ranks(1.0 / gain)
-    return values
+    def __init__(
+        self,
+        better: Tensor | NDArray[np.int64],
+        tied: Tensor | NDArray[np.int64],
+        ties: TieRule,
+    ) -> None:
+        first, others = _counts(better, "better"), _counts(tied, "tied")
+        if first.shape != others.shape:
+            raise ValueError(
+                "better and tied must describe the same targets, got "
+                f"{len(first)} and {len(others)}"
+            )
+        if ties not in get_args(TieRule):
+            raise ValueError(f"ties must be one of {', '.join(get_args(TieRule))}, got {ties!r}")
+        self.listed = first < MISS
+        first, others = np.where(self.listed, first, 0), np.where(self.listed, others, 0)
+        self.low = first + others if ties == "strict" else first
+        self.high = first if ties == "optimistic" else first + others
+        self.every = np.arange(int(self.high.max(initial=0)) + 1)
+
+    def mean_of(self, metric: RankMetric, cutoff: int | None) -> FloatArray:
+        """Mean of a metric over the ranks of each target; zero for a miss."""
+        values = metric.of_rank(self.every, math.inf if cutoff is None else cutoff)
+        values = np.asarray(values, dtype=np.float64)
+        if values.shape != self.every.shape or not np.isfinite(values).all():
+            raise ValueError(
+                f"{label(metric, cutoff)} must have a finite value for each rank, got "
+                f"{values.shape} values for {self.every.shape} ranks or one that is not finite. "
+                "Mend its of_rank."
+            )
+        below = np.concatenate([[0.0], np.cumsum(values)])
+        others = self.high - self.low
+        total = below[self.high + 1] - below[self.low]
+        mean = np.where(others == 0, values[self.low], total / (others + 1))
+        return np.where(self.listed, mean, 0.0)
 
 
 def ranks_from_scores(
-    scores: Tensor, targets: Tensor, seen: Tensor | tuple[Tensor, Tensor] | None = None
+    scores: Tensor, targets: Tensor, seen: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Rank of each target among all items that a scorer scored.
 
     Args:
         scores: Float ``(target, item)``, one row of item scores for each target; no NaN.
         targets: int64 ``(target,)``, the catalogue row of each target.
-        seen: Items that are no candidates: bool ``(target, item)``, or ragged as ``(items,
-            offsets)``, where target ``t`` has seen ``items[offsets[t]:offsets[t + 1]]`` (repeats
-            allowed). ``None`` keeps all. The target itself always stays a candidate.
+        seen: bool ``(target, item)``, items that are no candidates; ``None`` keeps all. The target
+            is ranked among the others whether seen or not: `rank_by_scores` makes a seen one a
+            miss.
 
     Returns:
         ``better`` and ``tied``, int64 ``(target,)`` on the device of ``scores``, as
@@ -104,12 +300,14 @@ def ranks_from_scores(
         )
     if scores.isnan().any():
         raise ValueError("scores hold NaN, which no order ranks. Did the scorer's training fail?")
-    _require_rows(targets, scores.shape[1], "targets")
+    if targets.numel() and (int(targets.min()) < 0 or int(targets.max()) >= scores.shape[1]):
+        raise ValueError(
+            f"targets must be catalogue rows in [0, {scores.shape[1]}), "
+            f"got {int(targets.min())} to {int(targets.max())}"
+        )
     own = scores.gather(1, targets[:, None])
-    removed = _seen_mask(seen, scores).scatter(1, targets[:, None], False)
-    better = ((scores > own) & ~removed).sum(dim=1)
-    tied = ((scores == own) & ~removed).sum(dim=1) - 1
-    return better, tied
+    others = _candidates(seen, scores).scatter(1, targets[:, None], False)
+    return ((scores > own) & others).sum(dim=1), ((scores == own) & others).sum(dim=1)
 
 
 def _counts(values: Tensor | NDArray[np.int64], name: str) -> NDArray[np.int64]:
@@ -121,36 +319,16 @@ def _counts(values: Tensor | NDArray[np.int64], name: str) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def _require_rows(rows: Tensor, num_items: int, name: str) -> None:
-    if rows.numel() and (int(rows.min()) < 0 or int(rows.max()) >= num_items):
+def _candidates(seen: Tensor | None, scores: Tensor) -> Tensor:
+    """Bool ``(target, item)``: the complement of ``seen``."""
+    if seen is None:
+        return torch.ones_like(scores, dtype=torch.bool)
+    if seen.shape != scores.shape or seen.dtype != torch.bool:
         raise ValueError(
-            f"{name} must be catalogue rows in [0, {num_items}), "
-            f"got {int(rows.min())} to {int(rows.max())}"
+            f"seen must be bool {tuple(scores.shape)} like scores, "
+            f"got {seen.dtype} {tuple(seen.shape)}"
         )
-
-
-def _seen_mask(seen: Tensor | tuple[Tensor, Tensor] | None, scores: Tensor) -> Tensor:
-    """Bool ``(target, item)``: true where an item is no candidate."""
-    if isinstance(seen, Tensor):
-        if seen.shape != scores.shape or seen.dtype != torch.bool:
-            raise ValueError(
-                f"seen must be bool {tuple(scores.shape)} like scores, "
-                f"got {seen.dtype} {tuple(seen.shape)}"
-            )
-        return seen.to(scores.device)
-    mask = torch.zeros_like(scores, dtype=torch.bool)
-    if seen is not None:
-        items, offsets = (part.to(scores.device) for part in seen)
-        counts = offsets.diff()
-        if len(counts) != len(scores) or int(offsets[0]) or int(offsets[-1]) != len(items):
-            raise ValueError(
-                f"seen offsets must run from 0 to {len(items)} over {len(scores)} targets, "
-                f"got {len(counts)} from {int(offsets[0])} to {int(offsets[-1])}"
-            )
-        _require_rows(items, scores.shape[1], "seen items")
-        target_of_event = torch.arange(len(scores), device=scores.device)
-        mask[target_of_event.repeat_interleave(counts), items] = True
-    return mask
+    return ~seen.to(scores.device)
 
 
 def auc(scores: NDArray[Any], is_positive: NDArray[np.bool_]) -> float:

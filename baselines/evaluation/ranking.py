@@ -19,7 +19,7 @@ from baselines.evaluation.ranks import COUNTS, POLICIES, TOP, Ranks
 from baselines.runtime.distributed import add_up, is_my_turn
 from baselines.runtime.progress import track
 from semid.config import Renormalize
-from semid.decoding import beam_search, divide_by_length, rank_items
+from semid.decoding import apply_length_penalty, beam_search, rank_items
 from semid.filters import ItemFilter
 from semid.fusion import Fusion
 
@@ -109,7 +109,7 @@ def rank_by_scores(
             (values.gather(1, targets[:, None]) == -torch.inf).squeeze(1)
             for values in (scores, unseen)
         )
-        order = best_columns(unseen, TOP)
+        order = stable_topk(unseen, TOP)
         return {
             "better/kept": better.masked_fill(forbidden, MISS),
             "tied/kept": tied.masked_fill(forbidden, 0),
@@ -141,7 +141,7 @@ def rank_by_beam(
         beam: Paths kept.
         renormalize: As in ``semid.decoding``.
         length_penalty: Power of a path's length that its score is divided by before items are
-            ranked, as of ``divide_by_length``.
+            ranked, as of ``apply_length_penalty``.
         fuse: Makes what is mixed into the scores of the search, such as a teacher's opinion.
         batch_size: Histories decoded at a time.
         subset: Target ids to rank, all by default; the result is in their order.
@@ -159,7 +159,7 @@ def rank_by_beam(
             renormalize=renormalize,
             fusion=None if fuse is None else fuse(histories),
         )
-        found = divide_by_length(found, trie, penalty=length_penalty)
+        found = apply_length_penalty(found, trie, penalty=length_penalty)
         count = num_items_below[found.leaves] * (found.leaves >= 0)
         ranked = rank_items(found, trie, k=int(count.sum(dim=1).max().clamp_min(1)))
         listed = ranked.items >= 0
@@ -182,7 +182,7 @@ def rank_by_beam(
         return _rank_all(rank, data, batch_size=batch_size, subset=subset, title=title)
 
 
-def best_columns(scores: Tensor, k: int) -> Tensor:
+def stable_topk(scores: Tensor, k: int) -> Tensor:
     """The ``k`` best columns of each row, best first, of equal ones the first; int64.
 
     ``topk`` promises nothing about ties. Read as an integer, a float orders like its value once the

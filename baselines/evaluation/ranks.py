@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from baselines.data.sequences import IntArray
-from baselines.evaluation.config import TieRule
-from baselines.evaluation.metrics import metric_values
+from baselines.evaluation.config import DEFAULT_CUTOFFS, DEFAULT_METRICS, TieRule
+from baselines.evaluation.metrics import FloatArray, metric_values
 from semid.provenance import read_tensors, write_tensors
 
 SeenPolicy = Literal["removed", "kept"]
@@ -46,9 +46,17 @@ class Ranks:
     top: IntArray
     seconds: float
 
-    def metrics(self, policy: SeenPolicy, ties: TieRule) -> dict[str, np.ndarray]:
-        """Every metric's value of each target; float64 ``(target,)``."""
-        return metric_values(self.better[policy], self.tied[policy], ties=ties)
+    def metrics(
+        self,
+        policy: SeenPolicy,
+        ties: TieRule,
+        *,
+        metrics: Sequence[str] = DEFAULT_METRICS,
+        cutoffs: Sequence[int] = DEFAULT_CUTOFFS,
+    ) -> dict[str, FloatArray]:
+        """The value of each target, float64 ``(target,)``, by label; see `metric_values`."""
+        better, tied = self.better[policy], self.tied[policy]
+        return metric_values(better, tied, ties=ties, metrics=metrics, cutoffs=cutoffs)
 
     def save(self, path: Path, *, made_from: Any = None) -> None:
         """Write the ranks to one file, sealed; ``made_from`` as of ``semid.provenance``."""

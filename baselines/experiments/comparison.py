@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from baselines.evaluation.significance import holm, paired_bootstrap
 from semid.provenance import atomic_write
 
-if TYPE_CHECKING:
-    pass
-
 FloatArray = NDArray[np.float64]
+
+_METHOD = {
+    "interval": "paired percentile bootstrap over users, each averaged over seeds",
+    "test": "two-sided p of the same bootstrap",
+    "correction": "Holm over the arms measured against one reference, and over the pairs",
+}
 
 Role = Literal["reference", "teacher", "arm"]
 """What a row is there for: a floor such as popularity, the teacher, or what is compared."""
@@ -204,60 +207,70 @@ def compare(
     teachers = tuple(row.arm for row in rows if row.role == "teacher")
     columns = [(policy, metric) for policy in rows[0].metrics for metric in rows[0].metrics[policy]]
     values = {arm: _seed_average(runs, columns) for arm, runs in arms.items()}
-    families = [
-        [(row.arm, reference) for row in rows if row.role == "arm" and row.arm != reference]
-        for reference in dict.fromkeys((baseline, *teachers))
-    ]
-    families.append([pair for pair in (pairs or {}).items() if pair[1] != baseline])
-    differences: list[Difference] = []
-    for family in families:
-        if not family:
-            continue
-        gains = np.stack([values[arm] - values[reference] for arm, reference in family], axis=1)
-        low, high, p = (
-            figure.reshape(gains.shape[1:])
-            for figure in paired_bootstrap(
-                gains.reshape(len(gains), -1),
-                resamples=resamples,
-                confidence=confidence,
-                seed=seed,
-            )
-        )
-        p_holm, mean = holm(p), gains.mean(axis=0)
-        level = [values[reference].mean(axis=0) for _, reference in family]
-        differences += [
-            Difference(
-                arm=arm,
-                reference=reference,
-                policy=policy,
-                metric=metric,
-                mean=float(mean[a, c]),
-                relative=float(100 * mean[a, c] / level[a][c]) if level[a][c] else None,
-                low=float(low[a, c]),
-                high=float(high[a, c]),
-                p=float(p[a, c]),
-                p_holm=float(p_holm[a, c]),
-            )
-            for a, (arm, reference) in enumerate(family)
-            for c, (policy, metric) in enumerate(columns)
-        ]
+    bootstrap = {"resamples": resamples, "confidence": confidence, "seed": seed}
     return Comparison(
         settings=dict(settings or {}),
         schemes=tuple(dict(card) for card in schemes),
-        statistics={
-            "users": len(values[baseline]),
-            "resamples": resamples,
-            "confidence": confidence,
-            "seed": seed,
-            "interval": "paired percentile bootstrap over users, each averaged over seeds",
-            "test": "two-sided p of the same bootstrap",
-            "correction": "Holm over the arms measured against one reference, and over the pairs",
-        },
+        statistics={"users": len(values[baseline]), **bootstrap, **_METHOD},
         baseline=baseline,
         teachers=teachers,
         rows=rows,
-        differences=tuple(differences),
+        differences=tuple(
+            found
+            for family in _families(rows, baseline, teachers, pairs or {})
+            if family
+            for found in _differences(family, values, columns, bootstrap)
+        ),
     )
+
+
+def _families(
+    rows: Sequence[ArmRow], baseline: str, teachers: Sequence[str], pairs: Mapping[str, str]
+) -> list[list[tuple[str, str]]]:
+    """The arms against the baseline, against each teacher, and the pairs; each corrected alone."""
+    arms = [row.arm for row in rows if row.role == "arm"]
+    families = [
+        [(arm, reference) for arm in arms if arm != reference]
+        for reference in dict.fromkeys((baseline, *teachers))
+    ]
+    return [*families, [pair for pair in pairs.items() if pair[1] != baseline]]
+
+
+def _differences(
+    family: Sequence[tuple[str, str]],
+    values: Mapping[str, FloatArray],
+    columns: Sequence[tuple[str, str]],
+    bootstrap: Mapping[str, Any],
+) -> list[Difference]:
+    """The differences of one family of arms and references, in one Holm correction a column.
+
+    Args:
+        family: Pairs of an arm and what it is measured against.
+        values: By label, float64 ``(user, column)``.
+        columns: Policy and metric of each column.
+        bootstrap: Settings of `paired_bootstrap`.
+    """
+    gains = np.stack([values[arm] - values[reference] for arm, reference in family], axis=1)
+    found = paired_bootstrap(gains.reshape(len(gains), -1), **bootstrap)
+    low, high, p = (figure.reshape(gains.shape[1:]) for figure in found)
+    p_holm, mean = holm(p), gains.mean(axis=0)
+    level = [values[reference].mean(axis=0) for _, reference in family]
+    return [
+        Difference(
+            arm=arm,
+            reference=reference,
+            policy=policy,
+            metric=metric,
+            mean=float(mean[a, c]),
+            relative=float(100 * mean[a, c] / level[a][c]) if level[a][c] else None,
+            low=float(low[a, c]),
+            high=float(high[a, c]),
+            p=float(p[a, c]),
+            p_holm=float(p_holm[a, c]),
+        )
+        for a, (arm, reference) in enumerate(family)
+        for c, (policy, metric) in enumerate(columns)
+    ]
 
 
 def write_per_user(

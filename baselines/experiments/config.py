@@ -31,7 +31,7 @@ class FusionConfig:
     Attributes:
         arms: Arms, written as the comparison's ``arms`` are, that get a second row in which the
             teacher counts in the beam; ``all`` for every arm.
-        weights: Of the generator, in [0, 1]; validation N@10, seen items removed, chooses among
+        weights: Of the generator, in [0, 1]; ``evaluation.selected_by`` chooses among
             them, for each arm and seed.
         controls: Whether rows are added that tell alignment from ensembling: the teachers of two
             seeds together, and the generators of two seeds, for each of ``arms``.
@@ -93,7 +93,7 @@ class CompareConfig:
     """Settings of a comparison.
 
     Attributes:
-        data: A folder in the plain layout, or ``synthetic``.
+        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder of the results. The same command goes on where it was stopped.
         split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
         ties: Order of one user's events at one time.

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from baselines.evaluation.agreement import agreement
-from baselines.evaluation.config import EvaluationConfig
+from baselines.evaluation.measures import Measures
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.evaluation.ranks import Ranks
 from baselines.experiments.arms import Arm
@@ -45,7 +45,7 @@ def control_records(run: ComparisonRun, arms: Sequence[Arm]) -> list[RunRecord]:
         ranks = rank_by_scores(mean, test, title=f"{label}, {title}, test")
         notes = agreement(ranks, of_first, evaluation.ties)
         states = [first.state, second.state]
-        found[None].append(_of_pair(label, pair, ranks, teachers, states, notes, evaluation))
+        found[None].append(_of_pair(label, pair, ranks, teachers, states, notes, run.measures))
         for arm in arms:
             one, other = run.read(arm, a, first), run.read(arm, b, second)
             content = Provenance.read(other.folder).content
@@ -61,7 +61,7 @@ def control_records(run: ComparisonRun, arms: Sequence[Arm]) -> list[RunRecord]:
             )
             notes |= agreement(ranks, of_first, evaluation.ties)
             models, states = [*one.modules, *other.modules], [one.state, other.state]
-            found[arm].append(_of_pair(arm.label, pair, ranks, models, states, notes, evaluation))
+            found[arm].append(_of_pair(arm.label, pair, ranks, models, states, notes, run.measures))
     return [row for rows in found.values() for row in rows]
 
 
@@ -78,7 +78,7 @@ def _of_pair(
     models: Sequence[nn.Module],
     states: Sequence[TrainingState],
     notes: Mapping[str, Any],
-    evaluation: EvaluationConfig,
+    measures: Measures,
 ) -> RunRecord:
     alone = record(
         f"{label}, two seeds (control)",
@@ -86,7 +86,7 @@ def _of_pair(
         ranks,
         models,
         seed=seeds[0],
-        evaluation=evaluation,
+        measures=measures,
         notes={"seeds": list(seeds), **notes},
     )
     return dataclasses.replace(alone, train_seconds=sum(state.seconds for state in states))

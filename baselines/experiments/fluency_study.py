@@ -11,6 +11,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from baselines.evaluation.significance import FloatArray, paired_bootstrap
 from baselines.experiments.arms import Arm
 from baselines.experiments.config import FluencyConfig
 from baselines.experiments.folder import ComparisonFolder
+from baselines.experiments.tables import markdown_table
 from baselines.lm.fluency import Fluency, existing, log_likelihoods, normalised, write_titles
 from baselines.models.merging import load_adapter
 from baselines.runtime.progress import track
@@ -103,9 +105,7 @@ class FluencyStudy:
         """Settings and table."""
         lines = ["# Fluency of written titles", ""]
         lines += [f"- {name}: {value}" for name, value in self.settings.items()]
-        header = self._header()
-        lines += ["", _line(header), _line(["---"] * len(header))]
-        lines += [_line(self._cells(row)) for row in self.rows]
+        lines += ["", markdown_table(self._header(), [self._cells(row) for row in self.rows])]
         lines += ["", "Perplexities are the untouched base's, of the title alone. In brackets the "]
         lines[-1] += "95 % interval over resampled histories, each averaged over seeds."
         return "\n".join(lines) + "\n"
@@ -169,20 +169,11 @@ def study_fluency(config: FluencyConfig) -> FluencyStudy:
     for arm in arms:
         writers[arm.label] = [_written(config, finished, arm, seed, test, chosen) for seed in seeds]
     judge = _writer(finished, arms[0], None)
-    measured: dict[tuple[str, str], list[_Measured]] = {}
-
-    def measure(texts: Sequence[str]) -> _Measured:
-        return _Measured.of(judge, texts, titles, targets, batch_size=config.batch_size)
-
-    with track("reading titles", 1 + 2 * sum(map(len, writers.values()))) as progress:
-        measured[_CATALOGUE, NEXT] = [measure(targets)]
-        progress.advance(1)
-        for how in (FREELY, WITHIN):
-            for label, of_seeds in writers.items():
-                measured[label, how] = []
-                for written in of_seeds:
-                    measured[label, how].append(measure(written[how]))
-                    progress.advance(1)
+    measured = _measure_all(
+        writers,
+        targets,
+        partial(_Measured.of, judge, titles=titles, targets=targets, batch_size=config.batch_size),
+    )
     first = arms[0].label
     study = FluencyStudy(
         settings={
@@ -211,6 +202,24 @@ def study_fluency(config: FluencyConfig) -> FluencyStudy:
     atomic_write(out / "fluency.json", study.to_json())
     atomic_write(out / "fluency.md", study.to_markdown())
     return study
+
+
+def _measure_all(
+    writers: Mapping[str, Sequence[Mapping[str, Sequence[str]]]],
+    targets: Sequence[str],
+    measure: Callable[[Sequence[str]], _Measured],
+) -> dict[tuple[str, str], list[_Measured]]:
+    """By writer and way of writing, what is measured of each seed's titles."""
+    with track("reading titles", 1 + 2 * sum(map(len, writers.values()))) as progress:
+        measured = {(_CATALOGUE, NEXT): [measure(targets)]}
+        progress.advance(1)
+        for how in (FREELY, WITHIN):
+            for label, of_seeds in writers.items():
+                measured[label, how] = []
+                for written in of_seeds:
+                    measured[label, how].append(measure(written[how]))
+                    progress.advance(1)
+    return measured
 
 
 def _that_write_titles(finished: ComparisonFolder) -> list[Arm]:
@@ -381,10 +390,6 @@ def _row(
 
 def _over_seeds(runs: Sequence[_Measured]) -> dict[str, FloatArray]:
     return {name: np.mean([run.columns[name] for run in runs], axis=0) for name in runs[0].columns}
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _shown(value: Interval, form: str) -> str:

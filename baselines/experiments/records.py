@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from baselines.evaluation.config import EvaluationConfig
-from baselines.evaluation.ranks import POLICIES, Ranks
+from baselines.evaluation.measures import Measures
+from baselines.evaluation.ranks import Ranks
+from baselines.evaluation.selection import Selection
 from baselines.experiments.comparison import Role, RunRecord
 from baselines.training.checkpoint import TrainingState
 
@@ -20,7 +21,7 @@ def record(
     models: Sequence[nn.Module] = (),
     *,
     seed: int | None,
-    evaluation: EvaluationConfig,
+    measures: Measures,
     state: TrainingState | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> RunRecord:
@@ -30,26 +31,29 @@ def record(
         label: The row.
         role: What the row is there for.
         ranks: Of the test targets.
-        models: All that is needed to serve it, for the number of parameters.
+        models: Every model needed at serving time; their parameters are counted.
         seed: Of the run.
-        evaluation: How it was ranked.
+        measures: What is reported of the ranks.
         state: Its training.
-        notes: What else there is to tell, as JSON values.
+        notes: Extra results, as JSON values.
     """
     told: dict[str, Any] = {"test_seconds": round(ranks.seconds, 1)}
     if state is not None:
+        selection = Selection.of(measures.evaluation.selected_by)
         told |= {
             "best_epoch": state.best_epoch,
             "epochs": state.epoch,
-            "validation_N@10": state.best,
+            f"validation_{selection.label}": state.best,
             "validation_seconds": round(state.validation_seconds, 1),
         }
+    if lists := measures.of_lists(ranks):
+        told["lists"] = lists
     told |= notes or {}
     return RunRecord(
         arm=label,
         role=role,
         seed=seed,
-        per_user={policy: ranks.metrics(policy, evaluation.ties) for policy in POLICIES},
+        per_user=measures.per_user(ranks),
         parameters=sum(_num_trained(model) for model in models),
         train_seconds=state.seconds if state is not None else 0.0,
         evaluation=told,

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from baselines.experiments.comparison import ArmRow, Comparison, Difference, Estimate
+from baselines.experiments.tables import markdown_table
 
 HEADLINES = ("R@10", "N@10")
 """What stands on the console; the page has every metric of the rows, the JSON everything."""
@@ -67,7 +68,7 @@ def comparison_page(comparison: Comparison) -> str:
     parts = ["# Comparison"]
     if comparison.settings:
         facts = [(key, _inline(value)) for key, value in comparison.settings.items()]
-        parts.append(_markdown(("setting", "value"), facts))
+        parts.append(markdown_table(("setting", "value"), facts))
     if comparison.schemes:
         parts += ["## Semantic ids", *_schemes(comparison.schemes)]
     for policy in comparison.policies:
@@ -77,7 +78,7 @@ def comparison_page(comparison: Comparison) -> str:
             (*_result(row, policy, names), *_cost(row), _certificate(row))
             for row in comparison.rows
         ]
-        parts.append(_markdown(header, lines))
+        parts.append(markdown_table(header, lines))
         gains = [
             _gain_cells(found)
             for found in comparison.differences
@@ -85,9 +86,9 @@ def comparison_page(comparison: Comparison) -> str:
         ]
         if gains:
             header = ("arm", "minus", "metric", "difference", "relative", "interval", "p", "Holm p")
-            parts.append(_markdown(header, gains))
+            parts.append(markdown_table(header, gains))
     rows = comparison.rows
-    parts += [*_agreement(rows), *_fusion(rows), *_questions(rows)]
+    parts += [*_lists(rows), *_agreement(rows), *_fusion(rows), *_questions(rows)]
     parts.append(
         f"Mean ± standard deviation over seeds, {NOTHING} for none. beam: recall of the exact best "
         f"items, and illegal paths, on a few histories. {_method(comparison)}"
@@ -115,7 +116,7 @@ def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         "collisions: how they were solved, and the items that shared all codes with another before "
         "and after it; codes used: their share at each level."
     )
-    return _markdown(header, lines), legend
+    return markdown_table(header, lines), legend
 
 
 def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
@@ -148,7 +149,7 @@ def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
         "share of common items; Kendall, Spearman: how alike both order them; both, arm only, "
         "teacher only: share of the users whose target these list."
     )
-    return "## Agreement with the teacher", _markdown(header, lines), legend
+    return "## Agreement with the teacher", markdown_table(header, lines), legend
 
 
 def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:
@@ -166,9 +167,12 @@ def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:
         )
         for row in fused
     ]
-    header = ("arm", "generator's weight", *(f"validation N@10 at {weight}" for weight in tried))
-    legend = "The weight of each seed, chosen by validation, and what validation said of all tried."
-    return "## Teacher in the beam", _markdown(header, lines), legend
+    header = ("arm", "generator's weight", *(f"validation at {weight}" for weight in tried))
+    legend = (
+        "The weight of each seed, and the validation value, of the metric that the settings name, "
+        "by which it was selected."
+    )
+    return "## Teacher in the beam", markdown_table(header, lines), legend
 
 
 def _questions(rows: Sequence[ArmRow]) -> tuple[str, ...]:
@@ -185,7 +189,22 @@ def _questions(rows: Sequence[ArmRow]) -> tuple[str, ...]:
         "P(yes) of each test target against that of one random unseen item, over all pairs of a "
         "target and such an item (AUC) and within each user (UAUC)."
     )
-    return "## Yes or no", _markdown(("arm", "AUC", "UAUC"), lines), legend
+    return "## Yes or no", markdown_table(("arm", "AUC", "UAUC"), lines), legend
+
+
+def _lists(rows: Sequence[ArmRow]) -> tuple[str, ...]:
+    """The metrics of all users' lists together, where there are any."""
+    told = {row.arm: [one["lists"] for one in row.evaluations if "lists" in one] for row in rows}
+    told = {arm: of_seeds for arm, of_seeds in told.items() if of_seeds}
+    if not told:
+        return ()
+    names = tuple(next(iter(told.values()))[0])
+    lines = [
+        (arm, *(_of_seeds([one[name] for one in of_seeds]) for name in names))
+        for arm, of_seeds in told.items()
+    ]
+    legend = "Of the lists of all users together, seen items removed."
+    return "## Lists", markdown_table(("arm", *names), lines), legend
 
 
 def _weights(row: ArmRow) -> str:
@@ -278,9 +297,3 @@ def _duration(seconds: float) -> str:
 
 def _inline(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in (header, *lines)]
-    rule = [":--", *["--:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (cells[0], rule, *cells[1:]))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from baselines.data.dataset import Dataset
 from baselines.evaluation.agreement import agreement
+from baselines.evaluation.measures import Measures
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.evaluation.ranks import Ranks
 from baselines.experiments.arms import Arm
@@ -75,7 +76,14 @@ class ComparisonRun:
             folder=self.teachers,
             temperature=config.temperature,
             mask_history=config.mass.mask_history,
+            selected_by=config.evaluation.selected_by,
         )
+
+    @cached_property
+    def measures(self) -> Measures:
+        """What is reported of every row's ranks."""
+        dataset = self.dataset
+        return Measures.of(self.config.evaluation, dataset.splits.train, len(dataset.catalog))
 
     def folder(self, arm: Arm, seed: int) -> Path:
         """Where the weights of an arm are."""
@@ -92,8 +100,7 @@ def popularity_row(run: ComparisonRun) -> RunRecord:
     """The floor that every row stands on."""
     scorer = Popularity(run.dataset.splits.train, len(run.dataset.catalog))
     ranks = rank_by_scores(scorer, run.dataset.splits.test, title="Popularity")
-    evaluation = run.config.evaluation
-    return record("Popularity", "reference", ranks, seed=None, evaluation=evaluation)
+    return record("Popularity", "reference", ranks, seed=None, measures=run.measures)
 
 
 def rows_of_seed(
@@ -118,7 +125,7 @@ def rows_of_seed(
         expected,
         [teacher.model],
         seed=seed,
-        evaluation=config.evaluation,
+        measures=run.measures,
         state=teacher.state,
     )
     rows: dict[Arm, list[RunRecord]] = {}
@@ -160,7 +167,7 @@ def _row(run: ComparisonRun, arm: Arm, model: TrainedModel, expected: Ranks) -> 
         ranks,
         model.modules,
         seed=seed,
-        evaluation=evaluation,
+        measures=run.measures,
         state=model.state,
         notes=notes,
     )
@@ -194,7 +201,7 @@ def _fused_row(
         ranks,
         [model.backbone, teacher.model],
         seed=seed,
-        evaluation=evaluation,
+        measures=run.measures,
         state=model.state,
         notes={**notes, **agreement(ranks, expected, evaluation.ties)},
     )

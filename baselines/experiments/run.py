@@ -9,6 +9,7 @@ from pathlib import Path
 
 from baselines.contracts.scorer import require_vectors
 from baselines.data.dataset import Dataset
+from baselines.evaluation.measures import require_metrics
 from baselines.experiments.arms import Arm, arms_to_fuse, parse_arms
 from baselines.experiments.claim import claimed, may_write
 from baselines.experiments.comparison import Comparison, compare, write_per_user
@@ -38,6 +39,7 @@ from baselines.teachers.vectors import item_vectors, require_item_vectors
 from baselines.training.precision import settled
 from semid.atomic import atomic_write, remove_leftovers
 from semid.ids import SemanticIds
+from tca.losses import load_loss
 
 _MASS = "mass"
 
@@ -120,7 +122,12 @@ def _ids(
     here = processes()
     if any(scheme.waits_for_teacher for scheme in schemes):
         teacher, _, lineage = fit_teacher(
-            dataset, config.teacher, config.teacher_training, seed=config.seeds[0], folder=teachers
+            dataset,
+            config.teacher,
+            config.teacher_training,
+            seed=config.seeds[0],
+            folder=teachers,
+            selected_by=config.evaluation.selected_by,
         )
         if here.is_main_process:
             item_vectors(teacher, dataset, lineage).save(out / TEACHER_VECTORS)
@@ -139,14 +146,21 @@ def _settled(config: CompareConfig, dataset: Dataset, teachers: Path) -> Compare
         config,
         training=settled(config.training),
         teacher_training=settled_training(
-            dataset, config.teacher, config.teacher_training, folder=teachers
+            dataset,
+            config.teacher,
+            config.teacher_training,
+            folder=teachers,
+            selected_by=config.evaluation.selected_by,
         ),
     )
 
 
 def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> None:
     """Refuse settings that do not fit each other or the data, before anything is trained."""
+    require_metrics(config.evaluation)
     config.mass.require_fit(len(dataset.catalog))
+    for arm in arms:
+        load_loss(arm.objective)
     taught = [arm for arm in arms if arm.objective.needs_teacher]
     if config.mass.top_k is not None and taught:
         require_vectors(teacher_class(config.teacher), needed_by="top_k")

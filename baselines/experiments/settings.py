@@ -9,6 +9,7 @@ import torch
 
 from baselines.data.dataset import Dataset
 from baselines.data.left_out import told
+from baselines.evaluation.selection import Selection
 from baselines.experiments.arms import parse_arms
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.schemes import Scheme
@@ -44,7 +45,8 @@ def told_settings(
         "ties": evaluation.ties,
         **_fusion_setting(config),
         **_language_setting(config),
-        "checkpoint chosen by": f"validation N@10, beam {evaluation.validation_beam}, "
+        "checkpoint chosen by": f"validation {Selection.of(evaluation.selected_by).label}, "
+        f"beam {evaluation.validation_beam}, "
         f"{min(evaluation.validation_targets, dataset.splits.valid.num_targets)} targets",
         "processes": processes().num_processes,
         "threads": torch.get_num_threads(),
@@ -61,7 +63,8 @@ def _fusion_setting(config: CompareConfig) -> dict[str, str]:
     if not fusion.arms:
         return {}
     weights = ", ".join(f"{weight:g}" for weight in fusion.weights)
-    how = f" by validation N@10, beam {beam}" if len(fusion.weights) > 1 else ""
+    metric = Selection.of(config.evaluation.selected_by).label
+    how = f" by validation {metric}, beam {beam}" if len(fusion.weights) > 1 else ""
     return {"generator's weight beside the teacher": weights + how}
 
 

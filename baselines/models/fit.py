@@ -16,11 +16,12 @@ from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import rank_by_beam, rank_by_scores, validation_subset
+from baselines.evaluation.selection import Selection
 from baselines.models.stages import is_fitted, one_after_another, stage_folders, stage_lineages
 from baselines.runtime.distributed import one_run_at_a_time
 from baselines.training.checkpoint import TrainingState
 from baselines.training.config import TrainingConfig
-from baselines.training.loop import train
+from baselines.training.loop import TrainingTask, train
 from semid.provenance import Provenance
 from tca.alignment import AlphaContext
 from tca.candidates import candidates
@@ -41,7 +42,7 @@ def fit_backbone(
     lineage: Provenance,
     title: str,
 ) -> TrainingState:
-    """Train ``backbone`` in place; the epoch with the best validation N@10 is kept.
+    """Train ``backbone`` in place, and keep the epoch that ``evaluation.selected_by`` selects.
 
     Its stages are trained one after another, each by the same settings, and each resumes by itself.
 
@@ -68,7 +69,7 @@ def fit_backbone(
     if objective.needs_teacher and teacher is None and not is_fitted(backbone, folder):
         raise ValueError(
             f"{title} is trained with {objective.name} at alpha {objective.alpha}, which needs the "
-            "teacher's token distributions, got none. Compute them with teacher_mass, or take "
+            "teacher's token distributions, got none. Compute them with cached_mass, or take "
             "uniform labels."
         )
     loss_of = Objective(objective, end_token=backbone.end_token)
@@ -96,7 +97,10 @@ def fit_backbone(
         )
         return backbone.loss(batch, at, lambda logits: loss_of(logits, choices, p, context))
 
-    chosen = validation_subset(evaluation, splits.valid)
+    chosen, selection = (
+        validation_subset(evaluation, splits.valid),
+        Selection.of(evaluation.selected_by),
+    )
 
     def validate(stage: Stage) -> float:
         how: dict[str, Any] = {"subset": chosen, "batch_size": evaluation.batch_size}
@@ -111,7 +115,7 @@ def fit_backbone(
                 title="validation",
                 **how,
             )
-        return float(ranks.metrics("removed", evaluation.ties)["N@10"].mean())
+        return selection.value(ranks, evaluation.ties)
 
     stages, states = backbone.stages, []
     folders, lineages = stage_folders(stages, folder), stage_lineages(stages, folder, lineage)
@@ -122,13 +126,15 @@ def fit_backbone(
                 backbone,
                 config=training,
                 seed=seed,
-                windows=windows,
-                loss=stage.loss or loss,
-                validate=partial(validate, stage),
+                task=TrainingTask(
+                    windows=windows,
+                    loss=stage.loss or loss,
+                    validate=partial(validate, stage),
+                    objective=torch.nn.Module() if stage.loss else loss_of,
+                ),
                 folder=kept,
                 lineage=made_from,
                 title=title if len(stages) == 1 else f"{title}, {stage.name}",
-                objective=None if stage.loss else loss_of,
             )
         states.append(state)
     backbone.enter(None)

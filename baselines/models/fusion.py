@@ -19,6 +19,7 @@ from baselines.data.sequences import SequenceSet
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import FuseBatch, rank_targets, validation_subset
 from baselines.evaluation.ranks import Ranks
+from baselines.evaluation.selection import Selection
 from baselines.models.evaluate import decoded
 from baselines.runtime.distributed import processes
 from semid.config import Renormalize
@@ -104,7 +105,7 @@ class ChosenWeight:
 
     Attributes:
         weight: The generator's weight.
-        validation: By weight: N@10 of the validation targets, seen items removed.
+        validation: By weight: what ``evaluation.selected_by`` says of the validation targets.
     """
 
     weight: float
@@ -122,7 +123,7 @@ def choose_weight(
     title: str,
     made_from: Mapping[str, Any],
 ) -> ChosenWeight:
-    """Take the weight with the best N@10 on validation targets; of equal ones the first.
+    """Take the weight that ``evaluation.selected_by`` finds best; of equal ones the first.
 
     The targets are those that choose the epoch, the beam is that of the test.
 
@@ -145,7 +146,7 @@ def choose_weight(
         return ChosenWeight(weight=weights[0], validation={})
     made_from = {**made_from, "targets": valid.content_hash()}
     known: dict[str, float] = read_json(path, made_from=made_from) or {}
-    here = processes()
+    here, selection = processes(), Selection.of(evaluation.selected_by)
     for weight in weights:
         if f"{weight:g}" in known:
             continue
@@ -158,7 +159,7 @@ def choose_weight(
             subset=validation_subset(evaluation, valid),
             title=f"{title}, weight {weight:g}",
         )
-        known[f"{weight:g}"] = float(ranks.metrics("removed", evaluation.ties)["N@10"].mean())
+        known[f"{weight:g}"] = selection.value(ranks, evaluation.ties)
         if here.is_main_process:
             write_json(path, known, made_from=made_from)
     here.wait_for_everyone()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.contracts.scorer import ItemVectors
 from baselines.models.trained import TrainedModel
 from baselines.teachers.fitted import FittedTeacher
-from baselines.teachers.vectors import has_item_vectors
 from semid.extension import load_text_encoder
 
 
@@ -25,11 +25,9 @@ def item_vectors_of(model: TrainedModel) -> NDArray[np.float32]:
     if encoder is not None:
         return encoder.embed(items.catalog).vectors
     for teacher in (model.teacher, model.partner and model.partner.model):
-        if isinstance(teacher, FittedTeacher) and has_item_vectors(type(teacher.model)):
-            vectors: NDArray[np.float32] = (
-                teacher.model.item_vectors().detach().float().cpu().numpy()
-            )
-            return vectors
+        if isinstance(teacher, FittedTeacher) and isinstance(teacher.model, ItemVectors):
+            vectors = teacher.model.item_vectors().detach().float().cpu()
+            return np.asarray(vectors.numpy())
     raise ValueError(
         f"expected a model that keeps vectors of items, got ids of {items.ids.scheme}, whose codes "
         "were not made from texts here, and no teacher. Build the ids with semid build from texts."

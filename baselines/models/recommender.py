@@ -96,6 +96,7 @@ class Recommender:
         source: str | os.PathLike[str],
         *,
         backbone: str | None = None,
+        teacher: str | None = None,
         base: str | None = None,
     ) -> Recommender:
         """Read a model that ``semid train``, ``semid pick`` or ``semid compare`` has left.
@@ -103,13 +104,15 @@ class Recommender:
         Args:
             source: Its folder; or, where there is none, ``owner/name`` on the Hub.
             backbone: Class path of its backbone, where that is from outside.
+            teacher: Likewise ``package.module:Name`` of the teacher that it needs.
             base: Where its language model is now; None for where it was.
 
         Raises:
             FileNotFoundError: If there is no whole model.
             ValueError: As ``TrainedModel.load``.
         """
-        return cls(TrainedModel.load(model_folder(source), backbone=backbone, base=base))
+        folder = model_folder(source)
+        return cls(TrainedModel.load(folder, backbone=backbone, teacher=teacher, base=base))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model, with items that were added or removed, into a folder of its own."""

@@ -9,7 +9,7 @@ from baselines.contracts.scorer import ItemScorer, checked_scores
 from baselines.data.batches import Histories
 from baselines.models.trained import TrainedModel
 from semid.boosts import ItemBoosts
-from semid.decoding import RankedItems, beam_search, divide_by_length, rank_items
+from semid.decoding import RankedItems, apply_length_penalty, beam_search, rank_items
 from semid.filters import ItemFilter
 
 
@@ -50,7 +50,7 @@ def best_items(
         boosts=added,
         fusion=None if fuse is None else fuse(histories),
     )
-    found = divide_by_length(found, trie, penalty=backbone.length_penalty)
+    found = apply_length_penalty(found, trie, penalty=backbone.length_penalty)
     return rank_items(found, trie, k=k, within=within, boosts=added)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from baselines.contracts.backbone import Backbone, BuildContext
 from baselines.data.dataset import Dataset
-from baselines.evaluation.config import EvaluationConfig
+from baselines.evaluation.config import EvaluationConfig, ranking_settings
 from baselines.models.config import BackboneConfigs
 from baselines.models.registry import backbone_class, backbone_settings, build_backbone
 from baselines.runtime.distributed import processes
@@ -106,7 +106,7 @@ class ModelSpec:
             "shape": recipe(cls.training_settings(self.config, self.extra_config)),
             "objective": dataclasses.asdict(objective),
             "training": recipe(self.training),
-            "evaluation": dataclasses.asdict(self.evaluation),
+            "evaluation": ranking_settings(self.evaluation),
             "seed": self.seed,
         }
         if teacher is not None and (objective.needs_teacher or cls.needs_teacher):

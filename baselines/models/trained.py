@@ -166,20 +166,26 @@ class TrainedModel:
 
     @classmethod
     def load(
-        cls, folder: Path, *, backbone: str | None = None, base: str | None = None
+        cls,
+        folder: Path,
+        *,
+        backbone: str | None = None,
+        teacher: str | None = None,
+        base: str | None = None,
     ) -> TrainedModel:
         """Read a folder that ``save`` or ``keep`` has made a whole model: nothing else is needed.
 
         Args:
             folder: The model's.
             backbone: Class path of its backbone, where that is from outside.
+            teacher: Likewise ``package.module:Name`` of the teacher that it needs.
             base: Where its language model is now; None for where it was.
 
         Raises:
             FileNotFoundError: If the folder is none of a model, or lacks a part.
             ProvenanceError: If a part was damaged or is of another model, or the folder has
                 another version of the format.
-            ValueError: If the backbone is from outside and ``backbone`` does not name it.
+            ValueError: If backbone or teacher are from outside and the caller does not name them.
         """
         card = read_card(folder)
         try:
@@ -199,13 +205,13 @@ class TrainedModel:
             identity(Provenance.read(folder)),
             what_to_do=_AGAIN,
         )
-        teacher = None
-        if parts["teacher"] is not None:
-            teacher = FittedTeacher.load(folder / _TEACHER, items.catalog, **parts["teacher"])
-        model = cls.read(spec, items, folder, teacher=teacher)
+        read = None
+        if (said := parts["teacher"]) is not None:
+            read = FittedTeacher.load(folder / _TEACHER, items.catalog, model=teacher, **said)
+        model = cls.read(spec, items, folder, teacher=read)
         found = None
-        if parts["partner"] is not None:
-            found = _load_partner(folder / _PARTNER, items, parts["partner"])
+        if (said := parts["partner"]) is not None:
+            found = _load_partner(folder / _PARTNER, items, said, named=teacher)
         return dataclasses.replace(
             model,
             partner=found,
@@ -342,10 +348,12 @@ def _described(part: FittedTeacher | Partner | None) -> dict[str, Any] | None:
     return {"kind": "model", "weight": part.weight}
 
 
-def _load_partner(folder: Path, items: ModelItems, said: Mapping[str, Any]) -> Partner:
+def _load_partner(
+    folder: Path, items: ModelItems, said: Mapping[str, Any], *, named: str | None
+) -> Partner:
     settings = dict(said)
     kind, weight = settings.pop("kind"), settings.pop("weight")
     if kind == "teacher":
-        teacher = FittedTeacher.load(folder, items.catalog, **settings)
+        teacher = FittedTeacher.load(folder, items.catalog, model=named, **settings)
         return Partner(model=teacher, weight=weight)
     return Partner(model=TrainedModel.load(folder), weight=weight)

@@ -18,7 +18,7 @@ from baselines.lm.loading import quietly
 from baselines.pretraining.blocks import Blocks
 from baselines.pretraining.config import NextTokenConfig
 from baselines.runtime.distributed import processes
-from baselines.runtime.progress import track
+from baselines.runtime.progress import Tracker, track
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,29 @@ def train_next_token(
         ValueError: If the blocks of a batch cannot be shared by the processes, or the loss is no
             longer a number.
     """
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer
     from transformers.trainer_callback import PrinterCallback
+
+    steps = config.epochs * math.ceil(len(learned) / config.batch_blocks)
+    with track(title, steps) as progress, quietly(), _global_seeds_kept():
+        trainer = Trainer(
+            model=model,
+            args=_arguments(config, steps, seed=seed, work=work),
+            train_dataset=learned,
+            eval_dataset=held_out,
+            callbacks=[_progress_callback(progress, title)],
+        )
+        trainer.remove_callback(PrinterCallback)  # it prints to standard output
+        model.config.use_cache = False  # with a cache, positions tell no texts apart
+        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+        model.config.use_cache = True
+    model.eval()
+    return _history(trainer.state.log_history)
+
+
+def _arguments(config: NextTokenConfig, steps: int, *, seed: int, work: Path) -> Any:
+    """The settings in the words of ``Trainer``, for this process's share of a batch."""
+    from transformers import TrainingArguments
 
     here = processes()
     share, left = divmod(config.batch_blocks, here.num_processes)
@@ -66,8 +87,7 @@ def train_next_token(
             f"batch_blocks must be a multiple of the number of processes, {here.num_processes}, "
             f"got {config.batch_blocks}"
         )
-    steps = config.epochs * math.ceil(len(learned) / config.batch_blocks)
-    args = TrainingArguments(
+    return TrainingArguments(
         output_dir=str(work),
         num_train_epochs=config.epochs,
         per_device_train_batch_size=share,
@@ -91,8 +111,12 @@ def train_next_token(
         seed=seed,
     )
 
-    class Watch(TrainerCallback):
-        """Moves the bar, and stops where the loss is no number."""
+
+def _progress_callback(progress: Tracker, title: str) -> Any:
+    from transformers import TrainerCallback
+
+    class ProgressCallback(TrainerCallback):
+        """Moves the bar, and stops on a held-out loss that is not finite."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             progress.advance(state.global_step)
@@ -110,20 +134,7 @@ def train_next_token(
                 )
             progress.note(f"held-out perplexity {math.exp(history[-1]['held_out']):.1f}")
 
-    with track(title, steps) as progress, quietly(), _global_seeds_kept():
-        trainer = Trainer(
-            model=model,
-            args=args,
-            train_dataset=learned,
-            eval_dataset=held_out,
-            callbacks=[Watch()],
-        )
-        trainer.remove_callback(PrinterCallback)  # it prints to standard output
-        model.config.use_cache = False  # with a cache, positions tell no texts apart
-        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
-        model.config.use_cache = True
-    model.eval()
-    return _history(trainer.state.log_history)
+    return ProgressCallback()
 
 
 def _last_checkpoint(work: Path) -> str | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from baselines.backbones.language import LanguageBackbone
 from baselines.contracts.backbone import BuildContext
-from baselines.contracts.scorer import DotProductScorer
+from baselines.contracts.scorer import DotProductScorer, ItemVectors
 from baselines.data.batches import Histories
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.prompts import FIRST_ITEM, USER
@@ -66,6 +66,7 @@ class VectorBackbone(LanguageBackbone):
         self.text_prompts = self.prompts
         written = dataclasses.replace(config, template=template or config.template, item=item)
         self.prompts = self.write_prompts(written, slots=self.slots)
+        assert isinstance(teacher, ItemVectors)
         vectors = teacher.item_vectors().detach().float().cpu()
         self.item_size = size_of(vectors)
         self.register_buffer("item_vectors", vectors / self.item_size, persistent=False)
@@ -91,7 +92,7 @@ class VectorBackbone(LanguageBackbone):
     @classmethod
     def lacking(cls, teacher: type[TeacherModel]) -> list[str]:
         """Which vectors a class of teachers has not, of those that have a slot."""
-        return [] if teacher.item_vectors is not TeacherModel.item_vectors else ["item vectors"]
+        return [] if issubclass(teacher, ItemVectors) else ["item vectors"]
 
     @property
     def width(self) -> int:
@@ -160,7 +161,7 @@ class UserVectorBackbone(VectorBackbone):
     @classmethod
     def lacking(cls, teacher: type[TeacherModel]) -> list[str]:
         """Item vectors, or states of users."""
-        states = [] if hasattr(teacher, "user_vectors") else ["states of users"]
+        states = [] if issubclass(teacher, DotProductScorer) else ["states of users"]
         return super().lacking(teacher) + states
 
     @property

@@ -17,7 +17,7 @@ from baselines.contracts.scorer import ItemScorer, checked_scores
 from baselines.data.batches import Histories, TrainBatch, Windows, histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation.metrics import auc, user_auc
-from baselines.evaluation.ranking import best_columns
+from baselines.evaluation.ranking import stable_topk
 from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import project
 from baselines.lm.prompts import Prompts, words_around
@@ -251,7 +251,7 @@ class YesNoBackbone(LanguageBackbone):
         """
         device = self.tails.device
         scores = checked_scores(self._teacher[0], histories).float().to(device)
-        chosen = best_columns(scores, self.extra.candidates)
+        chosen = stable_topk(scores, self.extra.candidates)
         odds = self.log_odds(histories.to(device), chosen)
         others = scores.scatter(1, chosen, -torch.inf).amax(dim=1, keepdim=True)
         others = others.masked_fill(others == -torch.inf, 0.0)

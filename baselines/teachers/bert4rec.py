@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch
+from baselines.data.dataset import Dataset
 from baselines.nn.encoder import CausalEncoder
 from baselines.teachers.config import BERT4RecConfig
 from baselines.teachers.losses import catalogue_cross_entropy
@@ -22,6 +23,11 @@ class BERT4Rec(TeacherModel):
     """
 
     label = "BERT4Rec"
+
+    @classmethod
+    def build(cls, dataset: Dataset, seed: int, config: BERT4RecConfig) -> TeacherModel:
+        """Make one for the items of a data set."""
+        return cls(config, len(dataset.catalog), seed)
 
     def __init__(self, config: BERT4RecConfig, num_items: int, seed: int) -> None:
         super().__init__()

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from baselines.nn.config import MOST_ITEMS, MOST_LAYERS, MOST_WIDE, EncoderConfig
 from baselines.training.config import TrainingConfig
-from semid.checks import require_int, require_real, require_text
+from semid.checks import did_you_mean, require_int, require_real, require_text
 from semid.field_types import require_types
+from semid.registry import is_import_path
 from semid.settings import settings_before, without_later
 
-CollaborativeName = Literal["sasrec", "bert4rec", "gru4rec", "lightgcn", "itemknn", "popularity"]
-
-
-TeacherName = Literal[CollaborativeName, "hybrid"]
-
-
-TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
+BUILT_IN = {
+    "sasrec": "baselines.teachers.sasrec:SASRec",
+    "bert4rec": "baselines.teachers.bert4rec:BERT4Rec",
+    "gru4rec": "baselines.teachers.gru4rec:GRU4Rec",
+    "lightgcn": "baselines.teachers.lightgcn:LightGCN",
+    "itemknn": "baselines.teachers.itemknn:ItemKNN",
+    "popularity": "baselines.teachers.simple:Popularity",
+    "hybrid": "baselines.teachers.hybrid:Hybrid",
+}
+"""Short names of the teachers that ship with the package."""
 
 
 def require_temperature(name: str, value: object) -> None:
@@ -38,7 +42,8 @@ class HybridConfig:
     The defaults were chosen on Beauty's validation targets, beside SASRec with LSA vectors.
 
     Attributes:
-        cf: The collaborative teacher; its settings are those of its own name.
+        cf: The collaborative teacher, by any name that ``TeacherConfig.model`` takes but
+            ``hybrid``; its settings are those it would have alone.
         cf_temperature: Divides its scores before their softmax.
         embeddings: Item vectors of the content: ``lsa``, a sentence-transformers model, an
             artefact folder, or a ``.npy`` file with one row an item.
@@ -53,7 +58,7 @@ class HybridConfig:
         ValueError: If a value is out of its range.
     """
 
-    cf: CollaborativeName = "sasrec"
+    cf: str = "sasrec"
     cf_temperature: float = 1.0
     embeddings: str = "lsa"
     template: str | None = None
@@ -65,6 +70,7 @@ class HybridConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
+        _require_teacher("cf", self.cf, [name for name in BUILT_IN if name != "hybrid"])
         for name in ("cf_temperature", "content_temperature"):
             require_temperature(name, getattr(self, name))
         require_text("embeddings", self.embeddings)
@@ -272,7 +278,10 @@ class TeacherConfig:
     """A teacher by name, and a shape for each name; only that of ``model`` counts.
 
     Attributes:
-        model: The teacher. ``popularity`` has no settings.
+        model: A short name (``BUILT_IN``) such as ``sasrec``; or your own ``package.module:Name``,
+            a ``TeacherModel`` or a function that returns an ``ItemScorer``. ``popularity`` has no
+            settings.
+        settings: Settings of a teacher of your own, by name.
         sasrec: Shape and loss of SASRec.
         bert4rec: Shape and masking of BERT4Rec.
         gru4rec: Shape of GRU4Rec.
@@ -282,7 +291,8 @@ class TeacherConfig:
             blended with content.
     """
 
-    model: TeacherName = "sasrec"
+    model: str = "sasrec"
+    settings: dict[str, Any] = field(default_factory=dict, metadata={"before": {}})
     sasrec: SASRecConfig = field(default_factory=SASRecConfig)
     bert4rec: BERT4RecConfig = field(default_factory=BERT4RecConfig)
     gru4rec: GRU4RecConfig = field(default_factory=GRU4RecConfig)
@@ -292,11 +302,27 @@ class TeacherConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
+        _require_teacher("model", self.model, BUILT_IN)
+        if self.settings and self.collaborative.is_built_in:
+            raise ValueError(
+                f"settings are those of a teacher of your own, got some for "
+                f"{self.collaborative.model}. Its options begin with its name."
+            )
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether the teacher ships with the package."""
+        return self.model in BUILT_IN
 
     @property
     def collaborative(self) -> TeacherConfig:
         """The teacher that learns from interactions: of a hybrid its own, else itself."""
         return replace(self, model=self.hybrid.cf) if self.model == "hybrid" else self
+
+    @property
+    def shape(self) -> Any:
+        """The settings of ``model``: its dataclass, a mapping for one of your own, or None."""
+        return getattr(self, self.model, None) if self.is_built_in else self.settings
 
     def record(self) -> dict[str, Any]:
         """The model and the settings that it depends on, as JSON values.
@@ -309,7 +335,9 @@ class TeacherConfig:
             return {"model": self.model, **settings, "collaborative": self.collaborative.record()}
         if self.model == "popularity":
             return {"model": self.model}
-        shape = getattr(self, self.model)
+        if not self.is_built_in:
+            return {"model": self.model, "settings": dict(self.settings)}
+        shape = self.shape
         settings = without_later(dataclasses.asdict(shape), type(shape))
         if self.model == "sasrec" and self.sasrec.loss != "gbce":
             del settings["gbce_t"]
@@ -321,6 +349,8 @@ class TeacherConfig:
         model = record["model"]
         if model == "popularity":
             return cls(model=model)
+        if model not in BUILT_IN:
+            return cls(model=model, settings=record["settings"])
         if model == "hybrid":
             hybrid = _from_json(HybridConfig, record)
             return replace(cls.of_record(record["collaborative"]), model=model, hybrid=hybrid)
@@ -329,12 +359,22 @@ class TeacherConfig:
     @property
     def passes(self) -> int:
         """Times that an epoch goes over the training part."""
-        return int(getattr(getattr(self, self.model, None), "passes", 1))
+        return int(getattr(self.shape, "passes", 1))
 
 
 def teacher_training() -> TrainingConfig:
     """How a teacher is trained unless told otherwise."""
     return TrainingConfig(epochs=30, patience=4, batch_events=1024)
+
+
+def _require_teacher(option: str, model: str, names: Collection[str]) -> None:
+    """Refuse what is neither a known name nor has the form of a path; nothing is imported."""
+    if model not in names and (model in BUILT_IN or not is_import_path(model)):
+        hint = did_you_mean(model, names)
+        raise ValueError(
+            f"{option} must be one of {', '.join(names)}, or package.module:Name, got {model!r}"
+            f"{hint and '.' + hint}"
+        )
 
 
 def _from_json(config: Any, record: Mapping[str, Any]) -> Any:

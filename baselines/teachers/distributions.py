@@ -17,7 +17,7 @@ class StoredDistributions:
 
     Args:
         mass: Float ``(target, pos, child)``, rows in the order of the training target ids, such as
-            ``teacher_mass`` or ``cached_mass`` gives.
+            ``cached_mass`` gives.
     """
 
     def __init__(self, mass: Tensor) -> None:

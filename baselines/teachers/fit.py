@@ -13,15 +13,18 @@ import torch
 
 from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
+from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.evaluation.ranking import rank_by_scores
+from baselines.evaluation.selection import Selection
 from baselines.runtime.distributed import one_run_at_a_time
-from baselines.teachers.config import TEACHERS, HybridConfig, TeacherConfig
+from baselines.teachers.config import BUILT_IN, HybridConfig, TeacherConfig
 from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
-from baselines.teachers.registry import build_teacher
+from baselines.teachers.registry import build_teacher, teacher_class
+from baselines.teachers.scorer_teacher import ScorerTeacher, source_hash
 from baselines.training.checkpoint import TrainingState, is_trained, read_trained, recipe
 from baselines.training.config import PRECISIONS, Precision, TrainingConfig
-from baselines.training.loop import train
+from baselines.training.loop import TrainingTask, train
 from baselines.training.precision import settled
 from semid.embed import CUT_TEXTS, Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
@@ -36,18 +39,20 @@ def fit_teacher(
     *,
     seed: int,
     folder: Path,
+    selected_by: str = DEFAULT_SELECTION,
 ) -> tuple[TeacherModel, TrainingState, Provenance]:
-    """Fit a teacher; the epoch with the best validation N@10, seen items removed, is kept.
+    """Fit a teacher; the epoch that ``selected_by`` finds best on validation is kept.
 
     Args:
         dataset: Only its training sequences are learned from.
         config: Which teacher, in which shape. The collaborative teacher of a hybrid is fitted
             first, or taken from ``folder`` as any other.
         training: How to train it, with ``auto`` as in ``settled_training``; a teacher that counts
-            is not trained.
+            is not trained, nor is a scorer that a function returns.
         seed: Of weights, data order, dropout, masks and negatives.
         folder: Parent of the model's own folder, whose name says what it was made from, so that
             several experiments can share one trained teacher.
+        selected_by: As of ``EvaluationConfig``.
 
     Returns:
         The model in eval mode, its training, and its provenance. A hybrid was trained as long as
@@ -55,20 +60,31 @@ def fit_teacher(
 
     Raises:
         ProvenanceError: If the item vectors of a hybrid are of another catalogue, or have seen
-            other interactions than the training part.
-        ValueError: If they cannot be read or made.
+            other interactions than the training part; if a scorer from outside does not score as
+            it did.
+        ValueError: If they cannot be read or made, or the teacher cannot.
     """
-    training = settled_training(dataset, config, training, folder=folder)
+    training = settled_training(dataset, config, training, folder=folder, selected_by=selected_by)
     if config.model == "hybrid":
-        return _fit_hybrid(dataset, config, training, seed=seed, folder=folder)
+        return _fit_hybrid(
+            dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
+        )
     model = build_teacher(config, dataset, seed)
-    settings = {"seed": seed, **config.record(), "training": recipe(training)}
+    if isinstance(model, ScorerTeacher):
+        settings = {"seed": seed, **config.record(), "source": source_hash(config.model)}
+    else:
+        settings = _settings(seed, config, training, selected_by)
     state, lineage = _fit(model, dataset, training, settings, passes=config.passes, folder=folder)
     return model, state, lineage
 
 
 def settled_training(
-    dataset: Dataset, config: TeacherConfig, training: TrainingConfig, *, folder: Path
+    dataset: Dataset,
+    config: TeacherConfig,
+    training: TrainingConfig,
+    *,
+    folder: Path,
+    selected_by: str = DEFAULT_SELECTION,
 ) -> TrainingConfig:
     """Settings with a precision in place of ``auto``: that of the teachers in ``folder``.
 
@@ -81,10 +97,11 @@ def settled_training(
     def begun() -> Precision | None:
         lineage = _lineage(dataset, {})
         for precision in PRECISIONS:
-            how = recipe(dataclasses.replace(training, precision=precision))
-            for path in folder.glob(f"{config.model}-[0-9]*-*"):
-                seed = re.sub(r"\D.*", "", path.name.removeprefix(f"{config.model}-"))
-                settings = {"seed": int(seed), **config.record(), "training": how}
+            how = dataclasses.replace(training, precision=precision)
+            model = _folder_prefix(config.model)
+            for path in folder.glob(f"{model}-[0-9]*-*"):
+                seed = re.sub(r"\D.*", "", path.name.removeprefix(f"{model}-"))
+                settings = _settings(int(seed), config, how, selected_by)
                 if path.name == folder_name(dataclasses.replace(lineage, config=settings)):
                     return precision
         return None
@@ -92,11 +109,35 @@ def settled_training(
     return settled(training, begun)
 
 
+def _settings(
+    seed: int, config: TeacherConfig, training: TrainingConfig, selected_by: str
+) -> dict[str, Any]:
+    """What the lineage of a teacher holds of its settings."""
+    settings = {"seed": seed, **config.record(), "training": recipe(training)}
+    return settings | _selection(selected_by)
+
+
+def _selection(selected_by: str) -> dict[str, str]:
+    """Its part of a lineage: nothing by default, as before there was a choice."""
+    return {} if selected_by == DEFAULT_SELECTION else {"selected_by": selected_by}
+
+
 def _fit_hybrid(
-    dataset: Dataset, config: TeacherConfig, training: TrainingConfig, *, seed: int, folder: Path
+    dataset: Dataset,
+    config: TeacherConfig,
+    training: TrainingConfig,
+    *,
+    seed: int,
+    folder: Path,
+    selected_by: str,
 ) -> tuple[TeacherModel, TrainingState, Provenance]:
     cf, cf_state, cf_lineage = fit_teacher(
-        dataset, config.collaborative, training, seed=seed, folder=folder
+        dataset,
+        config.collaborative,
+        training,
+        seed=seed,
+        folder=folder,
+        selected_by=selected_by,
     )
     content = _content(config.hybrid, dataset, cache_dir=folder / _EMBEDDINGS)
     model = Hybrid(
@@ -107,6 +148,7 @@ def _fit_hybrid(
         **config.record(),
         "content": _encoded_by(content),
         "dim": content.vectors.shape[1],
+        **_selection(selected_by),
     }
     inputs = {"collaborative": scores_hash(cf_lineage), "content": content.provenance.content}
     learned = [parameter for parameter in cf.parameters() if parameter.requires_grad]
@@ -153,24 +195,39 @@ def _fit(
     splits, seed = dataset.splits, settings["seed"]
     lineage = _lineage(dataset, settings, inputs)
     folder = folder / folder_name(lineage)
+    selection = Selection.of(settings.get("selected_by", DEFAULT_SELECTION))
 
     def validate() -> float:
         ranks = rank_by_scores(model, splits.valid, title="validation")
-        return float(ranks.metrics("removed", "expected")["N@10"].mean())
+        return selection.value(ranks, "expected")
 
     with one_run_at_a_time(folder):
         state = train(
             model,
             config=training,
             seed=seed,
-            windows=_repeated(model.windows(splits.train), passes),
-            loss=model.objective,
-            validate=validate,
+            task=TrainingTask(
+                windows=_repeated(model.windows(splits.train), passes),
+                loss=model.objective,
+                validate=validate,
+            ),
             folder=folder,
             lineage=lineage,
             title=f"{model.label}, seed {seed}",
         )
+    require_unchanged(model, folder)
     return state, Provenance.read(folder)
+
+
+def require_unchanged(model: TeacherModel, folder: Path) -> None:
+    """Refuse a scorer from outside that does not score as ``folder``, which was read, recorded.
+
+    Raises:
+        ProvenanceError: If one within ``model`` does not.
+    """
+    for part in model.modules():
+        if isinstance(part, ScorerTeacher):
+            part.require_unchanged(folder)
 
 
 def _lineage(
@@ -190,7 +247,11 @@ def folder_name(lineage: Provenance) -> str:
     """Name of a teacher's folder: its model, its seed, and a hash of all that it is made from."""
     settings = lineage.config
     key = hash_json([lineage.items, lineage.seen, lineage.inputs, settings])
-    return f"{settings['model']}-{settings['seed']}-{key[:8]}"
+    return f"{_folder_prefix(settings['model'])}-{settings['seed']}-{key[:8]}"
+
+
+def _folder_prefix(model: str) -> str:
+    return model.replace(":", ".")  # no file of Windows has a colon in its name
 
 
 def _repeated(windows: Windows, times: int) -> Windows:
@@ -205,7 +266,12 @@ def _repeated(windows: Windows, times: int) -> Windows:
 
 
 def read_teacher(
-    dataset: Dataset, *, seed: int, folder: Path, other_interactions: bool = False
+    dataset: Dataset,
+    *,
+    seed: int,
+    folder: Path,
+    model: str | None = None,
+    other_interactions: bool = False,
 ) -> tuple[TeacherModel, Provenance]:
     """Read a teacher that ``fit_teacher`` has fitted to this data.
 
@@ -214,6 +280,8 @@ def read_teacher(
         seed: It was fitted with.
         folder: The ``folder`` of ``fit_teacher``, if it holds one teacher of this seed; else the
             teacher's own folder in it.
+        model: Of a teacher from outside, its ``package.module:Name``: no code is run because a
+            folder names it.
         other_interactions: Also take one that has learned from other interactions than the
             training part of ``dataset``, and so perhaps from those that are held out here.
 
@@ -222,7 +290,7 @@ def read_teacher(
 
     Raises:
         FileNotFoundError: If there is no fitted teacher of this seed.
-        ValueError: If there are several.
+        ValueError: If there are several, or it is one from outside and not ``model``.
         ProvenanceError: If it was fitted to another catalogue, or to other interactions and these
             were not asked for, or it cannot do without them.
     """
@@ -242,7 +310,9 @@ def read_teacher(
     whose = f"of the teacher in {found[0]}"
     require_teacher_of(dataset, lineage, whose=whose, other_interactions=other_interactions)
     config = TeacherConfig.of_record(lineage.config)
-    if config.collaborative.model == "lightgcn" and lineage.seen != dataset.splits.train_hash:
+    require_named(config.collaborative, model, found[0])
+    made_by = teacher_class(config.collaborative)
+    if made_by.needs_interactions and lineage.seen != dataset.splits.train_hash:
         raise ProvenanceError(
             f"the teacher in {found[0]} scores by the graph of its training part, which is not "
             "that of this data. Train it on this data, or take another teacher."
@@ -250,9 +320,29 @@ def read_teacher(
     vectors = None
     if config.model == "hybrid":
         vectors = torch.zeros(len(dataset.catalog), lineage.config["dim"])
-    model = build_teacher(config, dataset, seed, vectors=vectors)
-    read_trained(found[0], model)
-    return model, lineage
+    teacher = build_teacher(config, dataset, seed, vectors=vectors)
+    read_trained(found[0], teacher)
+    require_unchanged(teacher, found[0])
+    return teacher, lineage
+
+
+def require_named(config: TeacherConfig, model: str | None, folder: Path) -> None:
+    """Refuse a teacher from outside that only its folder names, and not the caller.
+
+    Args:
+        config: What the folder holds; of a hybrid, its collaborative teacher.
+        model: What the caller names.
+        folder: Where it lies.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if not config.is_built_in and config.model != model:
+        raise ValueError(
+            f"expected a teacher in {folder} that is built in or that the caller names, got "
+            f"{config.model!r}, whose code is not run because a file says so. "
+            f"Name it: --model {config.model}, or read_teacher(..., model=...)."
+        )
 
 
 def require_teacher_of(
@@ -294,13 +384,16 @@ def scores_hash(lineage: Provenance) -> str:
     """Hash of all that decides the scores of a fitted teacher; what is made of them is kept by it.
 
     Other settings of a training make other weights, which are enough. What was counted, or blended,
-    is the same under settings that only say how to score by it, such as item-kNN's ``decay``.
+    is the same under settings that only say how to score by it, such as item-kNN's ``decay``;
+    a teacher from outside may have such settings too.
     """
-    if lineage.config["model"] in ("itemknn", "hybrid"):
+    model = lineage.config["model"]
+    if model in ("itemknn", "hybrid") or model not in BUILT_IN:
         return hash_json([lineage.content, lineage.config])
     return lineage.content
 
 
 def _is_teacher(folder: Path, seed: int) -> bool:
     model, _, rest = folder.name.partition("-")
-    return model in TEACHERS and rest.startswith(f"{seed}-") and is_trained(folder)
+    named = model in BUILT_IN or "." in model  # of a teacher from outside the path with its dots
+    return named and rest.startswith(f"{seed}-") and is_trained(folder)

@@ -15,10 +15,17 @@ from torch import Tensor
 from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
+from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.runtime.distributed import processes
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import TeacherConfig
-from baselines.teachers.fit import fit_teacher, folder_name, scores_hash
+from baselines.teachers.fit import (
+    fit_teacher,
+    folder_name,
+    require_named,
+    require_unchanged,
+    scores_hash,
+)
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.registry import build_teacher
 from baselines.training.checkpoint import TrainingState, read_trained
@@ -64,9 +71,12 @@ class FittedTeacher:
         folder: Path,
         temperature: float | Literal["auto"] = 1.0,
         mask_history: bool = False,
+        selected_by: str = DEFAULT_SELECTION,
     ) -> FittedTeacher:
         """Fit it, or read it where it is fitted already; see ``fit_teacher``."""
-        model, state, lineage = fit_teacher(dataset, config, training, seed=seed, folder=folder)
+        model, state, lineage = fit_teacher(
+            dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
+        )
         return cls(
             model=model,
             state=state,
@@ -106,7 +116,13 @@ class FittedTeacher:
 
     @classmethod
     def load(
-        cls, folder: Path, catalog: Catalog, *, temperature: float, mask_history: bool
+        cls,
+        folder: Path,
+        catalog: Catalog,
+        *,
+        temperature: float,
+        mask_history: bool,
+        model: str | None = None,
     ) -> FittedTeacher:
         """Read what ``save`` wrote, without the data that it was fitted to.
 
@@ -115,9 +131,12 @@ class FittedTeacher:
             catalog: Its items.
             temperature: Divides its scores.
             mask_history: Whether it leaves out seen items in the beam.
+            model: Of a teacher from outside, its ``package.module:Name``: no code is run because a
+                folder names it.
 
         Raises:
-            ProvenanceError: If it was damaged, or is of other items.
+            ProvenanceError: If it was damaged, is of other items, or scores otherwise than it did.
+            ValueError: If it is from outside and not ``model``.
         """
         lineage = Provenance.read(folder)
         require_same(
@@ -127,15 +146,17 @@ class FittedTeacher:
             what_to_do="Copy the whole folder again.",
         )
         config = TeacherConfig.of_record(lineage.config)
+        require_named(config.collaborative, model, folder)
         vectors = (
             torch.zeros(len(catalog), lineage.config["dim"]) if config.model == "hybrid" else None
         )
         found = read_tensors(folder / _INTERACTIONS, made_from=lineage.seen)
         dataset = _served(catalog, None if found is None else found[0])
-        model = build_teacher(config, dataset, lineage.config["seed"], vectors=vectors)
-        state = read_trained(folder, model)
+        teacher = build_teacher(config, dataset, lineage.config["seed"], vectors=vectors)
+        state = read_trained(folder, teacher)
+        require_unchanged(teacher, folder)
         return cls(
-            model=model.to(processes().device),
+            model=teacher.to(processes().device),
             state=state,
             lineage=lineage,
             folder=folder,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch
+from baselines.data.dataset import Dataset
 from baselines.nn.dropout import Dropout
 from baselines.teachers.config import GRU4RecConfig
 from baselines.teachers.losses import catalogue_cross_entropy
@@ -19,6 +20,11 @@ class GRU4Rec(TeacherModel):
     """
 
     label = "GRU4Rec"
+
+    @classmethod
+    def build(cls, dataset: Dataset, seed: int, config: GRU4RecConfig) -> TeacherModel:
+        """Make one for the items of a data set."""
+        return cls(config, len(dataset.catalog), seed)
 
     def __init__(self, config: GRU4RecConfig, num_items: int, seed: int) -> None:
         super().__init__()
@@ -50,8 +56,13 @@ class GRU4Rec(TeacherModel):
     @torch.inference_mode()
     def score(self, histories: Histories) -> Tensor:
         """Scores of all items; float32 ``(batch, item)``."""
+        return self.user_vectors(histories) @ self.item_embedding.weight.T
+
+    @torch.inference_mode()
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """The last states, projected; float32 ``(batch, dim)``."""
         past = histories.last(self.max_history).to(self.item_embedding.weight.device)
-        return self.states(past)[:, -1] @ self.item_embedding.weight.T
+        return self.states(past)[:, -1]
 
     def item_vectors(self) -> Tensor:
         """Input embeddings, by which items are scored too; float32 ``(item, dim)``."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories
+from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.config import ItemKNNConfig
 from baselines.teachers.model import TeacherModel
@@ -26,6 +27,11 @@ class ItemKNN(TeacherModel):
     """
 
     label = "item-kNN"
+
+    @classmethod
+    def build(cls, dataset: Dataset, seed: int, config: ItemKNNConfig) -> TeacherModel:
+        """Make one for the items of a data set."""
+        return cls(config, dataset.splits.train, len(dataset.catalog))
 
     def __init__(self, config: ItemKNNConfig, train: SequenceSet, num_items: int) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch
+from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.config import LightGCNConfig
 from baselines.teachers.model import TeacherModel
@@ -35,6 +36,11 @@ class LightGCN(TeacherModel):
 
     label = "LightGCN"
     needs_interactions = True
+
+    @classmethod
+    def build(cls, dataset: Dataset, seed: int, config: LightGCNConfig) -> TeacherModel:
+        """Make one for the items of a data set."""
+        return cls(config, dataset.splits.train, len(dataset.catalog), seed)
 
     def __init__(
         self, config: LightGCNConfig, train: SequenceSet, num_items: int, seed: int
@@ -109,14 +115,18 @@ class LightGCN(TeacherModel):
     @torch.inference_mode()
     def score(self, histories: Histories) -> Tensor:
         """Scores of all items for a user joined to these; float32 ``(batch, item)``."""
+        return self.user_vectors(histories) @ self._tables()[1].T
+
+    @torch.inference_mode()
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """Final embeddings of users joined to these items; float32 ``(batch, dim)``."""
         past = histories.last(self.max_history).to(self.item_embedding.weight.device)
-        to_user, final = self._tables()
+        to_user, _ = self._tables()
         again = (past.items[:, :, None] == past.items[:, None, :]) & past.mask[:, None, :]
         counted = past.mask & ~again.triu(diagonal=1).any(dim=-1)  # each item once
         counted &= self.item_weight[past.items] > 0
         size = counted.sum(dim=1, keepdim=True).clamp_min(1)
-        user = (to_user[past.items] * counted.unsqueeze(-1)).sum(dim=1) * size.float().rsqrt()
-        return user @ final.T
+        return (to_user[past.items] * counted.unsqueeze(-1)).sum(dim=1) * size.float().rsqrt()
 
     def train(self, mode: bool = True) -> LightGCN:
         """Switch between training and use, by which weights may have changed."""

@@ -22,9 +22,9 @@ from baselines.data.batches import Histories, histories_of_targets
 from baselines.data.sequences import IntArray, SequenceSet
 from baselines.runtime.distributed import add_up, processes
 from baselines.runtime.progress import track
-from baselines.teachers.best_items import BestItems
 from baselines.teachers.config import MassConfig
 from baselines.teachers.rounded import RoundedScorer
+from baselines.teachers.top_k_index import TopKIndex
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.top_k import TopKTokenizer
@@ -114,7 +114,7 @@ class ExactMass:
 
 
 class TopKMass:
-    """The best items count, those near the target, and a tail (``BestItems.and_near``).
+    """The best items count, those near the target, and a tail; see ``TopKIndex``.
 
     Seen items that are left out take their share of the tail with them.
 
@@ -128,10 +128,10 @@ class TopKMass:
     """
 
     def __init__(self, scorer: ItemScorer, tokenizer: TopKTokenizer, config: MassConfig) -> None:
-        self.scorer = require_dot_product(scorer)
+        self.scorer, self._longest = require_dot_product(scorer), scorer.max_history
         self.tokenizer, self.config = tokenizer, config
         self.trie = tokenizer.trie
-        self.best = BestItems(
+        self.best = TopKIndex(
             self.scorer.item_vectors(),
             config.top_k or 0,
             tail=config.tail,
@@ -145,12 +145,12 @@ class TopKMass:
     @property
     def max_history(self) -> int | None:
         """That of the teacher; all, where seen items are left out."""
-        return None if self.config.mask_history else self.scorer.max_history
+        return None if self.config.mask_history else self._longest
 
     def __call__(self, histories: Histories, target_items: Tensor) -> Tensor:
         """Find the items, and sum."""
         users = self.scorer.user_vectors(histories)
-        scores, items, tail = self.best.and_near(users, self.trie, target_items)
+        scores, items, tail = self.best.with_prefix_neighbours(users, self.trie, target_items)
         if self.config.mask_history:
             seen = seen_items(histories, target_items).to(items.device)
             found = (items[:, :, None] == seen[:, None, :]).any(dim=-1)
@@ -163,32 +163,6 @@ class TopKMass:
         return self.tokenizer(
             scores.to(device), items.to(device), target_items.to(device), tail.to(device)
         )
-
-
-def teacher_mass(
-    scorer: ItemScorer,
-    tokenizer: CollaborativeTokenizer,
-    data: SequenceSet,
-    *,
-    batch_size: int = 256,
-) -> Tensor:
-    """Token distributions along the path of each target, from the target's own past only.
-
-    Args:
-        scorer: The frozen teacher.
-        tokenizer: Sums its scores over the children of each prefix. Backbones that spell the same
-            codes with other tokens have the same children in the same order.
-        data: Sequences with targets.
-        batch_size: Histories scored at a time.
-
-    Returns:
-        float16 ``(target, pos, child)`` on the CPU, rows in the order of target ids.
-    """
-    source = ExactMass(scorer, tokenizer)
-    mass = torch.empty(mass_shape(source, data), dtype=torch.float16)
-    for ids, block in mass_blocks(source, data, batch_size=batch_size):
-        mass[torch.from_numpy(ids)] = block
-    return mass
 
 
 def mass_shape(source: MassSource, data: SequenceSet) -> tuple[int, int, int]:

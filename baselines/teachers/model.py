@@ -1,13 +1,21 @@
-"""What the teachers that this package fits have in common."""
+"""The contract of a teacher that is fitted here.
+
+A teacher of your own subclasses `TeacherModel`, is made by ``Mine(dataset, seed, **settings)``, and
+writes `score` and, where it has something to train, `loss`. One that scores by products of vectors
+offers them too (``baselines.contracts.scorer.DotProductScorer``).
+`baselines.testing.check_teacher` runs every clause of the contract on it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch, Windows
+from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from tca.objective import ObjectiveOutput
 
@@ -24,6 +32,17 @@ class TeacherModel(nn.Module, ABC):
     max_history: int
     needs_interactions: bool = False
     """Whether it scores by the training interactions too, and not by its parameters alone."""
+
+    @classmethod
+    def build(cls, dataset: Dataset, seed: int, config: Any) -> TeacherModel:
+        """Make one before any training, or counted: from the training part alone.
+
+        Args:
+            dataset: The data.
+            seed: Of random starts.
+            config: ``TeacherConfig.shape``; of a teacher from outside, settings by name.
+        """
+        return cls(dataset, seed, **config)
 
     @abstractmethod
     def score(self, histories: Histories) -> Tensor:
@@ -45,14 +64,3 @@ class TeacherModel(nn.Module, ABC):
         """The loss, and how many terms it is the mean of."""
         count = torch.tensor(len(batch.target_id), device=batch.target_id.device)
         return ObjectiveOutput(loss=self.loss(batch), parts={}, count=count)
-
-    def item_vectors(self) -> Tensor:
-        """The vectors that a user's state is multiplied with; float32 ``(item, dim)``.
-
-        Raises:
-            ValueError: For a model without such vectors.
-        """
-        raise ValueError(
-            f"{self.label} has no item vectors; expected a teacher that learns an embedding of "
-            "each item, such as sasrec"
-        )

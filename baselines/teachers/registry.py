@@ -1,35 +1,37 @@
-"""Which teachers there are, by the names that settings call them."""
+"""Which teachers there are: those that ship with the package, and those of users."""
 
 from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
 from baselines.data.dataset import Dataset
-from baselines.teachers.bert4rec import BERT4Rec
-from baselines.teachers.config import TeacherConfig, TeacherName
-from baselines.teachers.gru4rec import GRU4Rec
+from baselines.teachers.config import BUILT_IN, TeacherConfig
 from baselines.teachers.hybrid import Hybrid
-from baselines.teachers.itemknn import ItemKNN
-from baselines.teachers.lightgcn import LightGCN
 from baselines.teachers.model import TeacherModel
-from baselines.teachers.released_sasrec import ReleasedSASRec
-from baselines.teachers.sasrec import SASRec
-from baselines.teachers.simple import Popularity
+from baselines.teachers.scorer_teacher import ScorerTeacher
+from semid.registry import load_class, load_function
 
-_CLASSES: dict[TeacherName, type[TeacherModel]] = {
-    "sasrec": SASRec,
-    "bert4rec": BERT4Rec,
-    "gru4rec": GRU4Rec,
-    "lightgcn": LightGCN,
-    "itemknn": ItemKNN,
-    "popularity": Popularity,
-    "hybrid": Hybrid,
-}
+_RELEASED_SASREC = "baselines.teachers.released_sasrec:ReleasedSASRec"
+_ADVICE = (
+    "Subclass baselines.teachers.model.TeacherModel, or name a function that returns an ItemScorer."
+)
 
 
 def teacher_class(config: TeacherConfig) -> type[TeacherModel]:
-    """The class of the teacher that ``config`` names."""
-    return _CLASSES[config.model]
+    """The class of the teacher that ``config`` names; of a function, ``ScorerTeacher``.
+
+    Raises:
+        ValueError: If the name leads to no function and no complete subclass of ``TeacherModel``.
+    """
+    if not inspect.isclass(_loaded(config)):
+        return ScorerTeacher
+    released = config.model == "sasrec" and config.sasrec.variant == "released"
+    name = _RELEASED_SASREC if released else config.model
+    return load_class(name, BUILT_IN, TeacherModel, what="teacher", advice=_ADVICE)  # type: ignore[type-abstract]
 
 
 def build_teacher(
@@ -44,23 +46,54 @@ def build_teacher(
         vectors: The content of a hybrid, float ``(item, dim)``; no other takes any.
 
     Raises:
-        ValueError: For a hybrid without vectors.
+        ValueError: For a hybrid without vectors; for a teacher from outside that cannot be made
+            from ``(dataset, seed, **settings)``, or breaks the contract.
     """
-    train, num_items = dataset.splits.train, len(dataset.catalog)
     if config.model == "hybrid":
         if vectors is None:
             raise ValueError("a hybrid needs vectors of the items, got none")
         collaborative = build_teacher(config.collaborative, dataset, seed)
-        return Hybrid(config.hybrid, collaborative, vectors, train)
-    if config.model == "sasrec":
-        made_by = ReleasedSASRec if config.sasrec.variant == "released" else SASRec
-        return made_by(config.sasrec, num_items, seed)
-    if config.model == "bert4rec":
-        return BERT4Rec(config.bert4rec, num_items, seed)
-    if config.model == "gru4rec":
-        return GRU4Rec(config.gru4rec, num_items, seed)
-    if config.model == "lightgcn":
-        return LightGCN(config.lightgcn, train, num_items, seed)
-    if config.model == "itemknn":
-        return ItemKNN(config.itemknn, train, num_items)
-    return Popularity(train, num_items)
+        return Hybrid(config.hybrid, collaborative, vectors, dataset.splits.train)
+    made_by = teacher_class(config)
+    if config.is_built_in:
+        return made_by.build(dataset, seed, config.shape)
+    function = _loaded(config)
+    _require_arguments(function, dataset, seed, config)
+    if made_by is ScorerTeacher:
+        scorer = function(dataset, seed, **config.settings)
+        return ScorerTeacher.of_catalog(scorer, len(dataset.catalog), name=config.model)
+    model = made_by.build(dataset, seed, config.shape)
+    _require_usable(model, config.model)
+    return model
+
+
+def _loaded(config: TeacherConfig) -> Callable[..., Any]:
+    return load_function(config.model, BUILT_IN, what="teacher")
+
+
+def _require_arguments(
+    function: Callable[..., Any], dataset: Dataset, seed: int, config: TeacherConfig
+) -> None:
+    """Refuse settings that a teacher from outside does not take, in its own words."""
+    try:
+        inspect.signature(function).bind(dataset, seed, **config.settings)
+    except TypeError as error:
+        raise ValueError(
+            f"expected settings of {config.model}, which is called with (dataset, seed, "
+            f"**settings), got {sorted(config.settings) or 'none'} ({error}). "
+            "Mend --teacher.settings, or its arguments."
+        ) from error
+
+
+def _require_usable(model: TeacherModel, name: str) -> None:
+    """Refuse a model from outside that cannot be trained or named, before it is."""
+    cure = "baselines.testing.check_teacher runs the whole contract."
+    for attribute, kind in (("label", str), ("max_history", int)):
+        if not isinstance(getattr(model, attribute, None), kind):
+            raise ValueError(f"expected {name} to set {attribute} ({kind.__name__}). {cure}")
+    trained = any(parameter.requires_grad for parameter in model.parameters())
+    own = type(model)
+    if trained and own.loss is TeacherModel.loss and own.objective is TeacherModel.objective:
+        raise ValueError(
+            f"expected a loss of {name}, which has parameters to train, got none. {cure}"
+        )

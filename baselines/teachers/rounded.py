@@ -25,12 +25,8 @@ class RoundedScorer:
 
     def __init__(self, scorer: ItemScorer) -> None:
         self.scorer = require_dot_product(scorer, needed_by="reference=bfloat16")
+        self.max_history = scorer.max_history
         self.label = getattr(scorer, "label", type(scorer).__name__)
-
-    @property
-    def max_history(self) -> int:
-        """That of the teacher."""
-        return self.scorer.max_history
 
     @torch.no_grad()
     def score(self, histories: Histories) -> Tensor:

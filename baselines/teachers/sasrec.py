@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories, TrainBatch
+from baselines.data.dataset import Dataset
 from baselines.nn.encoder import CausalEncoder
 from baselines.teachers.config import SASRecConfig
 from baselines.teachers.losses import (
@@ -31,6 +32,11 @@ class SASRec(TeacherModel):
     """
 
     name: ClassVar[str] = "SASRec"
+
+    @classmethod
+    def build(cls, dataset: Dataset, seed: int, config: SASRecConfig) -> TeacherModel:
+        """Make one for the items of a data set."""
+        return cls(config, len(dataset.catalog), seed)
 
     def __init__(self, config: SASRecConfig, num_items: int, seed: int) -> None:
         super().__init__()

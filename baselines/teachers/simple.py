@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.data.batches import Histories
+from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.model import TeacherModel
 
@@ -19,6 +20,11 @@ class Popularity(TeacherModel):
 
     label = "Popularity"
     max_history = 1
+
+    @classmethod
+    def build(cls, dataset: Dataset, seed: int, config: None) -> TeacherModel:
+        """Make one for the items of a data set."""
+        return cls(dataset.splits.train, len(dataset.catalog))
 
     def __init__(self, train: SequenceSet, num_items: int) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from baselines.contracts.scorer import ItemVectors
 from baselines.data.dataset import Dataset
 from baselines.teachers.config import TeacherConfig
 from baselines.teachers.hybrid import Hybrid
@@ -20,16 +21,11 @@ def require_item_vectors(config: TeacherConfig, *, needed_by: str) -> None:
         ValueError: For one that learns no embedding of an item; of a hybrid the collaborative part
             counts.
     """
-    if not has_item_vectors(teacher_class(config.collaborative)):
+    if not issubclass(teacher_class(config.collaborative), ItemVectors):
         raise ValueError(
             f"{needed_by} needs a teacher that learns a vector of each item, such as sasrec, got "
             f"{config.collaborative.model}. Choose another teacher, or bring vectors of your own."
         )
-
-
-def has_item_vectors(teacher: type[TeacherModel]) -> bool:
-    """Whether a class of teachers learns a vector of each item."""
-    return teacher.item_vectors is not TeacherModel.item_vectors
 
 
 def item_vectors(teacher: TeacherModel, dataset: Dataset, lineage: Provenance) -> Embeddings:
@@ -53,9 +49,14 @@ def item_vectors(teacher: TeacherModel, dataset: Dataset, lineage: Provenance) -
     Raises:
         ValueError: For a teacher without item vectors.
     """
+    source = teacher.cf if isinstance(teacher, Hybrid) else teacher
+    if not isinstance(source, ItemVectors):
+        raise ValueError(
+            f"{source.label} has no item vectors; expected a teacher that learns an embedding of "
+            "each item, such as sasrec"
+        )
     train, num_items = dataset.splits.train, len(dataset.catalog)
     occurs = np.bincount(train.items, minlength=num_items) > 0
-    source = teacher.cf if isinstance(teacher, Hybrid) else teacher
     vectors = source.item_vectors().float().cpu().numpy()
     return Embeddings.of(
         np.where(occurs[:, None], vectors, np.float32(0)),

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from baselines import training  # whose checkpoint writer a test may replace
 from baselines.data.batches import TrainBatch, Windows
 from baselines.runtime.distributed import average, processes
-from baselines.runtime.progress import track
+from baselines.runtime.progress import Tracker, track
 from baselines.training.checkpoint import (
     TrainingState,
     finish_training,
@@ -30,28 +31,45 @@ from baselines.training.checkpoint import (
     trained_weights,
 )
 from baselines.training.config import TrainingConfig
-from baselines.training.monitor import Watch
+from baselines.training.monitor import NonFiniteMonitor
 from baselines.training.precision import settled
 from semid.provenance import Provenance
 from tca.objective import ObjectiveOutput
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY = 32  # steps of a device whose numbers are not at hand
+_CHECK_EVERY = 32  # steps, where reading a value would synchronise the device
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingTask:
+    """What is learned, and how it is validated.
+
+    Attributes:
+        windows: What to learn from; every epoch takes each window once.
+        loss: Loss of a batch. Must leave the same parameters without gradient on every process.
+        validate: Validation value, larger is better; called with the model in eval mode. The same
+            on all processes.
+        objective: What ``loss`` keeps from step to step: its parameters are trained with the
+            model's, and the numbers in its buffers averaged over processes; both are saved under
+            ``objective.`` in the model's files, and come back from them.
+    """
+
+    windows: Windows
+    loss: Callable[[TrainBatch], ObjectiveOutput]
+    validate: Callable[[], float]
+    objective: nn.Module = field(default_factory=nn.Module)
 
 
 def train(
     model: nn.Module,
+    task: TrainingTask,
     *,
     config: TrainingConfig,
     seed: int,
-    windows: Windows,
-    loss: Callable[[TrainBatch], ObjectiveOutput],
-    validate: Callable[[], float],
     folder: Path,
     lineage: Provenance,
     title: str,
-    objective: nn.Module | None = None,
 ) -> TrainingState:
     """Train until validation stops getting better, then put the best weights into ``model``.
 
@@ -68,19 +86,12 @@ def train(
 
     Args:
         model: Trained in place.
+        task: What it learns.
         config: Settings.
         seed: Of data order and dropout.
-        windows: What to learn from; every epoch takes each window once.
-        loss: Loss of a batch. Of several processes, all leave the same parameters without a
-            gradient.
-        validate: Validation value, larger is better; called with the model in eval mode. The same
-            on all processes.
         folder: Where checkpoints live and the trained model ends up.
         lineage: What the model is made from; its content is filled in at the end.
         title: Name shown beside the progress bar.
-        objective: What ``loss`` keeps from step to step: its parameters are trained with the
-            model's, and the numbers in its buffers averaged over processes; both are saved under
-            ``objective.`` in the model's files, and come back from them.
 
     Raises:
         ProvenanceError: If the folder holds a model that was made from something else.
@@ -89,81 +100,119 @@ def train(
     """
     here = processes()
     config = settled(config)
-    objective = nn.Module() if objective is None else objective
-    for module in (model, objective):
+    for module in (model, task.objective):
         module.to(here.device)
     if is_trained(folder):
         require_lineage(folder, Provenance.read(folder), lineage)
-        return read_trained(folder, model, objective)
+        return read_trained(folder, model, task.objective)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        return _keep_untrained(model, validate, folder, lineage)
-    every = itertools.chain(model.parameters(), objective.parameters())  # keeps no frozen weight
-    parameters = [parameter for parameter in every if parameter.requires_grad]
-    optimizer = _optimizer(parameters, config)
-    state = load_checkpoint(folder, model, objective, optimizer, lineage)
+        return _keep_untrained(model, task.validate, folder, lineage)
+    run = _Run(model, task, config, seed=seed, folder=folder, lineage=lineage, title=title)
     here.wait_for_everyone()  # before the main process changes what the others have to read
-    batches_per_epoch = windows.num_batches(config.batch_events)
-    watch = Watch(folder, title, every=1 if here.device.type == "cpu" else _LOOK_EVERY)
-    with track(title, config.epochs * batches_per_epoch) as progress:
-        progress.advance(state.epoch * batches_per_epoch)
-        while not _finished(state, config):
-            epoch = state.epoch
-            started = time.perf_counter()
-            sums: dict[str, Tensor] = {}
-            model.train()
-            objective.train()
-            with torch.random.fork_rng():
-                torch.manual_seed(_epoch_seed(seed, epoch, here.process_index))
-                batches = windows.epoch(
-                    config.batch_events,
-                    np.random.default_rng([seed, epoch]),
-                    process=here.process_index,
-                    num_processes=here.num_processes,
-                )
-                for step, batch in enumerate(batches):
-                    done = epoch * batches_per_epoch + step
-                    _set_lr(optimizer, config, done, batches_per_epoch)
-                    steps = config.epochs * batches_per_epoch
-                    batch = dataclasses.replace(
-                        batch, progress=done / steps, since_epoch=step / steps
-                    )
-                    means, count = _accumulate(batch, config, loss, parameters, objective)
-                    gradients = [p.grad for p in parameters if p.grad is not None]
-                    average([*means.values(), *objective.buffers(), *gradients], count)
-                    norm = nn.utils.clip_grad_norm_(parameters, config.clip)
-                    watch.saw(batch, epoch + 1, means["loss"], norm)
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                    for name, mean in means.items():
-                        sums[name] = sums.get(name, torch.zeros_like(mean)) + mean
-                    progress.advance(1)
-            watch.look()
-            state.epoch += 1
-            state.seconds += time.perf_counter() - started
-            entry = {name: float(total) / batches_per_epoch for name, total in sums.items()}
-            if state.epoch % config.eval_every == 0 or state.epoch == config.epochs:
-                started = time.perf_counter()
-                model.eval()
-                entry["validation"] = validate()
-                state.validation_seconds += time.perf_counter() - started
-                if not math.isfinite(entry["validation"]):
-                    raise ValueError(
-                        f"the validation of {title} became {entry['validation']} in epoch "
-                        f"{state.epoch}, by which no epoch can be chosen."
-                    )
-                progress.note(f"validation {entry['validation']:.4f}")
-            state.history.append(entry)
-            logger.info("%s epoch %d: %s", title, state.epoch, entry)
-            better = entry.get("validation", -math.inf) > state.best
-            if better:
-                state.best, state.best_epoch = entry["validation"], state.epoch
-            if here.is_main_process:
-                weights = trained_weights(model, objective)
-                training._save_checkpoint(folder, weights, optimizer, state, lineage, better=better)
+    with track(title, config.epochs * run.batches_per_epoch) as progress:
+        progress.advance(run.state.epoch * run.batches_per_epoch)
+        while not _finished(run.state, config):
+            run.epoch(progress)
     if here.is_main_process:
-        finish_training(folder, state, lineage)
+        finish_training(folder, run.state, lineage)
     here.wait_for_everyone()
-    return read_trained(folder, model, objective)
+    return read_trained(folder, model, task.objective)
+
+
+class _Run:
+    """A training under way, from its last checkpoint on."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: TrainingTask,
+        config: TrainingConfig,
+        *,
+        seed: int,
+        folder: Path,
+        lineage: Provenance,
+        title: str,
+    ) -> None:
+        self.model, self.task, self.config, self.seed = model, task, config, seed
+        self.folder, self.lineage, self.title = folder, lineage, title
+        every = itertools.chain(model.parameters(), task.objective.parameters())
+        self.parameters = [parameter for parameter in every if parameter.requires_grad]
+        self.optimizer = _optimizer(self.parameters, config)
+        self.state = load_checkpoint(folder, model, task.objective, self.optimizer, lineage)
+        self.batches_per_epoch = task.windows.num_batches(config.batch_events)
+        is_cpu = processes().device.type == "cpu"
+        self.monitor = NonFiniteMonitor(folder, title, every=1 if is_cpu else _CHECK_EVERY)
+
+    def epoch(self, progress: Tracker) -> None:
+        """Train an epoch, validate if it is time, and write a checkpoint."""
+        state, started = self.state, time.perf_counter()
+        entry = self._train(progress)
+        state.epoch += 1
+        state.seconds += time.perf_counter() - started
+        if state.epoch % self.config.eval_every == 0 or state.epoch == self.config.epochs:
+            entry["validation"] = self._validate()
+            progress.note(f"validation {entry['validation']:.4f}")
+        state.history.append(entry)
+        logger.info("%s epoch %d: %s", self.title, state.epoch, entry)
+        better = entry.get("validation", -math.inf) > state.best
+        if better:
+            state.best, state.best_epoch = entry["validation"], state.epoch
+        if processes().is_main_process:
+            training._save_checkpoint(
+                self.folder,
+                trained_weights(self.model, self.task.objective),
+                self.optimizer,
+                state,
+                self.lineage,
+                better=better,
+            )
+
+    def _train(self, progress: Tracker) -> dict[str, float]:
+        """Take the steps of an epoch; the mean over them of the loss and what is logged with it."""
+        here, epoch = processes(), self.state.epoch
+        sums: dict[str, Tensor] = {}
+        self.model.train()
+        self.task.objective.train()
+        with torch.random.fork_rng():
+            torch.manual_seed(_epoch_seed(self.seed, epoch, here.process_index))
+            batches = self.task.windows.epoch(
+                self.config.batch_events,
+                np.random.default_rng([self.seed, epoch]),
+                process=here.process_index,
+                num_processes=here.num_processes,
+            )
+            for step, batch in enumerate(batches):
+                for name, mean in self._step(batch, step).items():
+                    sums[name] = sums.get(name, torch.zeros_like(mean)) + mean
+                progress.advance(1)
+        self.monitor.check()
+        return {name: float(total) / self.batches_per_epoch for name, total in sums.items()}
+
+    def _step(self, batch: TrainBatch, step: int) -> dict[str, Tensor]:
+        config, objective, epoch = self.config, self.task.objective, self.state.epoch
+        done, steps = epoch * self.batches_per_epoch + step, config.epochs * self.batches_per_epoch
+        _set_lr(self.optimizer, config, done, self.batches_per_epoch)
+        batch = dataclasses.replace(batch, progress=done / steps, since_epoch=step / steps)
+        means, count = _accumulate(batch, config, self.task.loss, self.parameters, objective)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        average([*means.values(), *objective.buffers(), *gradients], count)
+        norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
+        self.monitor.record(batch, epoch + 1, means["loss"], norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return means
+
+    def _validate(self) -> float:
+        started = time.perf_counter()
+        self.model.eval()
+        value = self.task.validate()
+        self.state.validation_seconds += time.perf_counter() - started
+        if not math.isfinite(value):
+            raise ValueError(
+                f"the validation of {self.title} became {value} in epoch {self.state.epoch}, by "
+                "which no epoch can be chosen."
+            )
+        return value
 
 
 def _accumulate(

@@ -1,4 +1,4 @@
-"""Stops a training whose numbers have broken, and keeps the batch that broke them."""
+"""Stops training on a non-finite loss or gradient, and saves the batch."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from semid.provenance import atomic_write
 BROKEN = "broken_batch"
 
 
-class Watch:
-    """Looks at every loss and gradient of a training, and waits for the device only now and then.
+class NonFiniteMonitor:
+    """Checks every loss and gradient norm, but synchronises the device only every few steps.
 
-    Reading a number waits for all that was asked of the device. So it remembers some steps, looks
-    at all of them together, and still finds the first that broke.
+    Values are recorded step by step and checked together; the first that is not finite is found
+    all the same.
 
     Args:
         folder: Where the batch is written.
         title: Name of the training.
-        every: Steps that are looked at together; with 1, before the weights are changed.
+        every: Steps checked together; with 1, each is checked before its weight update.
     """
 
     def __init__(self, folder: Path, title: str, *, every: int) -> None:
         self.folder, self.title, self.every = folder, title, every
         self._steps: list[tuple[TrainBatch, int, Tensor, Tensor]] = []
 
-    def saw(self, batch: TrainBatch, epoch: int, loss: Tensor, norm: Tensor) -> None:
-        """Remember a step, and look if it is time.
+    def record(self, batch: TrainBatch, epoch: int, loss: Tensor, norm: Tensor) -> None:
+        """Record a step, and check once ``every`` of them are recorded.
 
         Args:
             batch: What was learned from.
@@ -42,18 +42,17 @@ class Watch:
             norm: Scalar, of its gradient.
 
         Raises:
-            ValueError: As ``look``.
+            ValueError: As ``check``.
         """
         self._steps.append((batch, epoch, loss, norm))
         if len(self._steps) >= self.every:
-            self.look()
+            self.check()
 
-    def look(self) -> None:
-        """Look at the steps since the last time.
+    def check(self) -> None:
+        """Check the steps recorded since the last check.
 
         Raises:
-            ValueError: If the loss or the gradient of one is no number; names the file that holds
-                its batch.
+            ValueError: If a loss or a gradient norm is not finite; names the file with its batch.
         """
         steps, self._steps = self._steps, []
         if not steps:

@@ -25,20 +25,25 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from semid.checks import MOST_CODES
+from semid.checks import ContractError
 from semid.distributed import num_ranks, on_first, require_equal
 from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
 from semid.registry import load_class
 from semid.settings import settings_before, without_later
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from semid.tokenizers.checks import (
+    check_codes,
+    checked_vectors,
+    code_flaw,
+    load_tensors,
+    require_tensors,
+)
+from semid.tokenizers.fields import Fields, field_indices, hash_fields
 
 __all__ = [
     "BUILT_IN",
@@ -62,9 +67,6 @@ BUILT_IN = {
 }
 """Short names of the schemes that ship with the package."""
 
-LARGEST = 1e15
-"""Largest value of an embedding; sums of squares of much larger ones leave float32."""
-
 MOST_SEED = 2**32 - 1
 """Largest seed of a scheme's random choices."""
 
@@ -74,19 +76,6 @@ _LEARNED = "learned.safetensors"
 
 class NotFittedError(ValueError):
     """A tokenizer was asked for codes before it learned how to make them."""
-
-
-class ContractError(ValueError):
-    """A scheme breaks a clause of the contract that `semid.testing.check_tokenizer` lists.
-
-    Attributes:
-        clause: Name of the clause.
-    """
-
-    def __init__(self, scheme: str, clause: str, message: str) -> None:
-        said = " ".join(message.split())  # one line, whatever another library's error was
-        super().__init__(f"{scheme} breaks the contract of id schemes, clause {clause!r}: {said}")
-        self.clause = clause
 
 
 class SemanticIdTokenizer(ABC):
@@ -99,14 +88,20 @@ class SemanticIdTokenizer(ABC):
     Attributes:
         codebook_sizes: Number of codes of each level; a setting, or known once fitted.
         uses_cf: Whether the scheme learns from collaborative embeddings; others refuse them.
+        uses_fields: Columns of the catalogue that it learns from too, such as ``("category",)``.
+            Then `_fit` and `_encode` take a last argument ``fields``: by column, int64 ``(item,)``,
+            the number of each item's value among the sorted values that were fitted. An item with
+            another value is refused.
     """
 
     codebook_sizes: tuple[int, ...]
     uses_cf: ClassVar[bool] = False
+    uses_fields: ClassVar[tuple[str, ...]] = ()
 
     _learned: dict[str, Tensor] | None = None
     _inputs: dict[str, str]
     _input_dim: int
+    _field_values: dict[str, list[str]]
 
     @abstractmethod
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
@@ -181,14 +176,27 @@ class SemanticIdTokenizer(ABC):
         tensors = {name: hash_arrays(value.cpu().numpy()) for name, value in self.learned.items()}
         settings = without_later(self.settings, type(self))
         config = {"tokenizer": self.scheme, "settings": settings}
+        content = {**config, **self._widths, "learned": tensors}
         return Provenance(
             kind="tokenizer",
-            content=hash_json({**config, "input_dim": self._input_dim, "learned": tensors}),
+            content=hash_json(content),
             inputs=self._inputs,
             config=config,
         )
 
-    def fit(self, embeddings: Tensor, *, cf_embeddings: Tensor | None = None) -> Self:
+    @property
+    def _widths(self) -> dict[str, Any]:
+        """What is known of the inputs that were fitted, as JSON values."""
+        known = {"field_values": self._field_values} if self.uses_fields else {}
+        return {"input_dim": self._input_dim, **known}
+
+    def fit(
+        self,
+        embeddings: Tensor,
+        *,
+        cf_embeddings: Tensor | None = None,
+        fields: Fields | None = None,
+    ) -> Self:
         """Learn the scheme from the embeddings of all items.
 
         Deterministic for its settings on one device; leaves global random state alone. Where
@@ -199,6 +207,8 @@ class SemanticIdTokenizer(ABC):
             embeddings: Float ``(item, dim)``, in the row order of the catalogue.
             cf_embeddings: Collaborative item vectors, float ``(item, cf_dim)`` in the same order,
                 for schemes that use them.
+            fields: Text of the columns of ``uses_fields``, one for each item; see
+                `semid.tokenizers.fields.fields_of`.
 
         Raises:
             ValueError: If an input is not a finite float matrix, if their row counts differ, if
@@ -206,7 +216,7 @@ class SemanticIdTokenizer(ABC):
                 processes call this with different inputs or settings.
             ContractError: If the scheme's ``_fit`` returns anything but tensors by name.
         """
-        vectors = _checked("embeddings", embeddings)
+        vectors = checked_vectors("embeddings", embeddings)
         inputs = {"embeddings": hash_arrays(vectors.cpu().numpy())}
         if cf_embeddings is not None:
             if not self.uses_cf:
@@ -214,37 +224,45 @@ class SemanticIdTokenizer(ABC):
                     f"{type(self).__name__} learns from embeddings alone, got cf_embeddings too. "
                     "Leave them out, or choose a scheme that uses them."
                 )
-            cf_embeddings = _checked("cf_embeddings", cf_embeddings)
+            cf_embeddings = checked_vectors("cf_embeddings", cf_embeddings)
             if len(cf_embeddings) != len(vectors):
                 raise ValueError(
                     f"expected cf_embeddings of the same {len(vectors)} items as embeddings, got "
                     f"{len(cf_embeddings)} rows. Bring both into the row order of one catalogue."
                 )
             inputs["cf_embeddings"] = hash_arrays(cf_embeddings.cpu().numpy())
+        values = {name: sorted(set(texts)) for name, texts in (fields or {}).items()}
+        known = {name: values.get(name, []) for name in self.uses_fields}
+        indices = field_indices(fields, known, vectors)
+        if fields is not None:
+            inputs["fields"] = hash_fields(fields)
         if num_ranks() > 1:
             asked = {"inputs": inputs, "scheme": self.scheme, "settings": self.settings}
             require_equal(hash_json(asked), "inputs and settings")
-        learned = on_first(lambda: self._tensors_learned(vectors, cf_embeddings))
+        learned = on_first(lambda: self._tensors_learned(vectors, cf_embeddings, indices))
         self._learned = {name: value.to(vectors.device) for name, value in learned.items()}
         self._inputs = inputs
         self._input_dim = vectors.shape[1]
+        self._field_values = known
         return self
 
     def _tensors_learned(
-        self, embeddings: Tensor, cf_embeddings: Tensor | None
+        self, embeddings: Tensor, cf_embeddings: Tensor | None, fields: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """What `_fit` returns, checked, on the CPU."""
-        learned = self._fit(embeddings, cf_embeddings)
-        _require_tensors(learned, made_by=type(self).__name__)
+        more: dict[str, Any] = {"fields": fields} if self.uses_fields else {}
+        learned = self._fit(embeddings, cf_embeddings, **more)
+        require_tensors(learned, made_by=type(self).__name__)
         return {name: value.detach().cpu().contiguous() for name, value in learned.items()}
 
-    def encode(self, embeddings: Tensor) -> Tensor:
+    def encode(self, embeddings: Tensor, *, fields: Fields | None = None) -> Tensor:
         """Assign each item its codes.
 
         Two items may receive equal codes; `semid.collisions` makes them distinct.
 
         Args:
             embeddings: Float ``(item, dim)``, of the width that was fitted.
+            fields: As in `fit`, of these items.
 
         Returns:
             int64 ``(item, level)``, level ``l`` in ``[0, codebook_sizes[l])``, on the device of
@@ -252,13 +270,18 @@ class SemanticIdTokenizer(ABC):
 
         Raises:
             NotFittedError: Before `fit` or `from_pretrained`.
-            ValueError: If ``embeddings`` has another width or is not finite.
+            ValueError: If ``embeddings`` has another width or is not finite, or ``fields`` are
+                others than those used, or hold a value that was not fitted.
             ContractError: If the scheme's ``_encode`` returns anything else.
         """
         vectors, learned = self._ready(embeddings)
+        more: dict[str, Any] = {}
+        indices = field_indices(fields, self._field_values, vectors)
+        if self.uses_fields:
+            more["fields"] = indices
         with torch.no_grad():
-            codes = self._encode(vectors, learned)
-        if flaw := _flaw(codes, self.codebook_sizes, len(vectors), vectors.device):
+            codes = self._encode(vectors, learned, **more)
+        if flaw := code_flaw(codes, self.codebook_sizes, len(vectors), vectors.device):
             raise ContractError(type(self).__name__, *flaw)
         return codes
 
@@ -307,7 +330,7 @@ class SemanticIdTokenizer(ABC):
     def _ready(self, embeddings: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Checked embeddings, and what was learned on their device."""
         learned = {name: value.to(embeddings.device) for name, value in self.learned.items()}
-        vectors = _checked("embeddings", embeddings)
+        vectors = checked_vectors("embeddings", embeddings)
         if vectors.shape[1] != self._input_dim:
             raise ValueError(
                 f"expected embeddings (item, {self._input_dim}), as this tokenizer was fitted on, "
@@ -324,7 +347,7 @@ class SemanticIdTokenizer(ABC):
         from safetensors.torch import save_file
 
         provenance = self.provenance
-        config = {**provenance.config, "input_dim": self._input_dim}
+        config = {**provenance.config, **self._widths}
         with atomic_dir(folder) as filling:
             text = json.dumps(config, indent=2, allow_nan=False)
             (filling / _CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -360,9 +383,10 @@ class SemanticIdTokenizer(ABC):
                 f"expected settings of {config['tokenizer']} in {path}, got others ({error}). Was "
                 "the file damaged?"
             ) from error
-        tokenizer._learned = _load_tensors(Path(folder) / _LEARNED)
+        tokenizer._learned = load_tensors(Path(folder) / _LEARNED)
         tokenizer._inputs = recorded.inputs
         tokenizer._input_dim = config["input_dim"]
+        tokenizer._field_values = config.get("field_values", {})
         require_same(
             f"content of the tokenizer in {folder}",
             recorded.content,
@@ -426,105 +450,7 @@ def make_tokenizer(scheme: str, settings: Mapping[str, Any]) -> SemanticIdTokeni
     return tokenizer
 
 
-def check_codes(codes: Tensor, sizes: tuple[int, ...], *, num_items: int, made_by: str) -> None:
-    """Refuse codes that are not int64 ``(item, level)`` with level ``l`` in ``[0, sizes[l])``.
-
-    Raises:
-        ValueError: Naming ``made_by``, and the first level and item that are out of range.
-    """
-    if flaw := _flaw(codes, sizes, num_items, codes.device):
-        raise ValueError(f"{made_by}: {flaw[1]}")
-
-
-def _flaw(
-    codes: Any, sizes: tuple[int, ...], num_items: int, device: torch.device
-) -> tuple[str, str] | None:
-    """The first thing that is wrong with codes: the clause, and what to say; None if nothing is."""
-    if not isinstance(codes, Tensor) or codes.dtype != torch.int64:
-        found = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
-        return "dtype", f"expected an int64 tensor of codes, got {found}. Return indices as int64."
-    if not sizes or not all(isinstance(size, int) for size in sizes):
-        return "sizes", f"expected codebook_sizes, a whole number a level, got {sizes}. Set them."
-    if max(sizes) > MOST_CODES:
-        return "sizes", (
-            f"expected at most {MOST_CODES} codes a level, as a token is an int32, got sizes "
-            f"{sizes}. Spread them over more levels."
-        )
-    expected = (num_items, len(sizes))
-    if tuple(codes.shape) != expected:
-        return "shape", (
-            f"expected (item, level) = {expected}, got {tuple(codes.shape)}. "
-            f"Return one code for each level of sizes {sizes}."
-        )
-    if codes.device != device:
-        return "device", f"expected them on {device}, got {codes.device}. Follow the embeddings."
-    outside = (codes < 0) | (codes >= torch.tensor(sizes, device=codes.device))
-    if outside.any():
-        item, level = outside.nonzero()[0].tolist()
-        return "range", (
-            f"codes at level {level} must lie in [0, {sizes[level]}), got "
-            f"{int(codes[item, level])} for item row {item}. Were they made with other sizes?"
-        )
-    return None
-
-
 def _name_of(made_by: type[SemanticIdTokenizer]) -> str:
     """The name that `load_tokenizer_class` finds a class by."""
     path = f"{made_by.__module__}:{made_by.__qualname__}"
     return next((name for name, known in BUILT_IN.items() if known == path), path)
-
-
-def _load_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(
-            f"expected tensors in {path}, got something else ({error}). Was the file damaged?"
-        ) from error
-
-
-def _require_tensors(learned: Any, *, made_by: str) -> None:
-    found = type(learned).__name__
-    if isinstance(learned, dict):
-        kinds = {name: type(v).__name__ for name, v in learned.items() if not torch.is_tensor(v)}
-        if not kinds:
-            return
-        found = str(kinds)
-    raise ContractError(
-        made_by,
-        "learned",
-        f"expected from _fit a dict of tensors by name, got {found}. "
-        "Return every tensor that _encode needs; keep settings on self.",
-    )
-
-
-def _checked(name: str, values: Tensor) -> Tensor:
-    if values.ndim != 2 or not values.is_floating_point() or 0 in values.shape:
-        raise ValueError(
-            f"expected {name}: float (item, dim) with at least one item, got {values.dtype} "
-            f"{tuple(values.shape)}. Pass one row for each item of the catalogue."
-        )
-    values = values.detach().to(torch.float32).contiguous()
-    finite = values.isfinite().all(dim=1)
-    if not finite.all():
-        raise ValueError(
-            f"expected finite {name}, got NaN or infinity in {int((~finite).sum())} rows, first "
-            f"in row {int(finite.logical_not().nonzero()[0])}. Repair or remove those items."
-        )
-    low, high = values.aminmax(dim=1)
-    size = high.maximum(-low)
-    if len(large := (size > LARGEST).nonzero()[:, 0]):
-        usual = float(size.median())
-        cure = (
-            "Divide all of them by one number, which changes no code."
-            if usual > LARGEST
-            else f"Half of all rows are below {usual:.3g}: repair or remove the outliers."
-        )
-        raise ValueError(
-            f"expected {name} of at most {LARGEST:g}, as float32 cannot square much more, got "
-            f"{float(size[large[0]]):.3g} in row {int(large[0])}, the first of {len(large)}. {cure}"
-        )
-    return values

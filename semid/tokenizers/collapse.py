@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Situation", "collapse_warning", "collapses", "perplexity", "utilisation"]
+__all__ = ["CollapseReport", "collapse_warning", "collapses", "perplexity", "utilisation"]
 
 LEAST_UTILISATION = 0.5
 """Share of a level's codes that some item uses, below which it is said to collapse."""
@@ -17,7 +17,7 @@ LEAST_PERPLEXITY = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Situation:
+class CollapseReport:
     """What a cure is chosen by.
 
     Attributes:
@@ -55,7 +55,7 @@ def collapses(counts: Tensor) -> bool:
     return size > 1 and few
 
 
-def collapse_warning(level: int, counts: Tensor, situation: Situation) -> str:
+def collapse_warning(level: int, counts: Tensor, situation: CollapseReport) -> str:
     """One line about a level that collapses, with the likely cure.
 
     Args:
@@ -69,7 +69,7 @@ def collapse_warning(level: int, counts: Tensor, situation: Situation) -> str:
     )
 
 
-def _cure(size: int, situation: Situation) -> str:
+def _cure(size: int, situation: CollapseReport) -> str:
     if situation.distinct < situation.items // 2:
         return (
             f"Only {situation.distinct} of {situation.items} embeddings are distinct; "

@@ -15,7 +15,7 @@ from semid.tokenizers.kmeans import squared_distances
 from semid.tokenizers.letter_losses import LetterLosses
 from semid.tokenizers.rqvae import RQVAE
 from semid.tokenizers.sinkhorn import sinkhorn
-from semid.tokenizers.training import MoreLosses, Quantised
+from semid.tokenizers.training import AuxiliaryLosses, Quantised
 
 __all__ = ["LETTER"]
 
@@ -85,7 +85,7 @@ class LETTER(RQVAE):
                 "codewords by its gradient. Or set diversity_weight to 0."
             )
 
-    def _more_losses(self, cf_embeddings: Tensor | None) -> MoreLosses:
+    def _auxiliary_losses(self, cf_embeddings: Tensor | None) -> AuxiliaryLosses:
         if cf_embeddings is None and self.cf_weight:
             raise ValueError(
                 f"expected cf_embeddings for cf_weight {self.cf_weight:g}, got none. Pass one "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from semid.tokenizers.clustering import bounded_kmeans
 from semid.tokenizers.estimators import Batch
-from semid.tokenizers.training import MoreLosses, Quantised
+from semid.tokenizers.training import AuxiliaryLosses, Quantised
 
 __all__ = ["LetterLosses", "cluster_codes", "collaborative_loss", "diversity_loss", "other_codes"]
 
@@ -97,7 +97,7 @@ def other_codes(codes: Tensor, group_of_code: Tensor, uniform: Tensor) -> Tensor
     return torch.where(others > 0, members[starts[groups] + within], -1)
 
 
-class LetterLosses(MoreLosses):
+class LetterLosses(AuxiliaryLosses):
     """``cf_weight L_CF + diversity_weight sum_l L_div`` of a batch.
 
     Args:

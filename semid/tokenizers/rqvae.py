@@ -18,13 +18,13 @@ from semid.tokenizers.estimators import (
     estimator_of,
     require_temperatures,
 )
-from semid.tokenizers.training import TrainedResidual
+from semid.tokenizers.training import ResidualVQ
 
 __all__ = ["RQVAE"]
 
 
 @dataclass(kw_only=True, eq=False)
-class RQVAE(TrainedResidual):
+class RQVAE(ResidualVQ):
     """Learned encoder, residual codebooks and decoder (section 3.1).
 
     Per item with latent ``r[0] = encoder(x)`` and ``x' = decoder(sum of codewords)`` the loss is

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from semid.tokenizers.training import TrainedResidual
+from semid.tokenizers.training import ResidualVQ
 
 __all__ = ["RVQ"]
 
 
 @dataclass(kw_only=True, eq=False)
-class RVQ(TrainedResidual):
+class RVQ(ResidualVQ):
     """Residual codebooks trained in batches on the embeddings, all levels at once.
 
     ``sum_l ||r[l] - e[l]||^2`` with ``r[0]`` the centred embedding and ``r[l + 1] = r[l] - e[l]``

@@ -16,7 +16,7 @@ from semid.checks import require_choice, require_int, require_real, require_size
 from semid.tokenizers.base import MOST_SEED, SemanticIdTokenizer
 from semid.tokenizers.codebooks import MovingAverages, forget_moments, restart_unused
 from semid.tokenizers.collapse import (
-    Situation,
+    CollapseReport,
     collapse_warning,
     collapses,
     perplexity,
@@ -27,7 +27,7 @@ from semid.tokenizers.kmeans import require_distinct, require_spread
 from semid.tokenizers.residual import codebooks_of, residual_codes, residual_costs
 from semid.tokenizers.starts import STARTS, start_codebooks
 
-__all__ = ["CODEBOOK_UPDATES", "MoreLosses", "Quantised", "TrainedResidual"]
+__all__ = ["CODEBOOK_UPDATES", "AuxiliaryLosses", "Quantised", "ResidualVQ"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Quantised:
     residuals: list[Tensor]
 
 
-class MoreLosses:
+class AuxiliaryLosses:
     """Terms that a scheme adds to reconstruction and quantisation; none here."""
 
     def parameters(self) -> list[Tensor]:
@@ -70,7 +70,7 @@ class MoreLosses:
 
 
 @dataclass(kw_only=True, eq=False)
-class TrainedResidual(SemanticIdTokenizer):
+class ResidualVQ(SemanticIdTokenizer):
     """Residual quantisation of latents, with codebooks and networks trained in batches.
 
     A scheme writes `_scaling`, and overrides `_networks`, `_latents` and `_decoded` unless the
@@ -125,8 +125,8 @@ class TrainedResidual(SemanticIdTokenizer):
         """Weight of the term that holds latents to their codewords."""
         return 0.0
 
-    def _more_losses(self, cf_embeddings: Tensor | None) -> MoreLosses:
-        return MoreLosses()
+    def _auxiliary_losses(self, cf_embeddings: Tensor | None) -> AuxiliaryLosses:
+        return AuxiliaryLosses()
 
     def _choose(
         self, level: int, residual: Tensor, codebook: Tensor, batch: Batch
@@ -137,7 +137,7 @@ class TrainedResidual(SemanticIdTokenizer):
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
         require_spread(embeddings)
         require_distinct(embeddings, self.codebook_sizes)  # latents of one text differ by rounding
-        more = self._more_losses(cf_embeddings)
+        more = self._auxiliary_losses(cf_embeddings)
         generator = torch.Generator().manual_seed(self.seed)
         learned = self._scaling(embeddings)
         inputs = _scaled(embeddings, learned)
@@ -162,7 +162,7 @@ class TrainedResidual(SemanticIdTokenizer):
         self,
         inputs: Tensor,
         learned: dict[str, Tensor],
-        more: MoreLosses,
+        more: AuxiliaryLosses,
         generator: torch.Generator,
     ) -> None:
         codebooks = codebooks_of(learned)
@@ -194,21 +194,10 @@ class TrainedResidual(SemanticIdTokenizer):
                     progress=(epoch - 1) / self.epochs,
                     generator=generator,
                 )
-                latent = self._latents(batch.inputs, learned)
-                quantised = self._quantise(latent, codebooks, batch)
-                decoded = self._decoded(quantised.output, learned)
-                error = (batch.inputs - decoded).square().sum()
-                loss = error + quantised.loss + more.of_batch(batch, quantised, codebooks)
-                loss = loss / len(rows)
-                if optimizer is not None:
-                    optimizer.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
+                quantised, told = self._step(batch, learned, more, optimizer)
                 if averages is not None:
                     averages.update(quantised.codes, quantised.residuals)
-                sums += torch.tensor(
-                    [float(loss.detach()) * len(rows), float(error.detach())], dtype=torch.float64
-                )
+                sums += told
                 for level, codes in enumerate(quantised.codes):
                     counts[level] += torch.bincount(codes, minlength=len(counts[level]))
             if epoch % self.restart_every == 0 and epoch <= 0.75 * self.epochs:
@@ -220,9 +209,30 @@ class TrainedResidual(SemanticIdTokenizer):
                     standardised="std" in learned,
                     has_optimizer=optimizer is not None,
                 )
-            self._tell(epoch, sums / torch.tensor([len(inputs), inputs.numel()]), counts)
+            self._log_epoch(epoch, sums / torch.tensor([len(inputs), inputs.numel()]), counts)
         for parameter in parameters:
             parameter.requires_grad_(False)
+
+    def _step(
+        self,
+        batch: Batch,
+        learned: dict[str, Tensor],
+        more: AuxiliaryLosses,
+        optimizer: torch.optim.Optimizer | None,
+    ) -> tuple[Quantised, Tensor]:
+        """One step; the batch quantised, and its loss and squared error, float64 ``(2,)``."""
+        codebooks = codebooks_of(learned)
+        quantised = self._quantise(self._latents(batch.inputs, learned), codebooks, batch)
+        decoded = self._decoded(quantised.output, learned)
+        error = (batch.inputs - decoded).square().sum()
+        loss = error + quantised.loss + more.of_batch(batch, quantised, codebooks)
+        loss = loss / len(batch.rows)
+        if optimizer is not None:
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        told = [float(loss.detach()) * len(batch.rows), float(error.detach())]
+        return quantised, torch.tensor(told, dtype=torch.float64)
 
     def _quantise(self, latent: Tensor, codebooks: Sequence[Tensor], batch: Batch) -> Quantised:
         """Choose a code at each level for what the levels before left over."""
@@ -268,7 +278,7 @@ class TrainedResidual(SemanticIdTokenizer):
         collapsed = [level for level, used in enumerate(counts) if collapses(used)]
         if not collapsed:
             return
-        situation = Situation(
+        situation = CollapseReport(
             items=len(inputs),
             distinct=len(torch.unique(inputs, dim=0)),
             restart_every=self.restart_every,
@@ -280,7 +290,7 @@ class TrainedResidual(SemanticIdTokenizer):
             warning = collapse_warning(level, counts[level], situation)
             logger.warning("%s: %s", type(self).__name__, warning)
 
-    def _tell(self, epoch: int, means: Tensor, counts: Sequence[Tensor]) -> None:
+    def _log_epoch(self, epoch: int, means: Tensor, counts: Sequence[Tensor]) -> None:
         loss, reconstruction = means.tolist()
         entry = {
             "epoch": epoch,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -207,7 +207,7 @@ def test_dates_of_any_zone_and_fraction_are_the_moments_they_name(
     moments: list[tuple[datetime, timezone]],
 ) -> None:
     aware = [moment.replace(tzinfo=zone) for moment, zone in moments]
-    start = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    start = datetime(1970, 1, 1, tzinfo=UTC)
     expected = [(moment - start) // timedelta(microseconds=1) for moment in aware]
     assert as_times(column(*(moment.isoformat() for moment in aware))).to_list() == expected
     naive = as_times(column(*(moment.isoformat(sep=" ") for moment, _ in moments)))

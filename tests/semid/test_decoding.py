@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from semid.config import Renormalize
-from semid.decoding import BeamResult, beam_search, divide_by_length, rank_items
+from semid.decoding import BeamResult, apply_length_penalty, beam_search, rank_items
 from semid.filters import ItemFilter
 from semid.prefixes import ReadAnew
 from semid.scoring import score_all
@@ -175,7 +175,7 @@ def test_found_paths_are_divided_by_their_length_and_ordered_anew(
     paths, num_tokens = catalogue
     trie = CodeTrie.from_paths(paths_tensor(paths), num_tokens)
     plain = beam_search(ReadAnew(TableStep(2, num_tokens, seed, whole=True), 2), trie, beam=beam)
-    found = divide_by_length(plain, trie, penalty=penalty)
+    found = apply_length_penalty(plain, trie, penalty=penalty)
     for row in range(2):
         pairs = zip(leaf_paths(trie, plain, row), plain.scores[row].tolist(), strict=True)
         divided = [(score / len(path) ** penalty, path) for path, score in pairs if path]
@@ -352,7 +352,7 @@ def test_low_precision_logits_give_float32_scores() -> None:
 def test_a_penalty_that_is_no_number_is_refused(penalty: float) -> None:
     trie, step = trie_and_step()
     with pytest.raises(ValueError, match="penalty must be finite"):
-        divide_by_length(beam_search(ReadAnew(step, 2), trie, beam=3), trie, penalty=penalty)
+        apply_length_penalty(beam_search(ReadAnew(step, 2), trie, beam=3), trie, penalty=penalty)
 
 
 def slow_rank(

@@ -8,17 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tails import known_tail, total_variation
 from torch import Tensor
 
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
-from tca.top_k import (
-    TopKTokenizer,
-    sampled_tail,
-    tail_of_total,
-    total_variation,
-    uniform_tail,
-)
+from tca.top_k import TopKTokenizer, sampled_tail, uniform_tail
 
 # Ragged, with twins (rows 3 and 4), a forced token (after 2) and a branching deep prefix (0, 1).
 PATHS = [
@@ -116,11 +111,7 @@ def test_with_the_whole_catalogue_listed_it_is_exact(scale: float, temperature: 
     for tail in (
         uniform_tail(best.values, len(PATHS), temperature=temperature),
         sampled_tail(best.values, 0 * scores - math.inf, len(PATHS), temperature=temperature),
-        tail_of_total(
-            best.values,
-            torch.logsumexp(scores / temperature, dim=1),
-            temperature=temperature,
-        ),
+        known_tail(scores, best.indices, temperature=temperature),
     ):
         p = tokenizer(best.values, best.indices, TARGETS, tail)
         torch.testing.assert_close(p, exact, rtol=0, atol=1e-6)
@@ -132,13 +123,12 @@ def test_more_items_bring_it_nearer_to_exact() -> None:
     scores = 3 * torch.randn(40, 500, generator=gen)
     targets = torch.randint(500, (40,), generator=gen)
     exact = CollaborativeTokenizer(trie)(scores, targets)
-    counted = torch.ones(40, 3, dtype=torch.bool)
     errors = []
     for k in (5, 50, 250, 500):
         best = scores.topk(k)
-        tail = tail_of_total(best.values, torch.logsumexp(scores, dim=1))
+        tail = known_tail(scores, best.indices)
         p = TopKTokenizer(trie)(best.values, best.indices, targets, tail)
-        errors.append(float(total_variation(p, exact, counted).mean[0]))
+        errors.append(float(total_variation(p, exact)[:, 0].mean()))
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 0.01
     assert errors[-1] < 1e-6
@@ -148,7 +138,7 @@ def test_a_known_total_gives_the_root_the_mass_of_the_best_items() -> None:
     # Each of two items alone below its first token: with the total known, the listed one has
     # exactly the teacher's probability.
     scores = torch.tensor([[2.0, 0.0, -1.0]])
-    tail = tail_of_total(scores[:, :1], torch.logsumexp(scores, dim=1))
+    tail = known_tail(scores, torch.tensor([[0]]))
     p = TopKTokenizer(make_trie([[0], [1], [2]]))(
         scores[:, :1], torch.tensor([[0]]), torch.tensor([1]), tail
     )
@@ -197,28 +187,12 @@ def test_the_uniform_tail_is_the_lowest_score_of_all_others() -> None:
 def test_the_sampled_tail_is_the_tail_where_everything_is_sampled() -> None:
     scores = torch.randn(3, 50, generator=torch.Generator().manual_seed(2))
     best = scores.topk(7, dim=1)
-    known = tail_of_total(best.values, torch.logsumexp(scores, dim=1))
+    known = known_tail(scores, best.indices)
     others = scores.scatter(1, best.indices, -math.inf)
     torch.testing.assert_close(sampled_tail(best.values, others, 50), known)
     nothing = torch.full_like(scores, -math.inf)
     bound = uniform_tail(best.values, 50)
     torch.testing.assert_close(sampled_tail(best.values, nothing, 50), bound)
-
-
-def test_the_tail_of_a_total_that_the_list_holds_is_empty() -> None:
-    scores = torch.randn(2, 5, generator=torch.Generator().manual_seed(3))
-    tail = tail_of_total(scores, torch.logsumexp(scores, dim=1))
-    assert (tail < torch.logsumexp(scores, dim=1) - 13).all()
-
-
-def test_the_total_variation_is_half_the_sum_of_the_differences() -> None:
-    p = torch.tensor([[[0.5, 0.5], [1.0, 0.0]], [[1.0, 0.0], [0.2, 0.8]]])
-    q = torch.tensor([[[0.25, 0.75], [1.0, 0.0]], [[0.0, 1.0], [9.0, 9.0]]])
-    found = total_variation(p, q, torch.tensor([[True, True], [True, False]]))
-    torch.testing.assert_close(found.mean, torch.tensor([0.625, 0.0]))
-    torch.testing.assert_close(found.largest, torch.tensor([1.0, 0.0]))
-    with pytest.raises(ValueError, match="p and q must be"):
-        total_variation(p, q[:1], torch.ones(2, 2, dtype=torch.bool))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from baselines.lm.config import LanguageModelConfig, LoraSettings
 from baselines.lm.loading import load_base
 from baselines.models.merging import load_adapter, merge_and_save
 from baselines.training.config import TrainingConfig
-from baselines.training.loop import train
+from baselines.training.loop import TrainingTask, train
 from semid.catalog import Catalog
 from semid.decoding import beam_search, rank_items
 from semid.provenance import Provenance, ProvenanceError
@@ -279,13 +279,15 @@ def learn(made: LanguageBackbone, folder: Path, lineage: Provenance) -> None:
         made,
         config=TrainingConfig(epochs=2, lr=0.02, batch_events=60),
         seed=0,
-        windows=windows,
-        loss=lambda batch: ObjectiveOutput(
-            loss=loss_of(made, ObjectiveConfig(masked=False), batch),
-            parts={},
-            count=torch.tensor(1),
+        task=TrainingTask(
+            windows=windows,
+            loss=lambda batch: ObjectiveOutput(
+                loss=loss_of(made, ObjectiveConfig(masked=False), batch),
+                parts={},
+                count=torch.tensor(1),
+            ),
+            validate=lambda: 1.0,
         ),
-        validate=lambda: 1.0,
         folder=folder,
         lineage=lineage,
         title="test",

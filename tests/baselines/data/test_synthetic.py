@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from baselines.data.dataset import Dataset
-from baselines.data.synthetic import synthetic_dataset
+from baselines.data.synthetic import Planted, synthetic_dataset
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +91,20 @@ def test_a_tenth_of_the_items_takes_a_third_of_the_events(world: Dataset) -> Non
 
 
 def test_cold_items_come_late() -> None:
-    data = synthetic_dataset(split="global_time", cold_share=0.2)
+    data = synthetic_dataset(split="global_time", planted=Planted(cold_share=0.2))
     counts = np.bincount(data.splits.train.items, minlength=500)
     assert 60 <= (counts == 0).sum() <= 110
     assert data.statistics["test_targets_unseen_in_train"] > 50
-    none_late = synthetic_dataset(split="global_time", cold_share=0.0)
+    none_late = synthetic_dataset(split="global_time", planted=Planted(cold_share=0.0))
     assert (np.bincount(none_late.splits.train.items, minlength=500) == 0).sum() < 10
 
 
 def test_complements_follow_their_item_from_other_categories() -> None:
     data = synthetic_dataset(
-        num_users=4000, num_items=100, mean_length=5, complement_share=1.0, cold_share=0.0
+        num_users=4000,
+        num_items=100,
+        mean_length=5,
+        planted=Planted(complement_share=1.0, cold_share=0.0),
     )
     assert data.interactions is not None
     users, items = data.interactions.users, data.interactions.items
@@ -143,20 +146,18 @@ def test_sequence_and_text_each_carry_signal_beyond_popularity(world: Dataset) -
 
 
 def test_without_complements_the_last_item_tells_no_more_than_text() -> None:
-    by_popularity, by_text, by_step = baselines(synthetic_dataset(complement_share=0.0))
+    by_popularity, by_text, by_step = baselines(
+        synthetic_dataset(planted=Planted(complement_share=0.0))
+    )
     assert by_popularity < by_step < by_text
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"complement_share": 1.5}, "complement_share must be a share between 0 and 1, got 1.5"),
-        ({"drift_rate": -0.1}, "drift_rate must be a share"),
-        ({"cold_share": 1.0}, "cold_share must be a share"),
         ({"num_users": 0}, "num_users must be at least 1, got 0"),
         ({"num_categories": 1}, "num_categories must be at least 2"),
         ({"mean_length": 3}, "mean_length must be at least 4"),
-        ({"zipf": -1}, "zipf must be at least 0"),
         ({"num_items": 31}, "at least 4 for each of 8 categories, got 31"),
         ({"split": "windows"}, "leave_one_out or global_time"),
     ],
@@ -164,6 +165,16 @@ def test_without_complements_the_last_item_tells_no_more_than_text() -> None:
 def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         synthetic_dataset(**arguments)
+
+
+@pytest.mark.parametrize(
+    "strength",
+    [{"complement_share": 1.5}, {"drift_rate": -0.1}, {"cold_share": 1.0}, {"zipf": -1.0}],
+)
+def test_strengths_out_of_range_are_refused_by_name(strength: dict[str, float]) -> None:
+    ((name, value),) = strength.items()
+    with pytest.raises(ValueError, match=f"^{name} must .*got {value}"):
+        Planted(**strength)
 
 
 def test_the_smallest_world_stands() -> None:

@@ -154,18 +154,15 @@ def test_bad_counts_and_options_are_refused(
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("items", [1, 2, 7, 30])
-def test_ranks_are_the_definition_with_mask_and_ragged_history(seed: int, items: int) -> None:
+def test_ranks_are_the_definition(seed: int, items: int) -> None:
     gen = torch.Generator().manual_seed(seed)
     scores = torch.randint(4, (9, items), generator=gen).float()  # few values: many ties
     targets = torch.randint(items, (9,), generator=gen)
     mask = torch.rand(9, items, generator=gen) < 0.4
-    columns = mask.nonzero()[:, 1]
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(dim=1).cumsum(0)])
     expected = brute_force_ranks(scores.tolist(), targets.tolist(), mask.tolist())
-    for seen in (mask, (columns, offsets)):
-        better, tied = ranks_from_scores(scores, targets, seen)
-        assert (better.tolist(), tied.tolist()) == expected
-        assert better.dtype == tied.dtype == torch.int64
+    better, tied = ranks_from_scores(scores, targets, mask)
+    assert (better.tolist(), tied.tolist()) == expected
+    assert better.dtype == tied.dtype == torch.int64
 
 
 def test_without_history_every_item_is_a_candidate() -> None:
@@ -173,10 +170,10 @@ def test_without_history_every_item_is_a_candidate() -> None:
     assert (better.tolist(), tied.tolist()) == ([0], [2])
 
 
-def test_a_target_that_was_seen_stays_a_candidate_and_repeats_count_once() -> None:
+def test_a_target_that_was_seen_stays_a_candidate() -> None:
     scores = torch.tensor([[5.0, 4.0, 3.0], [5.0, 4.0, 3.0]])
-    history = torch.tensor([0, 0, 2]), torch.tensor([0, 3, 3])
-    better, tied = ranks_from_scores(scores, torch.tensor([2, 2]), history)
+    seen = torch.tensor([[True, False, True], [False, False, False]])
+    better, tied = ranks_from_scores(scores, torch.tensor([2, 2]), seen)
     assert (better.tolist(), tied.tolist()) == ([1, 2], [0, 0])
 
 
@@ -199,24 +196,12 @@ def test_ranks_of_scores_go_into_metrics_as_they_are() -> None:
         (torch.zeros(1, 3), torch.tensor([3]), None, r"targets must be catalogue rows in \[0, 3\)"),
         (torch.zeros(1, 3), torch.tensor([0]), torch.zeros(1, 2).bool(), "seen must be bool"),
         (torch.zeros(1, 3), torch.tensor([0]), torch.zeros(1, 3), "seen must be bool"),
-        (
-            torch.zeros(1, 3),
-            torch.tensor([0]),
-            (torch.tensor([1]), torch.tensor([0, 2])),
-            "seen offsets must run from 0 to 1 over 1 targets",
-        ),
-        (
-            torch.zeros(1, 3),
-            torch.tensor([0]),
-            (torch.tensor([-1]), torch.tensor([0, 1])),
-            "seen items must be catalogue rows",
-        ),
     ],
 )
 def test_bad_scores_and_histories_are_refused(
     scores: torch.Tensor,
     targets: torch.Tensor,
-    seen: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None,
+    seen: torch.Tensor | None,
     message: str,
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -159,6 +159,91 @@ def test_more_resamples_retrain_nothing(done: CompareConfig) -> None:
     assert trained(done.out) == times
 
 
+def test_other_metrics_and_cutoffs_on_a_finished_folder_retrain_nothing(
+    done: CompareConfig,
+) -> None:
+    times, before = trained(done.out), results(done.out)
+    ranks = {path: path.stat().st_mtime_ns for path in Path(done.out).rglob("test*.safetensors")}
+    assert ranks
+    evaluation = dataclasses.replace(
+        done.evaluation, metrics=("ndcg", "recall", "coverage"), cutoffs=(7, 10)
+    )
+    run_comparison(dataclasses.replace(done, evaluation=evaluation))
+    found = results(done.out)
+    assert trained(done.out) == times
+    assert {path: path.stat().st_mtime_ns for path in ranks} == ranks
+    for row, known in zip(found["rows"], before["rows"], strict=True):
+        values = row["metrics"]["removed"]
+        assert list(values) == ["N@7", "N@10", "R@7", "R@10"]
+        assert values["N@10"] == known["metrics"]["removed"]["N@10"]
+        assert values["N@7"]["mean"] <= values["N@10"]["mean"]
+        assert list(row["evaluations"][0]["lists"]) == ["coverage@7", "coverage@10"]
+    assert {one["metric"] for one in found["differences"]} == {"N@7", "N@10", "R@7", "R@10"}
+    table = pl.read_parquet(Path(done.out) / "per_user.parquet")
+    assert table.columns == ["user", "arm", "seed", "policy", "N@7", "N@10", "R@7", "R@10"]
+    assert "## Lists" in (Path(done.out) / "comparison.md").read_text()
+    run_comparison(done)
+    assert results(done.out) == before
+
+
+def test_an_objective_of_ones_own_is_an_arm(
+    done: CompareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_objective.py").write_text(
+        "from tca.losses import soft_ce\n\n\ndef doubled(*args):\n    return 2 * soft_ce(*args)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arms = ("causal:ntp", "causal:own_objective:doubled:0.5")
+    config = dataclasses.replace(done, out=str(tmp_path / "run"), seeds=(0,), arms=arms)
+    found = run_comparison(config)
+    assert [row.arm for row in found.rows[2:]] == [
+        "Causal ntp",
+        "Causal+TCA own_objective:doubled alpha=0.5",
+    ]
+    folder = tmp_path / "run" / "causal-own_objective.doubled-0.5-0"
+    assert Provenance.read(folder).config["objective"]["name"] == "own_objective:doubled"
+    absent = dataclasses.replace(config, out=str(tmp_path / "no"), arms=("causal:absent:loss:0.5",))
+    with pytest.raises(ValueError, match="expected an importable objective"):
+        run_comparison(absent)
+    assert not (tmp_path / "no" / "config.json").exists()
+
+
+def test_a_metric_that_selects_is_part_of_every_model(done: CompareConfig, tmp_path: Path) -> None:
+    evaluation = dataclasses.replace(done.evaluation, selected_by="recall@3")
+    with pytest.raises(ValueError, match=r"other settings \(evaluation\)"):
+        run_comparison(dataclasses.replace(done, evaluation=evaluation))
+    config = dataclasses.replace(done, out=str(tmp_path), seeds=(0,), evaluation=evaluation)
+    found = run_comparison(config)
+    assert found.settings["checkpoint chosen by"].startswith("validation R@3, beam 5")
+    teacher = next(row for row in found.rows if row.role == "teacher")
+    assert "validation_R@3" in teacher.evaluations[0]
+    for folder in ("causal-ntp-0", *(path.name for path in (tmp_path / "teachers").iterdir())):
+        path = tmp_path / folder if folder.startswith("causal") else tmp_path / "teachers" / folder
+        assert "recall@3" in json.dumps(Provenance.read(path).config)
+    before = trained(tmp_path)
+    run_comparison(config)
+    assert trained(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--evaluation.cutoffs", "5,0"], "cutoffs must be a whole number of at least 1, got 0"),
+        (["--evaluation.metrics", "recall,ndgc"], "got 'ndgc'. Did you mean ndcg?"),
+        (["--evaluation.metrics", "absent:Metric"], "expected an importable metric"),
+        (["--evaluation.selected_by", "ndcg@x"], "selected_by must be a metric and a cutoff"),
+    ],
+)
+def test_metrics_that_do_not_exist_are_refused_in_one_line(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "--out", str(tmp_path / "none"), *options]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+    assert not (tmp_path / "none").exists()
+
+
 def test_teachers_are_shared_between_comparisons(done: CompareConfig, tmp_path: Path) -> None:
     teachers = str(Path(done.out) / "teachers")
     times = trained(teachers)

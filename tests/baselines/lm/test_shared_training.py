@@ -18,6 +18,7 @@ import building
 import numpy as np
 import pytest
 import torch
+from exact_mass import teacher_mass
 from safetensors.torch import load_file
 from tiny_lm import write_model
 from torch import Tensor
@@ -33,7 +34,6 @@ from baselines.models.config import BackboneConfigs
 from baselines.models.fit import fit_backbone
 from baselines.runtime.distributed import processes
 from baselines.teachers.distributions import StoredDistributions
-from baselines.teachers.mass import teacher_mass
 from baselines.teachers.simple import Popularity
 from baselines.training.config import TrainingConfig
 from semid.provenance import Provenance

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exact_mass import teacher_mass
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,7 +23,6 @@ from baselines.evaluation.ranking import rank_by_beam
 from baselines.models.fit import fit_backbone
 from baselines.nn.config import EncoderConfig
 from baselines.teachers.distributions import StoredDistributions
-from baselines.teachers.mass import teacher_mass
 from baselines.teachers.simple import Popularity
 from baselines.training.checkpoint import TrainingState, read_trained
 from baselines.training.config import TrainingConfig

@@ -21,7 +21,7 @@ from baselines.models.fit import fit_backbone
 from baselines.models.stages import is_fitted, one_after_another, read_fitted
 from baselines.training.checkpoint import TrainingState
 from baselines.training.config import TrainingConfig
-from baselines.training.monitor import Watch
+from baselines.training.monitor import NonFiniteMonitor
 from semid.provenance import Provenance, ProvenanceError
 from tca.config import ObjectiveConfig
 
@@ -70,15 +70,15 @@ def test_a_training_killed_in_any_stage_ends_like_an_undisturbed_one(
     made = recommender(name, llama, tiny_codes)
     steps = made.windows(some_splits().train).num_batches(60)
     state = fit(made, tmp_path / "undisturbed")
-    saw, calls = Watch.saw, iter(range(1000))
+    record, calls = NonFiniteMonitor.record, iter(range(1000))
 
-    def killed(self: Watch, *args: Any) -> None:
+    def killed(self: NonFiniteMonitor, *args: Any) -> None:
         if next(calls) == (2 * stage + 1) * steps + 1:  # in the second epoch of the stage
             raise Killed
-        saw(self, *args)
+        record(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "saw", killed)
+        patch.setattr(NonFiniteMonitor, "record", killed)
         with pytest.raises(Killed):
             fit(recommender(name, llama, tiny_codes), tmp_path / "killed")
     assert not is_fitted(made, tmp_path / "killed")

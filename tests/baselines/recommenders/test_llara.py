@@ -17,7 +17,7 @@ from baselines.data.batches import TrainBatch, Windows
 from baselines.recommenders.config import LlaraConfig
 from baselines.recommenders.llara import has_vectors
 from baselines.training.config import TrainingConfig
-from baselines.training.loop import train
+from baselines.training.loop import TrainingTask, train
 from semid.provenance import Provenance
 from tca.objective import ObjectiveOutput
 
@@ -120,9 +120,11 @@ def test_a_training_says_how_far_its_epoch_is(tmp_path: Path) -> None:
         model,
         config=TrainingConfig(epochs=3, patience=3, batch_events=10, accumulate=2),
         seed=0,
-        windows=windows,
-        loss=model.loss,
-        validate=lambda: 0.0,
+        task=TrainingTask(
+            windows=windows,
+            loss=model.loss,
+            validate=lambda: 0.0,
+        ),
         folder=tmp_path,
         lineage=Provenance(kind="test", content=""),
         title="watched",

@@ -176,9 +176,9 @@ def test_questions_are_asked_about_the_teachers_best_and_counted(
         ("yesno:ntp", ("--backbones.yesno.template", "{history}"), "{candidate} once after it"),
         ("yesno:ntp", ("--backbones.lm.max_history", "31"), "outside a window of 32 items"),
         ("allmrec:ntp", ("--backbones.lm.max_history", "31"), "outside a window of 32 items"),
-        (ROUNDED, ("--teacher.model", "gru4rec"), "reference=bfloat16 needs a teacher whose"),
+        (ROUNDED, ("--teacher.model", "bert4rec"), "reference=bfloat16 needs a teacher whose"),
         (ROUNDED, ("--mass.top_k", "5"), "rounds the scores of all items, and mass.top_k 5 takes"),
-        ("lm:soft_ntp:0.1", ("--teacher.model", "lightgcn", "--mass.top_k", "5"), "top_k needs a"),
+        ("lm:soft_ntp:0.1", ("--teacher.model", "bert4rec", "--mass.top_k", "5"), "top_k needs a"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_before_anything_is_trained(

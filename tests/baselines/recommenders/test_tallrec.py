@@ -25,7 +25,7 @@ from baselines.recommenders.d3 import D3Backbone
 from baselines.recommenders.tallrec import TallrecBackbone
 from semid.catalog import Catalog
 from semid.config import Renormalize
-from semid.decoding import beam_search, divide_by_length, rank_items
+from semid.decoding import apply_length_penalty, beam_search, rank_items
 from semid.generation import TrieLogitsProcessor
 
 TITLES = [
@@ -132,7 +132,7 @@ def test_a_beam_of_the_whole_catalogue_scores_as_generate_does(
         output_scores=True,
     )
     found = beam_search(start, trie, beam=LEAVES, renormalize="none")
-    found = divide_by_length(found, trie, penalty=backbone.length_penalty)
+    found = apply_length_penalty(found, trie, penalty=backbone.length_penalty)
     items = processor.items(written.sequences).view(len(past.items), LEAVES)
     ours = rank_items(found, trie, k=12).items
     assert [[TITLES[i] for i in row] for row in items.tolist()] == [

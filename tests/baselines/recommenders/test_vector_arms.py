@@ -80,7 +80,7 @@ def test_generators_of_two_seeds_each_read_their_own_teacher(
     ("arm", "options", "said"),
     [
         ("llara:ntp", ("--teacher.model", "popularity"), "Popularity has no item vectors"),
-        ("collm:ntp", ("--teacher.model", "lightgcn"), "LightGCN has no states of users"),
+        ("collm:ntp", ("--teacher.model", "bert4rec"), "BERT4Rec has no states of users"),
         ("allmrec:ntp", ("--teacher.model", "hybrid"), "no item vectors and no states of users"),
         ("collm:ntp", ("--backbones.collm.template", "{history}"), "must hold {user} once"),
         ("llara:ntp", ("--backbones.lm.model", ""), "Name a folder or a hub id"),

@@ -30,7 +30,7 @@ from baselines.models.config import BackboneConfigs
 from baselines.models.fit import fit_backbone
 from baselines.models.merging import load_adapter, merge_and_save
 from baselines.recommenders.config import LlaraConfig
-from baselines.teachers.gru4rec import GRU4Rec
+from baselines.teachers.bert4rec import BERT4Rec
 from baselines.teachers.lightgcn import LightGCN
 from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
@@ -211,8 +211,8 @@ def test_states_of_users_are_bound_to_all_weights_of_the_teacher(
     [
         ("llara", Popularity, "LLaRA .* but Popularity has no item vectors. Take"),
         ("collm", Popularity, "no item vectors and no states of users. Take --teacher.model"),
-        ("collm", LightGCN, "LightGCN has no states of users"),
-        ("allmrec", GRU4Rec, "A-LLMRec .* but GRU4Rec has no states of users"),
+        ("collm", BERT4Rec, "BERT4Rec has no states of users"),
+        ("allmrec", BERT4Rec, "A-LLMRec .* but BERT4Rec has no states of users"),
     ],
 )
 def test_a_teacher_without_the_vectors_is_refused_by_its_class(

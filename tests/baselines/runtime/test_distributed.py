@@ -19,6 +19,7 @@ import pytest
 import torch
 from accelerate import PartialState
 from building import build
+from exact_mass import teacher_mass
 from group_threads import group_threads
 from safetensors.torch import load_file
 from torch import Tensor
@@ -37,11 +38,10 @@ from baselines.runtime import precision
 from baselines.runtime.distributed import average, processes
 from baselines.teachers.config import SASRecConfig
 from baselines.teachers.distributions import StoredDistributions
-from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
 from baselines.training.config import TrainingConfig
-from baselines.training.loop import train
+from baselines.training.loop import TrainingTask, train
 from baselines.training.precision import settled
 from semid.ids import SemanticIds
 from semid.provenance import Provenance
@@ -143,9 +143,11 @@ def train_with_dropout(folder: Path, *, killed: bool = False) -> tuple[list[str]
             model,
             config=config,
             seed=0,
-            windows=windows,
-            loss=loss,
-            validate=validate,
+            task=TrainingTask(
+                windows=windows,
+                loss=loss,
+                validate=validate,
+            ),
             folder=folder,
             lineage=Provenance(kind="model", content=""),
             title="dropout",

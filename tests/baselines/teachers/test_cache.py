@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from exact_mass import teacher_mass
 from worlds import random_sequences, sequence_set
 
 from baselines.data.batches import Histories
@@ -18,7 +19,7 @@ from baselines.nn.config import EncoderConfig
 from baselines.teachers import cache
 from baselines.teachers.cache import cached_mass, code_table_hash
 from baselines.teachers.config import MassConfig, SASRecConfig
-from baselines.teachers.mass import ExactMass, mass_source, teacher_mass
+from baselines.teachers.mass import ExactMass, mass_source
 from baselines.teachers.sasrec import SASRec
 from semid.provenance import Provenance, ProvenanceError
 from semid.trie import CodeTrie

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from exact_mass import teacher_mass
 from torch import Tensor
 from worlds import random_sequences
 
 from baselines.data.batches import Histories, Windows
 from baselines.teachers.config import MassConfig
 from baselines.teachers.distributions import LiveDistributions, StoredDistributions
-from baselines.teachers.mass import mass_source, teacher_mass
+from baselines.teachers.mass import mass_source
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.config import ObjectiveConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from exact_mass import teacher_mass
 from torch import Tensor
 from worlds import histories, random_sequences
 
@@ -11,7 +12,7 @@ from baselines.contracts.scorer import without_seen
 from baselines.data.sequences import SequenceSet
 from baselines.nn.config import EncoderConfig
 from baselines.teachers.config import MassConfig, SASRecConfig
-from baselines.teachers.mass import ExactMass, mass_blocks, mass_shape, mass_source, teacher_mass
+from baselines.teachers.mass import ExactMass, mass_blocks, mass_shape, mass_source
 from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
 from semid.trie import CodeTrie

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from building import build
+from exact_mass import teacher_mass
 from safetensors.torch import load_file, save
 from torch import Tensor
 from worlds import random_sequences
@@ -26,12 +27,11 @@ from baselines.models.fit import fit_backbone
 from baselines.nn.config import EncoderConfig
 from baselines.teachers.config import SASRecConfig
 from baselines.teachers.distributions import StoredDistributions
-from baselines.teachers.mass import teacher_mass
 from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
 from baselines.training.checkpoint import TrainingState, is_trained, recipe
 from baselines.training.config import TrainingConfig
-from baselines.training.loop import train
+from baselines.training.loop import TrainingTask, train
 from semid.provenance import Provenance, ProvenanceError
 from tca.collaborative import CollaborativeTokenizer
 from tca.objective import Objective, ObjectiveOutput
@@ -91,9 +91,11 @@ def run(
         made,
         config=config,
         seed=seed,
-        windows=WINDOWS,
-        loss=loss_or_kill,
-        validate=validate or (lambda: -float(made.loss(fixed_batch).detach())),
+        task=TrainingTask(
+            windows=WINDOWS,
+            loss=loss_or_kill,
+            validate=validate or (lambda: -float(made.loss(fixed_batch).detach())),
+        ),
         folder=folder,
         lineage=lineage,
         title="test",
@@ -420,13 +422,15 @@ def test_means_over_parts_are_weighted_and_a_part_without_positions_has_no_say(
         made,
         config=TrainingConfig(epochs=1, batch_events=999, accumulate=3, lr=1e-9),
         seed=0,
-        windows=windows,
-        loss=loss,
-        validate=lambda: 1.0,
+        task=TrainingTask(
+            windows=windows,
+            loss=loss,
+            validate=lambda: 1.0,
+            objective=objective,
+        ),
         folder=tmp_path,
         lineage=LINEAGE,
         title="test",
-        objective=objective,
     )
     total = sum(counted)
     mean = sum(c * slope for c, slope in zip(counted, (1.0, 2.0, 6.0), strict=True))
@@ -455,9 +459,11 @@ def test_a_training_goes_on_in_another_number_of_parts(tmp_path: Path) -> None:
         made,
         config=config,
         seed=0,
-        windows=WINDOWS,
-        loss=loss,
-        validate=rising(),
+        task=TrainingTask(
+            windows=WINDOWS,
+            loss=loss,
+            validate=rising(),
+        ),
         folder=tmp_path,
         lineage=LINEAGE,
         title="test",

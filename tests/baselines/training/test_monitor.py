@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from worlds import random_sequences
 
 from baselines.data.batches import Windows
-from baselines.training.monitor import Watch
+from baselines.training.monitor import NonFiniteMonitor
 
 WINDOWS = Windows.per_target(random_sequences(12, 9), 3)
 BATCHES = [WINDOWS.batch(np.array([number, number + 1])) for number in range(6)]
@@ -30,7 +30,7 @@ BATCHES = [WINDOWS.batch(np.array([number, number + 1])) for number in range(6)]
 def test_the_first_broken_batch_is_found_whenever_one_looks(
     tmp_path: Path, loss: float, norm: float, said: str, every: int
 ) -> None:
-    watch = Watch(tmp_path, "test", every=every)
+    monitor = NonFiniteMonitor(tmp_path, "test", every=every)
     seen = []
 
     def train() -> None:
@@ -38,8 +38,8 @@ def test_the_first_broken_batch_is_found_whenever_one_looks(
             seen.append(number)
             broken = number >= 2  # once the weights are broken, all after it is
             numbers = (loss, norm) if broken else (0.5, 0.1)
-            watch.saw(batch, 3, *map(torch.tensor, numbers))
-        watch.look()
+            monitor.record(batch, 3, *map(torch.tensor, numbers))
+        monitor.check()
 
     with pytest.raises(ValueError, match=f"{said} in epoch 3; the batch is in .*broken_batch"):
         train()
@@ -51,9 +51,9 @@ def test_the_first_broken_batch_is_found_whenever_one_looks(
 
 
 def test_it_says_nothing_of_numbers(tmp_path: Path) -> None:
-    watch = Watch(tmp_path, "test", every=2)
+    monitor = NonFiniteMonitor(tmp_path, "test", every=2)
     for batch in BATCHES[:5]:
-        watch.saw(batch, 1, torch.tensor(3.0), torch.tensor(1e30))
-    watch.look()
-    watch.look()
+        monitor.record(batch, 1, torch.tensor(3.0), torch.tensor(1e30))
+    monitor.check()
+    monitor.check()
     assert not list(tmp_path.iterdir())

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from semid.tokenizers import LETTER, RQVAE, RVQ
 from semid.tokenizers.starts import STARTS
-from semid.tokenizers.training import TrainedResidual
+from semid.tokenizers.training import ResidualVQ
 
 NETWORK: dict[str, Any] = {"hidden_dims": (8,), "latent_dim": 4}
 
 
-def schemes(**settings: Any) -> list[TrainedResidual]:
+def schemes(**settings: Any) -> list[ResidualVQ]:
     return [
         RQVAE(**NETWORK, epochs=4, **settings),
         RVQ(epochs=4, **settings),

@@ -9,7 +9,7 @@ import torch
 
 from semid.tokenizers import RQVAE, RVQ
 from semid.tokenizers.collapse import (
-    Situation,
+    CollapseReport,
     collapse_warning,
     collapses,
     perplexity,
@@ -61,7 +61,7 @@ def test_few_codes_or_one_crowded_code_is_a_collapse(counts: list[int], expected
     ],
 )
 def test_the_cure_fits_the_situation(change: dict[str, Any], cure: str) -> None:
-    warning = collapse_warning(2, FEW, Situation(**{**USUAL, **change}))
+    warning = collapse_warning(2, FEW, CollapseReport(**{**USUAL, **change}))
     assert warning.startswith("level 2 uses 25% of its 8 codes (perplexity 1.4)")
     assert re.search(cure, warning), warning
     assert "\n" not in warning

@@ -20,7 +20,7 @@ _NEAR = 8192  # items near the target that are scored however few the best are
 _AT_ONCE = 2**16  # items near targets; 16 MB of vectors
 
 
-class Listed(NamedTuple):
+class TopK(NamedTuple):
     """Items of a teacher with their scores, and a tail for the rest, as ``TopKTokenizer`` takes it.
 
     Attributes:
@@ -34,7 +34,7 @@ class Listed(NamedTuple):
     tail_log_mass: Tensor
 
 
-class BestItems:
+class TopKIndex:
     """The ``k`` items with the largest dot products, by faiss, and what the others hold together.
 
     The sample behind the tail ``sampled`` is drawn once, with a seed of its own, so the same
@@ -45,9 +45,6 @@ class BestItems:
         k: Items wanted, at most those of the catalogue.
         tail: As in ``MassConfig``.
         temperature: Of the tail's mass, above 0.
-        lists: None searches all vectors and is exact. Else the vectors are kept in so many lists,
-            of which ``probed`` are searched, and some of the best items may be missed.
-        probed: Lists searched for a history.
 
     Raises:
         ValueError: If ``k`` is not within the catalogue, or a vector holds NaN or infinity.
@@ -60,8 +57,6 @@ class BestItems:
         *,
         tail: Tail = "sampled",
         temperature: float = 1.0,
-        lists: int | None = None,
-        probed: int = 16,
     ) -> None:
         num_items = len(item_vectors)
         if not 1 <= k <= num_items:
@@ -72,21 +67,21 @@ class BestItems:
         self.k, self.tail, self.temperature, self.num_items = k, tail, temperature, num_items
         self._vectors = item_vectors.detach().float().cpu()
         _require_finite(self._vectors, "item_vectors")
-        self._index = _index(self._vectors.numpy(), lists, probed)
+        self._index = _index(self._vectors.numpy())
         gen = torch.Generator().manual_seed(0)
         sample = torch.randperm(num_items, generator=gen)[:_SAMPLE]
         self._sample = self._vectors[sample]
         self._place_in_sample = torch.full((num_items + 1,), len(sample))  # one for no item, last
         self._place_in_sample[sample] = torch.arange(len(sample))
 
-    def __call__(self, user_vectors: Tensor) -> Listed:
+    def __call__(self, user_vectors: Tensor) -> TopK:
         """Search.
 
         Args:
             user_vectors: Float ``(batch, dim)``.
 
         Returns:
-            The best ``k``, best first, on the CPU; with ``lists`` there may be fewer.
+            The best ``k``, best first, on the CPU.
 
         Raises:
             ValueError: If a vector holds NaN or infinity.
@@ -95,19 +90,20 @@ class BestItems:
         _require_finite(users, "user_vectors")
         with _matrix_products():
             found: tuple[Any, Any] = self._index.search(users.numpy(), self.k)
-        items = torch.from_numpy(found[1])
-        scores = torch.from_numpy(found[0]).masked_fill_(items < 0, -torch.inf)
+        scores, items = map(torch.from_numpy, found)
         temperature = self.temperature
         if self.tail == "uniform":
             bound = uniform_tail(scores, self.num_items, temperature=temperature)
-            return Listed(scores, items, bound)
+            return TopK(scores, items, bound)
         sample_scores = torch.cat([users @ self._sample.T, users.new_empty(len(users), 1)], dim=1)
         sample_scores.scatter_(1, self._place_in_sample[items], -torch.inf)
         sample_scores = sample_scores[:, :-1]
         tail = sampled_tail(scores, sample_scores, self.num_items, temperature=temperature)
-        return Listed(scores, items, tail)
+        return TopK(scores, items, tail)
 
-    def and_near(self, user_vectors: Tensor, trie: CodeTrie, target_items: Tensor) -> Listed:
+    def with_prefix_neighbours(
+        self, user_vectors: Tensor, trie: CodeTrie, target_items: Tensor
+    ) -> TopK:
         """Search, and list besides every item on a path that begins as the target's does.
 
         They are the items below the shortest prefix of the target's path that at most
@@ -127,7 +123,7 @@ class BestItems:
             ValueError: As when called.
         """
         found, users = self(user_vectors), user_vectors.detach().float().cpu()
-        owner, near, node = near_items(trie, target_items, max(self.k, _NEAR))
+        owner, near, node = prefix_neighbours(trie, target_items, max(self.k, _NEAR))
         count = (trie.last_item - trie.first_item)[node].long().cpu()
         column = torch.arange(len(near)) - (count.cumsum(0) - count)[owner]
         items = torch.full((len(users), int(count.max())), -1).index_put_((owner, column), near)
@@ -143,7 +139,7 @@ class BestItems:
         others = [self.num_items - (listed >= 0).sum(dim=1) for listed in (found.items, items)]
         share = found.tail_log_mass - others[0].log()
         tail = torch.where(others[1] > 0, share + others[1].log(), -torch.inf)
-        return Listed(scores, items, tail)
+        return TopK(scores, items, tail)
 
     def _scores(self, users: Tensor, items: Tensor) -> Tensor:
         vectors = self._vectors.index_select(0, items.clamp_min(0).flatten())
@@ -151,7 +147,9 @@ class BestItems:
         return scores.masked_fill_(items < 0, -torch.inf)
 
 
-def near_items(trie: CodeTrie, target_items: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+def prefix_neighbours(
+    trie: CodeTrie, target_items: Tensor, most: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """The items below the shortest prefix of each target's path that at most ``most`` share.
 
     Returns:
@@ -190,22 +188,9 @@ def _matrix_products() -> Iterator[None]:
         faiss.cvar.distance_compute_blas_threshold = before
 
 
-def _index(vectors: NDArray[np.float32], lists: int | None, probed: int) -> Any:
+def _index(vectors: NDArray[np.float32]) -> Any:
     import faiss
 
-    num_items, dim = vectors.shape
-    flat = faiss.IndexFlatIP(dim)
-    if lists is None:
-        flat.add(vectors)
-        return flat
-    if not 1 <= probed <= lists <= num_items:
-        raise ValueError(
-            f"expected 1 <= probed <= lists <= {num_items}, the items of the catalogue, "
-            f"got probed {probed} and lists {lists}"
-        )
-    index = faiss.IndexIVFFlat(flat, dim, lists, faiss.METRIC_INNER_PRODUCT)
-    index.nprobe = probed
-    index.cp.min_points_per_centroid = 1  # few items a list are no reason for a warning
-    index.train(vectors)
+    index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     return index

@@ -1,12 +1,4 @@
-"""The contract of id schemes in executable form, for schemes from outside the package.
-
-A test of your own scheme is one line, and a failure names the clause that is broken::
-
-    from semid.testing import check_tokenizer
-
-    def test_my_scheme_keeps_the_contract():
-        check_tokenizer(MyScheme)
-"""
+"""The contract of id schemes, clause by clause."""
 
 from __future__ import annotations
 
@@ -14,27 +6,22 @@ import inspect
 import json
 import random
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from semid.checks import ContractError
 from semid.provenance import hash_json
-from semid.tokenizers.base import (
-    ContractError,
-    NotFittedError,
-    SemanticIdTokenizer,
-    load_tokenizer_class,
-)
+from semid.testing.watching import holding, random_state, set_random_state, watched
+from semid.tokenizers.base import NotFittedError, SemanticIdTokenizer, load_tokenizer_class
+from semid.tokenizers.fields import Fields, rows_of_fields
 
-__all__ = ["ContractError", "check_encoding", "check_settings", "check_tokenizer"]
-
-T = TypeVar("T")
+__all__ = ["check_encoding", "check_settings", "check_tokenizer"]
 
 
 def check_tokenizer(
@@ -42,6 +29,7 @@ def check_tokenizer(
     *,
     embeddings: Tensor | None = None,
     cf_embeddings: Tensor | None = None,
+    fields: Fields | None = None,
 ) -> None:
     """Run a scheme through every clause of the contract. It is fitted twice.
 
@@ -65,8 +53,8 @@ def check_tokenizer(
     ``subset``              or on which other items are encoded with it
     ``unseen items``        items that were not fitted get valid codes, or a ``ValueError``
     ``save and load``       what is loaded has the same settings, content and codes
-    ``bad input``           NaN, integers, another width, no items or CF vectors of other items
-                            are refused with a ``ValueError``
+    ``bad input``           NaN, integers, another width, no items, CF vectors of other items or
+                            other fields are refused with a ``ValueError``
     ``costs``               finite, not negative, and of an item alone, for each code of a level
     ======================  =====================================================================
 
@@ -76,6 +64,7 @@ def check_tokenizer(
         embeddings: What to try it on, float ``(item, dim)``. By default random vectors of width
             24, twice as many as the largest level has codes, and at least 120.
         cf_embeddings: For a scheme with ``uses_cf``; by default random vectors of width 12.
+        fields: For a scheme with ``uses_fields``; by default one of seven values for each item.
 
     Raises:
         ContractError: At the first clause that is broken: its name, what was expected, what came,
@@ -84,19 +73,36 @@ def check_tokenizer(
     """
     template = _made(tokenizer)
     check_settings(template)
-    if embeddings is None:
-        embeddings = _random_vectors(_num_items(template), 24, seed=0)
-    if cf_embeddings is None and template.uses_cf:
-        cf_embeddings = _random_vectors(len(embeddings), 12, seed=1)
-    fitted = _fitted(template, embeddings, cf_embeddings)
-    check_encoding(fitted, embeddings)
-    _check_second_fit(fitted, embeddings, cf_embeddings)
-    _check_unseen_items(fitted, embeddings)
-    _check_save_and_load(fitted, embeddings)
-    _check_costs(fitted, embeddings)
-    _check_bad_input(fitted, embeddings, cf_embeddings)
+    sample = _sample_of(template, embeddings, cf_embeddings, fields)
+    fitted = _fitted(template, sample)
+    check_encoding(fitted, sample.embeddings, fields=sample.fields)
+    _check_second_fit(fitted, sample)
+    _check_unseen_items(fitted, sample)
+    _check_save_and_load(fitted, sample)
+    _check_costs(fitted, sample)
+    _check_bad_input(fitted, sample)
     if torch.cuda.is_available():
-        check_encoding(_fitted(template, embeddings.cuda(), cf_embeddings), embeddings.cuda())
+        on_gpu = replace(sample, embeddings=sample.embeddings.cuda())
+        check_encoding(_fitted(template, on_gpu), on_gpu.embeddings, fields=sample.fields)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Items that a scheme is tried on."""
+
+    embeddings: Tensor
+    cf_embeddings: Tensor | None = None
+    fields: Fields | None = None
+
+    def at(self, rows: Tensor) -> _Sample:
+        """Some of them, without collaborative vectors."""
+        return _Sample(self.embeddings[rows], None, rows_of_fields(self.fields, rows))
+
+    def encoder(self, tokenizer: SemanticIdTokenizer) -> Callable[[], Tensor]:
+        """Encodes them when it is called."""
+        if self.fields is None:
+            return lambda: tokenizer.encode(self.embeddings)
+        return lambda: tokenizer.encode(self.embeddings, fields=self.fields)
 
 
 def check_settings(tokenizer: SemanticIdTokenizer) -> None:
@@ -116,10 +122,10 @@ def check_settings(tokenizer: SemanticIdTokenizer) -> None:
         )
     settings = tokenizer.settings
     stored = "Store them unchanged, as numbers, text, lists or tuples of these, or None."
-    with _holding(name, "settings", "settings that are JSON values", stored):
+    with holding(name, "settings", "settings that are JSON values", stored):
         written = json.loads(json.dumps(settings, allow_nan=False))
         read = {key: tuple(v) if isinstance(v, list) else v for key, v in written.items()}
-    with _holding(name, "settings", f"that {name}(**settings) makes it again", stored):
+    with holding(name, "settings", f"that {name}(**settings) makes it again", stored):
         again = made_by(**read)
     if hash_json(again.settings) != hash_json(settings):
         raise ContractError(
@@ -128,7 +134,11 @@ def check_settings(tokenizer: SemanticIdTokenizer) -> None:
 
 
 def check_encoding(
-    tokenizer: SemanticIdTokenizer, embeddings: Tensor, *, moved: float = 0.0
+    tokenizer: SemanticIdTokenizer,
+    embeddings: Tensor,
+    *,
+    fields: Fields | None = None,
+    moved: float = 0.0,
 ) -> None:
     """The clauses of a fitted tokenizer that two or three encodings show.
 
@@ -138,6 +148,7 @@ def check_encoding(
     Args:
         tokenizer: Fitted.
         embeddings: Float ``(item, dim)``, of the width it was fitted on.
+        fields: Of these items, for a scheme with ``uses_fields``.
         moved: Share of the items whose codes may change with their row or company: in real data
             some lie halfway between two codes, where rounding decides.
 
@@ -146,11 +157,10 @@ def check_encoding(
     """
     name = type(tokenizer).__name__
     content = tokenizer.provenance.content
-    codes = _encoded(tokenizer, embeddings)
+    sample = _Sample(embeddings, None, fields)
+    codes = _encoded(tokenizer, sample)
     own = "Draw from a torch.Generator with a seed of the settings, if at all."
-    _require_equal(
-        name, "determinism", "two encodings", codes, _encoded(tokenizer, embeddings), own
-    )
+    _require_equal(name, "determinism", "two encodings", codes, _encoded(tokenizer, sample), own)
     if tokenizer.provenance.content != content:
         raise ContractError(
             name, "determinism", "expected encode to change nothing, got other learned tensors or "
@@ -164,7 +174,7 @@ def check_encoding(
         ("subset", "an encoding of every third item", torch.arange(0, len(codes), 3)),
         ("subset", "an encoding of one item", order[:1]),
     ):
-        found = _encoded(tokenizer, embeddings[rows])
+        found = _encoded(tokenizer, sample.at(rows))
         _require_equal(name, clause, doing, codes[rows], found, alone, moved=moved)
 
 
@@ -180,6 +190,25 @@ def _made(tokenizer: SemanticIdTokenizer | type[SemanticIdTokenizer]) -> Semanti
         ) from error
 
 
+def _sample_of(
+    template: SemanticIdTokenizer,
+    embeddings: Tensor | None,
+    cf_embeddings: Tensor | None,
+    fields: Fields | None,
+) -> _Sample:
+    """What was given, and random inputs for the rest of what the scheme uses."""
+    if embeddings is None:
+        embeddings = _random_vectors(_num_items(template), 24, seed=0)
+    if cf_embeddings is None and template.uses_cf:
+        cf_embeddings = _random_vectors(len(embeddings), 12, seed=1)
+    if fields is None and template.uses_fields:
+        fields = {
+            name: [f"value {row % 7}" for row in range(len(embeddings))]
+            for name in template.uses_fields
+        }
+    return _Sample(embeddings, cf_embeddings, fields)
+
+
 def _again(tokenizer: SemanticIdTokenizer) -> SemanticIdTokenizer:
     """One that has learned nothing, with the same settings."""
     return type(tokenizer)(**tokenizer.settings)
@@ -193,39 +222,41 @@ def _random_vectors(num_items: int, dim: int, *, seed: int) -> Tensor:
     return torch.randn(num_items, dim, generator=torch.Generator().manual_seed(seed))
 
 
-def _fitted(
-    template: SemanticIdTokenizer, embeddings: Tensor, cf_embeddings: Tensor | None
-) -> SemanticIdTokenizer:
+def _fitted(template: SemanticIdTokenizer, sample: _Sample) -> SemanticIdTokenizer:
     tokenizer = _again(template)
+    embeddings, cf_embeddings = sample.embeddings, sample.cf_embeddings
     inputs = [embeddings] if cf_embeddings is None else [embeddings, cf_embeddings]
     shapes = " and ".join(str(tuple(values.shape)) for values in inputs)
     cure = "Mend _fit, or pass embeddings= that the scheme can learn from."
-    with _holding(type(tokenizer).__name__, "fit", f"to learn from finite vectors {shapes}", cure):
-        return _watched(
-            tokenizer, "fit", inputs, lambda: tokenizer.fit(embeddings, cf_embeddings=cf_embeddings)
+    name = type(tokenizer).__name__
+    with holding(name, "fit", f"to learn from finite vectors {shapes}", cure):
+        return watched(
+            name,
+            "fit",
+            inputs,
+            lambda: tokenizer.fit(embeddings, cf_embeddings=cf_embeddings, fields=sample.fields),
         )
 
 
-def _encoded(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> Tensor:
+def _encoded(tokenizer: SemanticIdTokenizer, sample: _Sample) -> Tensor:
+    embeddings = sample.embeddings
     name, expected = type(tokenizer).__name__, f"codes of {tuple(embeddings.shape)} embeddings"
     cure = "Mend _encode; it may use only what _fit returned, and settings."
-    with _holding(name, "encode", expected, cure):
-        return _watched(tokenizer, "encode", [embeddings], lambda: tokenizer.encode(embeddings))
+    with holding(name, "encode", expected, cure):
+        return watched(name, "encode", [embeddings], sample.encoder(tokenizer))
 
 
-def _check_second_fit(
-    first: SemanticIdTokenizer, embeddings: Tensor, cf_embeddings: Tensor | None
-) -> None:
+def _check_second_fit(first: SemanticIdTokenizer, sample: _Sample) -> None:
     """A second fit, in another state of the global generators, learns the same."""
     name = type(first).__name__
     own = "Draw from a torch.Generator with a seed of the settings, if at all."
-    before = _random_state()
+    before = random_state()
     try:
         torch.rand(7), np.random.rand(7), [random.random() for _ in range(7)]
-        second = _fitted(first, embeddings, cf_embeddings)
-        codes = _encoded(first, embeddings), _encoded(second, embeddings)
+        second = _fitted(first, sample)
+        codes = _encoded(first, sample), _encoded(second, sample)
     finally:
-        _set_random_state(before)
+        set_random_state(before)
     _require_equal(name, "determinism", "two fits on the same vectors", *codes, own)
     if first.provenance.content != second.provenance.content:
         raise ContractError(
@@ -233,13 +264,16 @@ def _check_second_fit(
         )
 
 
-def _check_unseen_items(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> None:
-    unseen = 3 * _random_vectors(9, embeddings.shape[1], seed=2).to(embeddings)
+def _check_unseen_items(tokenizer: SemanticIdTokenizer, sample: _Sample) -> None:
+    some = sample.at(torch.arange(min(9, len(sample.embeddings))))
+    width = sample.embeddings.shape[1]
+    vectors = 3 * _random_vectors(len(some.embeddings), width, seed=2).to(sample.embeddings)
+    unseen = replace(some, embeddings=vectors)
     cure = "Encode any finite vector, or refuse it with a ValueError."
     expected = "codes or a ValueError for items that were not fitted"
-    with _holding(type(tokenizer).__name__, "unseen items", expected, cure):
+    with holding(type(tokenizer).__name__, "unseen items", expected, cure):
         try:
-            tokenizer.encode(unseen)
+            unseen.encoder(tokenizer)()
         except ContractError as error:
             raise ContractError(
                 type(tokenizer).__name__, "unseen items", f"{expected}, got: {error}"
@@ -248,18 +282,18 @@ def _check_unseen_items(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> N
             return
 
 
-def _check_save_and_load(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> None:
+def _check_save_and_load(tokenizer: SemanticIdTokenizer, sample: _Sample) -> None:
     name = type(tokenizer).__name__
-    codes, provenance = tokenizer.encode(embeddings), tokenizer.provenance
+    codes, provenance = sample.encoder(tokenizer)(), tokenizer.provenance
     cure = "Return from _fit all that _encode needs, each tensor with memory of its own."
     with tempfile.TemporaryDirectory() as folder:
         expected = "a class that is found by its name, and its from_pretrained to give it back"
-        with _holding(name, "save and load", expected, cure):
+        with holding(name, "save and load", expected, cure):
             tokenizer.save_pretrained(Path(folder) / "tokenizer")
             loaded = load_tokenizer_class(tokenizer.scheme).from_pretrained(
                 Path(folder) / "tokenizer"
             )
-            found = loaded.encode(embeddings)
+            found = sample.encoder(loaded)()
         _require_equal(name, "save and load", "codes before and after", codes, found, cure)
         known = (provenance.content, provenance.inputs, tuple(tokenizer.codebook_sizes))
         record = loaded.provenance
@@ -271,15 +305,15 @@ def _check_save_and_load(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> 
             )
 
 
-def _check_costs(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> None:
-    name = type(tokenizer).__name__
-    codes = tokenizer.encode(embeddings)
+def _check_costs(tokenizer: SemanticIdTokenizer, sample: _Sample) -> None:
+    name, embeddings = type(tokenizer).__name__, sample.embeddings
+    codes = sample.encoder(tokenizer)()
     cure = "Return squared distances, or leave _costs out."
     for level in range(codes.shape[1]):
         prefix = codes[:, :level]
-        with _holding(name, "costs", f"a distance to each code of level {level}", cure):
-            costs = _watched(
-                tokenizer,
+        with holding(name, "costs", f"a distance to each code of level {level}", cure):
+            costs = watched(
+                name,
                 "costs",
                 [embeddings, prefix],
                 partial(tokenizer.costs, embeddings, prefix),
@@ -299,9 +333,8 @@ def _check_costs(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> None:
             )
 
 
-def _check_bad_input(
-    tokenizer: SemanticIdTokenizer, embeddings: Tensor, cf_embeddings: Tensor | None
-) -> None:
+def _check_bad_input(tokenizer: SemanticIdTokenizer, sample: _Sample) -> None:
+    embeddings, cf_embeddings = sample.embeddings, sample.cf_embeddings
     holed = embeddings.clone()
     holed[-1, -1] = torch.nan
     bad = {
@@ -311,33 +344,35 @@ def _check_bad_input(
         "a single vector": embeddings[0],
     }
     for what, values in bad.items():
-        _require_refused(tokenizer, f"fit with {what}", values, cf_embeddings)
-        _require_refused(tokenizer, f"encode with {what}", values)
+        _require_refused(tokenizer, f"fit with {what}", replace(sample, embeddings=values))
+        _require_refused(tokenizer, f"encode with {what}", replace(sample, embeddings=values))
     wider = torch.cat([embeddings, embeddings[:, :1]], dim=1)
-    _require_refused(tokenizer, "encode with another width than was fitted", wider)
+    another = replace(sample, embeddings=wider)
+    _require_refused(tokenizer, "encode with another width than was fitted", another)
     if cf_embeddings is None:
-        _require_refused(
-            tokenizer, "fit with cf_embeddings, without uses_cf", embeddings, embeddings
-        )
+        unused = replace(sample, cf_embeddings=embeddings)
+        _require_refused(tokenizer, "fit with cf_embeddings, without uses_cf", unused)
     else:
-        fewer = cf_embeddings[1:]
-        _require_refused(tokenizer, "fit with cf_embeddings of other items", embeddings, fewer)
+        fewer = replace(sample, cf_embeddings=cf_embeddings[1:])
+        _require_refused(tokenizer, "fit with cf_embeddings of other items", fewer)
+    others = replace(sample, fields={"a field that is not used": ["a"] * len(embeddings)})
+    _require_refused(tokenizer, "fit with other fields than uses_fields", others)
+    _require_refused(tokenizer, "encode with other fields than uses_fields", others)
     try:
-        _again(tokenizer).encode(embeddings)
+        sample.encoder(_again(tokenizer))()
     except NotFittedError:
         return
     _refuse(tokenizer, "encode before fit", "codes")
 
 
-def _require_refused(
-    tokenizer: SemanticIdTokenizer, doing: str, values: Tensor, cf: Tensor | None = None
-) -> None:
+def _require_refused(tokenizer: SemanticIdTokenizer, doing: str, sample: _Sample) -> None:
     fresh = _again(tokenizer)
     try:
         if doing.startswith("fit"):
-            fresh.fit(values, cf_embeddings=cf)
+            cf, fields = sample.cf_embeddings, sample.fields
+            fresh.fit(sample.embeddings, cf_embeddings=cf, fields=fields)
         else:
-            tokenizer.encode(values)
+            sample.encoder(tokenizer)()
     except ValueError:
         return
     except Exception as error:
@@ -352,52 +387,6 @@ def _refuse(tokenizer: SemanticIdTokenizer, doing: str, found: str) -> None:
         f"expected a ValueError from {doing}, got {found}. "
         "Override _fit and _encode only: the public methods check what goes in.",
     )
-
-
-def _watched(
-    tokenizer: SemanticIdTokenizer, doing: str, inputs: list[Tensor], call: Callable[[], T]
-) -> T:
-    """What ``call`` returns; it must leave its inputs and the global generators alone."""
-    name = type(tokenizer).__name__
-    copies, before = [values.clone() for values in inputs], _random_state()
-    result = call()
-    if _differ(before, _random_state()):
-        _set_random_state(before)
-        raise ContractError(
-            name,
-            "global randomness",
-            f"expected {doing} to leave global generators alone, got another state after it. "
-            "Draw from a torch.Generator of your own.",
-        )
-    if not all(torch.equal(a, b) for a, b in zip(copies, inputs, strict=True)):
-        for original, values in zip(copies, inputs, strict=True):
-            values.copy_(original)
-        raise ContractError(
-            name,
-            "inputs untouched",
-            f"expected {doing} to leave its inputs as they are, got other values after it. "
-            "Work on a copy: in-place methods end in an underscore.",
-        )
-    return result
-
-
-def _random_state() -> tuple[Tensor, dict[str, Any], Any]:
-    state: Any = np.random.get_state(legacy=False)
-    return torch.get_rng_state(), state, random.getstate()
-
-
-def _set_random_state(state: tuple[Tensor, dict[str, Any], Any]) -> None:
-    torch.set_rng_state(state[0])
-    np.random.set_state(state[1])
-    random.setstate(state[2])
-
-
-def _differ(
-    before: tuple[Tensor, dict[str, Any], Any], after: tuple[Tensor, dict[str, Any], Any]
-) -> bool:
-    ours, theirs = before[1]["state"], after[1]["state"]
-    numpy_differs = ours["pos"] != theirs["pos"] or not np.array_equal(ours["key"], theirs["key"])
-    return numpy_differs or not torch.equal(before[0], after[0]) or before[2] != after[2]
 
 
 def _require_equal(
@@ -419,16 +408,3 @@ def _require_equal(
             f"expected {doing} to give equal codes, got other codes for {differing} of "
             f"{len(codes)} items. {cure}",
         )
-
-
-@contextmanager
-def _holding(name: str, clause: str, expected: str, cure: str) -> Iterator[None]:
-    """Any error but a broken clause becomes one of this clause."""
-    try:
-        yield
-    except ContractError:
-        raise
-    except Exception as error:
-        raise ContractError(
-            name, clause, f"expected {expected}, got {type(error).__name__}: {error}. {cure}"
-        ) from error

@@ -1,0 +1,83 @@
+"""What a run reports of its ranks: the metrics and cutoffs of the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from baselines.data.sequences import IntArray, SequenceSet
+from baselines.evaluation.config import EvaluationConfig
+from baselines.evaluation.metrics import FloatArray, ListMetric, RankMetric, label, load_metric
+from baselines.evaluation.ranks import POLICIES, TOP, Ranks
+from baselines.evaluation.selection import Selection
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measures:
+    """Metrics of ranks, as the settings ask for them.
+
+    Attributes:
+        evaluation: The settings.
+        popularity: int64 ``(item,)``, training events of each item.
+    """
+
+    evaluation: EvaluationConfig
+    popularity: IntArray
+
+    @classmethod
+    def of(cls, evaluation: EvaluationConfig, train: SequenceSet, num_items: int) -> Measures:
+        """The metrics of a split.
+
+        Raises:
+            ValueError: If a metric cannot be loaded, or none is of the target's rank.
+        """
+        require_metrics(evaluation)
+        popularity = np.bincount(train.items, minlength=num_items)
+        return cls(evaluation=evaluation, popularity=popularity)
+
+    def per_user(self, ranks: Ranks) -> dict[str, dict[str, FloatArray]]:
+        """By seen-item policy and label, the value of each target; float64 ``(target,)``."""
+        how = self.evaluation
+        return {
+            policy: ranks.metrics(policy, how.ties, metrics=how.metrics, cutoffs=how.cutoffs)
+            for policy in POLICIES
+        }
+
+    def of_lists(self, ranks: Ranks) -> dict[str, float]:
+        """By label, the metrics of all lists together, seen items removed.
+
+        They are computed at the cutoffs that the kept lists of ten reach; at ten if none does.
+
+        Raises:
+            ValueError: If a metric is not finite.
+        """
+        cutoffs = [cutoff for cutoff in self.evaluation.cutoffs if cutoff <= TOP] or [TOP]
+        found = {
+            label(metric, cutoff): float(metric.of_lists(ranks.top[:, :cutoff], self.popularity))
+            for metric in map(load_metric, self.evaluation.metrics)
+            if isinstance(metric, ListMetric)
+            for cutoff in cutoffs
+        }
+        for name, value in found.items():
+            if not np.isfinite(value):
+                raise ValueError(f"{name} must be finite, got {value}. Mend its of_lists.")
+        return found
+
+
+def require_metrics(evaluation: EvaluationConfig) -> None:
+    """Load every metric that the settings name, before anything is trained.
+
+    Raises:
+        ValueError: If one cannot be loaded, none is of the target's rank, or two share a label.
+    """
+    Selection.of(evaluation.selected_by)
+    metrics = [load_metric(name) for name in evaluation.metrics]
+    if not any(isinstance(metric, RankMetric) for metric in metrics):
+        raise ValueError(
+            "metrics must hold one of the target's rank, such as recall, got "
+            f"{list(evaluation.metrics)}"
+        )
+    labels = [name for metric in metrics for name in metric.labels(evaluation.cutoffs)]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"metrics must have different symbols, got {', '.join(labels)}")

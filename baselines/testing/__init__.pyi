@@ -1,0 +1,14 @@
+from semid.checks import ContractError
+
+from .backbones import check_backbone
+from .objectives import check_objective
+from .readers import check_reader
+from .teachers import check_teacher
+
+__all__ = [
+    "ContractError",
+    "check_backbone",
+    "check_objective",
+    "check_reader",
+    "check_teacher",
+]

@@ -1,0 +1,16 @@
+"""Contracts in executable form, for schemes and collision strategies from outside the package.
+
+A test of your own is one line, and a failure names the clause that is broken::
+
+    from semid.testing import check_collisions, check_tokenizer
+
+    def test_my_scheme_keeps_the_contract():
+        check_tokenizer(MyScheme)
+
+    def test_my_strategy_keeps_the_contract():
+        check_collisions(my_strategy)
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
