@@ -149,6 +149,7 @@ def _teachers() -> dict[str, Any]:
 
 
 STAGES: dict[str, Callable[[], dict[str, Any]]] = {
+    "comparison.md": dict,
     "decoding.md": _decoding,
     "ids.md": _ids,
     "letter.md": _letter,

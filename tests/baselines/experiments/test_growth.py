@@ -290,3 +290,15 @@ def test_a_data_set_of_a_notebook_is_compared_on(here: Path) -> None:
     write_plain_layout(notebook(), "written")
     assert compare(here / "given", data="written") == 0, "the same data, read from a folder"
     assert weights(here / "given") == before
+
+
+def test_a_file_that_names_a_reader_does_not_run_it(here: Path) -> None:
+    assert compare(here / "read", data=f"{__name__}:notebook") == 0
+    found = ComparisonFolder.read("read")
+    with pytest.raises(ValueError, match=r"data that code has made \(.*:notebook\)"):
+        found.dataset  # noqa: B018
+    given = ComparisonFolder.read("read", notebook()).dataset
+    assert given.splits.train_hash == notebook().splits.train_hash
+    write_plain_layout(notebook(), "written")
+    assert compare(here / "read", data="written") == 0
+    assert ComparisonFolder.read("read").dataset.splits.train_hash == given.splits.train_hash
