@@ -21,7 +21,7 @@ ROOMS = (  # of baselines: a room imports only from rooms of the floors before i
     ("backbones",),
     ("recommenders",),
     ("models",),
-    ("experiments",),
+    ("experiments", "testing"),
     ("cli",),
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

@@ -155,6 +155,7 @@ def _models() -> dict[str, Any]:
 
 
 STAGES: dict[str, Callable[[], dict[str, Any]]] = {
+    "comparison.md": dict,
     "decoding.md": _decoding,
     "ids.md": _ids,
     "letter.md": _letter,

@@ -249,7 +249,7 @@ class EvaluateConfig:
     """Settings of ``semid evaluate``.
 
     Attributes:
-        model: Folder of a trained model.
+        model: Folder of a trained model, or its name on the Hub.
         data: A folder, ``synthetic`` or a reader, as of train; items are matched by their ids.
         out: Folder to write ``ranks.parquet`` and ``metrics.json`` to; None to print alone.
         metrics: What is reported; None for what the model was trained with.
@@ -307,7 +307,7 @@ class RecommendConfig:
     """Settings of ``semid recommend``.
 
     Attributes:
-        model: Folder of a trained model.
+        model: Folder of a trained model, or its name on the Hub.
         histories: A parquet, CSV or JSON-lines file: ``user_id`` and a list ``history``, or
             ``user_id``, ``item_id`` and ``timestamp`` or ``position``.
         user: The only user of the file to recommend for.
@@ -361,7 +361,7 @@ class ExplainConfig:
     """Settings of ``semid explain``.
 
     Attributes:
-        model: Folder of a trained model.
+        model: Folder of a trained model, or its name on the Hub.
         history: Item ids divided by commas, oldest first.
         item: The item to explain.
         backbone: Class path of the model's backbone, where that is from outside.

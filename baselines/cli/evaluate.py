@@ -19,10 +19,11 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
     from baselines.data.loading import load_dataset
     from baselines.evaluation.measures import require_metrics
     from baselines.experiments.evaluated import Evaluated
-    from baselines.models.trained import TrainedModel
+    from baselines.models.recommender import Recommender
     from baselines.runtime.distributed import processes
 
-    model = TrainedModel.load(Path(config.model), backbone=config.backbone, base=config.base)
+    shop = Recommender.from_pretrained(config.model, backbone=config.backbone, base=config.base)
+    model = shop.model
     evaluation = model.spec.evaluation
     evaluation = replace(
         evaluation,

@@ -1,6 +1,5 @@
-from semid.checks import ContractError
-
 from .backbones import check_backbone
+from .holding import ContractError
 from .objectives import check_objective
 from .readers import check_reader
 from .teachers import check_teacher

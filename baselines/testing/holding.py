@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from semid.checks import ContractError
 
+__all__ = ["ContractError", "holding"]
+
 
 @contextmanager
 def holding(name: str, clause: str, expected: str, *, contract: str) -> Iterator[None]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from baselines.contracts.scorer import DotProductScorer, ItemScorer, require_scores, without_seen
-from baselines.data.batches import Histories, TrainBatch, histories_of_targets
 from baselines.data.dataset import Dataset
 from baselines.data.readers import as_dataset
 from baselines.data.sequences import SequenceSet
-from baselines.data.synthetic import synthetic_dataset
-from baselines.teachers.model import TeacherModel
 from baselines.testing.holding import holding
 from semid.checks import ContractError
-from baselines.training.checkpoint import trained_weights
+
+_holding = partial(holding, contract="readers")
 
 _STEPS = 30  # of a training that has to lower the loss of one batch
 
@@ -44,7 +37,9 @@ def check_reader(reader: Callable[[], Any]) -> None:
             and how to mend it.
     """
     name = getattr(reader, "__name__", type(reader).__name__)
-    with holding(name, "result", "a Dataset, or tables of items and interactions", contract="readers"):
+    with _holding(
+        name, "result", "a Dataset, or tables of items and interactions", contract="readers"
+    ):
         one, other = as_dataset(reader(), name), as_dataset(reader(), name)
     _check_items(one, name)
     _check_held_out(one, name)

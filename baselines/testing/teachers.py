@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ from torch import Tensor
 from baselines.contracts.scorer import DotProductScorer, ItemScorer, require_scores, without_seen
 from baselines.data.batches import Histories, TrainBatch, histories_of_targets
 from baselines.data.dataset import Dataset
-from baselines.data.readers import as_dataset
-from baselines.data.sequences import SequenceSet
 from baselines.data.synthetic import synthetic_dataset
 from baselines.teachers.model import TeacherModel
 from baselines.testing.holding import holding
-from semid.checks import ContractError
 from baselines.training.checkpoint import trained_weights
+from semid.checks import ContractError
+
+_holding = partial(holding, contract="teachers")
 
 _STEPS = 30  # of a training that has to lower the loss of one batch
 
@@ -73,7 +74,9 @@ def check_teacher(
     name = getattr(teacher, "__name__", type(teacher).__name__)
 
     def make(seed: int) -> Any:
-        with holding(name, "build", "to be made by (dataset, seed, **settings)", contract="teachers"):
+        with _holding(
+            name, "build", "to be made by (dataset, seed, **settings)", contract="teachers"
+        ):
             made = teacher(dataset, seed, **(settings or {}))
         return made.eval() if isinstance(made, TeacherModel) else made
 
@@ -107,7 +110,7 @@ def _check_scores(scorer: Any, dataset: Dataset, name: str) -> None:
             f"expected float32 (batch, item) = {expected}, got {scores.dtype} "
             f"{tuple(scores.shape)}. Score every item of dataset.catalog, in its order.",
         )
-    with holding(name, "finite", "scores that a distribution can be made of", contract="teachers"):
+    with _holding(name, "finite", "scores that a distribution can be made of"):
         require_scores(scores, past, whose=name)
     again = _scores(scorer, past, name)
     _require_equal(scores, again, name, "determinism", "Draw nothing in eval mode.")
@@ -202,7 +205,7 @@ def _check_training(model: TeacherModel, dataset: Dataset, name: str) -> None:
 
 
 def _loss(model: TeacherModel, batch: TrainBatch, name: str) -> Tensor:
-    with holding(name, "loss", "a loss of a batch of windows", contract="teachers"):
+    with _holding(name, "loss", "a loss of a batch of windows"):
         output = model.objective(batch)
     loss, count = output.loss, int(output.count)
     if loss.shape != () or not loss.isfinite() or not loss.requires_grad or count < 1:
@@ -238,7 +241,10 @@ def _histories(scorer: Any, dataset: Dataset) -> Histories:
 
 
 def _scores(scorer: Any, past: Histories, name: str) -> Tensor:
-    with holding(name, "shape", "scores (batch, item) of histories", contract="teachers"), torch.no_grad():
+    with (
+        _holding(name, "shape", "scores (batch, item) of histories"),
+        torch.no_grad(),
+    ):
         scores = scorer.score(past)
     if not isinstance(scores, Tensor):
         raise _broken(name, "shape", f"expected a tensor, got {type(scores).__name__}.")
