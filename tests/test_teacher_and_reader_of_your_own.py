@@ -171,7 +171,7 @@ def test_a_comparison_on_a_reader_is_that_of_its_folder(
     assert records[0] == records[1]
     capsys.readouterr()
     assert main(["lm", "fluency", "--run", "of_reader"]) == 2
-    assert "not run merely because a file names it" in capsys.readouterr().err
+    assert "not run because a file says so" in capsys.readouterr().err
 
 
 def test_a_teacher_from_outside_is_exported_where_the_caller_names_it(
