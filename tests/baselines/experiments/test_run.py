@@ -373,8 +373,8 @@ def test_a_folder_goes_on_with_batches_in_parts(done: CompareConfig) -> None:
 
 def test_a_folder_of_another_comparison_is_refused_and_left_alone(done: CompareConfig) -> None:
     before = {path: path.stat().st_mtime_ns for path in Path(done.out).rglob("*")}
-    with pytest.raises(ValueError, match=r"other settings \(seeds, temperature\)"):
-        run_comparison(dataclasses.replace(done, seeds=(0,), temperature=2.0))
+    with pytest.raises(ValueError, match=r"other settings \(tau, temperature\)"):
+        run_comparison(dataclasses.replace(done, tau=0.5, temperature=2.0))
     assert {path: path.stat().st_mtime_ns for path in Path(done.out).rglob("*")} == before
 
 
