@@ -221,16 +221,22 @@ class Recommender:
         ((_, histories),) = batches(known, 1, self._longest)
         return explain(self.model, histories.to(self._device), row)
 
-    def add_items(self, table: pl.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+    def add_items(
+        self,
+        table: pl.DataFrame | Sequence[Mapping[str, Any]],
+        *,
+        tokenizer: str | None = None,
+    ) -> None:
         """Code new items from their texts, so that they can be recommended; nothing is trained.
 
         Args:
             table: A row for each: ``item_id``, and the texts that codes are made from.
+            tokenizer: Class path of the ID scheme, where that is from outside.
 
         Raises:
             ValueError: As ``with_new_items``.
         """
-        self._replace(with_new_items(self.model, table))
+        self._replace(with_new_items(self.model, table, tokenizer=tokenizer))
 
     def similar(self, item: ItemId, k: int = 10) -> list[Recommendation]:
         """The items whose vectors are nearest, with cosines as scores.
