@@ -27,7 +27,10 @@ from baselines.teachers.config import (
 from baselines.training.config import TrainingConfig
 from tca.config import AlphaPolicy, ObjectiveConfig
 
-REQUIRED: dict[str, Any] = {"data": "d", "out": "o", "teachers": "t", "run": "r", "ids": "i"}
+REQUIRED: dict[str, Any] = {
+    **{"data": "d", "out": "o", "teachers": "t", "run": "r", "ids": "i"},
+    **{"model": "m", "history": ("7",), "item": "8"},
+}
 
 
 def classes(config: type) -> Iterator[type]:
@@ -58,6 +61,8 @@ def made(config: type, **values: Any) -> Any:
     }
     if config.__name__ == "InspectConfig":
         needed["ids"] = "i"
+    if config.__name__ == "RecommendConfig" and "histories" not in values:
+        needed["history"] = ("7",)
     return config(**{**needed, **values})
 
 

@@ -249,7 +249,7 @@ class EvaluateConfig:
     """Settings of ``semid evaluate``.
 
     Attributes:
-        model: Folder of a trained model.
+        model: Folder of a trained model, or its name on the Hub.
         data: A folder, ``synthetic`` or a reader, as of train; items are matched by their ids.
         out: Folder to write ``ranks.parquet`` and ``metrics.json`` to; None to print alone.
         metrics: What is reported; None for what the model was trained with.
@@ -259,6 +259,7 @@ class EvaluateConfig:
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
         time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
         backbone: Class path of the model's backbone, where that is from outside.
+        teacher: Likewise of the teacher that it needs, or that is in its beam.
         base: Where the model's language model is now; None for where it was.
     """
 
@@ -272,6 +273,7 @@ class EvaluateConfig:
     repeats: Repeats = "keep"
     time_format: str | None = None
     backbone: str | None = None
+    teacher: str | None = None
     base: str | None = None
 
     def __post_init__(self) -> None:
@@ -307,7 +309,7 @@ class RecommendConfig:
     """Settings of ``semid recommend``.
 
     Attributes:
-        model: Folder of a trained model.
+        model: Folder of a trained model, or its name on the Hub.
         histories: A parquet, CSV or JSON-lines file: ``user_id`` and a list ``history``, or
             ``user_id``, ``item_id`` and ``timestamp`` or ``position``.
         user: The only user of the file to recommend for.
@@ -324,6 +326,7 @@ class RecommendConfig:
         batch_size: Histories at a time; decides how much memory is needed.
         time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
         backbone: Class path of the model's backbone, where that is from outside.
+        teacher: Likewise of the teacher that it needs, or that is in its beam.
         base: Where the model's language model is now; None for where it was.
     """
 
@@ -341,6 +344,7 @@ class RecommendConfig:
     batch_size: int = 256
     time_format: str | None = None
     backbone: str | None = None
+    teacher: str | None = None
     base: str | None = None
 
     def __post_init__(self) -> None:
@@ -361,10 +365,11 @@ class ExplainConfig:
     """Settings of ``semid explain``.
 
     Attributes:
-        model: Folder of a trained model.
+        model: Folder of a trained model, or its name on the Hub.
         history: Item ids divided by commas, oldest first.
         item: The item to explain.
         backbone: Class path of the model's backbone, where that is from outside.
+        teacher: Likewise of the teacher that it needs, or that is in its beam.
         base: Where the model's language model is now; None for where it was.
     """
 
@@ -372,6 +377,7 @@ class ExplainConfig:
     history: tuple[str, ...]
     item: str
     backbone: str | None = None
+    teacher: str | None = None
     base: str | None = None
 
     def __post_init__(self) -> None:

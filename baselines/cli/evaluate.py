@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baselines.cli.config import EvaluateConfig
+from baselines.cli.model import read_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,20 +17,10 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
     from rich.table import Table
 
     from baselines.data.loading import load_dataset
-    from baselines.evaluation.measures import require_metrics
     from baselines.experiments.evaluated import Evaluated
-    from baselines.models.trained import TrainedModel
     from baselines.runtime.distributed import processes
 
-    model = TrainedModel.load(Path(config.model), backbone=config.backbone, base=config.base)
-    evaluation = model.spec.evaluation
-    evaluation = replace(
-        evaluation,
-        metrics=config.metrics or evaluation.metrics,
-        cutoffs=config.cutoffs or evaluation.cutoffs,
-    )
-    require_metrics(evaluation)
-    model = replace(model, spec=replace(model.spec, evaluation=evaluation))
+    model = read_model(config).model
     dataset = load_dataset(
         config.data,
         split=config.split,
@@ -38,7 +28,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
         repeats=config.repeats,
         time_format=config.time_format,
     )
-    found = Evaluated.of(model, dataset)
+    found = Evaluated.of(model, dataset, metrics=config.metrics, cutoffs=config.cutoffs)
     means = found.means
     table = Table("seen items", *next(iter(means.values())), title=f"{dataset.name}, test")
     for policy, values in means.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from baselines.cli.config import ExplainConfig
+from baselines.cli.model import read_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
 
 def explain(config: ExplainConfig, console: Console) -> None:
     """Print what a model thinks of one item after a history, level by level of its path."""
-    from baselines.models.recommender import Recommender
-
-    shop = Recommender.from_pretrained(config.model, backbone=config.backbone, base=config.base)
+    shop = read_model(config)
     explanation = shop.explain(config.history, config.item)
     console.print(explanation.markdown(), soft_wrap=True, markup=False, highlight=False)

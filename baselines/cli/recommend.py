@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baselines.cli.config import RecommendConfig
+from baselines.cli.model import read_model
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 def recommend(config: RecommendConfig, console: Console) -> None:
     """Recommend items to users by a trained model: into a file, or printed."""
-    from baselines.models.recommender import Recommender
-
-    shop = Recommender.from_pretrained(config.model, backbone=config.backbone, base=config.base)
+    shop = read_model(config)
     bulk = _asked(config, shop, _histories(config, shop))
     if config.out is None:
         lists = bulk.table()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from baselines.data.dataset import Dataset
-from baselines.evaluation.measures import Measures
+from baselines.evaluation.measures import Measures, require_metrics
 from baselines.evaluation.metrics import MISS
 from baselines.evaluation.ranks import POLICIES, Ranks
 from baselines.experiments.folder import describe
@@ -31,36 +31,56 @@ class Evaluated:
         dataset: The data.
         ranks: Of all targets.
         matched: What the model knows of them.
+        measures: What is reported.
     """
 
     model: TrainedModel
     dataset: Dataset
     ranks: Ranks
     matched: MatchedTargets
+    measures: Measures
 
     @classmethod
-    def of(cls, model: TrainedModel, dataset: Dataset) -> Evaluated:
-        """Rank the targets; raises as ``rank_on``."""
+    def of(
+        cls,
+        model: TrainedModel,
+        dataset: Dataset,
+        *,
+        metrics: tuple[str, ...] | None = None,
+        cutoffs: tuple[int, ...] | None = None,
+    ) -> Evaluated:
+        """Rank the targets.
+
+        Args:
+            model: The model.
+            dataset: The data.
+            metrics: As of ``EvaluationConfig``; None for what the model was trained with.
+            cutoffs: Likewise.
+
+        Raises:
+            ValueError: If a metric or cutoff cannot be, or as ``rank_on``.
+        """
+        before = model.spec.evaluation
+        evaluation = replace(
+            before, metrics=metrics or before.metrics, cutoffs=cutoffs or before.cutoffs
+        )
+        require_metrics(evaluation)
         ranks, matched = rank_on(model, dataset)
-        return cls(model=model, dataset=dataset, ranks=ranks, matched=matched)
+        measures = Measures(evaluation=evaluation, popularity=model.items.counts)
+        return cls(model=model, dataset=dataset, ranks=ranks, matched=matched, measures=measures)
 
     @cached_property
     def means(self) -> dict[str, dict[str, float]]:
         """Mean of each metric over all targets, by policy and label."""
         return {
             policy: {label: float(values.mean()) for label, values in found.items()}
-            for policy, found in self._measures.per_user(self.ranks).items()
+            for policy, found in self.measures.per_user(self.ranks).items()
         }
 
     @cached_property
     def lists(self) -> dict[str, float]:
         """Metrics of all lists together, seen items removed, by label."""
-        return self._measures.of_lists(self.ranks)
-
-    @property
-    def _measures(self) -> Measures:
-        model = self.model
-        return Measures(evaluation=model.spec.evaluation, popularity=model.items.counts)
+        return self.measures.of_lists(self.ranks)
 
     @property
     def counts(self) -> dict[str, int]:

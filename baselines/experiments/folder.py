@@ -189,31 +189,29 @@ class ComparisonFolder:
         Raises:
             ValueError: If they are gone or have changed.
         """
-        record = self._record
         whose = f"the comparison in {self.folder}"
-        dataset = self.given
-        if dataset is None and record.get(_GIVEN):
-            raise ValueError(
-                f"{whose} was made on a data set that was given to run_comparison, and not read. "
-                "Give it here too: ComparisonFolder.read(folder, dataset)."
-            )
-        if dataset is None and source_kind(self.config.data) == "reader":
-            raise ValueError(
-                f"{whose} reads its data by {self.config.data}, whose code is not run because a "
-                "file says so. Write the data to a folder and compare on that."
-            )
-        try:
-            dataset = dataset or dataset_of(self.config)
-        except FileNotFoundError as error:
-            raise ValueError(
-                f"{whose} was made on data that are gone ({error}). This needs them: put them back."
-            ) from error
-        if not describes(record, dataset):
+        dataset = self.given or self._read_data(whose)
+        if not describes(self._record, dataset):
             raise ValueError(
                 f"{whose} was made on other data than {self.config.data} holds now, and this needs "
                 "them. Its models can be used without."
             )
         return dataset
+
+    def _read_data(self, whose: str) -> Dataset:
+        data = self.config.data
+        try:
+            if self._record.get(_GIVEN) or source_kind(data) == "reader":
+                raise ValueError(
+                    f"{whose} was made on data that code has made ({data}), which is not run "
+                    "because a file names it. Give them: ComparisonFolder.read(folder, dataset); "
+                    "or write them to a folder, and run semid compare once more with that --data."
+                )
+            return dataset_of(self.config)
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"{whose} was made on data that are gone ({error}). This needs them: put them back."
+            ) from error
 
     def trained(self, arm: Arm, seed: int) -> Path:
         """Folder of an arm's training."""

@@ -8,6 +8,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from baselines.evaluation.config import ranking_settings
 from baselines.experiments.arms import Arm
 from baselines.experiments.claim import CLAIM
 from baselines.experiments.config import CompareConfig
@@ -21,7 +22,6 @@ from semid.settings import as_json
 
 _KEPT = (EMBEDDINGS, TEACHERS, TEACHER_VECTORS)  # for the next try where ids cannot be made
 _FREE = ("out", "data", "seeds", "arms", "fusion", "resamples", "mass_cache", "teachers")
-_COMPUTED = ("evaluation.metrics", "evaluation.cutoffs")  # from ranks that are kept
 _OF_SCHEMES = ("ids", "schemes")
 
 
@@ -54,14 +54,18 @@ def require_free(out: Path, config: CompareConfig, arms: Sequence[Arm]) -> None:
 
 
 def _changed(
-    config: CompareConfig, arms: Sequence[Arm], before: Mapping[str, Any], out: Path
+    config: CompareConfig, arms: Sequence[Arm], before: dict[str, Any], out: Path
 ) -> Iterator[str]:
     """Names of settings that differ, but for those of ids and of what nothing is trained with."""
     trained = [arm for arm in arms if any(out.glob(f"{escape(arm.folder)}-[0-9]*"))]
     unused = {field.name for field in dataclasses.fields(BackboneConfigs)}
     unused -= {name for arm in trained for name in _shapes(arm, config.backbones)}
-    free = {*_FREE, *_COMPUTED, *_OF_SCHEMES, *(f"backbones.{name}" for name in unused)}
-    return _differing(before, recipe(config), free=free)
+    free = {*_FREE, *_OF_SCHEMES, *(f"backbones.{name}" for name in unused)}
+    earlier, later = (
+        values | {"evaluation": ranking_settings(values.get("evaluation", {}))}
+        for values in (before, recipe(config))
+    )
+    return _differing(earlier, later, free=free)
 
 
 def _shapes(arm: Arm, configs: BackboneConfigs) -> Iterator[str]:

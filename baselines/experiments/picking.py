@@ -135,7 +135,8 @@ class FinishedComparison:
         folder, config = self._run.trained(arm, seed), self._run.config
         spec = spec_of(config, arm, seed)
         if (folder / CARD).exists():
-            model = TrainedModel.load(folder, backbone=arm.backbone)
+            teacher_name = config.teacher.collaborative.model
+            model = TrainedModel.load(folder, backbone=arm.backbone, teacher=teacher_name)
             if model.spec.backbone == arm.backbone:
                 return model
             items, teacher = model.items, model.teacher  # it shares the weights of another arm

@@ -20,6 +20,7 @@ from torch import Tensor
 from baselines.data.sequences import IntArray
 from baselines.models.config import Empty, Unknown
 from baselines.models.explanation import Explanation, explain
+from baselines.models.hub import model_folder, push_to_hub
 from baselines.models.item_vectors import item_vectors_of
 from baselines.models.new_items import with_new_items
 from baselines.models.requests import (
@@ -100,7 +101,7 @@ class Recommender:
         """Read a model that ``semid train``, ``semid pick`` or ``semid compare`` has left.
 
         Args:
-            source: Its folder.
+            source: Its folder; or, where there is none, ``owner/name`` on the Hub.
             backbone: Class path of its backbone, where that is from outside.
             teacher: Likewise ``package.module:Name`` of the teacher that it needs.
             base: Where its language model is now; None for where it was.
@@ -109,12 +110,18 @@ class Recommender:
             FileNotFoundError: If there is no whole model.
             ValueError: As ``TrainedModel.load``.
         """
-        model = TrainedModel.load(Path(source), backbone=backbone, teacher=teacher, base=base)
-        return cls(model)
+        folder = model_folder(source)
+        return cls(TrainedModel.load(folder, backbone=backbone, teacher=teacher, base=base))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model, with items that were added or removed, into a folder of its own."""
         self.model.save(Path(folder))
+
+    def push_to_hub(
+        self, repo_id: str, *, licence: str, private: bool | None = None, token: str | None = None
+    ) -> str:
+        """Push the model as it is now to the Hub; see ``baselines.models.hub.push_to_hub``."""
+        return push_to_hub(self.model, repo_id, licence=licence, private=private, token=token)
 
     def recommend(
         self,

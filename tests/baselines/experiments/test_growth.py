@@ -40,6 +40,7 @@ GROWN: dict[str, Any] = {
     "seeds": [0, 1],
     "schemes": {"random": {"scheme": "random", "codebook_sizes": [4, 4]}},
     "backbones": {**SETTINGS["backbones"], "tiger": TIGER},
+    "evaluation": {**SETTINGS["evaluation"], "cutoffs": [3, 10], "metrics": ["ndcg", "coverage"]},
     "fusion": {"arms": ["causal:ntp"], "weights": [0.3, 0.7], "controls": True},
     "resamples": 30,
 }
@@ -89,7 +90,7 @@ def here(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "here"
 
 
-def test_seeds_arms_schemes_and_fusion_are_added_and_left_out_with_nothing_trained_again(
+def test_seeds_arms_schemes_metrics_and_fusion_are_added_and_left_out_with_nothing_trained_again(
     here: Path,
 ) -> None:
     before, first = weights(here / "run"), table(here / "run")
@@ -280,7 +281,7 @@ def test_a_data_set_of_a_notebook_is_compared_on(here: Path) -> None:
     run_comparison(config, dataset=notebook())
     assert table(here / "given") == first
     assert weights(here / "given") == before
-    with pytest.raises(ValueError, match="Give it here too"):
+    with pytest.raises(ValueError, match="data that code has made"):
         ComparisonFolder.read("given").dataset  # noqa: B018
     found = ComparisonFolder.read("given", notebook()).dataset
     assert found.splits.test.content_hash() == kept[1]["test"]
@@ -289,3 +290,15 @@ def test_a_data_set_of_a_notebook_is_compared_on(here: Path) -> None:
     write_plain_layout(notebook(), "written")
     assert compare(here / "given", data="written") == 0, "the same data, read from a folder"
     assert weights(here / "given") == before
+
+
+def test_a_file_that_names_a_reader_does_not_run_it(here: Path) -> None:
+    assert compare(here / "read", data=f"{__name__}:notebook") == 0
+    found = ComparisonFolder.read("read")
+    with pytest.raises(ValueError, match=r"data that code has made \(.*:notebook\)"):
+        found.dataset  # noqa: B018
+    given = ComparisonFolder.read("read", notebook()).dataset
+    assert given.splits.train_hash == notebook().splits.train_hash
+    write_plain_layout(notebook(), "written")
+    assert compare(here / "read", data="written") == 0
+    assert ComparisonFolder.read("read").dataset.splits.train_hash == given.splits.train_hash

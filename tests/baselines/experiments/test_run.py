@@ -210,7 +210,7 @@ def test_an_objective_of_ones_own_is_an_arm(
 
 def test_a_metric_that_selects_is_part_of_every_model(done: CompareConfig, tmp_path: Path) -> None:
     evaluation = dataclasses.replace(done.evaluation, selected_by="recall@3")
-    with pytest.raises(ValueError, match=r"other settings \(evaluation\)"):
+    with pytest.raises(ValueError, match=r"other settings \(evaluation.selected_by\)"):
         run_comparison(dataclasses.replace(done, evaluation=evaluation))
     config = dataclasses.replace(done, out=str(tmp_path), seeds=(0,), evaluation=evaluation)
     found = run_comparison(config)
