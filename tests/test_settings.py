@@ -43,7 +43,7 @@ def classes(config: type) -> Iterator[type]:
                 yield from classes(part)
 
 
-SAID = {(AlphaPolicy, "by"): "alpha policy", (ObjectiveConfig, "name"): "objective"}
+SAID = {(AlphaPolicy, "by"): "alpha policy"}
 OF_COMMANDS = {config for command in COMMANDS.values() for config in classes(command.config)}
 ALL = sorted(
     OF_COMMANDS | {ObjectiveConfig, AlphaPolicy},

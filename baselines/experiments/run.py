@@ -54,11 +54,12 @@ def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Com
 
     Args:
         config: The settings.
-        dataset: The data, where they are at hand already; None to read what ``config`` names.
+        dataset: The data, where they are at hand already; ``config.json`` then has their name as
+            ``data``. None to read what ``config`` names.
 
     Raises:
-        ValueError: If a setting does not fit the data, or ``out`` holds another comparison or one
-            of other data, or another is at work there.
+        ValueError: If a setting does not fit the data, ``out`` holds what was made with other
+            settings (``baselines.experiments.growth``) or other data, or another is at work there.
     """
     out = Path(config.out)
     with claimed(out, settings_claimed(config)) if processes().is_main_process else nullcontext():

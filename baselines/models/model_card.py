@@ -66,7 +66,7 @@ def _base(model: TrainedModel) -> str | None:
 def _use(repo_id: str) -> list[str]:
     return [
         "```python",
-        "from baselines.models.recommender import Recommender",
+        "from baselines import Recommender",
         "",
         f'shop = Recommender.from_pretrained("{repo_id}")',
         "shop.recommend([[item_id, another_id]], k=10)  # the items of a history, oldest first",

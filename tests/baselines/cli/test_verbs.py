@@ -15,6 +15,7 @@ import pytest
 from baselines.cli import main
 from baselines.data.loading import load_dataset, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
+from baselines.experiments.claim import claimed
 from baselines.experiments.folder import ComparisonFolder
 from baselines.models.recommender import Recommender
 from baselines.models.trained import TrainedModel
@@ -81,6 +82,30 @@ def test_train_resumes_and_refuses_other_settings(
     strange = ["train", "--data", "synthetic", "--out", str(tmp_path / "strange")]
     assert main(strange) == 2
     assert "holds other files" in capsys.readouterr().err
+
+
+def test_train_leaves_a_folder_alone_where_another_command_is_at_work(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with claimed(here / "busy", {"seeds": [7]}):
+        assert main(["train", "--config", "tiny.yaml", "--out", "busy"]) == 2
+    assert "is at work in busy" in capsys.readouterr().err
+    assert not (here / "busy").exists()
+
+
+def test_evaluate_reports_the_metrics_it_is_asked_for(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--metrics", "recall,coverage", "--cutoffs", "1,10", "--out", "few"]
+    assert main(["evaluate", "--model", "model", "--data", "shop", *asked]) == 0
+    assert "R@1 " in capsys.readouterr().out
+    found = json.loads((here / "few" / "metrics.json").read_text())
+    assert list(found["metrics"]["removed"]) == ["R@1", "R@10"]
+    assert all(0 < value <= 1 for value in found["lists"].values())
+    assert len(found["lists"]) == 2
+    wrong = ["--cutoffs", "0"]
+    assert main(["evaluate", "--model", "model", "--data", "shop", *wrong]) == 2
+    assert "cutoffs must be a whole number of at least 1" in capsys.readouterr().err
 
 
 def test_evaluate_gives_the_metrics_of_the_table(
