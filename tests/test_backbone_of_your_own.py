@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 BLOCKS = blocks_of((ROOT / "docs" / "backbones.md").read_text(encoding="utf-8"))
 EXAMPLE, CHECK, USE = (block.code for block in BLOCKS if block.language == "python")
 COMMANDS = [
-    line.split()[1:]
+    shlex.split(line)[1:]
     for block in BLOCKS
     if block.language == "sh"
     for line in runnable_lines(block.code).splitlines()
@@ -47,6 +48,10 @@ class NoStart(CodeBackbone):
 
 class NoName(Mine):
     label = None
+
+
+class Namesake(Mine):
+    label = "Causal"
 
 
 class NoSettings(Mine):
@@ -116,7 +121,7 @@ def test_the_page_shows_a_file_of_at_most_forty_lines() -> None:
 def test_the_commands_of_the_page_run_and_the_model_recommends(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert [command[0] for command in COMMANDS] == ["train", "compare", "recommend"]
+    assert [command[0] for command in COMMANDS] == ["train", "compare", "recommend", "pick"]
     for command in COMMANDS:
         assert main(small(command)) == 0, capsys.readouterr().err
     rows = json.loads(Path("runs/mine/comparison.json").read_text())["rows"]
@@ -131,17 +136,24 @@ def test_the_commands_of_the_page_run_and_the_model_recommends(
         path: path.stat().st_mtime_ns for path in Path("runs").rglob("*.safetensors")
     } == weights
 
+    capsys.readouterr()
+    assert main(["pick", "runs/mine", "--out", "models/nothing"]) == 2
+    err = capsys.readouterr().err
+    assert "'my_backbone:Mine', whose code is not run because a file says so" in err
+    assert err.count("\n") == 1
+
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), "."])}
     program = [sys.executable, "-c", f"{CHECK}\n{USE}"]
     done = subprocess.run(program, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3
 
-    trained = Recommender.from_pretrained("models/mine", backbone="my_backbone:Mine")
-    arm = Recommender.from_pretrained(
-        "runs/mine/my_backbone.Mine-ntp-0", backbone="my_backbone:Mine"
+    trained, arm, picked = (
+        Recommender.from_pretrained(model, backbone="my_backbone:Mine")
+        for model in ("models/mine", "runs/mine/my_backbone.Mine-ntp-0", "models/best")
     )
     assert trained.recommend([[12, 7]]).lists == arm.recommend([[12, 7]]).lists
+    assert picked.recommend([[12, 7]]).lists == arm.recommend([[12, 7]]).lists
     assert trained.model.spec.config.dim == 16
     with pytest.raises(ValueError, match="not run because a file says so"):
         Recommender.from_pretrained("models/mine")
@@ -164,6 +176,14 @@ def test_one_that_reads_a_teacher_gets_it(here: Path, capsys: pytest.CaptureFixt
     assert main(small(command)) == 0, capsys.readouterr().err
     shop = Recommender.from_pretrained("taught", backbone="broken_backbones:Taught")
     assert len(shop.recommend([[12, 7]], k=3)[0]) == 3
+
+
+def test_two_backbones_of_one_label_are_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = ["--arms", "causal:ntp,broken_backbones:Namesake:ntp"]
+    assert main(small(["compare", "--data", "shop", "--out", "nothing", *arms])) == 2
+    assert "got 'Causal' of causal and broken_backbones:Namesake" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
