@@ -147,9 +147,9 @@ class Backbone(nn.Module, ABC):
     def max_history(self) -> int:
         """Maximum number of history items that the backbone reads."""
 
-    @abstractmethod
     def windows(self, data: SequenceSet) -> Windows:
-        """The training windows."""
+        """The training windows; by default one per target."""
+        return Windows.per_target(data, self.max_history)
 
     def prepare_batch(self, batch: TrainBatch) -> TrainBatch:
         """Transform a batch before the forward pass, e.g. into yes/no questions.

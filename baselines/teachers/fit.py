@@ -346,7 +346,8 @@ def require_named(config: TeacherConfig, model: str | None, folder: Path) -> Non
         raise ValueError(
             f"expected a teacher in {folder} that is built in or named by the caller, got "
             f"{config.model!r}; code is not run merely because a file names it. "
-            f"Pass its name: --model {config.model}, or read_teacher(..., model=...)."
+            f"Pass its name: --teacher {config.model} (of semid teacher export --model), or "
+            "read_teacher(..., model=...)."
         )
 
 

@@ -173,7 +173,11 @@ def test_questions_are_asked_about_the_teachers_best_and_counted(
         ("lm:ntp,bigrec:ntp", ("--fusion.arms", "[all]"), "BIGRec ntp, which has no beam"),
         ("yesno:ntp", ("--fusion.arms", "[all]"), "TALLRec yes/no ntp, which has no beam"),
         ("yesno:ntp", ("--backbones.yesno.candidates", "0"), "candidates must be a whole number"),
-        ("yesno:ntp", ("--backbones.yesno.template", "{history}"), "{candidate} exactly once after it"),
+        (
+            "yesno:ntp",
+            ("--backbones.yesno.template", "{history}"),
+            "{candidate} exactly once after it",
+        ),
         ("yesno:ntp", ("--backbones.lm.max_history", "31"), "outside a window of 32 items"),
         ("allmrec:ntp", ("--backbones.lm.max_history", "31"), "outside a window of 32 items"),
         (ROUNDED, ("--teacher.model", "bert4rec"), "reference=bfloat16 needs a teacher whose"),
