@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from semid.atomic import recover
 from semid.columns import composed
-from semid.distributed import first_before_others
+from semid.distributed import main_process_first
 from semid.json_files import load_json
 from semid.lsa import FittedLsa, fit_lsa
 from semid.provenance import (
@@ -364,7 +364,7 @@ def embed_catalog(
     inputs = {"texts": hash_ids(texts)}
     config = {**encoder.config, "template": template}
     cached = Path(cache_dir) / hash_json([inputs, encoder.config]) if cache_dir else None
-    with first_before_others():
+    with main_process_first():
         found = _from_cache(cached, inputs, encoder.config) if cached else None
         if found is not None:
             vectors = found.vectors

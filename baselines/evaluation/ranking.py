@@ -16,10 +16,10 @@ from baselines.data.sequences import IntArray, SequenceSet
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.metrics import MISS, ranks_from_scores
 from baselines.evaluation.ranks import COUNTS, POLICIES, TOP, Ranks
-from baselines.runtime.distributed import add_up, is_my_turn
 from baselines.runtime.progress import track
 from semid.config import Renormalize
 from semid.decoding import apply_length_penalty, beam_search, rank_items
+from semid.distributed import all_reduce, is_my_turn
 from semid.filters import ItemFilter
 from semid.fusion import Fusion
 
@@ -218,7 +218,7 @@ def _rank_all(
                 top = torch.nn.functional.pad(values["top"], missing, value=-1)
                 found[torch.from_numpy(position)] = torch.cat([counts, top], dim=1).cpu()
             progress.advance(len(position))
-    counts, top = add_up(found).tensor_split([len(COUNTS)], dim=1)
+    counts, top = all_reduce(found).tensor_split([len(COUNTS)], dim=1)
     results = dict(zip(COUNTS, counts.T.contiguous().numpy(), strict=True))
     return Ranks(
         better={policy: results[f"better/{policy}"] for policy in POLICIES},

@@ -18,10 +18,10 @@ from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import rank_by_beam, rank_by_scores, validation_subset
 from baselines.evaluation.selection import Selection
 from baselines.models.stages import is_fitted, one_after_another, stage_folders, stage_lineages
-from baselines.runtime.distributed import one_run_at_a_time
 from baselines.training.checkpoint import TrainingState
 from baselines.training.config import TrainingConfig
 from baselines.training.loop import TrainingTask, train
+from semid.distributed import one_run_at_a_time
 from semid.provenance import Provenance
 from tca.alignment import AlphaContext
 from tca.candidates import candidates
