@@ -145,7 +145,6 @@ def choose_weight(
     if len(weights) == 1:
         return ChosenWeight(weight=weights[0], validation={})
     made_from = {**made_from, "targets": valid.content_hash()}
-    selection = Selection.of(evaluation.selected_by)
 
     def known() -> dict[str, float]:
         return read_json(path, made_from=made_from) or {}
@@ -160,7 +159,7 @@ def choose_weight(
             subset=validation_subset(evaluation, valid),
             title=f"{title}, weight {weight:g}",
         )
-        return selection.value(ranks, evaluation.ties)
+        return Selection.of(evaluation.selected_by).value(ranks, evaluation.ties)
 
     def kept(weight: float) -> float:
         name = f"{weight:g}"

@@ -98,10 +98,9 @@ def train(
         ValueError: If the loss, a gradient or the validation value is no longer a number; the batch
             that broke them is then in ``broken_batch.safetensors`` in the folder.
     """
-    here = distributed_state()
     config = settled(config)
     for module in (model, task.objective):
-        module.to(here.device)
+        module.to(distributed_state().device)
     is_frozen = not any(parameter.requires_grad for parameter in model.parameters())
 
     def read() -> TrainingState | None:
@@ -114,12 +113,7 @@ def train(
         if is_frozen:
             return _validated(model, task.validate)
         run = _Run(model, task, config, seed=seed, folder=folder, lineage=lineage, title=title)
-        here.wait_for_everyone()  # before the main process changes what the others have to read
-        with track(title, config.epochs * run.batches_per_epoch) as progress:
-            progress.advance(run.state.epoch * run.batches_per_epoch)
-            while not _finished(run.state, config):
-                run.epoch(progress)
-        return run.state
+        return run.to_the_end()
 
     def write(state: TrainingState) -> None:
         if is_frozen:
@@ -152,6 +146,15 @@ class _Run:
         self.batches_per_epoch = task.windows.num_batches(config.batch_events)
         is_cpu = distributed_state().device.type == "cpu"
         self.monitor = NonFiniteMonitor(folder, title, every=1 if is_cpu else _CHECK_EVERY)
+
+    def to_the_end(self) -> TrainingState:
+        """Train every epoch that is left."""
+        distributed_state().wait_for_everyone()  # all have read the checkpoint that epochs replace
+        with track(self.title, self.config.epochs * self.batches_per_epoch) as progress:
+            progress.advance(self.state.epoch * self.batches_per_epoch)
+            while not _finished(self.state, self.config):
+                self.epoch(progress)
+        return self.state
 
     def epoch(self, progress: Tracker) -> None:
         """Train an epoch, validate if it is time, and write a checkpoint."""

@@ -31,7 +31,7 @@ from baselines.evaluation.config import EvaluationConfig
 from baselines.experiments.arms import Arm
 from baselines.lm.config import Items, LanguageModelConfig, LoraSettings
 from baselines.models.config import BackboneConfigs
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.teachers.distributions import StoredDistributions
 from baselines.teachers.simple import Popularity
 from baselines.training.config import TrainingConfig
@@ -110,12 +110,14 @@ def learn(
     with suppress(Killed):
         fit_backbone(
             backbone,
-            ARM.objective,
+            FitSettings(
+                objective=ARM.objective,
+                training=dataclasses.replace(TRAINING, accumulate=accumulate),
+                evaluation=evaluation,
+                seed=0,
+            ),
             teacher,
             splits,
-            dataclasses.replace(TRAINING, accumulate=accumulate),
-            evaluation,
-            seed=0,
             folder=folder,
             lineage=Provenance(kind="model", content=""),
             title=kind,

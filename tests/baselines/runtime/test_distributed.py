@@ -32,7 +32,7 @@ from baselines.data.synthetic import synthetic_dataset
 from baselines.evaluation.config import EvaluationConfig
 from baselines.experiments.arms import Arm
 from baselines.models.config import BackboneConfigs
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.nn.config import EncoderConfig
 from baselines.runtime import precision
 from baselines.teachers.config import SASRecConfig
@@ -99,12 +99,14 @@ def train_arm(text: str, out: Path) -> None:
     mass = teacher_mass(Popularity(splits.train, NUM_ITEMS), tokenizer, splits.train, batch_size=9)
     fit_backbone(
         backbone,
-        arm.objective,
+        FitSettings(
+            objective=arm.objective,
+            training=TRAINING,
+            evaluation=EVALUATION,
+            seed=0,
+        ),
         StoredDistributions(mass),
         splits,
-        TRAINING,
-        EVALUATION,
-        seed=0,
         folder=out / arm.folder,
         lineage=Provenance(kind="model", content=""),
         title=text,
