@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.data.sequences import IntArray, SequenceSet
+from baselines.data.sequences import SequenceSet
+from semid.arrays import IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +137,14 @@ class Windows:
 
     @classmethod
     def per_target(cls, data: SequenceSet, max_history: int) -> Windows:
-        """One window a target: its last ``max_history`` items and itself."""
-        sequence, event = data.targets()
-        start = np.maximum(data.offsets[sequence], event - max_history)
-        return cls(data, start, event, event + 1, np.arange(len(event)), sequence)
+        """One window a target: its last ``max_history`` items and itself. Built once a set."""
+
+        def make() -> Windows:
+            sequence, event = data.targets()
+            start = np.maximum(data.offsets[sequence], event - max_history)
+            return cls(data, start, event, event + 1, np.arange(len(event)), sequence)
+
+        return data.derive(("windows per target", max_history), make)
 
     @classmethod
     def per_sequence(cls, data: SequenceSet, max_history: int) -> Windows:
@@ -147,8 +152,13 @@ class Windows:
 
         A longer sequence is cut into overlapping windows of ``max_history + 1`` events that move
         on by half of that, so that each target stands in exactly one of them and the targets of
-        later windows still have at least half a window of history.
+        later windows still have at least half a window of history. Built once a set.
         """
+        key = ("windows per sequence", max_history)
+        return data.derive(key, lambda: cls._per_sequence(data, max_history))
+
+    @classmethod
+    def _per_sequence(cls, data: SequenceSet, max_history: int) -> Windows:
         stride = max(max_history // 2, 1)
         lengths = data.lengths
         num_windows = 1 + np.maximum(-(-(lengths - 1 - max_history) // stride), 0)

@@ -13,11 +13,12 @@ from torch import Tensor
 from baselines.contracts.backbone import Backbone
 from baselines.contracts.scorer import ItemScorer, checked_scores
 from baselines.data.batches import Histories, histories_of_targets
-from baselines.data.sequences import IntArray, SequenceSet
+from baselines.data.sequences import SequenceSet
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.metrics import MISS, ranks_from_scores
 from baselines.evaluation.ranks import COUNTS, POLICIES, TOP, Ranks
 from baselines.runtime.progress import track
+from semid.arrays import IntArray
 from semid.config import Renormalize
 from semid.decoding import apply_length_penalty, beam_search, rank_items
 from semid.distributed import all_reduce, is_my_turn

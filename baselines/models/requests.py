@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from baselines.data.batches import Histories
-from baselines.data.sequences import IntArray
+from semid.arrays import IntArray
 from semid.catalog import Catalog
 
 ItemId = str | int

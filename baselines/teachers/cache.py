@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.data.sequences import IntArray, SequenceSet
+from baselines.data.sequences import SequenceSet
 from baselines.teachers.mass import MassSource, mass_blocks, mass_shape
+from semid.arrays import IntArray
 from semid.distributed import distributed_state, once
 from semid.provenance import (
     Provenance,

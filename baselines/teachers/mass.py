@@ -19,11 +19,12 @@ from baselines.contracts.scorer import (
     without_seen,
 )
 from baselines.data.batches import Histories, histories_of_targets
-from baselines.data.sequences import IntArray, SequenceSet
+from baselines.data.sequences import SequenceSet
 from baselines.runtime.progress import track
 from baselines.teachers.config import MassConfig
 from baselines.teachers.rounded import RoundedScorer
 from baselines.teachers.top_k_index import TopKIndex
+from semid.arrays import IntArray
 from semid.distributed import all_reduce, distributed_state
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -230,3 +232,13 @@ def test_windows_read_the_users_of_their_sequences() -> None:
     windows = Windows.per_sequence(data, 3)
     users = windows.batch(np.arange(len(windows))).windows.users
     assert users.tolist() == (windows.sequence + 7).tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_windows_are_built_once_for_a_set_and_a_length(kind: str) -> None:
+    data, build = sequence_set(WORLD), KINDS[kind]
+    windows = build(data, 3)
+    assert build(data, 3) is windows
+    assert build(data, 4) is not windows
+    other = build(dataclasses.replace(data, items=data.items + 1), 3)
+    assert other.data.items.tolist() == (data.items + 1).tolist()
