@@ -7,6 +7,9 @@ from .experiments.comparison import Comparison
 from .experiments.config import CompareConfig
 from .experiments.report import comparison_page
 from .experiments.run import run_comparison
+from .models.recommender import Recommender
+from .models.spec import ModelSpec
+from .models.trained import TrainedModel
 from .training.config import TrainingConfig
 
 __all__ = [
@@ -18,6 +21,9 @@ __all__ = [
     "Dataset",
     "DotProductScorer",
     "ItemScorer",
+    "ModelSpec",
+    "Recommender",
+    "TrainedModel",
     "TrainingConfig",
     "comparison_page",
     "load_catalog",

@@ -24,6 +24,7 @@ import torch
 from building import build
 from test_readme import RUN, SHOWN, Block, blocks_of, run_python, runnable_lines
 from tiny_lm import TITLES, tokenizer_of, write_model
+from tiny_models import fit_model
 from tiny_shop import compare, write_shop, write_shop_model
 from worlds import histories
 
@@ -148,11 +149,18 @@ def _teachers() -> dict[str, Any]:
     }
 
 
+def _models() -> dict[str, Any]:
+    fit_model(Path("models")).save(Path("models/best"))
+    return {}
+
+
 STAGES: dict[str, Callable[[], dict[str, Any]]] = {
+    "comparison.md": dict,
     "decoding.md": _decoding,
     "ids.md": _ids,
     "letter.md": _letter,
     "lm.md": _lm,
+    "models.md": _models,
     "small_lm.md": _small_lm,
     "tca.md": _tca,
     "teachers.md": _teachers,

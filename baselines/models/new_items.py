@@ -14,12 +14,16 @@ from semid.catalog import Catalog
 from semid.columns import as_ids
 from semid.extension import extend_from_texts, load_extendable
 from semid.ids import SemanticIds
+from semid.tokenizers.base import load_tokenizer_class
 
 _ITEM_ID = "item_id"
 
 
 def with_new_items(
-    model: TrainedModel, table: pl.DataFrame | Sequence[Mapping[str, Any]]
+    model: TrainedModel,
+    table: pl.DataFrame | Sequence[Mapping[str, Any]],
+    *,
+    tokenizer: str | None = None,
 ) -> TrainedModel:
     """The same model with new items after those that it has, whose codes stay as they are.
 
@@ -27,6 +31,7 @@ def with_new_items(
         model: On any device; not changed.
         table: A row for each new item: ``item_id``, and columns of the catalogue; those that are
             left out are empty.
+        tokenizer: Class path of the ID scheme, where that is from outside.
 
     Raises:
         ValueError: If an item is known already or given twice, codes came from a file or from
@@ -40,7 +45,7 @@ def with_new_items(
         item_ids=[*catalog.item_ids, *new.item_ids],
         fields=pl.concat([catalog.fields, new.fields], how="diagonal_relaxed"),
     )
-    ids = extend_from_texts(_extendable(model.items), new).for_catalog(both)
+    ids = extend_from_texts(_extendable(model.items, tokenizer), new).for_catalog(both)
     backbone = model.spec.build(ids, both)
     backbone.take_over(model.backbone)
     backbone.to(model.backbone.paths.device)
@@ -68,9 +73,13 @@ def _new_items(table: pl.DataFrame, known: Catalog) -> Catalog:
     return new
 
 
-def _extendable(items: ModelItems) -> SemanticIds:
+def _extendable(items: ModelItems, tokenizer: str | None) -> SemanticIds:
     """The ids with what codes new items."""
-    return items.ids if items.folder is None else load_extendable(items.folder)
+    if items.folder is None:
+        return items.ids
+    if tokenizer is None:
+        return load_extendable(items.folder)
+    return load_extendable(items.folder, load_tokenizer_class(tokenizer))
 
 
 def _require_alone(model: TrainedModel) -> None:

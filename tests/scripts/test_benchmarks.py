@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_models import fit_model
 
 ROOT = Path(__file__).parents[2]
 TIGER = ["--layers", "1", "--dim", "16", "--codebook", "8", "--levels", "3"]
@@ -139,6 +140,13 @@ def test_catalogues_are_held_against_the_smallest(tmp_path: Path) -> None:
     figures = figures_of("bench_scale", tmp_path / "scale.json", *sizes)
     assert list(figures["over_the_smallest"]) == ["50 items", "200 items"]
     assert figures["over_the_smallest"]["50 items"] == 1
+
+
+def test_recommending_gives_the_lists_of_the_search_by_hand(tmp_path: Path) -> None:
+    fit_model(tmp_path, "causal")
+    sizes = ["--model", str(tmp_path / "model"), "--histories", "40", "--batch", "7"]
+    figures = figures_of("bench_recommend", tmp_path / "figures.json", *sizes, "--rounds", "1")
+    assert list(figures["milliseconds"]) == ["beam_search by hand", "Recommender.recommend"]
 
 
 def test_training_is_held_against_a_plain_loop(tmp_path: Path) -> None:
