@@ -12,6 +12,7 @@ from torch import Tensor
 
 from baselines.data.sequences import SequenceSet
 from semid.arrays import IntArray
+from semid.provenance import hash_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,17 +256,27 @@ def histories_of_targets(
         batch_size: Histories in a batch.
         subset: Target ids, all by default.
 
-    Yields:
+    Returns:
         Positions in ``subset``, int64 ``(batch,)``, and their left-padded histories. Every one
-        comes exactly once, shorter histories first.
+        comes exactly once, shorter histories first. They are kept for the next call where they
+        take about as much memory as the sequences, as with one target a sequence; else each is
+        made when its turn comes.
     """
     windows = Windows.per_target(data, max_history)
     ids = np.arange(len(windows)) if subset is None else subset
-    order = np.argsort(windows.lengths[ids], kind="stable")
-    for begin in range(0, len(order), batch_size):
-        positions = order[begin : begin + batch_size]
-        window = windows.batch(ids[positions]).windows
-        yield positions, window.without_last()
+    lengths = windows.lengths[ids]
+
+    def batches() -> Iterator[tuple[IntArray, Histories]]:
+        order = np.argsort(lengths, kind="stable")
+        for begin in range(0, len(order), batch_size):
+            positions = order[begin : begin + batch_size]
+            window = windows.batch(ids[positions]).windows
+            yield positions, window.without_last()
+
+    if lengths.sum() > 2 * len(data.items):
+        return batches()
+    key = ("histories", max_history, batch_size, hash_arrays(ids))
+    return iter(data.derive(key, lambda: list(batches())))
 
 
 def _cuts(sorted_lengths: IntArray, batch_events: int) -> list[int]:
