@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.arrays import Float32Array
 from semid.atomic import recover
 from semid.columns import composed
-from semid.distributed import first_before_others
+from semid.distributed import main_process_first
 from semid.json_files import load_json
 from semid.lsa import FittedLsa, fit_lsa
 from semid.provenance import (
@@ -54,8 +55,6 @@ CUT_TEXTS = "cut_texts"
 _VECTORS = "vectors.npy"
 _TOKENISED = 1 << 12  # texts at once, where they are only counted
 
-FloatArray = NDArray[np.float32]
-
 
 class TextEncoder(Protocol):
     """Anything that turns texts into vectors."""
@@ -64,7 +63,7 @@ class TextEncoder(Protocol):
     def config(self) -> dict[str, Any]:
         """Everything that the vectors depend on, as JSON values; part of the cache's key."""
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
+    def encode(self, texts: Sequence[str]) -> Float32Array:
         """One finite float32 row for each text, ``(item, dim)``."""
 
 
@@ -97,7 +96,7 @@ class LsaEncoder:
         """Encoder name and settings."""
         return {"encoder": "lsa", **asdict(self)}
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
+    def encode(self, texts: Sequence[str]) -> Float32Array:
         """Encode texts; those without any term become rows of zeros.
 
         Terms are words and pairs of them, and 3 to 5 letters within a word. The sign of each
@@ -175,7 +174,7 @@ class SentenceTransformerEncoder:
             count += sum(len(of_text) > longest for of_text in tokens)
         return count
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
+    def encode(self, texts: Sequence[str]) -> Float32Array:
         """Encode texts, composed (Unicode's NFC), with the model's own pooling and normalisation.
 
         Raises:
@@ -200,7 +199,7 @@ class Embeddings:
         provenance: Their lineage, with the encoder and the text template where there were any.
     """
 
-    vectors: FloatArray
+    vectors: Float32Array
     items: str
     provenance: Provenance
 
@@ -364,7 +363,7 @@ def embed_catalog(
     inputs = {"texts": hash_ids(texts)}
     config = {**encoder.config, "template": template}
     cached = Path(cache_dir) / hash_json([inputs, encoder.config]) if cache_dir else None
-    with first_before_others():
+    with main_process_first():
         found = _from_cache(cached, inputs, encoder.config) if cached else None
         if found is not None:
             vectors = found.vectors
@@ -445,7 +444,7 @@ def _from_cache(folder: Path, inputs: dict[str, str], encoder: dict[str, Any]) -
         return None
 
 
-def _checked(vectors: NDArray[Any], num_rows: int, rows: str) -> FloatArray:
+def _checked(vectors: NDArray[Any], num_rows: int, rows: str) -> Float32Array:
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.shape[1] == 0:
         raise ValueError(
             f"expected embeddings (item, dim) of numbers, got {vectors.dtype} {vectors.shape}. "

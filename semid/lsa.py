@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.arrays import Float32Array
 from semid.columns import composed
 from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_ids, hash_json, require_same
@@ -22,8 +23,6 @@ __all__ = ["FittedLsa", "fit_lsa"]
 _VOCABULARY = "vocabulary.json"
 _ARRAYS = "lsa.safetensors"
 _CONFIG = "config.json"
-
-FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +44,7 @@ class FittedLsa:
     words: list[str]
     letters: list[str]
     idf: NDArray[np.float64]
-    right: FloatArray
+    right: Float32Array
     settings: dict[str, int]
 
     @property
@@ -65,7 +64,7 @@ class FittedLsa:
         letters.idf_ = self.idf[len(self.words) :]
         return words, letters
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
+    def encode(self, texts: Sequence[str]) -> Float32Array:
         """Encode texts, ``(item, dim)``; those without a known term become rows of zeros.
 
         Texts are composed first (Unicode's NFC), as `fit_lsa` does.
@@ -120,7 +119,7 @@ class FittedLsa:
         return encoder
 
 
-def fit_lsa(texts: Sequence[str], *, dim: int, seed: int) -> tuple[FloatArray, FittedLsa]:
+def fit_lsa(texts: Sequence[str], *, dim: int, seed: int) -> tuple[Float32Array, FittedLsa]:
     """Vectors of texts, and the encoder for later ones; see `semid.embed.LsaEncoder`.
 
     Raises:
@@ -131,7 +130,7 @@ def fit_lsa(texts: Sequence[str], *, dim: int, seed: int) -> tuple[FloatArray, F
 
 
 @lru_cache(maxsize=1)  # several ID schemes are made from the same texts, and keep the encoder
-def _fit(texts: tuple[str, ...], dim: int, seed: int) -> tuple[FloatArray, FittedLsa]:
+def _fit(texts: tuple[str, ...], dim: int, seed: int) -> tuple[Float32Array, FittedLsa]:
     from scipy.sparse import hstack
     from sklearn.preprocessing import normalize
     from sklearn.utils.extmath import randomized_svd

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semid.embed import Embeddings, FloatArray, SentenceTransformerEncoder, embed_catalog
+from semid.arrays import Float32Array
+from semid.embed import Embeddings, SentenceTransformerEncoder, embed_catalog
 from semid.lsa import FittedLsa
 from semid.provenance import (
     ProvenanceError,
@@ -46,7 +47,7 @@ class CatalogEncoder:
         """The encoder as a setting names it: ``lsa``, or the sentence-transformers model."""
         return "lsa" if isinstance(self.encoder, FittedLsa) else self.encoder.name_or_path
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
+    def encode(self, texts: Sequence[str]) -> Float32Array:
         """One finite float32 row for each text, ``(item, dim)``, of that text alone."""
         return self.encoder.encode(texts)
 

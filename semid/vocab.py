@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from semid.trie import CodeTrie
+
+# Of each tensor of codes that is in use, its tries by vocabulary and version of the codes.
+_TRIES: MutableMapping[Tensor, dict[tuple[CodeVocab, int], CodeTrie]] = WeakTensorKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +44,21 @@ class CodeVocab:
     def per_level(cls, sizes: tuple[int, ...]) -> CodeVocab:
         """A token axis for each level's own output head: the token is the code itself."""
         return cls(sizes=tuple(sizes), offsets=(0,) * len(sizes), num_tokens=max(sizes))
+
+    def trie(self, codes: Tensor) -> CodeTrie:
+        """The trie of the items' paths, built once and kept as long as ``codes``.
+
+        Args:
+            codes: int64 ``(item, level)``.
+
+        Raises:
+            ValueError: As `tokens` and `semid.CodeTrie.from_paths`.
+        """
+        tries = _TRIES.setdefault(codes, {})
+        key = (self, 0 if codes.is_inference() else codes._version)  # rises as they change
+        if key not in tries:
+            tries[key] = CodeTrie.from_paths(self.tokens(codes), self.num_tokens)
+        return tries[key]
 
     def tokens(self, codes: Tensor) -> Tensor:
         """Tokens of codes.

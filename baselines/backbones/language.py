@@ -19,9 +19,9 @@ from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import Base, load_base, load_outline, logit_cap, project
 from baselines.lm.prompts import Prompts, positions, words_around
 from baselines.lm.tokens import AddedTokens, add_code_tokens, first_rows
-from baselines.runtime.distributed import processes
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
+from semid.distributed import distributed_state
 from semid.prefixes import Prefixes
 from semid.provenance import hash_arrays, hash_json
 from semid.titles import title_paths
@@ -108,7 +108,12 @@ class LanguageBackbone(Backbone):
         With sharded layers, a collective call: every process must make it.
         """
         super().train(mode)
-        if mode and self._shared is None and self.config.shard and processes().num_processes > 1:
+        if (
+            mode
+            and self._shared is None
+            and self.config.shard
+            and distributed_state().num_processes > 1
+        ):
             from baselines.lm.sharding import SharedLayers
 
             self._shared = SharedLayers(self.base.get_decoder())

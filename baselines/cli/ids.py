@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def build(config: BuildConfig, console: Console) -> None:
     """Give every item of a catalogue its semantic id."""
     from baselines.data.loading import load_catalog
-    from baselines.runtime.distributed import processes
     from baselines.runtime.progress import track_epochs
     from semid.atomic import remove_leftovers
     from semid.build import extend_made_ids, fit_text_encoder, make_semantic_ids
+    from semid.distributed import distributed_state
     from semid.quality import id_quality
 
     catalog = load_catalog(config.data)
@@ -37,7 +37,7 @@ def build(config: BuildConfig, console: Console) -> None:
         ids = replace(ids, text_encoder=fit_text_encoder(ids, config.ids, catalog))
     else:
         ids = extend_made_ids(config.extends, config.ids, catalog, cache_dir=cache)
-    if processes().is_main_process:
+    if distributed_state().is_main_process:
         ids.save(out)
     _print_quality(id_quality(ids), console)
     made = ids.provenance.config

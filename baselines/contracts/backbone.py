@@ -56,6 +56,7 @@ class Backbone(nn.Module, ABC):
         paths: int64 ``(item, pos)``, the tokens of each item in catalogue order; shorter paths are
             padded with -1.
         num_tokens: Size of the token axis.
+        trie: Of these paths, where there is one already.
     """
 
     label: ClassVar[str]
@@ -78,10 +79,10 @@ class Backbone(nn.Module, ABC):
 
     paths: Tensor
 
-    def __init__(self, paths: Tensor, num_tokens: int) -> None:
+    def __init__(self, paths: Tensor, num_tokens: int, trie: CodeTrie | None = None) -> None:
         super().__init__()
         self.register_buffer("paths", paths, persistent=False)
-        self.trie = CodeTrie.from_paths(paths, num_tokens)
+        self.trie = CodeTrie.from_paths(paths, num_tokens) if trie is None else trie
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -238,7 +239,7 @@ class CodeBackbone(Backbone):
     codes: Tensor
 
     def __init__(self, codes: Tensor, vocab: CodeVocab) -> None:
-        super().__init__(vocab.tokens(codes), vocab.num_tokens)
+        super().__init__(vocab.tokens(codes), vocab.num_tokens, vocab.trie(codes))
         self.register_buffer("codes", codes, persistent=False)
         self.vocab = vocab
 

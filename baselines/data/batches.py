@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.data.sequences import IntArray, SequenceSet
+from baselines.data.sequences import SequenceSet
+from semid.arrays import IntArray
+from semid.provenance import hash_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +138,14 @@ class Windows:
 
     @classmethod
     def per_target(cls, data: SequenceSet, max_history: int) -> Windows:
-        """One window per target: its last ``max_history`` items and itself."""
-        sequence, event = data.targets()
-        start = np.maximum(data.offsets[sequence], event - max_history)
-        return cls(data, start, event, event + 1, np.arange(len(event)), sequence)
+        """One window per target: its last ``max_history`` items and itself. Cached per set."""
+
+        def make() -> Windows:
+            sequence, event = data.targets()
+            start = np.maximum(data.offsets[sequence], event - max_history)
+            return cls(data, start, event, event + 1, np.arange(len(event)), sequence)
+
+        return data.derive(("windows per target", max_history), make)
 
     @classmethod
     def per_sequence(cls, data: SequenceSet, max_history: int) -> Windows:
@@ -147,8 +153,13 @@ class Windows:
 
         Longer sequences are cut into overlapping windows of ``max_history + 1`` events, with a
         stride of half a window. Each target is in exactly one of them, and targets of later windows
-        still have at least half a window of history.
+        still have at least half a window of history. Cached per set.
         """
+        key = ("windows per sequence", max_history)
+        return data.derive(key, lambda: cls._per_sequence(data, max_history))
+
+    @classmethod
+    def _per_sequence(cls, data: SequenceSet, max_history: int) -> Windows:
         stride = max(max_history // 2, 1)
         lengths = data.lengths
         num_windows = 1 + np.maximum(-(-(lengths - 1 - max_history) // stride), 0)
@@ -245,17 +256,26 @@ def histories_of_targets(
         batch_size: Histories per batch.
         subset: Target ids; all by default.
 
-    Yields:
+    Returns:
         Positions in ``subset``, int64 ``(batch,)``, and their left-padded histories. Each target
-        occurs exactly once, shorter histories first.
+        occurs exactly once, shorter histories first. Cached for the next call if they take about as
+        much memory as the sequences, as with one target per sequence; else computed lazily.
     """
     windows = Windows.per_target(data, max_history)
     ids = np.arange(len(windows)) if subset is None else subset
-    order = np.argsort(windows.lengths[ids], kind="stable")
-    for begin in range(0, len(order), batch_size):
-        positions = order[begin : begin + batch_size]
-        window = windows.batch(ids[positions]).windows
-        yield positions, window.without_last()
+    lengths = windows.lengths[ids]
+
+    def batches() -> Iterator[tuple[IntArray, Histories]]:
+        order = np.argsort(lengths, kind="stable")
+        for begin in range(0, len(order), batch_size):
+            positions = order[begin : begin + batch_size]
+            window = windows.batch(ids[positions]).windows
+            yield positions, window.without_last()
+
+    if lengths.sum() > 2 * len(data.items):
+        return batches()
+    key = ("histories", max_history, batch_size, hash_arrays(ids))
+    return iter(data.derive(key, lambda: list(batches())))
 
 
 def _cuts(sorted_lengths: IntArray, batch_events: int) -> list[int]:

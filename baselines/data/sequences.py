@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.arrays import IntArray
 from semid.provenance import hash_arrays
 
-IntArray = NDArray[np.int64]
+Derived = TypeVar("Derived")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +37,7 @@ class SequenceSet:
     offsets: IntArray
     first_target: IntArray
     users: IntArray
+    _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.offsets)
@@ -46,6 +50,18 @@ class SequenceSet:
 
     def __len__(self) -> int:
         return len(self.first_target)
+
+    def derive(self, key: Hashable, make: Callable[[], Derived]) -> Derived:
+        """What ``make`` computes from these sequences, computed once and kept as long as they are.
+
+        Args:
+            key: Names it, with everything else that it depends on.
+            make: Computes it; nobody may change the result.
+        """
+        if key not in self._derived:
+            self._derived[key] = make()
+        derived: Derived = self._derived[key]
+        return derived
 
     @property
     def lengths(self) -> IntArray:

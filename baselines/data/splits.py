@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from baselines.data.interactions import Interactions
 from baselines.data.sequences import SequenceSet
+from semid.arrays import IntArray
 from semid.catalog import Catalog
 from semid.columns import as_id_lists, as_ids, as_times
 from semid.tables import read_table
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

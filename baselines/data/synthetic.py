@@ -34,16 +34,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from baselines.data.config import Split, Ties
 from baselines.data.dataset import Dataset, split_interactions
 from baselines.data.interactions import Interactions
+from semid.arrays import FloatArray, IntArray
 from semid.catalog import Catalog
 from semid.checks import require_real
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 SUBCATEGORIES, BRANDS, STYLES = 4, 6, 12  # of each category, of each category, of the world
 SUCCESSORS = (0.5, 0.3, 0.2)  # how often each complement of an item follows it

@@ -32,13 +32,13 @@ from baselines.experiments.schemes import Scheme, scheme_card, schemes_of
 from baselines.experiments.settings import report_settings
 from baselines.models.items import ModelItems
 from baselines.models.registry import backbone_settings, require_contract
-from baselines.runtime.distributed import processes
 from baselines.teachers.fit import fit_teacher, settled_training
 from baselines.teachers.registry import teacher_class
 from baselines.teachers.vectors import item_vectors, require_item_vectors
 from baselines.testing.objectives import check_objective
 from baselines.training.precision import settled
 from semid.atomic import atomic_write, remove_leftovers
+from semid.distributed import distributed_state
 from semid.ids import SemanticIds
 from tca.config import OBJECTIVES
 
@@ -50,7 +50,7 @@ def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Com
 
     Below ``config.out``: ``config.json``, ``data.json``, ``ids/`` and ``ids-<name>/``, a folder
     for each trained model, ``comparison.json``, ``comparison.md`` and ``per_user.parquet``. Several
-    processes (``baselines.runtime.distributed``) share training and ranking; the main one writes.
+    processes (``semid.distributed``) share training and ranking; the main one writes.
 
     Args:
         config: The settings.
@@ -62,7 +62,11 @@ def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Com
             settings (``baselines.experiments.growth``) or other data, or another is at work there.
     """
     out = Path(config.out)
-    with claimed(out, settings_claimed(config)) if processes().is_main_process else nullcontext():
+    with (
+        claimed(out, settings_claimed(config))
+        if distributed_state().is_main_process
+        else nullcontext()
+    ):
         return _compared(begun_with(config), dataset, out)
 
 
@@ -84,7 +88,7 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
     teachers = Path(config.teachers) if config.teachers else out / TEACHERS
     masses = Path(config.mass_cache or out / MASS)
     config = settled_config(config, dataset, teachers)
-    here = processes()
+    here = distributed_state()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if here.is_main_process:
         for folder in {out, teachers, masses}:
@@ -121,7 +125,7 @@ def make_ids(
     config: CompareConfig, schemes: Sequence[Scheme], dataset: Dataset, out: Path, teachers: Path
 ) -> dict[Scheme, SemanticIds]:
     """The ids of each scheme; a teacher is fitted first where one learns from its vectors."""
-    here = processes()
+    here = distributed_state()
     if any(scheme.waits_for_teacher for scheme in schemes):
         teacher, _, lineage = fit_teacher(
             dataset,

@@ -14,7 +14,7 @@ from baselines.experiments.arms import parse_arms
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.schemes import Scheme
 from baselines.lm.config import LanguageModelConfig
-from baselines.runtime.distributed import processes
+from semid.distributed import distributed_state
 from semid.ids import SemanticIds
 
 
@@ -48,7 +48,7 @@ def report_settings(
         "checkpoint chosen by": f"validation {Selection.of(evaluation.selected_by).label}, "
         f"beam {evaluation.validation_beam}, "
         f"{min(evaluation.validation_targets, dataset.splits.valid.num_targets)} targets",
-        "processes": processes().num_processes,
+        "processes": distributed_state().num_processes,
         "threads": torch.get_num_threads(),
     }
 

@@ -27,10 +27,10 @@ from baselines.experiments.schemes import schemes_of
 from baselines.experiments.settings import report_settings
 from baselines.models.items import ModelItems
 from baselines.models.trained import TrainedModel
-from baselines.runtime.distributed import processes
 from baselines.teachers.supervision import Supervision
 from baselines.training.checkpoint import without_memory_settings
 from semid.atomic import remove_leftovers
+from semid.distributed import distributed_state
 from semid.provenance import read_json
 
 _OF_MODEL = ("arms", "seeds", "backbones")
@@ -57,7 +57,11 @@ def train_model(config: CompareConfig, dataset: Dataset | None = None) -> Traine
             f"@{arm.scheme}, and say by --ids.scheme how they are made."
         )
     out = Path(config.out)
-    with claimed(out, settings_claimed(config)) if processes().is_main_process else nullcontext():
+    with (
+        claimed(out, settings_claimed(config))
+        if distributed_state().is_main_process
+        else nullcontext()
+    ):
         return _trained(begun_with(config), arm, dataset, out)
 
 
@@ -70,7 +74,7 @@ def _trained(config: CompareConfig, arm: Arm, dataset: Dataset | None, out: Path
     require_fit(config, [arm], dataset)
     teachers = Path(config.teachers) if config.teachers else out / TEACHERS
     config = settled_config(config, dataset, teachers)
-    here = processes()
+    here = distributed_state()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if here.is_main_process:
         for folder in {out, teachers}:

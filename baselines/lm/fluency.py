@@ -17,7 +17,7 @@ from baselines.lm.loading import quietly
 if TYPE_CHECKING:
     from semid.trie import CodeTrie
 
-NOT_COUNTED = -100  # the label that cross_entropy ignores
+IGNORED_LABEL = -100  # ignored by cross_entropy and the losses of transformers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +105,12 @@ def log_likelihoods(
     for chosen in torch.split(count.argsort(stable=True), batch_size):
         batch = pad_sequence([rows[row] for row in chosen], batch_first=True, padding_value=end)
         real = torch.arange(batch.shape[1]) <= count[chosen].unsqueeze(1)
-        target = batch.masked_fill(~real, NOT_COUNTED)[:, 1:].to(model.device)
+        target = batch.masked_fill(~real, IGNORED_LABEL)[:, 1:].to(model.device)
         logits = model(
             input_ids=batch.to(model.device), attention_mask=real.long().to(model.device)
         ).logits[:, :-1]
         loss = cross_entropy(
-            logits.float().transpose(1, 2), target, ignore_index=NOT_COUNTED, reduction="none"
+            logits.float().transpose(1, 2), target, ignore_index=IGNORED_LABEL, reduction="none"
         )
         log_p[chosen] = -loss.double().sum(dim=1).cpu()
     return log_p, count

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.lm.config import LanguageModelConfig
-from baselines.runtime.distributed import processes
+from semid.distributed import distributed_state
 from semid.provenance import hash_json
 
 _UNLIMITED = 2**31 - 1
@@ -77,7 +77,10 @@ def load_base(config: LanguageModelConfig) -> Base:
     tokenizer = _tokenizer(config)
     options: dict[str, Any] = {"dtype": config.dtype if config.dtype == "auto" else _dtype(config)}
     if config.quantize != "none":
-        options |= {"quantization_config": _quantization(config), "device_map": processes().device}
+        options |= {
+            "quantization_config": _quantization(config),
+            "device_map": distributed_state().device,
+        }
     model = _loaded(partial(AutoModelForCausalLM.from_pretrained, **options), config)
     model.eval()
     _check_head(model)

@@ -16,9 +16,8 @@ from transformers import DynamicCache
 
 from baselines.data.batches import Histories
 from baselines.lm.prompts import positions
+from baselines.nn.kv_cache import KeysAndValues
 from semid.prefixes import of_parents
-
-KeysAndValues = tuple[Tensor, Tensor]
 
 
 class PromptReader(Protocol):

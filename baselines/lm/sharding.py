@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from baselines.runtime.distributed import processes
+from semid.distributed import distributed_state
 
 
 class SharedLayers:
@@ -25,7 +25,7 @@ class SharedLayers:
     """
 
     def __init__(self, decoder: Any) -> None:
-        here = processes()
+        here = distributed_state()
         mesh = init_device_mesh(here.device.type, (here.num_processes,))
         lists = [child for child in decoder.children() if isinstance(child, nn.ModuleList)]
         layers = [layer for its in lists for layer in its]

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from baselines.data.dataset import Dataset
-from baselines.data.sequences import IntArray
+from semid.arrays import IntArray
 from semid.atomic import atomic_write, copy_tree
 from semid.catalog import Catalog
 from semid.ids import SemanticIds

@@ -17,7 +17,7 @@ from baselines.evaluation.ranks import Ranks
 from baselines.lm.config import LanguageModelConfig
 from baselines.models.evaluate import decoded
 from baselines.models.files import read_card, write_card
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.models.fusion import generator_fusion, teacher_fusion
 from baselines.models.items import IDS, ModelItems
 from baselines.models.spec import ModelSpec
@@ -114,12 +114,14 @@ class TrainedModel:
             distributions = supervision(backbone, rounded=rounded)
         state = fit_backbone(
             backbone,
-            spec.objective,
+            FitSettings(
+                objective=spec.objective,
+                training=spec.training,
+                evaluation=spec.evaluation,
+                seed=spec.seed,
+            ),
             distributions,
             dataset.splits,
-            spec.training,
-            spec.evaluation,
-            seed=spec.seed,
             folder=folder,
             lineage=spec.lineage(backbone, dataset, items.ids, teacher),
             title=title,

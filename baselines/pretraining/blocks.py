@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-NOT_LEARNED = -100  # the label that the losses of transformers ignore
+from baselines.lm.fluency import IGNORED_LABEL
 
 
 class Blocks(Dataset[dict[str, Tensor]]):
@@ -41,11 +41,11 @@ class Blocks(Dataset[dict[str, Tensor]]):
         room = self._length - sum(map(len, texts))
         padding = [self._pad] * room
         places = [place for text in texts for place in range(len(text))]
-        learned = [token for text in texts for token in (NOT_LEARNED, *text[1:])]
+        learned = [token for text in texts for token in (IGNORED_LABEL, *text[1:])]
         return {
             "input_ids": torch.tensor([token for text in [*texts, padding] for token in text]),
             "position_ids": torch.tensor([*places, *range(room)]),
-            "labels": torch.tensor([*learned, *[NOT_LEARNED] * room]),
+            "labels": torch.tensor([*learned, *[IGNORED_LABEL] * room]),
         }
 
 

@@ -17,8 +17,8 @@ import torch
 from baselines.lm.loading import quietly
 from baselines.pretraining.blocks import Blocks
 from baselines.pretraining.config import NextTokenConfig
-from baselines.runtime.distributed import processes
 from baselines.runtime.progress import Tracker, track
+from semid.distributed import distributed_state
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def _arguments(config: NextTokenConfig, steps: int, *, seed: int, work: Path) ->
     """The settings as ``Trainer`` arguments, for this process's share of a batch."""
     from transformers import TrainingArguments
 
-    here = processes()
+    here = distributed_state()
     share, left = divmod(config.batch_blocks, here.num_processes)
     if left:
         raise ValueError(

@@ -24,8 +24,8 @@ from baselines.pretraining.config import (
 )
 from baselines.pretraining.next_token import train_next_token
 from baselines.pretraining.texts import SEPARATOR, Texts, make_texts
-from baselines.runtime.distributed import processes
 from baselines.training.checkpoint import require_lineage
+from semid.distributed import distributed_state, once
 from semid.provenance import (
     Provenance,
     atomic_dir,
@@ -81,6 +81,16 @@ class SmallLMReport:
     history: list[dict[str, float]]
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """A language model before it is written, and how its training went."""
+
+    model: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerFast
+    history: list[dict[str, float]]
+    cut: int
+
+
 def train_small_lm(
     dataset: Dataset, config: SmallLMConfig, *, seed: int, folder: str | Path
 ) -> SmallLMReport:
@@ -117,11 +127,18 @@ def train_small_lm(
         config={"seed": seed, **dataclasses.asdict(config)},
     )
     work = folder.with_name(f"{folder.name}.training")
-    if not (folder.exists() and any(folder.iterdir())):
-        _train(texts, config, lineage, seed=seed, folder=folder, work=work)
-    require_lineage(folder, Provenance.read(folder), lineage)
-    if processes().is_main_process:
+    report = once(
+        lambda: _read(folder, lineage) if folder.exists() and any(folder.iterdir()) else None,
+        lambda: _train(texts, config, lineage, seed=seed, work=work),
+        lambda trained: _save(folder, trained, texts, lineage),
+    )
+    if distributed_state().is_main_process:
         shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def _read(folder: Path, lineage: Provenance) -> SmallLMReport:
+    require_lineage(folder, Provenance.read(folder), lineage)
     report = read_json(folder / _REPORT, take_unsealed=True)
     if report is None:
         raise FileNotFoundError(
@@ -197,14 +214,13 @@ def _train(
     lineage: Provenance,
     *,
     seed: int,
-    folder: Path,
     work: Path,
-) -> None:
-    here = processes()
-    if here.is_main_process and not work.exists():
-        with atomic_dir(work) as fresh:
-            lineage.write(fresh)
-    here.wait_for_everyone()
+) -> _Trained:
+    once(
+        lambda: Provenance.read(work) if work.exists() else None,
+        lambda: None,
+        lambda _: _begin(work, lineage),
+    )
     require_lineage(work, Provenance.read(work), lineage)
     tokenizer = train_tokenizer([*texts.titles, *texts.further], config.model.vocab_size)
     model = small_llama(tokenizer, config.model, seed=seed)
@@ -222,25 +238,12 @@ def _train(
         work=work,
         title="small language model",
     )
-    if here.is_main_process:
-        report = SmallLMReport(
-            titles=len(texts.titles),
-            further=len(texts.further),
-            lists=len(texts.lists),
-            items_without_title=texts.items_without_title,
-            cut=sum(len(row) > context for row in rows),
-            held_out=len(texts.held_out),
-            vocabulary=len(tokenizer),
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            best_epoch=1 + min(range(len(history)), key=lambda e: history[e]["held_out"]),
-            perplexity=fluency(model, tokenizer, texts.held_out).perplexity,
-            unigram=_unigram_perplexity(tokenizer, texts),
-            uniform=float(len(tokenizer)),
-            history=history,
-        )
-        with quietly(), atomic_dir(folder) as out:
-            _save(out, model, tokenizer, lineage, report)
-    here.wait_for_everyone()
+    return _Trained(model, tokenizer, history, cut=sum(len(row) > context for row in rows))
+
+
+def _begin(work: Path, lineage: Provenance) -> None:
+    with atomic_dir(work) as fresh:
+        lineage.write(fresh)
 
 
 def _token_rows(tokenizer: PreTrainedTokenizerFast, texts: Sequence[list[str]]) -> list[list[int]]:
@@ -272,17 +275,28 @@ def _unigram_perplexity(tokenizer: PreTrainedTokenizerFast, texts: Texts) -> flo
     return math.exp(-sum(log_p) / len(log_p))
 
 
-def _save(
-    out: Path,
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    lineage: Provenance,
-    report: SmallLMReport,
-) -> None:
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    weights = dict(sorted(model.named_parameters()))
-    arrays = hash_arrays(*(value.detach().cpu().numpy() for value in weights.values()))
-    content = hash_json([arrays, hash_file(out / "tokenizer.json")])
-    dataclasses.replace(lineage, content=content).write(out)
-    write_json(out / _REPORT, dataclasses.asdict(report))
+def _save(folder: Path, trained: _Trained, texts: Texts, lineage: Provenance) -> None:
+    model, tokenizer, history = trained.model, trained.tokenizer, trained.history
+    report = SmallLMReport(
+        titles=len(texts.titles),
+        further=len(texts.further),
+        lists=len(texts.lists),
+        items_without_title=texts.items_without_title,
+        cut=trained.cut,
+        held_out=len(texts.held_out),
+        vocabulary=len(tokenizer),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        best_epoch=1 + min(range(len(history)), key=lambda e: history[e]["held_out"]),
+        perplexity=fluency(model, tokenizer, texts.held_out).perplexity,
+        unigram=_unigram_perplexity(tokenizer, texts),
+        uniform=float(len(tokenizer)),
+        history=history,
+    )
+    with quietly(), atomic_dir(folder) as out:
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        weights = dict(sorted(model.named_parameters()))
+        arrays = hash_arrays(*(value.detach().cpu().numpy() for value in weights.values()))
+        content = hash_json([arrays, hash_file(out / "tokenizer.json")])
+        dataclasses.replace(lineage, content=content).write(out)
+        write_json(out / _REPORT, dataclasses.asdict(report))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ import torch
 from torch import Tensor
 
 from baselines.data.sequences import SequenceSet
-from baselines.runtime.distributed import processes
 from baselines.teachers.mass import MassSource, mass_blocks, mass_shape
+from semid.arrays import IntArray
+from semid.distributed import distributed_state, once
 from semid.provenance import (
     Provenance,
     atomic_dir,
@@ -74,8 +77,18 @@ def cached_mass(
         config=json.loads(json.dumps(source.settings)),
     )
     own = folder / f"mass-{_key(lineage)[:16]}"
-    if not own.exists():
-        _write(source, data, own, lineage, batch_size)
+
+    def make() -> None:
+        blocks = mass_blocks(source, data, batch_size=batch_size)
+        if distributed_state().is_main_process:
+            _write(blocks, mass_shape(source, data), own, lineage)
+        else:
+            deque(blocks, maxlen=0)
+
+    return once(lambda: _read(own, lineage) if own.exists() else None, make)
+
+
+def _read(own: Path, lineage: Provenance) -> Tensor:
     found = Provenance.read(own)
     what_to_do = f"Remove {own}; it is computed again."
     require_same(f"the teacher mass in {own}", _key(lineage), _key(found), what_to_do=what_to_do)
@@ -98,28 +111,20 @@ def _key(lineage: Provenance) -> str:
 
 
 def _write(
-    source: MassSource, data: SequenceSet, own: Path, lineage: Provenance, batch_size: int
+    blocks: Iterable[tuple[IntArray, Tensor]],
+    shape: tuple[int, int, int],
+    own: Path,
+    lineage: Provenance,
 ) -> None:
-    here, shape = processes(), mass_shape(source, data)
-    here.wait_for_everyone()  # so that all of them find the folder missing
-    blocks = mass_blocks(source, data, batch_size=batch_size)
-    if here.is_main_process:
-        _require_room(own, shape)
-        with atomic_dir(own) as filling:
-            path = filling / _FILE
-            mass = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-            for ids, block in blocks:
-                mass[ids] = block.numpy()
-            mass.flush()
-            del mass
-            content = hash_file(path)
-            Provenance(
-                kind=lineage.kind, content=content, inputs=lineage.inputs, config=lineage.config
-            ).write(filling)
-    else:
-        for _ in blocks:
-            pass
-    here.wait_for_everyone()
+    _require_room(own, shape)
+    with atomic_dir(own) as filling:
+        path = filling / _FILE
+        mass = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        for ids, block in blocks:
+            mass[ids] = block.numpy()
+        mass.flush()
+        del mass
+        dataclasses.replace(lineage, content=hash_file(path)).write(filling)
 
 
 def _require_room(own: Path, shape: Sequence[int]) -> None:

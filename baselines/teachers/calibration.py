@@ -12,8 +12,8 @@ from torch import Tensor
 from baselines.contracts.scorer import ItemScorer, checked_scores, without_seen
 from baselines.data.batches import histories_of_targets
 from baselines.data.sequences import SequenceSet
-from baselines.runtime.distributed import add_up, is_my_turn, processes
 from baselines.runtime.progress import track
+from semid.distributed import all_reduce, is_my_turn, once
 from semid.provenance import (
     Provenance,
     atomic_dir,
@@ -117,20 +117,19 @@ def fit_temperature(
     inputs = {"teacher": teacher, "targets": data.content_hash()}
     config = {"mask_history": mask_history}
     own = _folder(inputs, config, folder)
-    if not own.exists():
-        processes().wait_for_everyone()  # so that all of them find the folder missing
-        found = calibrate(scorer, data, mask_history=mask_history)
-        if processes().is_main_process:
-            with atomic_dir(own) as filling:
-                write_json(filling / _FILE, asdict(found))
-                Provenance(
-                    kind="temperature",
-                    content=hash_json(asdict(found)),
-                    inputs=inputs,
-                    config=config,
-                ).write(filling)
-        processes().wait_for_everyone()
-    return _read(own, inputs, config)
+
+    def write(found: Calibration) -> None:
+        content = hash_json(asdict(found))
+        lineage = Provenance(kind="temperature", content=content, inputs=inputs, config=config)
+        with atomic_dir(own) as filling:
+            write_json(filling / _FILE, asdict(found))
+            lineage.write(filling)
+
+    return once(
+        lambda: _read(own, inputs, config) if own.exists() else None,
+        lambda: calibrate(scorer, data, mask_history=mask_history),
+        write,
+    )
 
 
 def kept_temperature(*, teacher: str, targets: str, folder: Path, mask_history: bool) -> float:
@@ -187,7 +186,7 @@ class _Likelihood:
                 if self.mask_history:
                     scores = without_seen(scores, histories, targets)
                 sums += _likelihood(scores, targets, temperature)
-        nll, slope = (add_up(sums) / len(self.targets)).tolist()
+        nll, slope = (all_reduce(sums) / len(self.targets)).tolist()
         if not math.isfinite(nll):
             raise ValueError(
                 "the teacher gives a validation target the score -inf, which no temperature makes "

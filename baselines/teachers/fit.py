@@ -16,7 +16,6 @@ from baselines.data.dataset import Dataset
 from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.evaluation.selection import Selection
-from baselines.runtime.distributed import one_run_at_a_time
 from baselines.teachers.config import BUILT_IN, HybridConfig, TeacherConfig
 from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
@@ -31,6 +30,7 @@ from baselines.training.checkpoint import (
 from baselines.training.config import PRECISIONS, Precision, TrainingConfig
 from baselines.training.loop import TrainingTask, train
 from baselines.training.precision import settled
+from semid.distributed import one_run_at_a_time
 from semid.embed import CUT_TEXTS, Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
 

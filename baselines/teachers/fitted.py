@@ -16,7 +16,6 @@ from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
 from baselines.evaluation.config import DEFAULT_SELECTION
-from baselines.runtime.distributed import processes
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import TeacherConfig
 from baselines.teachers.fit import (
@@ -32,6 +31,7 @@ from baselines.training.checkpoint import TrainingState, read_trained
 from baselines.training.config import TrainingConfig
 from semid.atomic import copy_tree
 from semid.catalog import Catalog
+from semid.distributed import distributed_state
 from semid.provenance import Provenance, read_tensors, require_same, write_tensors
 
 _INTERACTIONS = "interactions.safetensors"
@@ -156,7 +156,7 @@ class FittedTeacher:
         state = read_trained(folder, teacher)
         require_unchanged(teacher, folder)
         return cls(
-            model=teacher.to(processes().device),
+            model=teacher.to(distributed_state().device),
             state=state,
             lineage=lineage,
             folder=folder,

@@ -19,12 +19,13 @@ from baselines.contracts.scorer import (
     without_seen,
 )
 from baselines.data.batches import Histories, histories_of_targets
-from baselines.data.sequences import IntArray, SequenceSet
-from baselines.runtime.distributed import add_up, processes
+from baselines.data.sequences import SequenceSet
 from baselines.runtime.progress import track
 from baselines.teachers.config import MassConfig
 from baselines.teachers.rounded import RoundedScorer
 from baselines.teachers.top_k_index import TopKIndex
+from semid.arrays import IntArray
+from semid.distributed import all_reduce, distributed_state
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.top_k import TopKTokenizer
@@ -184,7 +185,7 @@ def mass_blocks(
         Target ids int64 ``(batch,)`` and float16 ``(batch, pos, child)`` on the CPU, the same on
         all processes. Each target occurs exactly once.
     """
-    here = processes()
+    here = distributed_state()
     targets = torch.from_numpy(data.items[data.targets()[1]])
     _, *rest = mass_shape(source, data)
     longest = int(data.lengths.max(initial=1)) if source.max_history is None else source.max_history
@@ -198,5 +199,5 @@ def mass_blocks(
                 begin = sum(len(ids) for ids, _ in shared[: here.process_index])
                 p = source(histories, targets[torch.from_numpy(own)])
                 block[begin : begin + len(own)] = p.half().cpu()
-            yield ids, add_up(block)
+            yield ids, all_reduce(block)
             progress.advance(len(ids))

@@ -14,7 +14,7 @@ from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.mass import mass_source
 from baselines.teachers.rounded import RoundedScorer
 from semid.ids import SemanticIds
-from semid.trie import CodeTrie
+from semid.vocab import CodeVocab
 
 
 class Supervision:
@@ -39,7 +39,7 @@ class Supervision:
     ) -> None:
         self.teacher, self.config = teacher, config
         self._train, self._cache = train, cache
-        self._trie = CodeTrie.from_paths(ids.codes, max(ids.sizes))
+        self._trie = CodeVocab.per_level(ids.sizes).trie(ids.codes)
         self._stored: dict[bool, StoredDistributions] = {}  # keyed by whether scores are rounded
 
     def __call__(self, backbone: Backbone, *, rounded: bool = False) -> TargetDistributions:

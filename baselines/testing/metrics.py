@@ -10,14 +10,13 @@ from typing import Any, NoReturn
 import numpy as np
 
 from baselines.evaluation.metrics import (
-    FloatArray,
-    IntArray,
     ListMetric,
     Metric,
     RankMetric,
     load_metric,
 )
 from baselines.testing.holding import holding
+from semid.arrays import FloatArray, IntArray
 from semid.checks import ContractError
 
 _holding = partial(holding, contract="metrics")

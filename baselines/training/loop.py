@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from baselines import training  # tests replace its checkpoint writer
 from baselines.data.batches import TrainBatch, Windows
-from baselines.runtime.distributed import average, processes
 from baselines.runtime.progress import Tracker, track
 from baselines.training.checkpoint import (
     TrainingState,
@@ -33,6 +32,7 @@ from baselines.training.checkpoint import (
 from baselines.training.config import TrainingConfig
 from baselines.training.monitor import NonFiniteMonitor
 from baselines.training.precision import settled
+from semid.distributed import all_reduce_mean, distributed_state, once
 from semid.provenance import Provenance
 from tca.objective import ObjectiveOutput
 
@@ -82,8 +82,8 @@ def train(
 
     Only trained weights are saved: a frozen base is in no file and must already be in ``model``.
 
-    Several processes (``baselines.runtime.distributed``) share the windows of every batch and make
-    the same steps as a single process, except that each draws its own dropout masks.
+    Several processes (``semid.distributed``) share the windows of every batch and make the same
+    steps as a single process, except that each draws its own dropout masks.
 
     Args:
         model: Trained in place.
@@ -99,25 +99,29 @@ def train(
         ValueError: If the loss, a gradient or the validation value is not finite; the offending
             batch is then in ``broken_batch.safetensors`` in the folder.
     """
-    here = processes()
     config = settled(config)
     for module in (model, task.objective):
-        module.to(here.device)
-    if is_trained(folder):
+        module.to(distributed_state().device)
+    is_frozen = not any(parameter.requires_grad for parameter in model.parameters())
+
+    def read() -> TrainingState | None:
+        if not is_trained(folder):
+            return None
         require_lineage(folder, Provenance.read(folder), lineage)
         return read_trained(folder, model, task.objective)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        return _keep_untrained(model, task.validate, folder, lineage)
-    run = _Run(model, task, config, seed=seed, folder=folder, lineage=lineage, title=title)
-    here.wait_for_everyone()  # before the main process changes files that the others read
-    with track(title, config.epochs * run.batches_per_epoch) as progress:
-        progress.advance(run.state.epoch * run.batches_per_epoch)
-        while not _finished(run.state, config):
-            run.epoch(progress)
-    if here.is_main_process:
-        finish_training(folder, run.state, lineage)
-    here.wait_for_everyone()
-    return read_trained(folder, model, task.objective)
+
+    def make() -> TrainingState:
+        if is_frozen:
+            return _validated(model, task.validate)
+        run = _Run(model, task, config, seed=seed, folder=folder, lineage=lineage, title=title)
+        return run.to_the_end()
+
+    def write(state: TrainingState) -> None:
+        if is_frozen:
+            save_model(folder, trained_weights(model), state, lineage)
+        finish_training(folder, state, lineage)
+
+    return once(read, make, write)
 
 
 class _Run:
@@ -141,8 +145,17 @@ class _Run:
         self.optimizer = _optimizer(self.parameters, config)
         self.state = load_checkpoint(folder, model, task.objective, self.optimizer, lineage)
         self.batches_per_epoch = task.windows.num_batches(config.batch_events)
-        is_cpu = processes().device.type == "cpu"
+        is_cpu = distributed_state().device.type == "cpu"
         self.monitor = NonFiniteMonitor(folder, title, every=1 if is_cpu else _CHECK_EVERY)
+
+    def to_the_end(self) -> TrainingState:
+        """Train every epoch that is left."""
+        distributed_state().wait_for_everyone()  # all have read the checkpoint that epochs replace
+        with track(self.title, self.config.epochs * self.batches_per_epoch) as progress:
+            progress.advance(self.state.epoch * self.batches_per_epoch)
+            while not _finished(self.state, self.config):
+                self.epoch(progress)
+        return self.state
 
     def epoch(self, progress: Tracker) -> None:
         """Train an epoch, validate if due, and write a checkpoint."""
@@ -158,7 +171,7 @@ class _Run:
         better = entry.get("validation", -math.inf) > state.best
         if better:
             state.best, state.best_epoch = entry["validation"], state.epoch
-        if processes().is_main_process:
+        if distributed_state().is_main_process:
             training._save_checkpoint(
                 self.folder,
                 trained_weights(self.model, self.task.objective),
@@ -169,8 +182,8 @@ class _Run:
             )
 
     def _train(self, progress: Tracker) -> dict[str, float]:
-        """Run the steps of an epoch; returns the means of the loss and of its logged parts."""
-        here, epoch = processes(), self.state.epoch
+        """Take the steps of an epoch; the mean over them of the loss and what is logged with it."""
+        here, epoch = distributed_state(), self.state.epoch
         sums: dict[str, Tensor] = {}
         self.model.train()
         self.task.objective.train()
@@ -196,7 +209,7 @@ class _Run:
         batch = dataclasses.replace(batch, progress=done / steps, since_epoch=step / steps)
         means, count = _accumulate(batch, config, self.task.loss, self.parameters, objective)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        average([*means.values(), *objective.buffers(), *gradients], count)
+        all_reduce_mean([*means.values(), *objective.buffers(), *gradients], count)
         norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
         self.monitor.record(batch, epoch + 1, means["loss"], norm)
         self.optimizer.step()
@@ -231,7 +244,7 @@ def _accumulate(
     Returns:
         The means of the loss and of its logged parts, and the number of supervised positions.
     """
-    device = processes().device
+    device = distributed_state().device
     before = [buffer.clone() for buffer in objective.buffers()]
     buffers = before
     means: dict[str, Tensor] = {}
@@ -260,18 +273,13 @@ def _put(buffers: Sequence[Tensor], objective: nn.Module) -> None:
         buffer.copy_(value)
 
 
-def _keep_untrained(
-    model: nn.Module, validate: Callable[[], float], folder: Path, lineage: Provenance
-) -> TrainingState:
+def _validated(model: nn.Module, validate: Callable[[], float]) -> TrainingState:
+    """The state of a model that has nothing to train."""
     started = time.perf_counter()
     model.eval()
     state = TrainingState(best=validate())
     state.validation_seconds = time.perf_counter() - started
-    if processes().is_main_process:
-        save_model(folder, trained_weights(model), state, lineage)
-        finish_training(folder, state, lineage)
-    processes().wait_for_everyone()
-    return read_trained(folder, model)
+    return state
 
 
 def _finished(state: TrainingState, config: TrainingConfig) -> bool:

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from baselines.data.batches import TrainBatch
-from baselines.runtime.distributed import processes
+from semid.distributed import distributed_state
 from semid.provenance import atomic_write
 
 BROKEN = "broken_batch"
@@ -69,8 +69,8 @@ class NonFiniteMonitor:
             )
 
     def _save(self, batch: TrainBatch) -> Path:
-        """Write a batch; with several processes, each writes its own share."""
-        here = processes()
+        """Write a batch, of several processes each its own share."""
+        here = distributed_state()
         share = f"-{here.process_index}" if here.num_processes > 1 else ""
         path = self.folder / f"{BROKEN}{share}.safetensors"
         tensors = {

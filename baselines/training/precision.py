@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from baselines.runtime import precision
-from baselines.runtime.distributed import as_main_says, processes
 from baselines.training.config import Precision, TrainingConfig
+from semid.distributed import broadcast_from_main, distributed_state
 
 
 def settled(
@@ -26,6 +26,8 @@ def settled(
 
     def is_bf16() -> bool:
         found = begun()
-        return found == "bf16" if found else precision.is_bfloat16_faster(processes().device)
+        return (
+            found == "bf16" if found else precision.is_bfloat16_faster(distributed_state().device)
+        )
 
-    return replace(config, precision="bf16" if as_main_says(is_bf16) else "fp32")
+    return replace(config, precision="bf16" if broadcast_from_main(is_bf16) else "fp32")

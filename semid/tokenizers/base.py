@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from semid.checks import ContractError
-from semid.distributed import num_ranks, on_first, require_equal
+from semid.distributed import broadcast_from_main, num_processes, require_equal
 from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
 from semid.registry import load_class
@@ -236,10 +236,12 @@ class SemanticIdTokenizer(ABC):
         indices = field_indices(fields, known, vectors)
         if fields is not None:
             inputs["fields"] = hash_fields(fields)
-        if num_ranks() > 1:
+        if num_processes() > 1:
             asked = {"inputs": inputs, "scheme": self.scheme, "settings": self.settings}
             require_equal(hash_json(asked), "inputs and settings")
-        learned = on_first(lambda: self._tensors_learned(vectors, cf_embeddings, indices))
+        learned = broadcast_from_main(
+            lambda: self._tensors_learned(vectors, cf_embeddings, indices)
+        )
         self._learned = {name: value.to(vectors.device) for name, value in learned.items()}
         self._inputs = inputs
         self._input_dim = vectors.shape[1]

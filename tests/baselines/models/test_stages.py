@@ -17,7 +17,7 @@ from torch import Tensor
 
 import baselines.models.fit as module
 from baselines.evaluation.config import EvaluationConfig
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.models.stages import is_fitted, one_after_another, read_fitted
 from baselines.training.checkpoint import TrainingState
 from baselines.training.config import TrainingConfig
@@ -36,12 +36,14 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit(made: Any, folder: Path) -> TrainingState:
     return fit_backbone(
         made,
-        ObjectiveConfig(name="msl", tau="adaptive", mean="branching"),
+        FitSettings(
+            objective=ObjectiveConfig(name="msl", tau="adaptive", mean="branching"),
+            training=TrainingConfig(epochs=2, lr=0.02, batch_events=60),
+            evaluation=EvaluationConfig(validation_beam=12),
+            seed=0,
+        ),
         None,
         some_splits(),
-        TrainingConfig(epochs=2, lr=0.02, batch_events=60),
-        EvaluationConfig(validation_beam=12),
-        seed=0,
         folder=folder,
         lineage=Provenance(kind="generator", content="", inputs=made.input_hashes),
         title="test",

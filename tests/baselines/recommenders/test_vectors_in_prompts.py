@@ -27,7 +27,7 @@ from worlds import histories
 from baselines.evaluation.config import EvaluationConfig
 from baselines.lm.config import LanguageModelConfig
 from baselines.models.config import BackboneConfigs
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.models.merging import load_adapter, merge_and_save
 from baselines.recommenders.config import LlaraConfig
 from baselines.teachers.bert4rec import BERT4Rec
@@ -49,12 +49,14 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit(made: Any, folder: Path, *, epochs: int = 1) -> Any:
     return fit_backbone(
         made,
-        ObjectiveConfig(masked=False),
+        FitSettings(
+            objective=ObjectiveConfig(masked=False),
+            training=TrainingConfig(epochs=epochs, lr=0.02, batch_events=60),
+            evaluation=EvaluationConfig(validation_beam=12),
+            seed=0,
+        ),
         None,
         some_splits(),
-        TrainingConfig(epochs=epochs, lr=0.02, batch_events=60),
-        EvaluationConfig(validation_beam=12),
-        seed=0,
         folder=folder,
         lineage=Provenance(kind="generator", content="", inputs=made.input_hashes),
         title="test",

@@ -24,7 +24,7 @@ from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranks import Ranks
 from baselines.lm.config import LanguageModelConfig
 from baselines.models import fit
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.recommenders.config import YesNoConfig
 from baselines.recommenders.yes_no import NO, YES, Questions, YesNoBackbone
 from baselines.training.config import TrainingConfig
@@ -273,12 +273,14 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
         made = asking(folder, tiny_codes, tiny_catalog)
         state = fit_backbone(
             made,
-            ObjectiveConfig(name="soft_ntp", alpha=0.5),
+            FitSettings(
+                objective=ObjectiveConfig(name="soft_ntp", alpha=0.5),
+                training=TrainingConfig(epochs=2, lr=0.01),
+                evaluation=EvaluationConfig(),
+                seed=0,
+            ),
             made.distributions(Taste(), data, 1.0),
             splits,
-            TrainingConfig(epochs=2, lr=0.01),
-            EvaluationConfig(),
-            seed=0,
             folder=out,
             lineage=Provenance(kind="generator", content=""),
             title="asks",
@@ -347,12 +349,14 @@ def test_answers_close_with_an_end_token_so_one_of_a_single_token_has_no_loss_wi
     with pytest.raises(ValueError, match=r"asks has nothing to learn: reference=end .* last 2"):
         fit_backbone(
             made,
-            ObjectiveConfig(reference=("end",)),
+            FitSettings(
+                objective=ObjectiveConfig(reference=("end",)),
+                training=TrainingConfig(epochs=1),
+                evaluation=EvaluationConfig(),
+                seed=0,
+            ),
             None,
             Splits(train=data, valid=data, test=data, protocol="test", dropped={}),
-            TrainingConfig(epochs=1),
-            EvaluationConfig(),
-            seed=0,
             folder=tmp_path / "out",
             lineage=Provenance(kind="generator", content=""),
             title="asks",

@@ -23,7 +23,7 @@ from baselines.data.synthetic import synthetic_dataset
 from baselines.evaluation.config import EvaluationConfig
 from baselines.experiments.arms import Arm
 from baselines.models.config import BackboneConfigs
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.nn.config import EncoderConfig
 from baselines.teachers.config import SASRecConfig
 from baselines.teachers.distributions import StoredDistributions
@@ -363,12 +363,14 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(tmp_path: Path, text: str) 
         popularity = Popularity(splits.train, 12)
         fit_backbone(
             backbone,
-            arm.objective,
+            FitSettings(
+                objective=arm.objective,
+                training=dataclasses.replace(CONFIG, epochs=3, accumulate=accumulate),
+                evaluation=EvaluationConfig(validation_targets=20),
+                seed=0,
+            ),
             StoredDistributions(teacher_mass(popularity, tokenizer, splits.train)),
             splits,
-            dataclasses.replace(CONFIG, epochs=3, accumulate=accumulate),
-            EvaluationConfig(validation_targets=20),
-            seed=0,
             folder=tmp_path / str(accumulate),
             lineage=LINEAGE,
             title="test",
