@@ -77,8 +77,7 @@ def train(
     resumes after the last finished epoch and ends with the same weights: data order and dropout of
     an epoch depend only on the seed and the epoch's number. When called again after completion, the
     best weights are loaded. The folder is then an artefact whose provenance is ``lineage`` with the
-    hash of the weights as content. A model without trainable parameters is only validated and
-    saved.
+    hash of the weights as content. A model without trainable parameters is validated and saved.
 
     Only trained weights are saved: a frozen base is in no file and must already be in ``model``.
 
