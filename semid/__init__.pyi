@@ -1,5 +1,5 @@
 from .boosts import ItemBoosts
-from .build import build_semantic_ids, extend_made_ids, fit_text_encoder, make_semantic_ids
+from .build import build_semantic_ids, extend_ids_from_config, fit_text_encoder, ids_from_config
 from .catalog import Catalog
 from .config import IdsConfig
 from .decoding import BeamResult, RankedItems, apply_length_penalty, beam_search, rank_items
@@ -91,14 +91,14 @@ __all__ = [
     "build_semantic_ids",
     "embed_catalog",
     "extend_from_texts",
-    "extend_made_ids",
+    "extend_ids_from_config",
     "extend_semantic_ids",
     "fit_text_encoder",
     "id_quality",
+    "ids_from_config",
     "load_extendable",
     "load_text_encoder",
     "load_tokenizer",
-    "make_semantic_ids",
     "rank_items",
     "read_codes_file",
     "remove_items",

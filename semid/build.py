@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 __all__ = [
     "IdsConfig",
     "build_semantic_ids",
-    "extend_made_ids",
+    "extend_ids_from_config",
     "fit_text_encoder",
-    "make_semantic_ids",
+    "ids_from_config",
     "require_made_by",
 ]
 
@@ -146,7 +146,7 @@ def _inputs_of(
     return inputs
 
 
-def make_semantic_ids(
+def ids_from_config(
     config: IdsConfig,
     catalog: Catalog,
     *,
@@ -197,7 +197,7 @@ def require_made_by(
 
     Args:
         ids: As they were saved.
-        config: How `make_semantic_ids` would make them now; ``cf_embeddings`` of None are not
+        config: How `ids_from_config` would make them now; ``cf_embeddings`` of None are not
             compared.
         catalog: The items.
         where: Names the ids in the error.
@@ -285,7 +285,7 @@ def _cf_embeddings(
     return read_embeddings(config.cf_embeddings, catalog)
 
 
-def extend_made_ids(
+def extend_ids_from_config(
     folder: str | os.PathLike[str],
     config: IdsConfig,
     catalog: Catalog,
@@ -362,7 +362,7 @@ def fit_text_encoder(
     singular vectors take tens of MB for ten thousand items.
 
     Args:
-        ids: As `make_semantic_ids` made them, or extended since.
+        ids: As `ids_from_config` made them, or extended since.
         config: How they were made.
         catalog: Their items, with the texts of the time.
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semid.build import make_semantic_ids
+from semid.build import ids_from_config
 from semid.catalog import Catalog
 from semid.config import IdsConfig
 from semid.ids import SemanticIds
@@ -359,11 +359,11 @@ def test_a_config_reads_a_file_with_its_settings(tmp_path: Path) -> None:
     scheme = f"file:{tmp_path / 'codes.npy'}"
     catalog = catalog_of(1, 2, 3, 4)
     config = IdsConfig(scheme=scheme, settings={"offsets": [0, 8]}, collisions="keep")
-    assert make_semantic_ids(config, catalog).codes.equal(CODES)
+    assert ids_from_config(config, catalog).codes.equal(CODES)
     with pytest.raises(
         ValueError, match=r"expected settings of a file of codes, got \{'seed': 1\}"
     ):
-        make_semantic_ids(IdsConfig(scheme=scheme, settings={"seed": 1}), catalog)
+        ids_from_config(IdsConfig(scheme=scheme, settings={"seed": 1}), catalog)
 
 
 @pytest.mark.shared_data
