@@ -22,7 +22,7 @@ from .filters import ItemFilter
 from .fusion import Fusion, Guide, PrefixGuide
 from .ids import SemanticIds
 from .interop import read_codes_file, write_codes_index, write_codes_tensor
-from .prefixes import NextLogits, Prefixes, ReadAnew
+from .prefixes import NextLogits, Prefixes, ReadAnew, StatelessPrefixes
 from .provenance import Provenance, ProvenanceError
 from .quality import id_quality
 from .scoring import score_all
@@ -83,6 +83,7 @@ __all__ = [
     "SemanticIdTokenizer",
     "SemanticIds",
     "SentenceTransformerEncoder",
+    "StatelessPrefixes",
     "TextEncoder",
     "TitlePaths",
     "add_items",

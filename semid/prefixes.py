@@ -48,7 +48,7 @@ class Prefixes(Protocol):
         ...
 
 
-class ReadAnew:
+class StatelessPrefixes:
     """Prefixes of a model without memory: every prefix is read again from its first token.
 
     For any function of prefixes; a model with a cache does about ``depth / 2`` times less.
@@ -79,12 +79,15 @@ class ReadAnew:
         logits = self._next_logits(self._written)
         return logits if tokens is None else logits.index_select(-1, tokens)
 
-    def extend(self, parent: Tensor, token: Tensor) -> ReadAnew:
+    def extend(self, parent: Tensor, token: Tensor) -> StatelessPrefixes:
         """Write one token more."""
-        longer = ReadAnew(self._next_logits, 0)
+        longer = StatelessPrefixes(self._next_logits, 0)
         written = of_parents(self._written, parent)
         longer._written = torch.cat([written, token.unsqueeze(-1)], dim=-1)
         return longer
+
+
+ReadAnew = StatelessPrefixes  # its former name
 
 
 def of_parents(values: Tensor, parent: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from transformers import (
 
 from semid.decoding import BeamResult, beam_search
 from semid.generation import TrieLogitsProcessor
-from semid.prefixes import ReadAnew
+from semid.prefixes import StatelessPrefixes
 from semid.trie import CodeTrie
 
 PAD, END, MARK = 0, 1, 2
@@ -116,7 +116,7 @@ def searched(model: Any, trie: CodeTrie, beam: int) -> BeamResult:
         logits = model(input_ids=read, attention_mask=real.long(), **more).logits
         return logits[:, -1].view(2, beams, -1)
 
-    return beam_search(ReadAnew(step, 2), trie, beam=beam, renormalize="none")
+    return beam_search(StatelessPrefixes(step, 2), trie, beam=beam, renormalize="none")
 
 
 def beams_of(model: Any, processor: TrieLogitsProcessor, beam: int, **settings: Any) -> Any:
