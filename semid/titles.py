@@ -36,13 +36,13 @@ class TitlePaths:
     Attributes:
         paths: int64 ``(item, longest)``; the tokens of a title and the end token, filled with -1.
         end_token: The token that ends every path.
-        twins: How many items share a path, as their titles are equal, or equal to the tokenizer.
-            They stand at one leaf and share its score.
+        duplicates: How many items share a path because their titles have equal tokens. They share a
+            leaf and its score.
     """
 
     paths: Tensor
     end_token: int
-    twins: CollisionReport
+    duplicates: CollisionReport
 
 
 def title_paths(
@@ -94,15 +94,15 @@ def title_paths(
     )
     rows = [torch.tensor([*tokens_of[title], end_token]) for title in titles]
     paths = pad_sequence(rows, batch_first=True, padding_value=-1)
-    twins = collision_report(paths)
-    if twins.colliding_items:
+    duplicates = collision_report(paths)
+    if duplicates.colliding_items:
         logger.info(
             "%d of %d items share the tokens of their title with another, %d at most one",
-            twins.colliding_items,
-            twins.items,
-            twins.largest_group,
+            duplicates.colliding_items,
+            duplicates.items,
+            duplicates.largest_group,
         )
-    return TitlePaths(paths=paths, end_token=end_token, twins=twins)
+    return TitlePaths(paths=paths, end_token=end_token, duplicates=duplicates)
 
 
 def _refuse(items: Sequence[str | int], expected: str, what_to_do: str) -> None:

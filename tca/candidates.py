@@ -47,7 +47,7 @@ class Candidates:
         num_children: int64 ``(target, pos)``; 0 beyond the end of a shorter path.
         target_slot: int64 ``(target, pos)``, the slot of the path's own next token.
         pos: int64 ``(target, pos)``, number of tokens before.
-        counted: bool ``(target, pos)``; false beyond the end of a shorter path.
+        supervised: bool ``(target, pos)``; false beyond the end of a shorter path.
         left: int64 ``(target, pos)``, tokens of the path from here to its end; 0 or less beyond.
         on_paths: int64 ``(target, depth)``, ``num_children`` along the whole paths, whatever the
             positions; 0 where they do not count.
@@ -60,13 +60,13 @@ class Candidates:
     num_children: Tensor
     target_slot: Tensor
     pos: Tensor
-    counted: Tensor
+    supervised: Tensor
     left: Tensor
     on_paths: Tensor
 
     @property
     def count(self) -> Tensor:
-        """int64 ``()``: the counted positions of the paths, those that are left out included."""
+        """int64 ``()``: the supervised positions of the paths, those that are left out included."""
         return (self.on_paths > 0).sum()
 
     @property
@@ -76,16 +76,18 @@ class Candidates:
 
     @property
     def branching(self) -> Tensor:
-        """Bool ``(target, pos)``: counted, and more than one token may follow."""
-        return self.counted & (self.num_children > 1)
+        """Bool ``(target, pos)``: supervised, and more than one token may follow."""
+        return self.supervised & (self.num_children > 1)
 
     def without_last(self, num: int) -> Candidates:
-        """The same, with the last ``num`` positions of each path not counted."""
-        counted = self.counted & (self.left > num)
-        return dataclasses.replace(self, counted=counted, on_paths=without_last(self.on_paths, num))
+        """The same, with the last ``num`` positions of each path not supervised."""
+        supervised = self.supervised & (self.left > num)
+        return dataclasses.replace(
+            self, supervised=supervised, on_paths=without_last(self.on_paths, num)
+        )
 
     def items_below(self) -> Tensor:
-        """int64 ``(target, pos, child)``: items below each candidate, twins counted; 0 if none."""
+        """int64 ``(target, pos, child)``: number of items below each candidate; 0 if none."""
         below = self.trie.last_item[self.child] - self.trie.first_item[self.child]
         return below.long() * self.valid
 
@@ -108,11 +110,11 @@ def candidates(trie: CodeTrie, target_items: Tensor, at: Positions | None = None
     left = _left(on_paths)
     if at is None:
         pos = prefix.new_tensor(range(trie.depth)).expand_as(prefix)
-        counted = num_children > 0
+        supervised = num_children > 0
     else:
         prefix, following = prefix[at.target, at.pos], following[at.target, at.pos]
         num_children, left = num_children[at.target, at.pos], left[at.target, at.pos]
-        pos, counted = at.pos, at.real
+        pos, supervised = at.pos, at.real
     child, valid = trie.children(prefix, trie.max_children)
     return Candidates(
         trie=trie,
@@ -120,9 +122,9 @@ def candidates(trie: CodeTrie, target_items: Tensor, at: Positions | None = None
         tokens=trie.token_of_node[child].long().masked_fill_(~valid, 0),
         valid=valid,
         num_children=num_children,
-        target_slot=(following - trie.first_child[prefix]).masked_fill_(~counted, 0),
+        target_slot=(following - trie.first_child[prefix]).masked_fill_(~supervised, 0),
         pos=pos,
-        counted=counted,
+        supervised=supervised,
         left=left,
         on_paths=on_paths,
     )

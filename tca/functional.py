@@ -4,8 +4,8 @@ Everything lives on the *child* axis: at each position of a target's token path,
 follow its prefix, in slots; a slot that is not valid is padding. All is float32 and in log space,
 follows the device of its inputs, and loops neither over targets nor over items.
 
-A position that is not ``counted`` (beyond the end of a shorter path) adds nothing to a loss. A loss
-is the mean over the counted positions; it is zero when no position counts.
+Positions that are not ``supervised`` (beyond the end of a shorter path) add nothing to a loss, which
+is the mean over the supervised positions, or zero if there are none.
 """
 
 from __future__ import annotations
@@ -132,8 +132,10 @@ def log_probs_over_candidates(
         and zero for all other tokens, also at positions without any candidate.
     """
     scores = logits.gather(-1, candidate_tokens).float() / tau
-    closed = _closed(valid)  # finite, so that a position without candidates does not become NaN
-    return (scores + closed).log_softmax(dim=-1) + 2 * closed
+    mask_bias = _mask_bias(
+        valid
+    )  # finite, so that a position without candidates does not become NaN
+    return (scores + mask_bias).log_softmax(dim=-1) + 2 * mask_bias
 
 
 def log_probs_over_vocabulary(
@@ -157,7 +159,7 @@ def log_probs_over_vocabulary(
         log_p = (logits.float() / tau).log_softmax(dim=-1).gather(-1, candidate_tokens)
     else:
         log_p = logits.gather(-1, candidate_tokens).float() / tau - log_total.unsqueeze(-1)
-    return log_p + 2 * _closed(valid)
+    return log_p + 2 * _mask_bias(valid)
 
 
 def soft_labels(target_slot: Tensor, teacher_p: Tensor, alpha: float | Tensor) -> Tensor:
@@ -189,7 +191,7 @@ def _mixed(slot: Tensor, own: float | Tensor, p: Tensor, alpha: float | Tensor) 
     return (alpha * p.float()).scatter_add_(-1, slot, own)
 
 
-def ntp_loss(log_p: Tensor, target_slot: Tensor, counted: Tensor) -> Tensor:
+def ntp_loss(log_p: Tensor, target_slot: Tensor, supervised: Tensor) -> Tensor:
     """Next-token prediction: mean of ``-log P(target)``.
 
     With ``log_probs_over_candidates`` this is MSL's loss (arXiv:2504.04178), not multiplied by
@@ -200,15 +202,15 @@ def ntp_loss(log_p: Tensor, target_slot: Tensor, counted: Tensor) -> Tensor:
     Args:
         log_p: float32 ``(target, pos, child)``.
         target_slot: int64 ``(target, pos)``.
-        counted: bool ``(target, pos)``.
+        supervised: bool ``(target, pos)``.
 
     Returns:
         Scalar float32.
     """
-    return _mean(-log_p.gather(-1, target_slot.unsqueeze(-1)).squeeze(-1), counted)
+    return _mean(-log_p.gather(-1, target_slot.unsqueeze(-1)).squeeze(-1), supervised)
 
 
-def soft_ntp_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+def soft_ntp_loss(log_p: Tensor, labels: Tensor, supervised: Tensor) -> Tensor:
     """Soft-NTP: mean of ``-log sum_v y(v) P(v)``, the logarithm outside the sum.
 
     (TCA4Rec's loss; *not* the soft cross-entropy, which is ``soft_ce_loss``.) Gradient of one
@@ -218,27 +220,31 @@ def soft_ntp_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
     Args:
         log_p: float32 ``(target, pos, child)``.
         labels: float32 ``(target, pos, child)``, at least 0, with mass on a valid slot wherever the
-            position is counted.
-        counted: bool ``(target, pos)``.
+            position is supervised.
+        supervised: bool ``(target, pos)``.
 
     Returns:
         Scalar float32.
     """
     with torch.no_grad():
-        pull = torch.where(labels > 0, log_p, -torch.inf)
-        highest = pull.amax(dim=-1, keepdim=True).clamp_min_(_LOWEST)
+        neg_grad_log_p = torch.where(labels > 0, log_p, -torch.inf)
+        highest = neg_grad_log_p.amax(dim=-1, keepdim=True).clamp_min_(_LOWEST)
         # The floor keeps exp off its slow path; a slot it lifts weighs 2e-35 of its label.
-        pull = pull.sub_(highest).clamp_min_(-80.0).exp_().mul_(labels)
-        mass = pull.sum(dim=-1, keepdim=True).clamp_min_(_TINY)
+        neg_grad_log_p = neg_grad_log_p.sub_(highest).clamp_min_(-80.0).exp_().mul_(labels)
+        mass = neg_grad_log_p.sum(dim=-1, keepdim=True).clamp_min_(_TINY)
         losses = -(mass.log() + highest)
-        pull.div_(mass)
-        push = None
+        neg_grad_log_p.div_(mass)
+        grad_labels = None
         if labels.requires_grad:
-            push = -(log_p + losses).clamp_max_(_STEEPEST).exp_()
-    return _mean(_soft_losses(log_p, labels, losses.squeeze(-1), pull, push), counted)
+            grad_labels = -(log_p + losses).clamp_max_(_STEEPEST).exp_()
+    return _mean(
+        _soft_losses(log_p, labels, losses.squeeze(-1), neg_grad_log_p, grad_labels), supervised
+    )
 
 
-def linear_soft_ntp_loss(log_p: Tensor, labels: Tensor, counted: Tensor, highest: Tensor) -> Tensor:
+def linear_soft_ntp_loss(
+    log_p: Tensor, labels: Tensor, supervised: Tensor, highest: Tensor
+) -> Tensor:
     """``soft_ntp_loss`` summed as in TCA4Rec's released code, outside of log space.
 
     With ``e(v) = exp((f(v) - max f) / tau)`` it is the mean of
@@ -248,31 +254,31 @@ def linear_soft_ntp_loss(log_p: Tensor, labels: Tensor, counted: Tensor, highest
     Args:
         log_p: float32 ``(target, pos, child)``.
         labels: float32 ``(target, pos, child)``.
-        counted: bool ``(target, pos)``.
+        supervised: bool ``(target, pos)``.
         highest: float32 ``(target, pos)``, the largest log-probability of all tokens that share the
             mass, which is ``-log sum_v e(v)``. The loss does not depend on it.
 
     Returns:
         Scalar float32.
     """
-    highest = torch.where(counted, highest, 0.0).detach()
-    e = torch.where(counted[..., None], log_p - highest[..., None], 0.0).exp()
-    mass = torch.where(counted, (e * labels).sum(dim=-1), 1.0)
-    return _mean(-mass.log() - highest, counted)
+    highest = torch.where(supervised, highest, 0.0).detach()
+    e = torch.where(supervised[..., None], log_p - highest[..., None], 0.0).exp()
+    mass = torch.where(supervised, (e * labels).sum(dim=-1), 1.0)
+    return _mean(-mass.log() - highest, supervised)
 
 
-def soft_ce_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+def soft_ce_loss(log_p: Tensor, labels: Tensor, supervised: Tensor) -> Tensor:
     """Soft cross-entropy: mean of ``-sum_v y(v) log P(v)``.
 
     Gradient of one position in its logits: ``(P - y) / tau``. At least ``soft_ntp_loss``.
 
     Args and returns as ``soft_ntp_loss``.
     """
-    return _mean(_soft_ce(log_p, labels), counted)
+    return _mean(_soft_ce(log_p, labels), supervised)
 
 
 def aux_kl_loss(
-    log_p: Tensor, target_slot: Tensor, teacher_p: Tensor, alpha: float | Tensor, counted: Tensor
+    log_p: Tensor, target_slot: Tensor, teacher_p: Tensor, alpha: float | Tensor, supervised: Tensor
 ) -> Tensor:
     """Next-token prediction beside the teacher: mean of ``-log P(target) + alpha KL(p, P)``.
 
@@ -285,7 +291,7 @@ def aux_kl_loss(
         target_slot: int64 ``(target, pos)``.
         teacher_p: Float ``(target, pos, child)``.
         alpha: Weight of the teacher, at least 0; or one for each position, ``(target, pos)``.
-        counted: bool ``(target, pos)``.
+        supervised: bool ``(target, pos)``.
 
     Returns:
         Scalar float32.
@@ -293,43 +299,58 @@ def aux_kl_loss(
     teacher_p = teacher_p.float()
     both = _mixed(target_slot, 1.0, teacher_p, alpha)
     surprise = torch.xlogy(teacher_p, teacher_p).sum(dim=-1)
-    return _mean(_soft_ce(log_p, both) + alpha * surprise, counted)
+    return _mean(_soft_ce(log_p, both) + alpha * surprise, supervised)
 
 
 def _soft_ce(log_p: Tensor, labels: Tensor) -> Tensor:
     with torch.no_grad():
         finite = log_p.clamp_min(_LOWEST)  # 0 * log 0 is 0
-        push = -finite if labels.requires_grad else None
+        grad_labels = -finite if labels.requires_grad else None
         losses = -finite.mul_(labels).sum(dim=-1)
-    return _soft_losses(log_p, labels, losses, labels.detach(), push)
+    return _soft_losses(log_p, labels, losses, labels.detach(), grad_labels)
 
 
 def _soft_losses(
-    log_p: Tensor, labels: Tensor, losses: Tensor, pull: Tensor, push: Tensor | None
+    log_p: Tensor,
+    labels: Tensor,
+    losses: Tensor,
+    neg_grad_log_p: Tensor,
+    grad_labels: Tensor | None,
 ) -> Tensor:
-    return _SoftLosses.apply(log_p, labels, losses, pull, push)  # type: ignore[no-any-return,no-untyped-call]
+    return _SoftLosses.apply(log_p, labels, losses, neg_grad_log_p, grad_labels)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _SoftLosses(torch.autograd.Function):
-    """Losses whose gradients are known: ``-pull`` in ``log_p``, and ``push`` in the labels.
+    """Losses with given gradients: ``-neg_grad_log_p`` for ``log_p``, ``grad_labels`` for labels.
 
-    Autograd would arrive at the same through a handful of passes over ``(target, pos, child)``.
+    Autograd would compute the same in several more passes over ``(target, pos, child)``.
     Labels carry a gradient only where alpha is learned.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, log_p: Tensor, labels: Tensor, losses: Tensor, pull: Tensor, push: Tensor | None
+        ctx: Any,
+        log_p: Tensor,
+        labels: Tensor,
+        losses: Tensor,
+        neg_grad_log_p: Tensor,
+        grad_labels: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(pull, push if ctx.needs_input_grad[1] else None)
+        ctx.save_for_backward(neg_grad_log_p, grad_labels if ctx.needs_input_grad[1] else None)
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        pull, push = ctx.saved_tensors
+        neg_grad_log_p, grad_labels = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
-        return -grad * pull, None if push is None else grad * push, None, None, None
+        return (
+            -grad * neg_grad_log_p,
+            None if grad_labels is None else grad * grad_labels,
+            None,
+            None,
+            None,
+        )
 
 
 def adaptive_tau(target_logits: Tensor, logits: Tensor, valid: Tensor, eta: float) -> Tensor:
@@ -359,7 +380,7 @@ def adaptive_tau(target_logits: Tensor, logits: Tensor, valid: Tensor, eta: floa
         return torch.where(c > 0, (gap + root) / (2 * c), torch.nan)
 
 
-def _closed(valid: Tensor) -> Tensor:
+def _mask_bias(valid: Tensor) -> Tensor:
     """0 where valid, else the lowest finite float32; twice that is ``-inf``.
 
     Adding it is several times faster than ``masked_fill``, forward and above all backward.
@@ -367,5 +388,5 @@ def _closed(valid: Tensor) -> Tensor:
     return torch.where(valid, 0.0, _LOWEST)
 
 
-def _mean(losses: Tensor, counted: Tensor) -> Tensor:
-    return losses.masked_fill(~counted, 0.0).sum() / counted.sum().clamp_min(1)
+def _mean(losses: Tensor, supervised: Tensor) -> Tensor:
+    return losses.masked_fill(~supervised, 0.0).sum() / supervised.sum().clamp_min(1)

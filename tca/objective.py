@@ -153,7 +153,7 @@ class Objective(nn.Module):
         logits, candidates, log_total = self._narrowed(logits, candidates)
         tau = self._tau(logits, candidates)
         log_p = self._log_p(logits, candidates, tau, log_total)
-        slot, supervised, count = candidates.target_slot, candidates.counted, candidates.count
+        slot, supervised, count = candidates.target_slot, candidates.supervised, candidates.count
         if config.mean == "branching":
             supervised, count = candidates.branching, candidates.num_branching
         share = supervised.sum() / count.clamp_min(1)  # a mean over all positions, not over these
@@ -244,7 +244,7 @@ class Objective(nn.Module):
         if policy.cap:
             alpha = largest_alpha(p, candidates.target_slot).clamp_max(alpha)  # a number or not
         if isinstance(alpha, Tensor):
-            alpha = alpha.expand(candidates.counted.shape)
+            alpha = alpha.expand(candidates.supervised.shape)
         return alpha, penalty
 
 
@@ -267,10 +267,10 @@ def _check_shapes(logits: Tensor | Projection, candidates: Candidates) -> None:
         what, axis, found = "states", "dim", logits.states.shape
     else:
         what, axis, found = "logits", "token", logits.shape
-    if found[:-1] != candidates.counted.shape:
+    if found[:-1] != candidates.supervised.shape:
         raise ValueError(
             f"{what} must be of the candidates' targets and positions, "
-            f"{(*candidates.counted.shape, axis)}, got {tuple(found)}"
+            f"{(*candidates.supervised.shape, axis)}, got {tuple(found)}"
         )
     if isinstance(logits, Projection) and logits.num_tokens < candidates.trie.num_tokens:
         raise ValueError(
@@ -294,12 +294,12 @@ def _checked_teacher(teacher: Tensor | None, candidates: Candidates) -> Tensor:
 
 
 def _checked_trust(trust: Tensor, candidates: Candidates) -> Tensor:
-    if trust.shape != candidates.counted.shape:
+    if trust.shape != candidates.supervised.shape:
         raise ValueError(
-            f"a trust must be of the candidates' positions {tuple(candidates.counted.shape)}, got "
-            f"{tuple(trust.shape)}"
+            "trust must have the shape of the candidates' positions, "
+            f"{tuple(candidates.supervised.shape)}, got {tuple(trust.shape)}"
         )
-    bad = ~((trust >= 0) & (trust <= 1)) & candidates.counted
+    bad = ~((trust >= 0) & (trust <= 1)) & candidates.supervised
     if bad.any():
         raise ValueError(
             f"an alpha policy must stay in [0, 1], got {float(trust[bad][0])}. "
