@@ -435,7 +435,9 @@ def test_a_trust_of_another_shape_or_beside_another_is_refused(
         return torch.ones(2)
 
     objective = Objective(ObjectiveConfig(name="soft_ce", alpha=0.1), trust=one)
-    with pytest.raises(ValueError, match=r"a trust must be of the candidates' positions \(4, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"trust must have the shape of the candidates' positions, \(4, 3\)"
+    ):
         objective(*batch)
     policy = AlphaPolicy(by="entropy")
     for config in (
