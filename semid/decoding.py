@@ -297,9 +297,7 @@ class _Search:
                 break
             done, branching = best.where(ends), best.where(~ends).at(order)
             slot = slot.gather(1, place.gather(1, order).clamp_max(slot.shape[1] - 1))
-            some_node = trie.level_start[
-                depth + 1
-            ]  # any node of the level: its token is valid there
+            some_node = trie.level_start[depth + 1]  # any node of the level
             node = torch.where(branching.nodes == _EMPTY, some_node, branching.nodes)
             parent, token = slot.clamp_min(0) // slots, trie.token_of_node[node].long()
             prefixes = prefixes.extend(parent, token)

@@ -104,9 +104,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         allowed[row, token] = follow
         stuck = torch.ones_like(nodes, dtype=torch.bool)
         stuck[row[follow > -torch.inf]] = False
-        worst = torch.finfo(
-            scores.dtype
-        ).min  # below all items, yet finite, so that it can be sampled
+        worst = torch.finfo(scores.dtype).min  # below all items, yet finite
         certain = torch.where(self._is_leaf[nodes], 0.0, worst)
         end = torch.where(closed | (nodes < 0), scores[:, self.end].clamp_min(worst), certain)
         allowed[stuck, self.end] = end[stuck].to(scores.dtype)
