@@ -46,9 +46,9 @@ class ItemBoosts:
         """Raise ``ValueError`` if the boosts belong to another catalogue than ``trie``."""
         if self._best_below.shape[1] != trie.num_nodes or self._boosts.shape[1] != trie.num_items:
             raise ValueError(
-                f"the boosts are of a trie of {self._boosts.shape[1]} items and "
+                f"the boosts were made for a trie of {self._boosts.shape[1]} items and "
                 f"{self._best_below.shape[1]} nodes, got one of {trie.num_items} and "
-                f"{trie.num_nodes}. Make them anew after the catalogue has changed."
+                f"{trie.num_nodes}. Rebuild them after the catalogue has changed."
             )
 
     def below(self, nodes: Tensor) -> Tensor:
@@ -82,5 +82,5 @@ class ItemBoosts:
 
 def _of_rows(values: Tensor, index: Tensor) -> Tensor:
     if len(values) not in (1, len(index)):
-        raise ValueError(f"the boosts are those of {len(values)} requests, got {len(index)} rows")
+        raise ValueError(f"the boosts are for {len(values)} requests, got {len(index)} rows")
     return values.expand(len(index), -1).gather(1, index)

@@ -317,7 +317,7 @@ def extend_ids_from_config(
     given = {name: getattr(config, name) for name in names}
     if config != replace(IdsConfig(), **given):
         raise ValueError(
-            f"expected only {', '.join(given)} beside ids that are extended, got other settings "
+            f"expected only {', '.join(given)} when extending ids, got other settings "
             f"too. Leave them out: the scheme is the one that was saved in {folder}."
         )
     tokenizer = load_tokenizer(folder, made_by)
@@ -346,7 +346,7 @@ def _require_encoder_of_the_time(encoder: CatalogEncoder, config: IdsConfig) -> 
         return
     raise ValueError(
         f"expected the {name} of the semantic ids that are extended, {kept[name]!r}, got "
-        f"{asked[name]!r}: another encoder or another template gives other vectors. Leave it out."
+        f"{asked[name]!r}: a different encoder or template gives different vectors. Leave it out."
     )
 
 

@@ -40,8 +40,8 @@ class ContractError(ValueError):
     def __init__(
         self, name: str, clause: str, message: str, *, contract: str = "id schemes"
     ) -> None:
-        told = " ".join(message.split())  # one line, whatever another library's error was
-        super().__init__(f"{name} breaks the contract of {contract}, clause {clause!r}: {told}")
+        line = " ".join(message.split())  # one line, whatever another library's error was
+        super().__init__(f"{name} breaks the contract of {contract}, clause {clause!r}: {line}")
         self.clause = clause
 
 

@@ -149,7 +149,7 @@ def _free_numbers(codes: Tensor, sizes: tuple[int, ...], taken: Tensor) -> Tenso
             raise ValueError(
                 f"expected a free number among the {sizes[-1]} of the extra level for new item "
                 f"row {row}, got none at codes {tuple(path)}. Take the collision strategy "
-                "next_nearest, or build the ids of the whole catalogue anew."
+                "next_nearest, or rebuild the ids of the whole catalogue."
             )
         here.add(numbers[-1])
     return torch.tensor(numbers, device=codes.device)[:, None]

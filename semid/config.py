@@ -57,9 +57,7 @@ class IdsConfig:
 
             load_strategies(self.collisions)
         if "codebook_sizes" in self.settings:
-            raise ValueError(
-                "codebook_sizes is an option of its own, got it among the settings too"
-            )
+            raise ValueError("codebook_sizes is a separate option, got it in settings too")
         if self.settings:
             from semid.tokenizers.base import BUILT_IN, make_tokenizer
 

@@ -132,13 +132,13 @@ def _check_opinions(
     if boosts is not None:
         boosts.check(trie)
         if samples:
-            raise ValueError(
-                "boosts have no meaning among samples. Give boosts or sample, not both."
-            )
+            raise ValueError("boosts cannot be sampled with. Give boosts or sample, not both.")
     if fusion is not None:
         fusion.check(start.batch_size)
         if samples:
-            raise ValueError("mixed scores are no distribution. Give fusion or sample, not both.")
+            raise ValueError(
+                "fused scores are not a distribution. Give fusion or sample, not both."
+            )
 
 
 def rank_items(
@@ -234,7 +234,7 @@ class _Paths:
     scores: Tensor
     ranks: Tensor
 
-    def beside(self, other: _Paths) -> _Paths:
+    def concat(self, other: _Paths) -> _Paths:
         return _Paths(
             torch.cat([self.nodes, other.nodes], dim=1),
             torch.cat([self.scores, other.scores], dim=1),
@@ -284,7 +284,7 @@ class _Search:
             if not self.static_shapes:
                 slot = _slots_of_best(reached, self.beam)
                 reached = reached.at(slot.clamp_min(0)).where(slot >= 0)
-            reached = reached.beside(done)
+            reached = reached.concat(done)
             width = min(self.beam, reached.nodes.shape[1])
             place = _sort_keys(reached, trie).topk(width, dim=1).indices
             best = reached.at(place)

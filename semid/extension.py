@@ -119,7 +119,7 @@ def _require_extendable(
         "the tokenizer of the semantic ids",
         ids.provenance.inputs.get("tokenizer"),
         tokenizer.provenance.content,
-        what_to_do="Load the one that was saved beside them.",
+        what_to_do="Load the one that was saved with them.",
     )
     require_same(
         "item order of the embeddings",
@@ -235,12 +235,12 @@ def load_tokenizer(
     """
     if not (Path(folder) / TOKENIZER_FOLDER).is_dir():
         raise FileNotFoundError(
-            f"expected a tokenizer beside the semantic ids in {folder}, got none. Were their codes "
+            f"expected a tokenizer with the semantic ids in {folder}, got none. Were their codes "
             "read from a file? Build them with a scheme, which can encode new items."
         )
     tokenizer = made_by.from_pretrained(Path(folder) / TOKENIZER_FOLDER)
     require_same(
-        f"the tokenizer beside the semantic ids in {folder}",
+        f"the tokenizer of the semantic ids in {folder}",
         Provenance.read(folder).inputs.get("tokenizer"),
         tokenizer.provenance.content,
         what_to_do="Build the ids again.",

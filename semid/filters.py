@@ -59,9 +59,9 @@ class ItemFilter:
         own = self.trie
         if (own.num_items, own.num_nodes) != (trie.num_items, trie.num_nodes):
             raise ValueError(
-                f"the filter is of a trie of {own.num_items} items and {own.num_nodes} nodes, got "
-                f"one of {trie.num_items} and {trie.num_nodes}. Make it anew after the catalogue "
-                "has changed."
+                f"the filter was made for a trie of {own.num_items} items and {own.num_nodes} "
+                f"nodes, got one of {trie.num_items} and {trie.num_nodes}. Rebuild it after the "
+                "catalogue has changed."
             )
 
     def permits(self, items: Tensor) -> Tensor:

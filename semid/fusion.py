@@ -78,8 +78,7 @@ class Fusion:
         """Raise ``ValueError`` if the guide belongs to another batch."""
         if self.guide.batch_size != batch_size:
             raise ValueError(
-                f"the guide must speak of each of the {batch_size} rows, got "
-                f"{self.guide.batch_size}"
+                f"the guide must cover each of the {batch_size} rows, got {self.guide.batch_size}"
             )
 
     def mix(self, found: Successors, nodes: Tensor) -> Successors:

@@ -77,7 +77,7 @@ def refuse_other_orders(settings: GenerationConfig, *, same_length: bool) -> Non
     }
     if other:
         raise ValueError(
-            f"generate was told {_listed(other)}, which gives items another order than their "
+            f"generate was given {_listed(other)}, which orders items by something other than "
             f"probability. Set {_listed({name: plain[name] for name in other})} in "
             "model.generation_config, and give generate the same or nothing."
         )

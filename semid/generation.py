@@ -15,7 +15,7 @@ from semid.successors import refuse_broken
 from semid.trie import CodeTrie, ranges
 
 _NO_KEY = 2**62  # above any key of a node and a token
-_FILLED_UP = -1e6  # generate pads its lists with scores of -1e9, divided by at most the length
+_PADDING_SCORE = -1e6  # generate pads its lists with scores of -1e9, divided by at most the length
 
 
 class TrieLogitsProcessor(LogitsProcessor):
@@ -138,7 +138,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         node = self.nodes(sequences.masked_fill(padding & ended, self.end))
         whole = (node >= 0) & self._is_leaf[node]
         if scores is not None:
-            whole &= scores > _FILLED_UP
+            whole &= scores > _PADDING_SCORE
         return torch.where(whole, self.trie.item_order[self.trie.first_item[node]].long(), -1)
 
     def _read(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +166,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         if input_ids.shape[1] == 0:
             raise ValueError(
                 f"expected token ids with the start token {self.start}, got none. Give generate "
-                "input_ids beside inputs_embeds."
+                "input_ids as well as inputs_embeds."
             )
         place = torch.arange(input_ids.shape[1], device=input_ids.device)
         return place.masked_fill(input_ids != self.start, -1).amax(dim=1)

@@ -111,7 +111,7 @@ def _codes_in(
         if number_from is not None:
             raise ValueError(
                 f"expected number_from for a file that names its items, got the matrix {path}. "
-                "Leave it out: rows of a matrix stand in catalogue order."
+                "Leave it out: rows of a matrix are in catalogue order."
             )
         return _in_layout(_read_tensor(path), layout, len(catalog), path)
     if path.suffix in (".json", ".parquet"):
@@ -326,7 +326,7 @@ def _in_layout(codes: Tensor, layout: Layout | None, num_items: int, path: Path)
     if len(found) > 1:
         raise ValueError(
             f"expected to see which axis of {path} is the items, got a square matrix "
-            f"{tuple(codes.shape)}. Say layout: item_level or level_item."
+            f"{tuple(codes.shape)}. Set layout to item_level or level_item."
         )
     return codes if found[0] == "item_level" else codes.T.contiguous()
 
@@ -337,8 +337,8 @@ def _refuse_if_offset(codes: Tensor, path: Path) -> None:
     if codes.shape[1] > 1 and bool((lowest[1:] > highest[:-1]).all()):
         raise ValueError(
             f"expected to see whether the codes in {path} count from 0 at each level, got levels "
-            f"from {lowest.tolist()} to {highest.tolist()}, one above the other. Say offsets, what "
-            f"was added to each level: such as {lowest.tolist()}, or {[0] * codes.shape[1]}."
+            f"from {lowest.tolist()} to {highest.tolist()}, one above the other. Set offsets, the "
+            f"values added to each level, such as {lowest.tolist()}, or {[0] * codes.shape[1]}."
         )
 
 
@@ -348,7 +348,7 @@ def _without_offsets(codes: Tensor, offsets: Sequence[int] | None, path: Path) -
         item, level = (codes < 0).nonzero()[0].tolist()
         raise ValueError(
             f"codes in {path} must lie in [0, ...), got {int(codes[item, level])} at level {level} "
-            f"of item row {item}, offsets {offsets} taken off. Fill missing codes, or say other "
+            f"of item row {item}, offsets {offsets} taken off. Fill missing codes, or set other "
             "offsets."
         )
     return codes

@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 FILE_NAME = "provenance.json"
 _SEAL, _FROM = "seal", " from "
 _FILES = "files"
-_REMOVE = "Remove it and run the same command again, which makes it anew."
+_REMOVE = "Remove it and run the same command again to recreate it."
 _RECORDED_PACKAGES = (
     "semid",
     "numpy",

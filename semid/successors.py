@@ -95,8 +95,8 @@ def refuse_broken(broken: Tensor) -> None:
     """
     if broken:
         raise ValueError(
-            "logits and log-probabilities of a guide must be numbers below infinity, got NaN or "
-            "inf. Has the model diverged?"
+            "logits and log-probabilities of a guide must not be NaN or +inf. "
+            "Has the model diverged?"
         )
 
 

@@ -47,20 +47,20 @@ def read_trie(path: str | Path) -> tuple[dict[str, Tensor], int]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            told = file.metadata() or {}
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise _damaged(path, f"it cannot be read as safetensors ({error})") from error
     types = {name: tensor.dtype for name, tensor in tensors.items()}
     if types != _TYPES or any(tensor.dim() != 1 for tensor in tensors.values()):
         raise _damaged(path, f"expected {', '.join(_TYPES)} of one axis, got {types}")
-    if set(told) - {"content"} != {"num_tokens"} or not told["num_tokens"].isdecimal():
-        raise _damaged(path, f"expected num_tokens and content beside the tensors, got {told}")
-    num_tokens = int(told["num_tokens"])
-    if "content" not in told:
+    if set(metadata) - {"content"} != {"num_tokens"} or not metadata["num_tokens"].isdecimal():
+        raise _damaged(path, f"expected num_tokens and content in its metadata, got {metadata}")
+    num_tokens = int(metadata["num_tokens"])
+    if "content" not in metadata:
         for fault in _faults(tensors, num_tokens):
             raise _damaged(path, fault)
-    elif told["content"] != _content(tensors, num_tokens):
+    elif metadata["content"] != _content(tensors, num_tokens):
         raise _damaged(path, "its values are not those that were saved")
     return tensors, num_tokens
 

@@ -172,12 +172,12 @@ class ObjectiveConfig:
         if not self.is_aligned and (self.labels != "teacher" or self.policy != AlphaPolicy()):
             raise ValueError(f"{self.name} has no teacher, so it takes no labels or alpha policy")
         if self.policy.by == "learned" and not 0 < self.alpha < 1:
-            raise ValueError(f"a learned alpha begins between 0 and 1, got {self.alpha}")
+            raise ValueError(f"a learned alpha starts strictly between 0 and 1, got {self.alpha}")
         if self.policy.cap and self.name == "aux_kl":
             raise ValueError("aux_kl keeps the target its mode at every alpha; leave out the cap")
         if self.tau == "adaptive":
             if not self.masked:
-                raise ValueError("an adaptive tau is that of valid tokens, got masked=False")
+                raise ValueError("an adaptive tau needs the mask, got masked=False")
         else:
             require_real("tau", self.tau, low=SMALLEST_TAU, high=1 / SMALLEST_TAU)
         if self.name == "msl" and not self.masked:
@@ -189,7 +189,7 @@ class ObjectiveConfig:
             )
         if "linear" in self.reference and self.name not in _LINEAR:
             raise ValueError(
-                f"reference linear is of {', '.join(_LINEAR)}, got {self.name}. Leave it out."
+                f"reference linear applies to {', '.join(_LINEAR)}, got {self.name}. Leave it out."
             )
 
     @property

@@ -26,7 +26,7 @@ from tca.losses import load_loss
 from tca.projection import Projection
 from tca.temperature import AdaptiveTemperature
 
-_TOGETHER = 64
+_PAD_TO = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,7 +77,7 @@ class Objective(nn.Module):
         super().__init__()
         if trust is not None and (config.alpha == 0 or config.policy.by != "constant"):
             raise ValueError(
-                "a trust of your own multiplies a constant alpha above 0, got alpha "
+                "a custom trust multiplies a constant alpha above 0, got alpha "
                 f"{config.alpha} by {config.policy.by}"
             )
         self.config = config
@@ -93,7 +93,7 @@ class Objective(nn.Module):
         return self.config.needs_teacher
 
     def positions(
-        self, trie: CodeTrie, target_items: Tensor, *, together: int = _TOGETHER
+        self, trie: CodeTrie, target_items: Tensor, *, together: int = _PAD_TO
     ) -> Positions:
         """The positions at which the loss of these targets depends on the logits.
 

@@ -44,12 +44,12 @@ def check_tokenizer(
     ``dtype``               codes are int64
     ``sizes``               ``codebook_sizes`` are whole numbers, known once fitted
     ``shape``               there is one code for each item and level
-    ``device``              codes stand where the embeddings do (a GPU is tried where there is one)
+    ``device``              codes are on the embeddings' device (a GPU is tried if there is one)
     ``range``               level ``l`` lies in ``[0, codebook_sizes[l])``
     ``determinism``         two fits learn the same, two encodings agree, and change nothing learned
     ``global randomness``   global generators of torch, NumPy and Python stay as they are
     ``inputs untouched``    embeddings are not written to
-    ``row order``           a code depends on its item's embedding, not on the row it stands in
+    ``row order``           a code depends on its item's embedding, not on its row
     ``subset``              or on which other items are encoded with it
     ``unseen items``        items that were not fitted get valid codes, or a ``ValueError``
     ``save and load``       what is loaded has the same settings, content and codes
@@ -227,7 +227,7 @@ def _fitted(template: SemanticIdTokenizer, sample: _Sample) -> SemanticIdTokeniz
     embeddings, cf_embeddings = sample.embeddings, sample.cf_embeddings
     inputs = [embeddings] if cf_embeddings is None else [embeddings, cf_embeddings]
     shapes = " and ".join(str(tuple(values.shape)) for values in inputs)
-    cure = "Mend _fit, or pass embeddings= that the scheme can learn from."
+    cure = "Fix _fit, or pass embeddings= that the scheme can learn from."
     name = type(tokenizer).__name__
     with holding(name, "fit", f"to learn from finite vectors {shapes}", cure):
         return watched(
@@ -241,7 +241,7 @@ def _fitted(template: SemanticIdTokenizer, sample: _Sample) -> SemanticIdTokeniz
 def _encoded(tokenizer: SemanticIdTokenizer, sample: _Sample) -> Tensor:
     embeddings = sample.embeddings
     name, expected = type(tokenizer).__name__, f"codes of {tuple(embeddings.shape)} embeddings"
-    cure = "Mend _encode; it may use only what _fit returned, and settings."
+    cure = "Fix _encode; it may use only the settings and what _fit returned."
     with holding(name, "encode", expected, cure):
         return watched(name, "encode", [embeddings], sample.encoder(tokenizer))
 
@@ -285,7 +285,7 @@ def _check_unseen_items(tokenizer: SemanticIdTokenizer, sample: _Sample) -> None
 def _check_save_and_load(tokenizer: SemanticIdTokenizer, sample: _Sample) -> None:
     name = type(tokenizer).__name__
     codes, provenance = sample.encoder(tokenizer)(), tokenizer.provenance
-    cure = "Return from _fit all that _encode needs, each tensor with memory of its own."
+    cure = "Return from _fit all that _encode needs, each tensor with its own memory."
     with tempfile.TemporaryDirectory() as folder:
         expected = "a class that is found by its name, and its from_pretrained to give it back"
         with holding(name, "save and load", expected, cure):

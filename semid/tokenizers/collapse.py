@@ -55,38 +55,38 @@ def collapses(counts: Tensor) -> bool:
     return size > 1 and few
 
 
-def collapse_warning(level: int, counts: Tensor, situation: CollapseReport) -> str:
+def collapse_warning(level: int, counts: Tensor, report: CollapseReport) -> str:
     """A one-line warning about a collapsed level, with the likely remedy.
 
     Args:
         level: From 0.
         counts: ``(code,)``, number of items per code.
-        situation: Facts about the training.
+        report: Facts about the training.
     """
     return (
         f"level {level} uses {utilisation(counts):.0%} of its {len(counts)} codes (perplexity "
-        f"{perplexity(counts):.1f}): it collapses. {_cure(len(counts), situation)}"
+        f"{perplexity(counts):.1f}): it collapses. {_cure(len(counts), report)}"
     )
 
 
-def _cure(size: int, situation: CollapseReport) -> str:
-    if situation.distinct < situation.items // 2:
+def _cure(size: int, report: CollapseReport) -> str:
+    if report.distinct < report.items // 2:
         return (
-            f"Only {situation.distinct} of {situation.items} embeddings are distinct; "
+            f"Only {report.distinct} of {report.items} embeddings are distinct; "
             "embed more of each item's text."
         )
-    if situation.items < 4 * size:
+    if report.items < 4 * size:
         return (
-            f"{situation.items} items are few for {size} codes; "
-            f"choose at most {max(situation.items // 8, 2)}."
+            f"{report.items} items are few for {size} codes; "
+            f"choose at most {max(report.items // 8, 2)}."
         )
-    if situation.restarts == 0:
+    if report.restarts == 0:
         return (
-            f"Unused codes are never restarted (restart_every {situation.restart_every}); "
+            f"Unused codes are never restarted (restart_every {report.restart_every}); "
             "set it to a tenth of the epochs or less."
         )
-    if situation.learning_rate is not None and situation.learning_rate > 3e-3:
-        return f"Lower the learning_rate of {situation.learning_rate:g}; 0.001 is usual."
-    if not situation.standardised:
+    if report.learning_rate is not None and report.learning_rate > 3e-3:
+        return f"Lower the learning_rate of {report.learning_rate:g}; 0.001 is usual."
+    if not report.standardised:
         return "Bring the dimensions of the embeddings to one scale, or remove their common part."
     return "Try start='balanced' and a smaller restart_every, or choose fewer codes."

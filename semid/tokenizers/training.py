@@ -280,7 +280,7 @@ class ResidualVQ(SemanticIdTokenizer):
         collapsed = [level for level, used in enumerate(counts) if collapses(used)]
         if not collapsed:
             return
-        situation = CollapseReport(
+        report = CollapseReport(
             items=len(inputs),
             distinct=len(torch.unique(inputs, dim=0)),
             restart_every=self.restart_every,
@@ -289,7 +289,7 @@ class ResidualVQ(SemanticIdTokenizer):
             standardised=standardised,
         )
         for level in collapsed:
-            warning = collapse_warning(level, counts[level], situation)
+            warning = collapse_warning(level, counts[level], report)
             logger.warning("%s: %s", type(self).__name__, warning)
 
     def _log_epoch(self, epoch: int, means: Tensor, counts: Sequence[Tensor]) -> None:

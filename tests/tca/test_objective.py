@@ -177,7 +177,10 @@ def test_the_loss_carries_gradients_and_the_parts_do_not(
         ({"mean": "some"}, "mean must be one of all, branching"),
         ({"labels": "uniform_items"}, "ntp has no teacher, so it takes no labels"),
         ({"policy": AlphaPolicy(cap=True)}, "ntp has no teacher, so it takes no labels"),
-        ({"name": "soft_ce", "policy": AlphaPolicy(by="learned")}, "begins between 0 and 1, got 0"),
+        (
+            {"name": "soft_ce", "policy": AlphaPolicy(by="learned")},
+            "starts strictly between 0 and 1, got 0",
+        ),
         ({"name": "aux_kl", "alpha": 0.5, "policy": AlphaPolicy(cap=True)}, "leave out the cap"),
     ],
 )
@@ -444,7 +447,7 @@ def test_a_trust_of_another_shape_or_beside_another_is_refused(
         ObjectiveConfig(),
         ObjectiveConfig(name="soft_ce", alpha=0.1, policy=policy),
     ):
-        with pytest.raises(ValueError, match="a trust of your own multiplies a constant alpha"):
+        with pytest.raises(ValueError, match="a custom trust multiplies a constant alpha"):
             Objective(config, trust=one)
 
 

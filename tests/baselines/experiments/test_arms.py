@@ -236,7 +236,7 @@ def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definit
         ("tiger:msl:masked=false", "msl is masked by definition"),
         ("tiger:ntp:masked=false:tau=adaptive", "an adaptive tau is that of valid tokens"),
         ("tiger:aux_kl:0.5:cap=true", "leave out the cap"),
-        ("tiger:soft_ce:1:alpha=learned", "a learned alpha begins between 0 and 1, got 1"),
+        ("tiger:soft_ce:1:alpha=learned", "a learned alpha starts strictly between 0 and 1, got 1"),
     ],
 )
 def test_what_is_no_arm_is_refused_with_the_way_out(text: str, message: str) -> None:
