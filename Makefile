@@ -1,5 +1,5 @@
-# make demo: the main job on a synthetic catalogue. make test: the tests that gate a change.
-# make test-all: those, then what takes longer. All of them install first.
+# make demo: the main job on a synthetic catalogue, then its best model recommends.
+# make test: the tests that gate a change. make test-all: those, then what takes longer. All of them install first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,6 +16,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: venv
 	$(BIN)/semid compare --config examples/demo.yaml
+	$(BIN)/semid pick runs/demo --out runs/demo-best
+	$(BIN)/semid recommend --model runs/demo-best --histories examples/demo_users.jsonl --k 5
 
 test: venv
 	$(BIN)/pytest -m 'not slow' --cov --cov-report=term-missing:skip-covered --cov-fail-under=95

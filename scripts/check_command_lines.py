@@ -40,6 +40,7 @@ _NOWHERE = "nowhere"
 _TINY = "{dim: 8, num_layers: 1, num_heads: 1, ff_dim: 8}"
 _LOADED = (  # once, for all children
     *("baselines.experiments.run", "baselines.experiments.fluency_study"),
+    *("baselines.experiments.single", "baselines.experiments.picking", "baselines.models.bulk"),
     *("baselines.pretraining.small", "baselines.data.synthetic", "semid.build"),
 )
 _OF_COMMAND: dict[str, list[str]] = {  # what each needs, in sizes that take no time
@@ -60,6 +61,15 @@ _OF_COMMAND: dict[str, list[str]] = {  # what each needs, in sizes that take no 
         *("--ids.codebook_sizes", "4,4", "--backbones.causal.encoder", _TINY),
         *("--training.epochs", "1", "--teacher.model", "popularity", "--evaluation.beam", "4"),
     ],
+    "train": [
+        *("--out", "model", "--arm", "causal:ntp", "--backbones.causal.encoder", _TINY),
+        *("--ids.codebook_sizes", "4,4", "--training.epochs", "1"),
+        *("--teacher.model", "popularity", "--evaluation.beam", "4"),
+    ],
+    "pick": ["--run", "none", "--out", "picked"],
+    "evaluate": ["--model", "none"],
+    "recommend": ["--model", "none", "--history", "1,2"],
+    "explain": ["--model", "none", "--history", "1,2", "--item", "3"],
 }
 _ODD = (
     *("", " ", "x", "null", "~", "nan", ".nan", "inf", "-.inf", "true", "-1", "-1e5", "0", "1e300"),

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +127,17 @@ def fit_lsa(texts: Sequence[str], *, dim: int, seed: int) -> tuple[FloatArray, F
     Raises:
         ValueError: If no text contains a word.
     """
+    vectors, fitted = _fit(tuple(composed(texts)), dim, seed)
+    return vectors.copy(), fitted
+
+
+@lru_cache(maxsize=1)  # several ID schemes are made from the same texts, and keep the encoder
+def _fit(texts: tuple[str, ...], dim: int, seed: int) -> tuple[FloatArray, FittedLsa]:
     from scipy.sparse import hstack
     from sklearn.preprocessing import normalize
     from sklearn.utils.extmath import randomized_svd
 
     words, letters = _vectorizers()
-    texts = composed(texts)
     try:
         terms = hstack([words.fit_transform(texts), letters.fit_transform(texts)], "csr")
     except ValueError as error:

@@ -27,7 +27,10 @@ from baselines.teachers.config import (
 from baselines.training.config import TrainingConfig
 from tca.config import AlphaPolicy, ObjectiveConfig
 
-REQUIRED: dict[str, Any] = {"data": "d", "out": "o", "teachers": "t", "run": "r", "ids": "i"}
+REQUIRED: dict[str, Any] = {
+    **{"data": "d", "out": "o", "teachers": "t", "run": "r", "ids": "i"},
+    **{"model": "m", "history": ("7",), "item": "8"},
+}
 
 
 def classes(config: type) -> Iterator[type]:
@@ -40,7 +43,7 @@ def classes(config: type) -> Iterator[type]:
                 yield from classes(part)
 
 
-SAID = {(AlphaPolicy, "by"): "alpha policy", (ObjectiveConfig, "name"): "objective"}
+SAID = {(AlphaPolicy, "by"): "alpha policy"}
 OF_COMMANDS = {config for command in COMMANDS.values() for config in classes(command.config)}
 ALL = sorted(
     OF_COMMANDS | {ObjectiveConfig, AlphaPolicy},
@@ -58,6 +61,8 @@ def made(config: type, **values: Any) -> Any:
     }
     if config.__name__ == "InspectConfig":
         needed["ids"] = "i"
+    if config.__name__ == "RecommendConfig" and "histories" not in values:
+        needed["history"] = ("7",)
     return config(**{**needed, **values})
 
 

@@ -53,6 +53,8 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 def _run_command(name: str, words: Sequence[str], *, quiet: bool) -> None:
     command = COMMANDS[name]
+    if command.first is not None and words and not words[0].startswith("-"):
+        words = [f"--{command.first}", *words]
     if any(word in _HELP for word in words):
         print(help_of(name, command))
         return

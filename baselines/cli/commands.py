@@ -9,14 +9,24 @@ from typing import Any
 from baselines.cli.compare import compare, require_arms
 from baselines.cli.config import (
     BuildConfig,
+    EvaluateConfig,
+    ExplainConfig,
     InspectConfig,
     LmTrainConfig,
+    PickConfig,
+    RecommendConfig,
     TeacherExportConfig,
     TeacherTrainConfig,
+    TrainConfig,
 )
+from baselines.cli.evaluate import evaluate
+from baselines.cli.explain import explain
 from baselines.cli.ids import build, inspect
 from baselines.cli.lm import lm_fluency, lm_train
+from baselines.cli.pick import pick
+from baselines.cli.recommend import recommend
 from baselines.cli.teacher import teacher_export, teacher_train
+from baselines.cli.train import require_arm, train
 from baselines.experiments.config import CompareConfig, FluencyConfig
 
 
@@ -31,6 +41,7 @@ class Command:
         example: Of its use.
         shown: The options that its help shows, by dotted names; none for all of them.
         second_names: Other names of options.
+        first: The option whose value may stand first, without its name.
         check: Refuses settings before anything that computes is loaded.
     """
 
@@ -40,6 +51,7 @@ class Command:
     example: str
     shown: tuple[str, ...] = ()
     second_names: dict[str, str] = field(default_factory=dict)
+    first: str | None = None
     check: Callable[[Any], None] | None = None
 
     @property
@@ -109,5 +121,43 @@ COMMANDS = {
         ),
         second_names=_TOKENIZER,
         check=require_arms,
+    ),
+    "train": Command(
+        config=TrainConfig,
+        run=train,
+        trains=True,
+        example="semid train --data synthetic --out models/one --arm causal:soft_ce:0.5",
+        shown=(
+            *("data", "out", "arm", "seed", "split", "repeats", "time_format", "ids.scheme"),
+            *("ids.codebook_sizes", "ids.embeddings", "teacher.model", "temperature", "teachers"),
+            *(*_OF_TRAINING, "evaluation.beam"),
+        ),
+        second_names=_TOKENIZER,
+        check=require_arm,
+    ),
+    "pick": Command(
+        config=PickConfig,
+        run=pick,
+        trains=False,
+        example="semid pick runs/compare --out models/best",
+        first="run",
+    ),
+    "evaluate": Command(
+        config=EvaluateConfig,
+        run=evaluate,
+        trains=True,
+        example="semid evaluate --model models/one --data synthetic",
+    ),
+    "recommend": Command(
+        config=RecommendConfig,
+        run=recommend,
+        trains=True,
+        example="semid recommend --model models/one --histories users.parquet --out lists.parquet",
+    ),
+    "explain": Command(
+        config=ExplainConfig,
+        run=explain,
+        trains=False,
+        example="semid explain --model models/one --history i12,i7 --item i90",
     ),
 }

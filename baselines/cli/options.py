@@ -19,6 +19,8 @@ _NAMES = (
     "arms",
     "fusion.arms",
     "evaluation.metrics",
+    "metrics",
+    "history",
 )  # lists of names, in which a comma is no part of an element
 
 

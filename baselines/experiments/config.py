@@ -94,7 +94,8 @@ class CompareConfig:
 
     Attributes:
         data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
-        out: Folder of the results. The same command goes on where it was stopped.
+        out: Folder of the results. The same command goes on where it was stopped; another may add
+            or leave out what nothing there was made with, such as seeds and arms.
         split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
         ties: Order of one user's events at one time.
         repeats: Events that equal an earlier one in user, item and time: ``keep`` keeps and counts
@@ -122,8 +123,7 @@ class CompareConfig:
         backbones: Shapes of the backbones.
         training: How every arm is trained.
         evaluation: How everything is ranked.
-        fusion: Which arms are also decoded with their teacher; may change on a folder that is
-            finished, since nothing is trained for it.
+        fusion: Which arms are also decoded with their teacher; nothing is trained for it.
         resamples: Bootstrap resamples of the users.
 
     Raises:

@@ -20,6 +20,9 @@ from baselines.models.fusion import MeanScorer, generator_fusion
 from baselines.training.checkpoint import TrainingState
 from semid.provenance import Provenance
 
+TWO_SEEDS = ", two seeds (control)"
+"""What the label of a row adds that two seeds reach together."""
+
 
 def control_records(run: ComparisonRun, arms: Sequence[Arm]) -> list[RunRecord]:
     """Rank by the mean of two models' log-probabilities, trained with two seeds.
@@ -81,7 +84,7 @@ def _of_pair(
     measures: Measures,
 ) -> RunRecord:
     alone = record(
-        f"{label}, two seeds (control)",
+        label + TWO_SEEDS,
         "arm",
         ranks,
         models,

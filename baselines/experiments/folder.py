@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,20 @@ from baselines.contracts.backbone import Backbone
 from baselines.data.config import source_kind
 from baselines.data.dataset import Dataset
 from baselines.data.loading import load_dataset
-from baselines.evaluation.config import ranking_settings
 from baselines.experiments.arms import Arm, parse_arms
-from baselines.experiments.claim import CLAIM, may_write
+from baselines.experiments.claim import may_write
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.rows import spec_of
 from baselines.experiments.schemes import Scheme, schemes_of
 from baselines.training.checkpoint import recipe
-from semid.atomic import is_temporary
 from semid.build import fit_text_encoder
 from semid.ids import SemanticIds
 from semid.provenance import read_json, write_json
 from semid.settings import as_begun, as_json
 
+CONFIG, DATA = "config.json", "data.json"
 EMBEDDINGS, TEACHERS, TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
-_CONFIG, _DATA = "config.json", "data.json"
-_KEPT = (EMBEDDINGS, TEACHERS, TEACHER_VECTORS)  # for the next try where ids cannot be made
+_READ_IN, _GIVEN = "working_directory", "given"  # what data.json says beside `describe`
 
 
 def settings_claimed(config: CompareConfig) -> dict[str, Any]:
@@ -40,36 +39,13 @@ def settings_claimed(config: CompareConfig) -> dict[str, Any]:
 
 def begun_with(config: CompareConfig) -> CompareConfig:
     """With what its folder was made with before a setting came that the command does not name."""
-    found = read_json(Path(config.out) / _CONFIG, take_unsealed=True)
+    found = read_json(Path(config.out) / CONFIG, take_unsealed=True)
     return config if found is None else as_begun(config, found)
-
-
-def require_free(out: Path, config: CompareConfig) -> None:
-    """Refuse a folder that holds another comparison, or anything but what ids are made from."""
-    found = read_json(out / _CONFIG, take_unsealed=True)
-    if found is not None:
-        found, settings = (
-            values | {"evaluation": ranking_settings(values.get("evaluation", {}))}
-            for values in (recipe(found), recipe(config))
-        )
-        changed = sorted(
-            key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key)
-        )
-        free = ("out", "fusion", "resamples", "mass_cache")
-        if changed := [key for key in changed if key not in free]:
-            raise ValueError(
-                f"{out} holds a comparison with other settings ({', '.join(changed)}). "
-                "Name another folder with --out, or remove this one."
-            )
-    elif out.exists() and not (out / _DATA).exists():
-        for file in out.iterdir():
-            if file.name not in (*_KEPT, CLAIM) and not is_temporary(file.name):
-                raise ValueError(f"{out} holds other files. Name a new folder with --out.")
 
 
 def require_same_data(out: Path, config: CompareConfig, dataset: Dataset) -> None:
     """Refuse a folder that was begun on other data."""
-    found = read_json(out / _DATA, take_unsealed=True)
+    found = read_json(out / DATA, take_unsealed=True)
     if found is not None and not describes(found, dataset):
         raise ValueError(
             f"{out} was begun on other data than {config.data} holds now. "
@@ -78,10 +54,24 @@ def require_same_data(out: Path, config: CompareConfig, dataset: Dataset) -> Non
 
 
 def begin(
-    out: Path, config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
+    out: Path,
+    config: CompareConfig,
+    dataset: Dataset,
+    ids: Mapping[Scheme, SemanticIds],
+    *,
+    given: bool,
 ) -> None:
-    """Make ``out`` the folder of this comparison, now that settings and data fit each other."""
-    for name, values in ((_CONFIG, as_json(config)), (_DATA, describe(dataset))):
+    """Make ``out`` the folder of this comparison, now that settings and data fit each other.
+
+    Args:
+        out: The folder.
+        config: The settings.
+        dataset: The data.
+        ids: The semantic ids of each scheme.
+        given: Whether the data were given as they are, and not read as the settings say.
+    """
+    data = {**describe(dataset), _READ_IN: os.getcwd(), _GIVEN: given}
+    for name, values in ((CONFIG, as_json(config)), (DATA, data)):
         if may_write(out) and read_json(out / name, take_unsealed=True) != values:
             write_json(out / name, values)
     for scheme, made in ids.items():
@@ -106,7 +96,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def describes(recorded: Mapping[str, Any], dataset: Dataset) -> bool:
-    """Whether what `describe` recorded fits these data; counts that it did not know do not matter.
+    """Whether what `describe` recorded fits these data, whatever their name and place are now.
 
     Counts newer than the record say nothing new: the hashes tell whether the data are the same.
     """
@@ -114,7 +104,8 @@ def describes(recorded: Mapping[str, Any], dataset: Dataset) -> bool:
     for name in ("statistics", "dropped"):
         known = recorded.get(name, {})
         found[name] = {kind: count for kind, count in found[name].items() if kind in known}
-    return {**recorded, "noted": None} == {**found, "noted": None}
+    unlike = ("name", "noted")
+    return all(recorded.get(name) == value for name, value in found.items() if name not in unlike)
 
 
 def dataset_of(config: CompareConfig) -> Dataset:
@@ -135,46 +126,92 @@ class ComparisonFolder:
     Attributes:
         folder: Of the comparison.
         config: Its settings; what is newer than the folder is as it was then, or has its default.
-        dataset: Its data.
+            Paths that are relative, and not found from here, begin where the comparison ran.
         arms: The baseline first.
+        given: Its data, where they are at hand already.
     """
 
     folder: Path
     config: CompareConfig
-    dataset: Dataset
     arms: list[Arm]
+    given: Dataset | None = None
 
     @classmethod
-    def read(cls, folder: str | os.PathLike[str]) -> ComparisonFolder:
-        """Read the folder of a comparison; no model yet.
+    def read(
+        cls, folder: str | os.PathLike[str], dataset: Dataset | None = None
+    ) -> ComparisonFolder:
+        """Read the folder of a comparison; no model and no data yet.
+
+        Args:
+            folder: Of the comparison.
+            dataset: Its data; None to read them, when they are asked for, where its settings say.
 
         Raises:
-            ValueError: If it is none, it is not finished, or its data have changed.
+            ValueError: If it is none, or it is not finished.
         """
         folder = Path(folder)
-        settings = folder / "config.json"
-        if not settings.exists() or not (folder / "data.json").exists():
+        settings = folder / CONFIG
+        if not settings.exists() or not (folder / DATA).exists():
             raise ValueError(
                 f"expected the folder of a comparison, got {folder}, which holds none. Name one "
                 "that semid compare has written."
             )
-        if not (folder / "comparison.json").exists():
+        record = read_json(folder / DATA, take_unsealed=True) or {}
+        config = _found_from(_config(settings), Path(record.get(_READ_IN, "")))
+        found = cls(folder=folder, config=config, arms=parse_arms(config), given=dataset)
+        if not found._is_finished():
             raise ValueError(
                 f"the comparison in {folder} is not finished. Run the same semid compare again: "
                 "it goes on where it was stopped."
             )
-        config = _config(settings)
-        if source_kind(config.data) == "reader":
+        return found
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What is told of its data, as JSON values: name, sizes and hashes, and no place."""
+        record = self._record
+        return {name: value for name, value in record.items() if name not in (_READ_IN, _GIVEN)}
+
+    @property
+    def _record(self) -> dict[str, Any]:
+        return read_json(self.folder / DATA, take_unsealed=True) or {}
+
+    def _is_finished(self) -> bool:
+        """Whether the table has every arm and seed: one that was added to may have an older."""
+        table = read_json(self.folder / "comparison.json", take_unsealed=True) or {}
+        rows = {row["arm"]: row["seeds"] for row in table.get("rows", ())}
+        return all(rows.get(arm.label) == list(self.config.seeds) for arm in self.arms)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Its data, read when first asked for.
+
+        Raises:
+            ValueError: If they are gone or have changed.
+        """
+        whose = f"the comparison in {self.folder}"
+        dataset = self.given or self._read_data(whose)
+        if not describes(self._record, dataset):
             raise ValueError(
-                f"the comparison in {folder} reads its data by {config.data}, whose code is not "
-                "run because a file says so. Write the data to a folder and compare on that."
+                f"{whose} was made on other data than {self.config.data} holds now, and this needs "
+                "them. Its models can be used without."
             )
-        dataset = dataset_of(config)
-        if not describes(read_json(folder / "data.json", take_unsealed=True) or {}, dataset):
+        return dataset
+
+    def _read_data(self, whose: str) -> Dataset:
+        data = self.config.data
+        try:
+            if self._record.get(_GIVEN) or source_kind(data) == "reader":
+                raise ValueError(
+                    f"{whose} was made on data that code has made ({data}), which is not run "
+                    "because a file names it. Give them: ComparisonFolder.read(folder, dataset); "
+                    "or write them to a folder, and run semid compare once more with that --data."
+                )
+            return dataset_of(self.config)
+        except FileNotFoundError as error:
             raise ValueError(
-                f"the comparison in {folder} was made on other data than {config.data} holds now."
-            )
-        return cls(folder=folder, config=config, dataset=dataset, arms=parse_arms(config))
+                f"{whose} was made on data that are gone ({error}). This needs them: put them back."
+            ) from error
 
     def trained(self, arm: Arm, seed: int) -> Path:
         """Folder of an arm's training."""
@@ -197,3 +234,20 @@ def _config(path: Path) -> CompareConfig:
     except ArgumentError as error:
         raise ValueError(f"{path} holds settings that cannot be read: {error}") from error
     return as_begun(CompareConfig(**vars(found)), settings)
+
+
+def _found_from(config: CompareConfig, ran_in: Path) -> CompareConfig:
+    """With folders that are not found from here where they were from ``ran_in``."""
+
+    def found(path: Any) -> Any:
+        if not path or Path(path).exists() or not (ran_in / path).exists():
+            return path
+        return str(ran_in / path)
+
+    lm = replace(config.backbones.lm, model=found(config.backbones.lm.model))
+    return replace(
+        config,
+        data=found(config.data),
+        teachers=found(config.teachers),
+        backbones=replace(config.backbones, lm=lm),
+    )

@@ -22,10 +22,10 @@ from baselines.experiments.folder import (
     begin,
     begun_with,
     dataset_of,
-    require_free,
     require_same_data,
     settings_claimed,
 )
+from baselines.experiments.growth import require_free
 from baselines.experiments.report import comparison_page
 from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, popularity_row, rows_of_seed
 from baselines.experiments.schemes import Scheme, scheme_card, schemes_of
@@ -41,7 +41,7 @@ from semid.atomic import atomic_write, remove_leftovers
 from semid.ids import SemanticIds
 from tca.losses import load_loss
 
-_MASS = "mass"
+MASS = "mass"
 
 
 def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Comparison:
@@ -53,11 +53,12 @@ def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Com
 
     Args:
         config: The settings.
-        dataset: The data, where they are at hand already; None to read what ``config`` names.
+        dataset: The data, where they are at hand already; ``config.json`` then has their name as
+            ``data``. None to read what ``config`` names.
 
     Raises:
-        ValueError: If a setting does not fit the data, or ``out`` holds another comparison or one
-            of other data, or another is at work there.
+        ValueError: If a setting does not fit the data, ``out`` holds what was made with other
+            settings (``baselines.experiments.growth``) or other data, or another is at work there.
     """
     out = Path(config.out)
     with claimed(out, settings_claimed(config)) if processes().is_main_process else nullcontext():
@@ -68,24 +69,28 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
     """The comparison, in a folder that is ours."""
     arms = parse_arms(config)
     fused = arms_to_fuse(config, arms)
-    require_free(out, config)
+    require_free(out, config, arms)
     schemes = schemes_of(arms, config.ids, config.schemes, out)
-    dataset = dataset_of(config) if dataset is None else dataset
+    given = dataset is not None
+    if dataset is None:
+        dataset = dataset_of(config)
+    else:
+        config = dataclasses.replace(config, data=dataset.name)
     require_same_data(out, config, dataset)
-    _require_fit(config, arms, dataset)
+    require_fit(config, arms, dataset)
     if any(scheme.waits_for_teacher for scheme in schemes):
         require_item_vectors(config.teacher, needed_by="cf_embeddings: teacher")
     teachers = Path(config.teachers) if config.teachers else out / TEACHERS
-    masses = Path(config.mass_cache or out / _MASS)
-    config = _settled(config, dataset, teachers)
+    masses = Path(config.mass_cache or out / MASS)
+    config = settled_config(config, dataset, teachers)
     here = processes()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if here.is_main_process:
         for folder in {out, teachers, masses}:
             remove_leftovers(folder)
-    ids = _ids(config, schemes, dataset, out, teachers)
+    ids = make_ids(config, schemes, dataset, out, teachers)
     if here.is_main_process:
-        begin(out, config, dataset, ids)
+        begin(out, config, dataset, ids, given=given)
     here.wait_for_everyone()
     items = {scheme: ModelItems.of(dataset, made, scheme.folder) for scheme, made in ids.items()}
     run = ComparisonRun(
@@ -105,13 +110,13 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
         resamples=config.resamples,
     )
     if here.is_main_process and may_write(out):
-        write_per_user(records, out / "per_user.parquet", users=_user_ids(dataset))
+        write_per_user(records, out / "per_user.parquet", users=users_of_targets(dataset))
         comparison.to_json(out / "comparison.json")
         atomic_write(out / "comparison.md", comparison_page(comparison))
     return comparison
 
 
-def _ids(
+def make_ids(
     config: CompareConfig, schemes: Sequence[Scheme], dataset: Dataset, out: Path, teachers: Path
 ) -> dict[Scheme, SemanticIds]:
     """The ids of each scheme; a teacher is fitted first where one learns from its vectors."""
@@ -136,7 +141,7 @@ def _ids(
     }
 
 
-def _settled(config: CompareConfig, dataset: Dataset, teachers: Path) -> CompareConfig:
+def settled_config(config: CompareConfig, dataset: Dataset, teachers: Path) -> CompareConfig:
     """With a precision wherever ``auto`` leaves it open."""
     return dataclasses.replace(
         config,
@@ -151,7 +156,7 @@ def _settled(config: CompareConfig, dataset: Dataset, teachers: Path) -> Compare
     )
 
 
-def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> None:
+def require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> None:
     """Refuse settings that do not fit each other or the data, before anything is trained."""
     require_metrics(config.evaluation)
     config.mass.require_fit(len(dataset.catalog))
@@ -185,7 +190,8 @@ def _pairs(arms: Sequence[Arm], fused: set[Arm]) -> dict[str, str]:
     return found
 
 
-def _user_ids(dataset: Dataset) -> list[str | int]:
+def users_of_targets(dataset: Dataset) -> list[str | int]:
+    """The user id of each test target; where there are none, the user's number."""
     test = dataset.splits.test
     users = test.users[test.targets()[0]]
     if dataset.interactions is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from baselines.backbones.config import CausalConfig, TigerConfig
 from baselines.lm.config import LanguageModelConfig
@@ -29,6 +29,15 @@ BACKBONES = {
     "yesno": "baselines.recommenders.yes_no:YesNoBackbone",
 }
 """The built-in backbones by the names that arms call them."""
+
+
+Unknown = Literal["skip", "refuse"]
+"""What becomes of items of a history that the model does not know: skipped and counted, or refused.
+"""
+
+Empty = Literal["refuse", "popular"]
+"""What becomes of a history without known items: refused, or answered with the items of the most
+training events."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from baselines.data.sequences import IntArray
+from baselines.models.config import Empty, Unknown
 from baselines.models.explanation import Explanation, explain
+from baselines.models.hub import model_folder, push_to_hub
 from baselines.models.item_vectors import item_vectors_of
 from baselines.models.new_items import with_new_items
 from baselines.models.requests import (
-    Empty,
     ItemId,
     KnownHistories,
-    Unknown,
     allowed_rows,
     batches,
     boosts_of,
@@ -101,7 +101,7 @@ class Recommender:
         """Read a model that ``semid train``, ``semid pick`` or ``semid compare`` has left.
 
         Args:
-            source: Its folder.
+            source: Its folder; or, where there is none, ``owner/name`` on the Hub.
             backbone: Class path of its backbone, where that is from outside.
             teacher: Likewise ``package.module:Name`` of the teacher that it needs.
             base: Where its language model is now; None for where it was.
@@ -110,12 +110,18 @@ class Recommender:
             FileNotFoundError: If there is no whole model.
             ValueError: As ``TrainedModel.load``.
         """
-        model = TrainedModel.load(Path(source), backbone=backbone, teacher=teacher, base=base)
-        return cls(model)
+        folder = model_folder(source)
+        return cls(TrainedModel.load(folder, backbone=backbone, teacher=teacher, base=base))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model, with items that were added or removed, into a folder of its own."""
         self.model.save(Path(folder))
+
+    def push_to_hub(
+        self, repo_id: str, *, licence: str, private: bool | None = None, token: str | None = None
+    ) -> str:
+        """Push the model as it is now to the Hub; see ``baselines.models.hub.push_to_hub``."""
+        return push_to_hub(self.model, repo_id, licence=licence, private=private, token=token)
 
     def recommend(
         self,
@@ -153,16 +159,16 @@ class Recommender:
         require_int("batch_size", batch_size, 1)
         known = known_histories(self.model.items.catalog, histories, unknown)
         require_histories(known, empty)
-        allow = self._allowed(within)
-        added = None if boosts is None else boosts_of(self.model.items.catalog, boosts)
-        k_found = min(k, len(self.model.items.catalog))
-        items = np.full((len(histories), k_found), -1, dtype=np.int64)
-        scores = np.full((len(histories), k_found), -np.inf, dtype=np.float32)
-        for rows, found in self._search(known, k_found, allow, exclude_seen, added, batch_size):
-            items[rows], scores[rows] = found
-        popular = np.flatnonzero(known.lengths == 0)
-        items[popular], scores[popular] = self._popular(k_found, allow, added)
-        lists = self._lists(items, scores)
+        lists = self._lists(
+            *self.best_rows(
+                known,
+                k,
+                within=within,
+                exclude_seen=exclude_seen,
+                boosts=boosts,
+                batch_size=batch_size,
+            )
+        )
         short = sum(len(found) < k for found in lists)
         for count, what in (
             (known.unknown, "items of histories are unknown and were skipped"),
@@ -171,6 +177,37 @@ class Recommender:
             if count:
                 logger.warning("%d %s", count, what)
         return Recommendations(lists=lists, unknown=known.unknown, short=short)
+
+    def best_rows(
+        self,
+        known: KnownHistories,
+        k: int,
+        *,
+        within: Collection[ItemId] | None = None,
+        exclude_seen: bool = True,
+        boosts: Mapping[ItemId, float] | None = None,
+        batch_size: int = 256,
+    ) -> tuple[IntArray, FloatArray]:
+        """The lists of ``recommend`` as arrays; histories without an item get the most popular.
+
+        Returns:
+            Catalogue rows, int64 ``(history, min(k, item))``, -1 where filters leave no more; and
+            scores, float32 of the same shape.
+
+        Raises:
+            ValueError: If no item may be recommended, or a boosted one is unknown.
+        """
+        allow = self._allowed(within)
+        added = None if boosts is None else boosts_of(self.model.items.catalog, boosts)
+        k_found = min(k, len(self.model.items.catalog))
+        shape = (len(known.lengths), k_found)
+        items = np.full(shape, -1, dtype=np.int64)
+        scores = np.full(shape, -np.inf, dtype=np.float32)
+        for rows, found in self._search(known, k_found, allow, exclude_seen, added, batch_size):
+            items[rows], scores[rows] = found
+        popular = np.flatnonzero(known.lengths == 0)
+        items[popular], scores[popular] = self._popular(k_found, allow, added)
+        return items, scores
 
     def explain(self, history: Sequence[ItemId], item: ItemId) -> Explanation:
         """Why an item has its place after a history: level by level, with the teacher's view.
@@ -224,7 +261,7 @@ class Recommender:
         cosines = self._vectors @ self._vectors[row]
         order = np.argsort(-cosines, kind="stable")
         order = order[order != row][:k]
-        ids, titles = self.model.items.catalog.item_ids, self._titles
+        ids, titles = self.model.items.catalog.item_ids, self.titles
         return [Recommendation(ids[i], float(cosines[i]), titles[i]) for i in order]
 
     def remove_items(self, ids: Collection[ItemId]) -> None:
@@ -244,7 +281,7 @@ class Recommender:
 
     def _replace(self, model: TrainedModel) -> None:
         self.model = model
-        for name in ("_titles", "_vectors"):
+        for name in ("titles", "_vectors"):
             self.__dict__.pop(name, None)
 
     @property
@@ -258,7 +295,8 @@ class Recommender:
         return own if partner is None else max(own, partner.max_history)
 
     @cached_property
-    def _titles(self) -> list[str]:
+    def titles(self) -> list[str]:
+        """Title of each item, in catalogue order; see ``titles_of``."""
         return titles_of(self.model.items.catalog)
 
     @cached_property
@@ -332,7 +370,7 @@ class Recommender:
         return np.where(scores[best] > -np.inf, best, -1), scores[best]
 
     def _lists(self, items: IntArray, scores: FloatArray) -> list[list[Recommendation]]:
-        ids, titles = self.model.items.catalog.item_ids, self._titles
+        ids, titles = self.model.items.catalog.item_ids, self.titles
         return [
             [
                 Recommendation(ids[row], score, titles[row])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -13,17 +13,10 @@ from torch import Tensor
 
 from baselines.data.batches import Histories
 from baselines.data.sequences import IntArray
+from baselines.models.config import Empty, Unknown
 from semid.catalog import Catalog
 
 ItemId = str | int
-
-Unknown = Literal["skip", "refuse"]
-"""What becomes of items of a history that the model does not know: skipped and counted, or refused.
-"""
-
-Empty = Literal["refuse", "popular"]
-"""What becomes of a history without known items: refused, or answered with the items of the most
-training events."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

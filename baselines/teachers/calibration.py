@@ -115,8 +115,7 @@ def fit_temperature(
     """
     inputs = {"teacher": teacher, "targets": data.content_hash()}
     config = {"mask_history": mask_history}
-    key = hash_json([inputs, config])
-    own = folder / f"temperature-{key[:16]}"
+    own = _folder(inputs, config, folder)
     if not own.exists():
         processes().wait_for_everyone()  # so that all of them find the folder missing
         found = calibrate(scorer, data, mask_history=mask_history)
@@ -130,11 +129,36 @@ def fit_temperature(
                     config=config,
                 ).write(filling)
         processes().wait_for_everyone()
+    return _read(own, inputs, config)
+
+
+def kept_temperature(*, teacher: str, targets: str, folder: Path, mask_history: bool) -> float:
+    """The temperature that ``fit_temperature`` has kept, without teacher and data.
+
+    Args:
+        teacher: Hash of all that decides its scores.
+        targets: Hash of the held-out sequences.
+        folder: As of ``fit_temperature``.
+        mask_history: Likewise.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ProvenanceError: If it was damaged.
+    """
+    inputs, config = {"teacher": teacher, "targets": targets}, {"mask_history": mask_history}
+    return _read(_folder(inputs, config, folder), inputs, config).temperature
+
+
+def _folder(inputs: dict[str, str], config: dict[str, bool], folder: Path) -> Path:
+    return folder / f"temperature-{hash_json([inputs, config])[:16]}"
+
+
+def _read(own: Path, inputs: dict[str, str], config: dict[str, bool]) -> Calibration:
     what_to_do = f"Remove {own}; it is computed again."
     lineage = Provenance.read(own)
     values = read_json(own / _FILE, take_unsealed=True, what_to_do=what_to_do)
     for expected, got in (
-        (key, hash_json([lineage.inputs, lineage.config])),
+        (hash_json([inputs, config]), hash_json([lineage.inputs, lineage.config])),
         (lineage.content, hash_json(values)),
     ):
         require_same(f"the temperature in {own}", expected, got, what_to_do=what_to_do)

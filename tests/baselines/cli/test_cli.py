@@ -506,7 +506,7 @@ def test_a_folder_of_another_comparison_is_refused(
     assert main([*COMPARE, "--arms", "[tiger:ntp]"]) == 0
     capsys.readouterr()
     assert main([*COMPARE, "--arms", "[tiger:ntp]", "--training.epochs", "2"]) == 2
-    assert "holds a comparison with other settings (training)" in capsys.readouterr().err
+    assert "holds a comparison with other settings (training.epochs)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

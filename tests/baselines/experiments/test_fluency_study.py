@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from tiny_lm import write_model
 
@@ -190,6 +193,39 @@ def test_what_was_written_is_kept_and_read_again(
     assert study_fluency(config) == first
     with pytest.raises(AssertionError, match="written again"):
         study_fluency(FluencyConfig(run=str(done), histories=5))
+
+
+def test_data_and_base_are_found_from_any_working_directory(
+    shop: Path,
+    done: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As if it had run in the folder of data and base, and moved since."""
+    place, run = tmp_path / "place", tmp_path / "moved"
+    shutil.copytree(shop, place / "shop")
+    shutil.copytree(shop.parent / "model", place / "model")
+    shutil.copytree(done, run, ignore=shutil.ignore_patterns("fluency"))
+    for name in ("config.json", "data.json"):
+        values = json.loads((run / name).read_text())
+        del values["seal"]
+        if name == "config.json":
+            values["data"] = "shop"
+            values["backbones"]["lm"]["model"] = "model"
+        else:
+            values["working_directory"] = str(place)
+        (run / name).write_text(json.dumps(values))
+    monkeypatch.chdir(tmp_path)
+    config = FluencyConfig(run="moved", histories=4, resamples=20)
+    expected = study_fluency(dataclasses.replace(config, run=str(done)))
+    assert study_fluency(config).rows == expected.rows
+    events = pl.read_parquet(place / "shop" / "interactions.parquet")
+    pl.concat([events, events.tail(1)]).write_parquet(place / "shop" / "interactions.parquet")
+    assert main(["lm", "fluency", "--run", "moved"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "the comparison in moved was made on other data than" in said
+    assert "\n" not in said.split("semid: ")[-1]
 
 
 def test_what_cannot_be_judged_is_refused_in_one_line(

@@ -111,7 +111,7 @@ def test_a_named_precision_is_taken_on_any_processor_and_refused_in_a_folder_of_
     assert compare(tmp_path, *named) == 0
     assert recorded(tmp_path) == {"fp32"}
     assert compare(tmp_path, "--training.precision", "bf16") == 2
-    assert "holds a comparison with other settings (training)" in capsys.readouterr().err
+    assert "holds a comparison with other settings (training.precision)" in capsys.readouterr().err
 
 
 def test_a_folder_of_teachers_goes_on_as_it_was_begun_for_every_seed(

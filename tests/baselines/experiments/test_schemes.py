@@ -208,7 +208,7 @@ def test_another_scheme_under_the_same_name_is_another_comparison(
     done: tuple[CompareConfig, MassLog],
 ) -> None:
     other = dataclasses.replace(RANDOM, settings={"seed": 1})
-    with pytest.raises(ValueError, match=r"other settings \(schemes\)"):
+    with pytest.raises(ValueError, match=r"other settings \(schemes.random.settings.seed\)"):
         run_comparison(dataclasses.replace(done[0], schemes={**TINY.schemes, "random": other}))
 
 

@@ -88,7 +88,7 @@ def test_a_folder_from_before_prompts_had_a_loss_goes_on_as_it_was_begun(
         arm: row["metrics"] for arm, row in found.items()
     }
     assert compare(shop, model, out, "--backbones.lm.prompt_loss", "true", arms=arms) == 2
-    assert "holds a comparison with other settings (backbones)" in capsys.readouterr().err
+    assert "comparison with other settings (backbones.lm.prompt_loss)" in capsys.readouterr().err
 
 
 def test_the_order_of_arms_that_share_a_training_changes_nothing(

@@ -1,0 +1,18 @@
+"""``semid explain``: why an item has its place in a list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from baselines.cli.config import ExplainConfig
+from baselines.cli.model import read_model
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def explain(config: ExplainConfig, console: Console) -> None:
+    """Print what a model thinks of one item after a history, level by level of its path."""
+    shop = read_model(config)
+    explanation = shop.explain(config.history, config.item)
+    console.print(explanation.markdown(), soft_wrap=True, markup=False, highlight=False)

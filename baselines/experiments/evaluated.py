@@ -1,0 +1,124 @@
+"""The evaluation of one trained model on data, as a table and as files."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from baselines.data.dataset import Dataset
+from baselines.evaluation.measures import Measures, require_metrics
+from baselines.evaluation.metrics import MISS
+from baselines.evaluation.ranks import POLICIES, Ranks
+from baselines.experiments.folder import describe
+from baselines.experiments.run import users_of_targets
+from baselines.models.other_data import MatchedTargets, rank_on
+from baselines.models.trained import TrainedModel
+from semid.atomic import atomic_write
+from semid.provenance import write_json
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluated:
+    """What a model reaches on the test targets of a data set.
+
+    Attributes:
+        model: The model.
+        dataset: The data.
+        ranks: Of all targets.
+        matched: What the model knows of them.
+        measures: What is reported.
+    """
+
+    model: TrainedModel
+    dataset: Dataset
+    ranks: Ranks
+    matched: MatchedTargets
+    measures: Measures
+
+    @classmethod
+    def of(
+        cls,
+        model: TrainedModel,
+        dataset: Dataset,
+        *,
+        metrics: tuple[str, ...] | None = None,
+        cutoffs: tuple[int, ...] | None = None,
+    ) -> Evaluated:
+        """Rank the targets.
+
+        Args:
+            model: The model.
+            dataset: The data.
+            metrics: As of ``EvaluationConfig``; None for what the model was trained with.
+            cutoffs: Likewise.
+
+        Raises:
+            ValueError: If a metric or cutoff cannot be, or as ``rank_on``.
+        """
+        before = model.spec.evaluation
+        evaluation = replace(
+            before, metrics=metrics or before.metrics, cutoffs=cutoffs or before.cutoffs
+        )
+        require_metrics(evaluation)
+        ranks, matched = rank_on(model, dataset)
+        measures = Measures(evaluation=evaluation, popularity=model.items.counts)
+        return cls(model=model, dataset=dataset, ranks=ranks, matched=matched, measures=measures)
+
+    @cached_property
+    def means(self) -> dict[str, dict[str, float]]:
+        """Mean of each metric over all targets, by policy and label."""
+        return {
+            policy: {label: float(values.mean()) for label, values in found.items()}
+            for policy, found in self.measures.per_user(self.ranks).items()
+        }
+
+    @cached_property
+    def lists(self) -> dict[str, float]:
+        """Metrics of all lists together, seen items removed, by label."""
+        return self.measures.of_lists(self.ranks)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many targets there are, and what the model does not know."""
+        return {
+            "targets": self.dataset.splits.test.num_targets,
+            "ranked targets": len(self.matched.kept),
+            "targets that the model does not know": self.matched.unknown_targets,
+            "targets without a known history": self.matched.without_history,
+            "events of unknown items": self.matched.unknown_items,
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write ``ranks.parquet``, a row a target, and ``metrics.json``.
+
+        Columns: ``user_id``, ``item_id``, and for each policy ``better_POLICY``, the items of a
+        higher score, and ``tied_POLICY``, the others of the same; both null where it was missed.
+        """
+        test, ids = self.dataset.splits.test, self.dataset.catalog.ids
+        columns = [
+            pl.Series("user_id", users_of_targets(self.dataset)),
+            ids.gather(test.items[test.targets()[1]]).alias("item_id"),
+        ]
+        for policy in POLICIES:
+            better = pl.Series(f"better_{policy}", self.ranks.better[policy])
+            listed = better != MISS
+            tied = pl.Series(f"tied_{policy}", self.ranks.tied[policy])
+            columns += [values.set(~listed, None) for values in (better, tied)]
+        buffer = io.BytesIO()
+        pl.DataFrame(columns).write_parquet(buffer)
+        atomic_write(folder / "ranks.parquet", buffer.getvalue())
+        write_json(folder / "metrics.json", self._told())
+
+    def _told(self) -> dict[str, Any]:
+        return {
+            "model": self.model.identity,
+            "data": describe(self.dataset),
+            "counts": self.counts,
+            "metrics": self.means,
+            "lists": self.lists,
+        }

@@ -1,0 +1,214 @@
+"""Any row of a finished comparison as one model, in a folder that needs nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from baselines.experiments.arms import Arm
+from baselines.experiments.controls import TWO_SEEDS
+from baselines.experiments.folder import TEACHERS, ComparisonFolder
+from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, spec_of
+from baselines.experiments.schemes import schemes_of
+from baselines.models.files import CARD
+from baselines.models.items import ModelItems
+from baselines.models.trained import Partner, TrainedModel
+from baselines.teachers.calibration import kept_temperature
+from baselines.teachers.fit import scores_hash
+from baselines.teachers.fitted import FittedTeacher
+from baselines.teachers.registry import teacher_class
+from semid.catalog import Catalog
+from semid.checks import did_you_mean
+from semid.ids import SemanticIds
+from semid.provenance import Provenance, hash_json, read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One seed of a row.
+
+    Attributes:
+        label: Of the row.
+        arm: What is searched.
+        seed: Of the arm.
+        fused: The arm's weight beside its teacher; None where there is none in the beam.
+        other_seed: Of the arm's second model in the beam; None where there is none.
+        validation: What chose its epoch, or its weight; None where nothing was chosen.
+    """
+
+    label: str
+    arm: Arm
+    seed: int
+    fused: float | None = None
+    other_seed: int | None = None
+    validation: float | None
+
+
+class FinishedComparison:
+    """The rows of a finished comparison, to pick one.
+
+    Args:
+        folder: Of the comparison.
+
+    Raises:
+        ValueError: If it is none, or it is not finished.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._run = ComparisonFolder.read(folder)
+        table = read_json(folder / "comparison.json", take_unsealed=True) or {}
+        self._rows: list[dict[str, Any]] = table["rows"]
+        self._settings: dict[str, Any] = table["settings"]
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """Every seed of every row that is a generator, in the order of the table."""
+        return [found for row in self._rows for found in self._of_row(row)]
+
+    def choose(self, row: str | None, seed: int | None) -> Candidate:
+        """One seed of a row: of several the best on validation, of equal ones the first.
+
+        Args:
+            row: Label of the row; None for any of which validation says something.
+            seed: One of its seeds; None for any.
+
+        Raises:
+            ValueError: If there is no such row, no such seed, or the row is no generator's.
+        """
+        found = [each for each in self.candidates if row in (None, each.label)]
+        if row is not None and not found:
+            self._refuse_row(row)
+        seeds = list(dict.fromkeys(each.seed for each in found))
+        found = [each for each in found if seed in (None, each.seed)]
+        if not found:
+            raise ValueError(f"expected a seed out of {', '.join(map(str, seeds))}, got {seed}")
+        told = [each for each in found if each.validation is not None]
+        return max(told, key=lambda each: each.validation or 0.0) if told else found[0]
+
+    def model(self, chosen: Candidate) -> TrainedModel:
+        """The model of a candidate, with its partner in the beam.
+
+        Raises:
+            ValueError: If a part of it is gone, or needs data that are gone.
+        """
+        model = self._arm(chosen.arm, chosen.seed)
+        partner = None
+        if chosen.fused is not None:
+            teacher = self._teacher(chosen.arm, chosen.seed, model.items.catalog)
+            partner = Partner(model=teacher, weight=chosen.fused)
+        if chosen.other_seed is not None:
+            partner = Partner(model=self._arm(chosen.arm, chosen.other_seed), weight=0.5)
+        return dataclasses.replace(model, partner=partner, about=self._about(chosen))
+
+    def _of_row(self, row: Mapping[str, Any]) -> Iterator[Candidate]:
+        arms = {arm.label: arm for arm in self._run.arms}
+        label = row["arm"].removesuffix(IN_THE_BEAM).removesuffix(TWO_SEEDS)
+        if label not in arms:
+            return
+        for seed, said in zip(row["seeds"], row["evaluations"], strict=True):
+            one = Candidate(
+                label=row["arm"], arm=arms[label], seed=seed, validation=_validation(said)
+            )
+            if row["arm"].endswith(IN_THE_BEAM):
+                weight, tried = said["fusion"]["weight"], said["fusion"]["validation"]
+                reached = tried.get(f"{weight:g}")
+                one = dataclasses.replace(one, fused=weight, validation=reached)
+            elif row["arm"].endswith(TWO_SEEDS):
+                one = dataclasses.replace(one, other_seed=said["seeds"][1], validation=None)
+            yield one
+
+    def _refuse_row(self, label: str) -> None:
+        labels = list(dict.fromkeys(each.label for each in self.candidates))
+        known = [row["arm"] for row in self._rows]
+        what = "which is no generator's" if label in known else "which is none of the table"
+        raise ValueError(
+            f"expected the row of a generator, got {label!r}, {what}.{did_you_mean(label, labels)} "
+            f"Those are: {'; '.join(labels)}."
+        )
+
+    def _arm(self, arm: Arm, seed: int) -> TrainedModel:
+        """The model of an arm: whole, or completed from the data where it has no parts."""
+        folder, config = self._run.trained(arm, seed), self._run.config
+        spec = spec_of(config, arm, seed)
+        if (folder / CARD).exists():
+            teacher_name = config.teacher.collaborative.model
+            model = TrainedModel.load(folder, backbone=arm.backbone, teacher=teacher_name)
+            if model.spec.backbone == arm.backbone:
+                return model
+            items, teacher = model.items, model.teacher  # it shares the weights of another arm
+        else:
+            (scheme,) = schemes_of([arm], config.ids, config.schemes, self._run.folder)
+            ids = SemanticIds.load(scheme.folder)
+            items, teacher = ModelItems.of(self._run.dataset, ids, scheme.folder), None
+        if arm.backbone_class.needs_teacher and teacher is None:
+            teacher = self._teacher(arm, seed, items.catalog)
+        return TrainedModel.read(spec, items, folder, teacher=teacher)
+
+    def _teacher(self, arm: Arm, seed: int, catalog: Catalog) -> FittedTeacher:
+        """The teacher of a seed, without the data where it scores without them."""
+        config = self._run.config
+        folder = Path(config.teachers) if config.teachers else self._run.folder / TEACHERS
+        if teacher_class(config.teacher.collaborative).needs_interactions:
+            run = ComparisonRun(
+                config=config,
+                dataset=self._run.dataset,
+                items={},
+                out=self._run.folder,
+                teachers=folder,
+                masses=self._run.folder,
+            )
+            return run.teacher(seed)
+        for own in sorted(folder.glob(f"*-{seed}-*")):
+            lineage = Provenance.read(own)
+            if lineage.config["model"] != config.teacher.model:
+                continue
+            how = self._calibrated(lineage, folder)
+            guided_by = hash_json([scores_hash(lineage), *how.values()])[:8]
+            trained = self._run.trained(arm, seed)
+            taught = Provenance.read(trained).inputs.get("teacher") == scores_hash(lineage)
+            if taught or any(trained.glob(f"fused*-{guided_by}")):
+                return FittedTeacher.load(
+                    own, catalog, **how, model=config.teacher.collaborative.model
+                )
+        raise ValueError(
+            f"expected the teacher of seed {seed} in {folder}, got none of {arm.label}. Put its "
+            "folder back, or run the same semid compare again."
+        )
+
+    def _calibrated(self, lineage: Provenance, folder: Path) -> dict[str, Any]:
+        """Temperature and mask of a teacher."""
+        config = self._run.config
+        temperature, mask_history = config.temperature, config.mass.mask_history
+        if temperature == "auto":
+            temperature = kept_temperature(
+                teacher=scores_hash(lineage),
+                targets=self._run.data["valid"],
+                folder=folder,
+                mask_history=mask_history,
+            )
+        return {"temperature": temperature, "mask_history": mask_history}
+
+    def _about(self, chosen: Candidate) -> dict[str, Any]:
+        (row,) = (row for row in self._rows if row["arm"] == chosen.label)
+        return {
+            "row": chosen.label,
+            "seed": chosen.seed,
+            "seeds": row["seeds"],
+            "metrics": row["metrics"],
+            "settings": self._settings,
+            "data": self._run.data,
+        }
+
+
+def _validation(said: Mapping[str, Any]) -> float | None:
+    """The metric that chose the epoch, whatever it is called."""
+    values = (
+        value
+        for name, value in said.items()
+        if name.startswith("validation_") and name != "validation_seconds"
+    )
+    return next(values, None)

@@ -1,0 +1,275 @@
+"""Recommendations for many users, in chunks that are kept until all are there.
+
+A chunk is a file beside the result, named by its number and a hash of its bytes, so that the work
+is resumed where it was stopped and a damaged chunk is found. In the end they are joined into one
+file, which appears whole. Several processes take turns with the chunks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from baselines.data.histories import UserHistories
+from baselines.evaluation.config import ranking_settings
+from baselines.models.config import Empty, Unknown
+from baselines.models.recommender import Recommender
+from baselines.models.requests import ItemId, KnownHistories
+from baselines.models.trained import TrainedModel
+from baselines.runtime.distributed import is_my_turn, one_run_at_a_time, processes
+from baselines.runtime.progress import track
+from semid.atomic import atomic_write, remove_leftovers
+from semid.provenance import hash_file, hash_json, read_json, write_json
+
+CHUNK = 4096  # histories; part of what a list's last digits depend on
+_BEGUN = "begun.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked for every user; see ``Recommender.recommend``.
+
+    Attributes:
+        k: Length of the lists.
+        within: The only items that may be recommended.
+        exclude_seen: Whether items of a history are left out.
+        boosts: What is added to the log-probability of items.
+        unknown: What becomes of unknown items.
+        empty: What becomes of histories without known items.
+        batch_size: Histories at a time.
+    """
+
+    k: int = 10
+    within: tuple[ItemId, ...] | None = None
+    exclude_seen: bool = True
+    boosts: Mapping[ItemId, float] | None = None
+    unknown: Unknown = "skip"
+    empty: Empty = "refuse"
+    batch_size: int = 256
+
+
+class BulkRecommender:
+    """A model and the users that it recommends for.
+
+    Args:
+        recommender: The model.
+        histories: Of the users.
+        request: What is asked for each.
+
+    Raises:
+        ValueError: If an item is unknown, or a user has no known item, where that is refused.
+    """
+
+    def __init__(
+        self, recommender: Recommender, histories: UserHistories, request: Request
+    ) -> None:
+        self._recommender, self._histories, self._request = recommender, histories, request
+        rows = recommender.model.items.catalog.find(histories.items)
+        is_known = rows >= 0
+        owner = np.repeat(np.arange(len(histories)), np.diff(histories.offsets))
+        lengths = np.bincount(owner[is_known], minlength=len(histories))
+        self._titles = pl.Series("title", recommender.titles, dtype=pl.String)
+        self._rows = rows[is_known]
+        self._offsets = np.concatenate(([0], np.cumsum(lengths)))
+        self.unknown = int((~is_known).sum())
+        self.without_items = int((lengths == 0).sum())
+        if self.unknown and request.unknown == "refuse":
+            place = int(np.flatnonzero(~is_known)[0])
+            raise ValueError(
+                f"expected items that the model knows, got {histories.items[place]!r} in the "
+                f"history of user {histories.users[int(owner[place])]!r} ({self.unknown} unknown "
+                "in all). Leave them out, or skip them: --unknown skip."
+            )
+        if self.without_items and request.empty == "refuse":
+            first = int(np.flatnonzero(lengths == 0)[0])
+            raise ValueError(
+                "expected an item that the model knows in every history, got none in that of user "
+                f"{histories.users[first]!r} ({self.without_items} such in all). Leave them out, "
+                "or recommend the most popular items: --empty popular."
+            )
+
+    def table(self, first: int = 0, last: int | None = None) -> pl.DataFrame:
+        """The lists of some users.
+
+        Returns:
+            Columns ``user_id``, ``rank`` (from 1), ``item_id``, ``score`` and ``title``; the users
+            in their order.
+        """
+        last = len(self._histories) if last is None else last
+        begin, end = self._offsets[first], self._offsets[last]
+        known = KnownHistories(
+            items=self._rows[begin:end],
+            offsets=self._offsets[first : last + 1] - begin,
+            unknown=0,
+        )
+        asked = self._request
+        rows, scores = self._recommender.best_rows(
+            known,
+            asked.k,
+            within=asked.within,
+            exclude_seen=asked.exclude_seen,
+            boosts=asked.boosts,
+            batch_size=asked.batch_size,
+        )
+        user, place = np.nonzero(rows >= 0)
+        items = rows[user, place]
+        catalog = self._recommender.model.items.catalog
+        return pl.DataFrame(
+            [
+                self._histories.users.gather(user + first).alias("user_id"),
+                pl.Series("rank", place + 1, dtype=pl.Int32),
+                catalog.ids.gather(items).alias("item_id"),
+                pl.Series("score", scores[user, place]),
+                self._titles.gather(items),
+            ]
+        )
+
+    def short(self, lists: Iterable[pl.DataFrame]) -> int:
+        """How many users have fewer than ``k`` items in these parts of the whole table."""
+        full = sum(int((part["rank"] == self._request.k).sum()) for part in lists)
+        return len(self._histories) - full
+
+    def write(self, out: Path) -> int:
+        """Write the table of all users to a parquet, CSV or JSON-lines file.
+
+        Killed at any time and called again, it goes on and writes the same file byte for byte.
+        Until then the chunks are below ``out`` with ``.parts`` added.
+
+        Returns:
+            How many users have fewer than ``k`` items there, since filters left no more; 0 on all
+            but the main process.
+
+        Raises:
+            ValueError: If no item may be recommended, a boosted one is unknown, or the chunks
+                there are of another model, other users or another request, or one was damaged.
+        """
+        self.table(0, 0)  # what is refused is refused before anything is written
+        parts, here, short = out.with_name(f"{out.name}.parts"), processes(), 0
+        with one_run_at_a_time(parts):
+            if here.is_main_process:
+                remove_leftovers(parts)
+                self._begin(parts)
+            here.wait_for_everyone()
+            self._fill(parts)
+            here.wait_for_everyone()
+            if here.is_main_process:
+                chunks = _chunks(parts)
+                _join(chunks, parts, out)
+                short = self.short(map(pl.read_parquet, chunks))
+                for path in sorted(parts.iterdir(), key=lambda path: path.name == _BEGUN):
+                    path.unlink()  # last what says whose chunks they are
+        if here.is_main_process:
+            with suppress(OSError):  # another command waits for it
+                parts.rmdir()
+        return short
+
+    def _fill(self, parts: Path) -> None:
+        """Write the chunks that are not there yet; several processes take turns."""
+        with track("recommending", len(self._histories)) as progress:
+            for number, first in enumerate(range(0, len(self._histories), CHUNK)):
+                last = min(first + CHUNK, len(self._histories))
+                if is_my_turn(number) and not _chunks(parts, number):
+                    _keep(parts, number, self.table(first, last))
+                progress.advance(last - first)
+
+    def _begin(self, parts: Path) -> None:
+        request = asdict(self._request)
+        long = {name: hash_json(repr(request.pop(name))) for name in ("within", "boosts")}
+        asked = {
+            "model": _identity(self._recommender.model),
+            "histories": self._histories.content_hash(),
+            "chunk": CHUNK,
+            **request,
+            **long,
+        }
+        found = read_json(parts / _BEGUN)
+        if found is None or not _chunks(parts):
+            write_json(parts / _BEGUN, asked)
+        elif changed := sorted(name for name in asked if asked[name] != found.get(name)):
+            raise ValueError(
+                f"{parts} holds the beginning of other recommendations ({', '.join(changed)} "
+                "differ). Repeat that command, or remove the folder to begin anew."
+            )
+
+
+def _identity(model: TrainedModel) -> dict[str, Any]:
+    """What the lists of a model depend on."""
+    partner = model.partner
+    other = None
+    if partner is not None:
+        other = [
+            partner.weight,
+            _identity(partner.model)
+            if isinstance(partner.model, TrainedModel)
+            else [partner.model.scores_hash, partner.model.temperature, partner.model.mask_history],
+        ]
+    return {
+        **model.identity,
+        "decoding": ranking_settings(model.spec.evaluation),
+        "items": model.items.ids.provenance.content,
+        "removed": sorted(model.removed),
+        "partner": other,
+    }
+
+
+def _keep(parts: Path, number: int, table: pl.DataFrame) -> None:
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    data = buffer.getvalue()
+    atomic_write(parts / f"{number:06}-{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
+
+
+def _chunks(parts: Path, number: int | None = None) -> list[Path]:
+    """The chunks that are there, in their order; or the one of a number."""
+    begun = "*" if number is None else f"{number:06}"
+    return sorted(parts.glob(f"{begun}-*.parquet"))
+
+
+def _join(chunks: list[Path], parts: Path, out: Path) -> None:
+    joined = parts / f"joined{out.suffix}"
+    with joined.open("wb") as file:
+        _WRITERS[out.suffix](map(_checked, chunks), file)
+        file.flush()
+        os.fsync(file.fileno())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    joined.replace(out)
+
+
+def _checked(path: Path) -> pl.DataFrame:
+    if hash_file(path)[:16] not in path.name:
+        raise ValueError(f"{path} was damaged. Remove it, and run the same command again.")
+    return pl.read_parquet(path)
+
+
+def _write_parquet(tables: Iterator[pl.DataFrame], file: IO[bytes]) -> None:
+    writer = None
+    for table in tables:
+        rows: pa.Table = table.to_arrow()
+        writer = writer or pq.ParquetWriter(file, rows.schema)
+        writer.write_table(rows)
+    if writer is not None:
+        writer.close()
+
+
+def _write_csv(tables: Iterator[pl.DataFrame], file: IO[bytes]) -> None:
+    for number, table in enumerate(tables):
+        table.write_csv(file, include_header=number == 0)
+
+
+def _write_json_lines(tables: Iterator[pl.DataFrame], file: IO[bytes]) -> None:
+    for table in tables:
+        table.write_ndjson(file)
+
+
+_WRITERS = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_json_lines}

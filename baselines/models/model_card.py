@@ -1,0 +1,166 @@
+"""The model card: what a model is, what it reached, what it was made from, who may use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from baselines.lm.config import LanguageModelConfig
+from baselines.models.trained import TrainedModel
+from baselines.teachers.fitted import FittedTeacher
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
+
+_TAGS = ["recommendation", "generative-recommendation", "semantic-ids"]
+
+
+def model_card(model: TrainedModel, repo_id: str, *, licence: str) -> ModelCard:
+    """The card of a model.
+
+    Args:
+        model: What it tells of. Its ``about`` may hold ``row``, ``seed``, ``metrics`` (by policy
+            and name, each with ``mean`` and ``sd`` over seeds), ``settings`` and ``data``.
+        repo_id: Where the model will be, ``owner/name``.
+        licence: Of the model, as the Hub spells it, such as ``cc-by-4.0``.
+
+    Raises:
+        ValueError: If no licence is named.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    if not licence.strip():
+        raise ValueError(
+            "expected a licence for the model card, got none. Name the one that others may use "
+            "the model under, such as licence='apache-2.0' or 'cc-by-nc-4.0'."
+        )
+    base = _base(model)
+    header = ModelCardData(
+        license=licence,
+        library_name="semid",
+        tags=_TAGS,
+        base_model=base if base and not Path(base).exists() else None,
+    )
+    sections = {
+        "Use": _use(repo_id),
+        "Results": _results(model.about),
+        "Model": _model(model),
+        "Settings of the comparison": _pairs(model.about.get("settings", {})),
+        "Data": _pairs(model.about.get("data", {})),
+        "Licence": _licences(model, licence),
+    }
+    lines = ["---", header.to_yaml(), "---", "", f"# {repo_id.split('/')[-1]}", ""]
+    lines += ["A generative recommender: it writes the semantic ID of the next item code by code."]
+    for title, text in sections.items():
+        if text:
+            lines += ["", f"## {title}", "", *text]
+    return ModelCard("\n".join(lines) + "\n")
+
+
+def _base(model: TrainedModel) -> str | None:
+    config = model.spec.config
+    return config.model if isinstance(config, LanguageModelConfig) else None
+
+
+def _use(repo_id: str) -> list[str]:
+    return [
+        "```python",
+        "from baselines import Recommender",
+        "",
+        f'shop = Recommender.from_pretrained("{repo_id}")',
+        "shop.recommend([[item_id, another_id]], k=10)  # the items of a history, oldest first",
+        "```",
+    ]
+
+
+def _results(about: Mapping[str, Any]) -> list[str]:
+    """The row of the table that the model was picked from."""
+    metrics: Mapping[str, Mapping[str, Any]] = about.get("metrics", {})
+    if not metrics:
+        return []
+    names = list(dict.fromkeys(name for of_policy in metrics.values() for name in of_policy))
+    rows = [[name, *(_shown(values.get(name)) for values in metrics.values())] for name in names]
+    seeds = about.get("seeds", ())
+    said = f"Row `{about.get('row')}` of a comparison, mean and standard deviation over seeds "
+    said += f"{', '.join(map(str, seeds))}; this is seed {about.get('seed')}."
+    return [said, "", *_table(["metric", *(f"seen items {name}" for name in metrics)], rows)]
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return "" if value is None else f"{value:.4f}"
+    spread = "" if value.get("sd") is None else f" ± {value['sd']:.4f}"
+    return f"{value['mean']:.4f}{spread}"
+
+
+def _model(model: TrainedModel) -> list[str]:
+    spec, ids = model.spec, model.items.ids
+    told = {
+        "backbone": spec.backbone,
+        "objective": spec.objective.name,
+        "teacher's weight alpha": f"{spec.objective.alpha:g}",
+        "seed": spec.seed,
+        "epochs": f"{model.state.epoch}, the best was {model.state.best_epoch}",
+        "beam": spec.evaluation.beam,
+        "items": len(model.items.catalog),
+        "semantic IDs": f"{ids.scheme}, sizes {'x'.join(map(str, ids.sizes))}",
+        "weights": model.identity["model"],
+    }
+    if model.partner is not None:
+        told["mixed into the search"] = (
+            f"a second model, which counts {1 - model.partner.weight:g} of the whole"
+        )
+    return _pairs(told)
+
+
+def _licences(model: TrainedModel, licence: str) -> list[str]:
+    notes = [
+        f"The weights: {licence}. They were learned from {_data_name(model)}, which has terms of "
+        "its own.",
+        "The folder holds the ids and texts of the items, whose terms are those of the data.",
+    ]
+    if base := _base(model):
+        notes.append(f"The language model {Path(base).name} has a licence of its own.")
+    encoder = model.items.ids.text_encoder
+    if encoder is not None:
+        notes.append("New items are coded by a text encoder; one with a name has its own licence.")
+    if any(teacher.model.needs_interactions for teacher in _teachers(model)):
+        notes.append("The folder holds the training interactions, by which its teacher scores.")
+    return [f"- {note}" for note in notes]
+
+
+def _teachers(model: TrainedModel) -> Iterator[FittedTeacher]:
+    """The teachers that are kept with the model."""
+    if model.teacher is not None and model.spec.backbone_class.needs_teacher:
+        yield model.teacher
+    if model.partner is not None and isinstance(model.partner.model, FittedTeacher):
+        yield model.partner.model
+
+
+def _data_name(model: TrainedModel) -> str:
+    return str(model.about.get("data", {}).get("name", "its training data"))
+
+
+def _pairs(told: Mapping[str, Any]) -> list[str]:
+    """A table of names and values, values that have names themselves under both."""
+    rows = [[name, str(value)] for name, value in _flat(told)]
+    return _table(["", "value"], rows) if rows else []
+
+
+def _flat(told: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in told.items():
+        full = f"{of}, {name}" if of else name
+        if isinstance(value, Mapping):
+            yield from _flat(value, full)
+        else:
+            yield full, value
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(_cell(text) for text in row)} |" for row in cells]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
