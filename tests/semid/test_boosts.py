@@ -83,7 +83,7 @@ def test_boosts_of_another_catalogue_are_refused() -> None:
     after = CodeTrie.from_paths(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), 2)
     start, boosts = random_model(after, 2, 0), ItemBoosts(before, torch.zeros(3))
     found = beam_search(start, after, beam=4)
-    with pytest.raises(ValueError, match="of a trie of 3 items and 6 nodes, got one of 4 and 7"):
+    with pytest.raises(ValueError, match="for a trie of 3 items and 6 nodes, got one of 4 and 7"):
         beam_search(start, after, beam=4, boosts=boosts)
-    with pytest.raises(ValueError, match="of a trie of 3 items and 6 nodes, got one of 4 and 7"):
+    with pytest.raises(ValueError, match="for a trie of 3 items and 6 nodes, got one of 4 and 7"):
         rank_items(found, after, k=4, boosts=boosts)

@@ -128,9 +128,9 @@ def test_a_filter_of_another_batch_is_refused() -> None:
 def test_a_filter_of_another_catalogue_is_refused() -> None:
     before, after = flat_trie(4), flat_trie(5)
     within, start = ItemFilter(before, deny=torch.tensor([[0]])), random_model(after, 1, 0)
-    with pytest.raises(ValueError, match="of a trie of 4 items and 5 nodes, got one of 5 and 6"):
+    with pytest.raises(ValueError, match="for a trie of 4 items and 5 nodes, got one of 5 and 6"):
         beam_search(start, after, beam=2, within=within)
-    with pytest.raises(ValueError, match="of a trie of 4 items and 5 nodes, got one of 5 and 6"):
+    with pytest.raises(ValueError, match="for a trie of 4 items and 5 nodes, got one of 5 and 6"):
         rank_items(beam_search(start, after, beam=2), after, k=1, within=within)
 
 

@@ -306,7 +306,7 @@ def test_a_matrix_says_which_axis_is_the_items(tmp_path: Path) -> None:
     square = torch.tensor([[0, 5], [7, 2]])
     np.save(tmp_path / "codes.npy", square.numpy())
     catalog = catalog_of(1, 2)
-    with pytest.raises(ValueError, match=r"square matrix \(2, 2\)\. Say layout"):
+    with pytest.raises(ValueError, match=r"square matrix \(2, 2\)\. Set layout"):
         read_codes_file(tmp_path / "codes.npy", catalog)
     turned = read_codes_file(tmp_path / "codes.npy", catalog, layout="level_item")
     assert turned.codes.equal(square.T)
@@ -329,7 +329,7 @@ def test_whether_levels_are_offset_is_never_guessed(tmp_path: Path, kind: str) -
         path.write_text(json.dumps({str(i): row for i, row in enumerate(moved, start=1)}))
     else:
         pl.DataFrame({"item_id": [1, 2, 3, 4], "codes": moved}).write_parquet(path)
-    with pytest.raises(ValueError, match=r"Say offsets.* such as \[0, 8\], or \[0, 0\]"):
+    with pytest.raises(ValueError, match=r"Set offsets.* such as \[0, 8\], or \[0, 0\]"):
         read_codes_file(path, catalog)
     assert read_codes_file(path, catalog, offsets=[0, 8]).codes.equal(CODES)
     as_they_are = read_codes_file(path, catalog, offsets=[0, 0])

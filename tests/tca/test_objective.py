@@ -172,7 +172,7 @@ def test_the_loss_carries_gradients_and_the_parts_do_not(
         ({"name": "msl", "tau": 0.0}, "tau must be a number of at least 1e-06"),
         ({"name": "msl", "masked": False}, "msl is masked by definition"),
         ({"tau": "warm"}, "tau must be a finite number or one of adaptive, got 'warm'"),
-        ({"tau": "adaptive", "masked": False}, "an adaptive tau is that of valid tokens"),
+        ({"tau": "adaptive", "masked": False}, "an adaptive tau needs the mask"),
         ({"labels": "uniform"}, "labels must be one of teacher, uniform_tokens, uniform_items"),
         ({"mean": "some"}, "mean must be one of all, branching"),
         ({"labels": "uniform_items"}, "ntp has no teacher, so it takes no labels"),
