@@ -70,9 +70,9 @@ def test_bad_boosts_are_refused() -> None:
     start, boosts = random_model(trie, 2, 0), ItemBoosts(trie, torch.zeros(2))
     with pytest.raises(ValueError, match="boosts or sample, not both"):
         beam_search(start, trie, beam=1, boosts=boosts, sample=torch.Generator())
-    with pytest.raises(ValueError, match="of 3 requests, got 2 rows"):
+    with pytest.raises(ValueError, match="for 3 requests, got 2 rows"):
         beam_search(start, trie, beam=1, boosts=ItemBoosts(trie, torch.zeros(3, 2)))
-    with pytest.raises(ValueError, match="of 3 requests, got 2 rows"):
+    with pytest.raises(ValueError, match="for 3 requests, got 2 rows"):
         rank_items(
             beam_search(start, trie, beam=1), trie, k=1, boosts=ItemBoosts(trie, torch.zeros(3, 2))
         )
