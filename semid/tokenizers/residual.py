@@ -1,4 +1,4 @@
-"""Residual quantisation: a vector as a sum of codewords, each coding what the ones before left."""
+"""Residual quantisation: a vector as a sum of codewords, each coding the previous residual."""
 
 from __future__ import annotations
 
@@ -107,15 +107,15 @@ def _chunk_codes(
 
 
 def _least(scores: Tensor, spent: Tensor | int, count: int) -> Tensor:
-    """The ``count`` least of each item, as ``size * prefix + code``, ascending; the first of ties.
+    """The ``count`` smallest of each item, as ``size * prefix + code``, ascending; first of ties.
 
-    Finds the least of each prefix once, and after each that is taken that of its prefix anew: less
-    work than ``topk``, which does not say which of ties it takes.
+    Finds the minimum of each prefix once, and recomputes it whenever one is taken: less work than
+    ``topk``, whose choice among ties is undefined.
 
     Args:
         scores: float32 ``(item, prefix, code)``; overwritten.
-        spent: What all scores of a prefix have on top, ``(item, prefix)`` or one number.
-        count: How many; all where there are no more.
+        spent: Constant added to all scores of a prefix, ``(item, prefix)`` or one number.
+        count: Number of results; all if there are fewer.
 
     Returns:
         int64 ``(item, count)``.
