@@ -18,10 +18,10 @@ ROOMS = (  # of baselines: a room imports only from rooms of the floors before i
     ("contracts", "lm", "training"),
     ("evaluation", "pretraining"),
     ("teachers",),
-    ("backbones",),
+    ("backbones", "testing"),
     ("recommenders",),
     ("models",),
-    ("experiments", "testing"),
+    ("experiments",),
     ("cli",),
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

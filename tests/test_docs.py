@@ -66,6 +66,15 @@ def _catalog() -> Catalog:
     return Catalog(item_ids=list(range(12)), fields=pl.DataFrame({"title": TITLES}))
 
 
+def _backbones() -> dict[str, Any]:
+    example = next(block for block in PAGES["backbones.md"] if block.language == "python")
+    Path("my_backbone.py").write_text(example.code)
+    write_shop(Path("shop"))
+    command = ["train", "--data", "shop", "--out", "models/mine", "--arm", "my_backbone:Mine:ntp"]
+    assert main([*command, "--ids.codebook_sizes", "[4,4]", "--training.epochs", "1"]) == 0
+    return {}
+
+
 def _data() -> dict[str, Any]:
     products = [{"sku": f"s{number}", "name": f"thing {number}"} for number in range(8)]
     orders = [
@@ -167,6 +176,7 @@ def _models() -> dict[str, Any]:
 
 
 STAGES: dict[str, Callable[[], dict[str, Any]]] = {
+    "backbones.md": _backbones,
     "comparison.md": dict,
     "data.md": _data,
     "decoding.md": _decoding,

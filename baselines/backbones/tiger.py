@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from baselines.backbones.config import TigerConfig
 from baselines.contracts.backbone import BuildContext, CodeBackbone
-from baselines.data.batches import Histories, TrainBatch, Windows
-from baselines.data.sequences import SequenceSet
+from baselines.data.batches import Histories, TrainBatch
 from baselines.nn.dropout import Dropout
 from baselines.nn.kv_cache import Continuations
 from baselines.nn.t5 import Packing, Source, decode, encode, extend
@@ -61,10 +60,6 @@ class TigerBackbone(CodeBackbone):
     def max_history(self) -> int:
         """Most items looked back on."""
         return self.config.max_history
-
-    def windows(self, data: SequenceSet) -> Windows:
-        """One target a window."""
-        return Windows.per_target(data, self.config.max_history)
 
     def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
         """Teacher-forced logits; float ``(position, token)``."""

@@ -146,9 +146,9 @@ class Backbone(nn.Module, ABC):
     def max_history(self) -> int:
         """Most items of a history that the backbone reads."""
 
-    @abstractmethod
     def windows(self, data: SequenceSet) -> Windows:
-        """The windows that the backbone learns from."""
+        """The windows that the backbone learns from: by default, one for every target."""
+        return Windows.per_target(data, self.max_history)
 
     def posed(self, batch: TrainBatch) -> TrainBatch:
         """What a batch of windows is asked as; its ``target_items`` are rows of the paths.

@@ -31,15 +31,16 @@ from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, popularity_ro
 from baselines.experiments.schemes import Scheme, scheme_card, schemes_of
 from baselines.experiments.settings import told_settings
 from baselines.models.items import ModelItems
-from baselines.models.registry import backbone_settings
+from baselines.models.registry import backbone_settings, require_contract
 from baselines.runtime.distributed import processes
 from baselines.teachers.fit import fit_teacher, settled_training
 from baselines.teachers.registry import teacher_class
 from baselines.teachers.vectors import item_vectors, require_item_vectors
+from baselines.testing.objectives import check_objective
 from baselines.training.precision import settled
 from semid.atomic import atomic_write, remove_leftovers
 from semid.ids import SemanticIds
-from tca.losses import load_loss
+from tca.config import OBJECTIVES
 
 MASS = "mass"
 
@@ -161,7 +162,9 @@ def require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> Non
     require_metrics(config.evaluation)
     config.mass.require_fit(len(dataset.catalog))
     for arm in arms:
-        load_loss(arm.objective)
+        if arm.objective.name not in OBJECTIVES:
+            check_objective(arm.objective.name)
+    require_contract({arm.backbone for arm in arms}, config.backbones)
     taught = [arm for arm in arms if arm.objective.needs_teacher]
     if config.mass.top_k is not None and taught:
         require_vectors(teacher_class(config.teacher), needed_by="top_k")

@@ -18,7 +18,7 @@ from semid.catalog import Catalog
 from semid.ids import SemanticIds
 from semid.provenance import ProvenanceError, read_tensors, require_same, write_tensors
 
-_IDS, _ITEMS, _COUNTS = "ids", "items.parquet", "item_counts.safetensors"
+IDS, _ITEMS, _COUNTS = "ids", "items.parquet", "item_counts.safetensors"
 _AGAIN = "Copy the whole folder again."
 
 
@@ -54,9 +54,9 @@ class ModelItems:
     def write(self, folder: Path) -> None:
         """Write everything below a model's folder."""
         if self.folder is None:
-            self.ids.save(folder / _IDS)
+            self.ids.save(folder / IDS)
         else:
-            copy_tree(self.folder, folder / _IDS)
+            copy_tree(self.folder, folder / IDS)
         buffer = io.BytesIO()
         own_ids = pl.Series("item_id", self.catalog.item_ids)
         self.catalog.fields.select(own_ids, pl.all()).write_parquet(buffer)
@@ -74,7 +74,7 @@ class ModelItems:
         if not (folder / _ITEMS).exists():
             raise FileNotFoundError(f"expected {folder / _ITEMS}, got no such file. {_AGAIN}")
         catalog = Catalog.read(folder / _ITEMS)
-        ids = SemanticIds.load(folder / _IDS)
+        ids = SemanticIds.load(folder / IDS)
         require_same(
             f"items of {folder / _ITEMS}",
             ids.provenance.items,
@@ -88,7 +88,7 @@ class ModelItems:
                 f"{'none' if found is None else 'others'}. {_AGAIN}"
             )
         counts = np.asarray(found[0]["counts"].numpy(), dtype=np.int64)
-        return cls(catalog=catalog, ids=ids, counts=counts, folder=folder / _IDS)
+        return cls(catalog=catalog, ids=ids, counts=counts, folder=folder / IDS)
 
     def extended(self, catalog: Catalog, ids: SemanticIds) -> ModelItems:
         """With new items after the old ones, of which nothing was counted."""

@@ -19,7 +19,7 @@ from baselines.models.evaluate import decoded
 from baselines.models.files import read_card, write_card
 from baselines.models.fit import fit_backbone
 from baselines.models.fusion import generator_fusion, teacher_fusion
-from baselines.models.items import ModelItems
+from baselines.models.items import IDS, ModelItems
 from baselines.models.spec import ModelSpec
 from baselines.models.stages import is_fitted, read_fitted, stage_folders
 from baselines.teachers.fitted import FittedTeacher
@@ -190,7 +190,7 @@ class TrainedModel:
         card = read_card(folder)
         try:
             spec = ModelSpec.from_json(card["spec"], backbone=backbone)
-            parts, removed = card["parts"], card["removed"]
+            parts, removed = _known_parts(card["parts"], folder), card["removed"]
         except (KeyError, TypeError) as error:
             raise ProvenanceError(
                 f"expected spec, parts and removed items of a model in {folder}, got none of "
@@ -209,12 +209,13 @@ class TrainedModel:
         if (said := parts["teacher"]) is not None:
             read = FittedTeacher.load(folder / _TEACHER, items.catalog, model=teacher, **said)
         model = cls.read(spec, items, folder, teacher=read)
-        found = None
-        if (said := parts["partner"]) is not None:
-            found = _load_partner(folder / _PARTNER, items, said, named=teacher)
+        found = [
+            _load_partner(folder / _PARTNER, items, said, named=teacher)
+            for said in parts["partners"]
+        ]
         return dataclasses.replace(
             model,
-            partner=found,
+            partner=found[0] if found else None,
             removed=frozenset(items.catalog.rows(removed).tolist()),
             about=card["about"],
         )
@@ -262,16 +263,24 @@ class TrainedModel:
             teacher.save(folder / _TEACHER)
         if self.partner is not None:
             self.partner.model.save(folder / _PARTNER)
-        spec = as_json(self.spec)
+        spec, base = as_json(self.spec), None
         if isinstance(self.spec.config, LanguageModelConfig):
-            base = Path(self.spec.config.model)
-            spec["config"]["model"] = str(base.resolve()) if base.exists() else str(base)
+            path = Path(self.spec.config.model)
+            name = str(path.resolve()) if path.exists() else str(path)
+            spec["config"]["model"] = name
+            base = {"name": name, "content": self.backbone.made_from["base"]}
         write_card(
             folder,
             {
                 "model": identity(Provenance.read(folder)),
                 "spec": spec,
-                "parts": {"teacher": _described(teacher), "partner": _described(self.partner)},
+                "parts": {
+                    "ids": [IDS],
+                    "heads": [],
+                    "teacher": _described(teacher),
+                    "partners": [] if self.partner is None else [_described(self.partner)],
+                    "base": base,
+                },
                 "removed": [self.items.catalog.item_ids[row] for row in sorted(self.removed)],
                 "about": dict(self.about),
             },
@@ -346,6 +355,24 @@ def _described(part: FittedTeacher | Partner | None) -> dict[str, Any] | None:
     if isinstance(part.model, FittedTeacher):
         return {"kind": "teacher", "weight": part.weight, **(_described(part.model) or {})}
     return {"kind": "model", "weight": part.weight}
+
+
+def _known_parts(parts: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """The parts of a model, if this version can use all of them.
+
+    Raises:
+        ProvenanceError: If one is unknown here, or there are more of them than can be used.
+    """
+    known = {"ids", "heads", "teacher", "partners", "base"}
+    more = sorted(parts.keys() - known)
+    usable = parts["ids"] == [IDS] and not parts["heads"] and len(parts["partners"]) <= 1
+    if more or not usable:
+        raise ProvenanceError(
+            f"expected a model of one set of ids, no further heads and at most one partner in "
+            f"{folder}, got {', '.join(more) or 'more'}. Read it with the version of semid that "
+            "wrote it."
+        )
+    return parts
 
 
 def _load_partner(

@@ -341,7 +341,8 @@ def require_named(config: TeacherConfig, model: str | None, folder: Path) -> Non
         raise ValueError(
             f"expected a teacher in {folder} that is built in or that the caller names, got "
             f"{config.model!r}, whose code is not run because a file says so. "
-            f"Name it: --model {config.model}, or read_teacher(..., model=...)."
+            f"Name it: --teacher {config.model} (of semid teacher export --model), or "
+            "read_teacher(..., model=...)."
         )
 
 
