@@ -172,7 +172,7 @@ def test_a_batch_without_a_counted_token_has_no_loss(
         ),
         (
             {"name": "soft_ce", "alpha": 0.1, "reference": ("linear",)},
-            "reference linear is of ntp, msl, soft_ntp, got soft_ce",
+            "reference linear applies to ntp, msl, soft_ntp, got soft_ce",
         ),
     ],
 )

@@ -229,7 +229,7 @@ def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definit
         ("tiger:msl:reference=", "each one of bfloat16, end, linear, got .''"),
         ("tiger:msl:reference=bf16+end", "linear, got .'bf16', 'end'. .in arm 'tiger:msl"),
         ("tiger:msl:reference=bfloat16", "reference bfloat16 rounds a teacher's scores, and msl"),
-        ("tiger:soft_ce:0.5:reference=linear", "reference linear is of ntp, msl, soft_ntp"),
+        ("tiger:soft_ce:0.5:reference=linear", "reference linear applies to ntp, msl, soft_ntp"),
         ("tiger:soft_ce:0.5:start=0.9:rise=0.2", "start and rise are shares of the training"),
         ("tiger:soft_ce:0.5:half=2", "half belongs to history, .*, not to constant"),
         ("tiger:ntp:alpha=entropy", "ntp has no teacher, so it takes no labels or alpha policy"),
