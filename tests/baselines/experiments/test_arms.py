@@ -234,7 +234,7 @@ def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definit
         ("tiger:soft_ce:0.5:half=2", "half belongs to history, .*, not to constant"),
         ("tiger:ntp:alpha=entropy", "ntp has no teacher, so it takes no labels or alpha policy"),
         ("tiger:msl:masked=false", "msl is masked by definition"),
-        ("tiger:ntp:masked=false:tau=adaptive", "an adaptive tau is that of valid tokens"),
+        ("tiger:ntp:masked=false:tau=adaptive", "an adaptive tau needs the mask"),
         ("tiger:aux_kl:0.5:cap=true", "leave out the cap"),
         ("tiger:soft_ce:1:alpha=learned", "a learned alpha starts strictly between 0 and 1, got 1"),
     ],
