@@ -1,4 +1,4 @@
-"""Codes to tokens and back: the only place that knows how a backbone spells a code."""
+"""Conversion between codes and tokens: the only place that knows a backbone's token ids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CodeVocab:
     Attributes:
         sizes: Number of codes of each level.
         offsets: Token of code 0 of each level.
-        num_tokens: Size of the token axis, special tokens included.
+        num_tokens: Vocabulary size, special tokens included.
     """
 
     sizes: tuple[int, ...]
@@ -31,7 +31,7 @@ class CodeVocab:
 
     @classmethod
     def flat(cls, sizes: tuple[int, ...], *, num_special: int = 1) -> CodeVocab:
-        """One vocabulary for all levels, behind ``num_special`` tokens such as padding.
+        """One vocabulary for all levels, after ``num_special`` tokens such as padding.
 
         No two levels share a token, and no code shares token 0 with padding.
         """
@@ -42,7 +42,7 @@ class CodeVocab:
 
     @classmethod
     def per_level(cls, sizes: tuple[int, ...]) -> CodeVocab:
-        """A token axis for each level's own output head: the token is the code itself."""
+        """A separate vocabulary for each level's output head: the token is the code itself."""
         return cls(sizes=tuple(sizes), offsets=(0,) * len(sizes), num_tokens=max(sizes))
 
     def trie(self, codes: Tensor) -> CodeTrie:
@@ -64,11 +64,11 @@ class CodeVocab:
         """Tokens of codes.
 
         Args:
-            codes: int64 ``(..., level)``, level ``l`` in ``[0, sizes[l])``; the last axis may stop
-                before the deepest level.
+            codes: int64 ``(..., level)``, level ``l`` in ``[0, sizes[l])``; the last axis may be
+                shorter than the number of levels.
 
         Returns:
-            int64 tokens in the same shape.
+            int64 tokens of the same shape.
 
         Raises:
             ValueError: If a code lies outside its level, or there are more levels than sizes.
@@ -89,7 +89,8 @@ class CodeVocab:
         """Codes of tokens ``(..., level)``; the inverse of ``tokens``.
 
         Raises:
-            ValueError: If a token is not one of its level, or there are more levels than sizes.
+            ValueError: If a token does not belong to its level, or there are more levels than
+                sizes.
         """
         levels = self._checked_levels(tokens)
         codes = tokens - torch.tensor(self.offsets[:levels], device=tokens.device)

@@ -163,7 +163,7 @@ def test_the_policy_sees_history_popularity_and_progress(
         assert context.history_length is not None
         assert context.popularity is not None
         assert context.progress is not None
-        first = choices.counted & (choices.pos == 0)
+        first = choices.supervised & (choices.pos == 0)
         code = choices.tokens.gather(-1, choices.target_slot[:, None]).squeeze(1)[first]
         counts = (code, context.history_length[first], context.popularity[first])
         seen.extend(zip(*(column.tolist() for column in counts), strict=True))
@@ -252,14 +252,14 @@ def test_each_target_meets_the_teacher_of_its_own_past(
         teacher: Tensor,
         context: AlphaContext,
     ) -> ObjectiveOutput:
-        numbers = teacher[choices.counted][:, 0].long()
+        numbers = teacher[choices.supervised][:, 0].long()
         items = item_of_target[numbers]
         at_both = candidates(backbone.trie, items).target_slot
-        slots = choices.target_slot[choices.counted]
+        slots = choices.target_slot[choices.supervised]
         assert (slots.unsqueeze(1) == at_both).any(dim=1).all()
         met.extend(numbers.tolist())
         loss = logits[logits.isfinite()].square().mean()
-        return ObjectiveOutput(loss=loss, parts={}, count=choices.counted.sum())
+        return ObjectiveOutput(loss=loss, parts={}, count=choices.supervised.sum())
 
     monkeypatch.setattr(Objective, "forward", spy)
     fit_backbone(
