@@ -270,7 +270,7 @@ class Recommender:
         Raises:
             ValueError: If one is unknown, or none would be left.
         """
-        rows = rows_of(self.model.items.catalog, list(ids))
+        rows = rows_of(self.model.items.catalog, ids)
         if (rows < 0).any():
             name = list(ids)[int(np.flatnonzero(rows < 0)[0])]
             raise ValueError(f"expected items that the model knows, got {name!r}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -130,6 +132,14 @@ def test_an_empty_history_is_refused_or_answered_by_popularity(plain: Recommende
         ({"unknown": "guess"}, "unknown must be one of skip, refuse"),
         ({"empty": "guess"}, "empty must be one of refuse, popular"),
         ({"boosts": {type(IDS[0])(10**9): 1.0}}, "boosts of items that the model knows"),
+        ({"boosts": {IDS[0]: float("nan")}}, "finite in float32 as boost of .*, got nan"),
+        ({"boosts": {IDS[0]: float("inf")}, "empty": "popular"}, "as boost of .*, got inf"),
+        ({"boosts": {IDS[0]: 1e39}}, "as boost of .*, got 1e"),
+        ({"boosts": {IDS[0]: None}}, "as boost of .*, got None"),
+        ({"boosts": {IDS[0]: "high"}}, "as boost of .*, got 'high'"),
+        ({"boosts": [IDS[0]]}, "a mapping of item ids to numbers"),
+        ({"within": "12"}, "a list of item ids, got '12'"),
+        ({"within": 12}, "a list of item ids, got 12"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -139,9 +149,29 @@ def test_what_cannot_be_meant_is_refused(
         plain.recommend(HISTORIES, **options)
 
 
-def test_a_text_is_no_list_of_histories(plain: Recommender) -> None:
+@pytest.mark.parametrize("histories", ["item 12", ["item 12"], None, 12, [12], iter([[12]])])
+def test_what_is_no_list_of_histories_is_refused(plain: Recommender, histories: Any) -> None:
     with pytest.raises(ValueError, match=r"Write a single one as \[\[...\]\]"):
-        plain.recommend(["item 12"])
+        plain.recommend(histories)
+
+
+@pytest.mark.parametrize("item", [None, 1.0, True, [1], b"1", float("nan")])
+def test_what_is_no_item_id_is_named(plain: Recommender, item: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"all whole numbers, got {item!r}")):
+        plain.recommend([[IDS[0], item]])
+    with pytest.raises(ValueError, match="all whole numbers, got"):
+        plain.explain([IDS[0]], item)
+    with pytest.raises(ValueError, match="all whole numbers, got"):
+        plain.similar(item)
+
+
+def test_ids_and_histories_may_be_those_of_numpy_and_polars(plain: Recommender) -> None:
+    expected = list(plain.recommend(HISTORIES, k=5))
+    arrays = [np.array(history) for history in HISTORIES]
+    for histories in (arrays, [list(history) for history in arrays], pl.Series(HISTORIES)):
+        assert list(plain.recommend(histories, k=5)) == expected
+    stock = plain.recommend(HISTORIES, k=5, within=IDS[:20])
+    assert list(plain.recommend(HISTORIES, k=5, within=np.array(IDS[:20]))) == list(stock)
 
 
 def test_more_than_there_is_comes_back_short_and_is_counted(plain: Recommender) -> None:
