@@ -13,12 +13,12 @@ import torch
 
 from baselines.data.dataset import Dataset
 from baselines.data.sequences import IntArray
+from baselines.models.files import COUNTS, IDS, ITEMS
 from semid.atomic import atomic_write, copy_tree
 from semid.catalog import Catalog
 from semid.ids import SemanticIds
 from semid.provenance import ProvenanceError, read_tensors, require_same, write_tensors
 
-_IDS, _ITEMS, _COUNTS = "ids", "items.parquet", "item_counts.safetensors"
 _AGAIN = "Copy the whole folder again."
 
 
@@ -54,14 +54,14 @@ class ModelItems:
     def write(self, folder: Path) -> None:
         """Write everything below a model's folder."""
         if self.folder is None:
-            self.ids.save(folder / _IDS)
+            self.ids.save(folder / IDS)
         else:
-            copy_tree(self.folder, folder / _IDS)
+            copy_tree(self.folder, folder / IDS)
         buffer = io.BytesIO()
         own_ids = pl.Series("item_id", self.catalog.item_ids)
         self.catalog.fields.select(own_ids, pl.all()).write_parquet(buffer)
-        atomic_write(folder / _ITEMS, buffer.getvalue())
-        write_tensors(folder / _COUNTS, {"counts": torch.from_numpy(self.counts)})
+        atomic_write(folder / ITEMS, buffer.getvalue())
+        write_tensors(folder / COUNTS, {"counts": torch.from_numpy(self.counts)})
 
     @classmethod
     def read(cls, folder: Path) -> ModelItems:
@@ -71,24 +71,24 @@ class ModelItems:
             FileNotFoundError: If a file is missing.
             ProvenanceError: If one was damaged, or they are of different items.
         """
-        if not (folder / _ITEMS).exists():
-            raise FileNotFoundError(f"expected {folder / _ITEMS}, got no such file. {_AGAIN}")
-        catalog = Catalog.read(folder / _ITEMS)
-        ids = SemanticIds.load(folder / _IDS)
+        if not (folder / ITEMS).exists():
+            raise FileNotFoundError(f"expected {folder / ITEMS}, got no such file. {_AGAIN}")
+        catalog = Catalog.read(folder / ITEMS)
+        ids = SemanticIds.load(folder / IDS)
         require_same(
-            f"items of {folder / _ITEMS}",
+            f"items of {folder / ITEMS}",
             ids.provenance.items,
             catalog.order_hash,
             what_to_do=_AGAIN,
         )
-        found = read_tensors(folder / _COUNTS, what_to_do=_AGAIN)
+        found = read_tensors(folder / COUNTS, what_to_do=_AGAIN)
         if found is None or len(found[0].get("counts", ())) != len(catalog):
             raise ProvenanceError(
-                f"expected counts of {len(catalog)} items in {folder / _COUNTS}, got "
+                f"expected counts of {len(catalog)} items in {folder / COUNTS}, got "
                 f"{'none' if found is None else 'others'}. {_AGAIN}"
             )
         counts = np.asarray(found[0]["counts"].numpy(), dtype=np.int64)
-        return cls(catalog=catalog, ids=ids, counts=counts, folder=folder / _IDS)
+        return cls(catalog=catalog, ids=ids, counts=counts, folder=folder / IDS)
 
     def extended(self, catalog: Catalog, ids: SemanticIds) -> ModelItems:
         """With new items after the old ones, of which nothing was counted."""

@@ -16,7 +16,7 @@ from baselines.evaluation.ranking import FuseBatch
 from baselines.evaluation.ranks import Ranks
 from baselines.lm.config import LanguageModelConfig
 from baselines.models.evaluate import decoded
-from baselines.models.files import read_card, write_card
+from baselines.models.files import PARTNER, TEACHER, read_card, require_replaceable, write_card
 from baselines.models.fit import fit_backbone
 from baselines.models.fusion import generator_fusion, teacher_fusion
 from baselines.models.items import ModelItems
@@ -29,7 +29,6 @@ from semid.atomic import atomic_dir, link_or_copy
 from semid.provenance import Provenance, ProvenanceError, require_same
 from semid.settings import as_json
 
-_TEACHER, _PARTNER = "teacher", "partner"
 _AGAIN = "Copy the whole folder again, or pick the model anew with semid pick."
 
 
@@ -207,11 +206,11 @@ class TrainedModel:
         )
         read = None
         if (said := parts["teacher"]) is not None:
-            read = FittedTeacher.load(folder / _TEACHER, items.catalog, model=teacher, **said)
+            read = FittedTeacher.load(folder / TEACHER, items.catalog, model=teacher, **said)
         model = cls.read(spec, items, folder, teacher=read)
         found = None
         if (said := parts["partner"]) is not None:
-            found = _load_partner(folder / _PARTNER, items, said, named=teacher)
+            found = _load_partner(folder / PARTNER, items, said, named=teacher)
         return dataclasses.replace(
             model,
             partner=found,
@@ -234,6 +233,7 @@ class TrainedModel:
         Raises:
             FileExistsError: If the folder holds anything else.
         """
+        require_replaceable(folder)
         with atomic_dir(folder) as filling:
             stages = self.backbone.stages
             folders = (stage_folders(stages, folder) for folder in (self.folder, filling))
@@ -259,9 +259,9 @@ class TrainedModel:
         self.items.write(folder)
         teacher = self.teacher if self.spec.backbone_class.needs_teacher else None
         if teacher is not None:
-            teacher.save(folder / _TEACHER)
+            teacher.save(folder / TEACHER)
         if self.partner is not None:
-            self.partner.model.save(folder / _PARTNER)
+            self.partner.model.save(folder / PARTNER)
         spec = as_json(self.spec)
         if isinstance(self.spec.config, LanguageModelConfig):
             base = Path(self.spec.config.model)

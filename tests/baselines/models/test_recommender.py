@@ -186,6 +186,21 @@ def test_it_is_the_same_after_it_was_saved_and_loaded(shop_of: Recommender, tmp_
     assert list(loaded.recommend(HISTORIES)) == list(shop_of.recommend(HISTORIES))
 
 
+@pytest.mark.parametrize("mark", ["config.json", "model.json"])
+def test_a_model_is_never_written_over_anything_but_a_model(
+    plain: Recommender, tmp_path: Path, mark: str
+) -> None:
+    plain.save_pretrained(tmp_path / "model")
+    plain.save_pretrained(tmp_path / "model")  # in place of itself
+    run = tmp_path / "run"  # as a comparison, or what semid train has left
+    plain.save_pretrained(run / "causal-ntp-0")
+    (run / mark).write_text("{}")
+    (run / "comparison.json").write_text("{}")
+    with pytest.raises(FileExistsError, match=r"holds other files \(.*comparison.json.*Name ano"):
+        plain.save_pretrained(run)
+    assert (run / "causal-ntp-0" / "model.safetensors").exists()
+
+
 def test_a_copied_folder_works_in_a_fresh_process_elsewhere(
     plain: Recommender, tmp_path: Path
 ) -> None:
