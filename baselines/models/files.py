@@ -34,7 +34,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         ProvenanceError: If it was damaged, or is of another version of the format.
     """
     cure = "Copy the whole folder again, or pick the model anew with semid pick."
-    values = read_json(folder / CARD, what_to_do=cure)
+    values = read_json(folder / CARD, what_to_do=cure) if folder.is_dir() else None
     if values is None:
         found = f"a folder without {CARD}" if folder.is_dir() else "no such folder"
         raise FileNotFoundError(

@@ -73,10 +73,13 @@ class ModelItems:
         """
         if not (folder / ITEMS).exists():
             raise FileNotFoundError(f"expected {folder / ITEMS}, got no such file. {_AGAIN}")
-        catalog = Catalog.read(folder / ITEMS)
+        try:
+            catalog = Catalog.read(folder / ITEMS)
+        except ValueError as error:
+            raise ProvenanceError(f"{error}. {_AGAIN}") from error
         ids = SemanticIds.load(folder / IDS)
         require_same(
-            f"items of {folder / ITEMS}",
+            f"item order of {folder / ITEMS}",
             ids.provenance.items,
             catalog.order_hash,
             what_to_do=_AGAIN,

@@ -221,7 +221,10 @@ class Recommender:
                 without a search.
         """
         known = known_histories(self.model.items.catalog, [history], "skip")
-        require_histories(known, "refuse")
+        if not known.lengths[0]:
+            raise ValueError(
+                f"expected an item that the model knows in the history, got {history!r}"
+            )
         row = int(rows_of(self.model.items.catalog, [item])[0])
         if row < 0:
             raise ValueError(f"expected an item that the model knows, got {item!r}")

@@ -176,7 +176,7 @@ def rows_of(catalog: Catalog, items: Iterable[ItemId]) -> IntArray:
         raise ValueError(
             f"expected item ids that are all text or all whole numbers, got {strange!r}"
         )
-    return catalog.find(pl.Series("items", ids)) if ids else np.zeros(0, dtype=np.int64)
+    return catalog.find(pl.Series("item ids", ids)) if ids else np.zeros(0, dtype=np.int64)
 
 
 def _listed(values: Any, number: int | None = None) -> Sequence[Any]:

@@ -199,7 +199,7 @@ class TrainedModel:
             spec = dataclasses.replace(spec, config=dataclasses.replace(spec.config, model=base))
         items = ModelItems.read(folder)
         require_same(
-            f"the weights of the model in {folder}",
+            f"the hash of the weights in {folder}",
             card["model"],
             identity(Provenance.read(folder)),
             what_to_do=_AGAIN,

@@ -95,7 +95,7 @@ def read_trained(
     Raises:
         ProvenanceError: If they are not those that were trained.
     """
-    cure = f"Remove {folder} to train again."
+    cure = f"Remove {folder} to train again, or, if it was copied here, copy it again."
     lineage = Provenance.read(folder)
     state = read_json(
         folder / _STATE, made_from=identity(lineage), take_unsealed=True, what_to_do=cure

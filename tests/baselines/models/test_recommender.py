@@ -165,10 +165,16 @@ def test_what_is_no_item_id_is_named(plain: Recommender, item: Any) -> None:
         plain.similar(item)
 
 
+def test_an_explanation_needs_a_known_item_in_the_history(plain: Recommender) -> None:
+    with pytest.raises(ValueError, match=r"knows in the history, got \[999\]$"):
+        plain.explain([999], IDS[0])
+
+
 def test_ids_and_histories_may_be_those_of_numpy_and_polars(plain: Recommender) -> None:
     expected = list(plain.recommend(HISTORIES, k=5))
     arrays = [np.array(history) for history in HISTORIES]
-    for histories in (arrays, [list(history) for history in arrays], pl.Series(HISTORIES)):
+    others: list[Any] = [arrays, [list(history) for history in arrays], pl.Series(HISTORIES)]
+    for histories in others:
         assert list(plain.recommend(histories, k=5)) == expected
     stock = plain.recommend(HISTORIES, k=5, within=IDS[:20])
     assert list(plain.recommend(HISTORIES, k=5, within=np.array(IDS[:20]))) == list(stock)
@@ -331,9 +337,25 @@ def test_new_items_that_cannot_be_are_refused(plain: Recommender, tmp_path: Path
         plain.add_items([{"item_id": IDS[0], "title": "old"}])
     with pytest.raises(ValueError, match="a row with item_id"):
         plain.add_items([])
+    for wrong, said in (
+        ({"item_id": None}, "item_id of Int64 in each row of the new items, got None in row 0"),
+        ({"item_id": 900, "title": ["a"]}, "title of new items as String, got List"),
+        (
+            {"item_id": 900, "categories": "a"},
+            r"categories of new items as List\(String\), got Str",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            plain.add_items([{"title": "new", **wrong}])
     guided = Recommender(with_teacher(plain.model, tmp_path))
     with pytest.raises(ValueError, match="ranks together with another model"):
         guided.add_items(NEW)
+
+
+def test_ids_of_new_items_become_of_the_kind_of_the_catalogue(plain: Recommender) -> None:
+    shop = Recommender(plain.model)
+    shop.add_items([{"item_id": "900", "title": "new"}])
+    assert shop.model.items.catalog.item_ids == [*IDS, 900]
 
 
 def test_similar_items_are_those_of_the_largest_cosine(plain: Recommender) -> None:
@@ -362,13 +384,20 @@ def test_similar_items_are_those_of_the_largest_cosine(plain: Recommender) -> No
         ("state.json", "state.json"),
     ],
 )
+@pytest.mark.parametrize("cut", [False, True])
 def test_a_half_copied_folder_is_refused(
-    plain: Recommender, tmp_path: Path, lost: str, said: str
+    plain: Recommender, tmp_path: Path, lost: str, said: str, cut: bool
 ) -> None:
     plain.save_pretrained(tmp_path / "saved")
-    (tmp_path / "saved" / lost).unlink()
+    file = tmp_path / "saved" / lost
+    half = file.read_bytes()[: file.stat().st_size // 2]
+    file.unlink()  # a link to that of the model
+    if cut:
+        file.write_bytes(half)
+    said = file.name if cut else said
     with pytest.raises((ValueError, FileNotFoundError), match=said) as error:
         Recommender.from_pretrained(tmp_path / "saved")
+    assert "opy " in str(error.value) or not cut  # the cure: copy it again
     assert "\n" not in str(error.value)
 
 
