@@ -152,7 +152,8 @@ class TrainedModel:
             expected[name] = (lineage.inputs.get(name), content)
         for name, (trained_on, found) in expected.items():
             what = f"{name} of the model in {folder}"
-            require_same(what, trained_on, found, what_to_do=_AGAIN)
+            cure = _AGAIN if name != "base" else "Name the language model that it was trained on."
+            require_same(what, trained_on, found, what_to_do=cure)
         state = read_fitted(backbone, folder)
         return cls(
             spec=spec,
@@ -184,7 +185,8 @@ class TrainedModel:
             FileNotFoundError: If the folder is none of a model, or lacks a part.
             ProvenanceError: If a part was damaged or is of another model, or the folder has
                 another version of the format.
-            ValueError: If backbone or teacher are from outside and the caller does not name them.
+            ValueError: If backbone or teacher are from outside and the caller does not name them,
+                or a base is named of a model that has none.
         """
         card = read_card(folder)
         try:
@@ -195,8 +197,7 @@ class TrainedModel:
                 f"expected spec, parts and removed items of a model in {folder}, got none of "
                 f"{error}. {_AGAIN}"
             ) from error
-        if base is not None and isinstance(spec.config, LanguageModelConfig):
-            spec = dataclasses.replace(spec, config=dataclasses.replace(spec.config, model=base))
+        spec = _with_base(spec, base, folder)
         items = ModelItems.read(folder)
         require_same(
             f"the hash of the weights in {folder}",
@@ -210,7 +211,14 @@ class TrainedModel:
         model = cls.read(spec, items, folder, teacher=read)
         found = None
         if (said := parts["partner"]) is not None:
-            found = _load_partner(folder / PARTNER, items, said, named=teacher)
+            if said["kind"] == "teacher":
+                settings = {name: said[name] for name in ("temperature", "mask_history")}
+                other: FittedTeacher | TrainedModel = FittedTeacher.load(
+                    folder / PARTNER, items.catalog, model=teacher, **settings
+                )
+            else:
+                other = cls.load(folder / PARTNER, backbone=backbone, teacher=teacher, base=base)
+            found = Partner(model=other, weight=said["weight"])
         return dataclasses.replace(
             model,
             partner=found,
@@ -348,12 +356,19 @@ def _described(part: FittedTeacher | Partner | None) -> dict[str, Any] | None:
     return {"kind": "model", "weight": part.weight}
 
 
-def _load_partner(
-    folder: Path, items: ModelItems, said: Mapping[str, Any], *, named: str | None
-) -> Partner:
-    settings = dict(said)
-    kind, weight = settings.pop("kind"), settings.pop("weight")
-    if kind == "teacher":
-        teacher = FittedTeacher.load(folder, items.catalog, model=named, **settings)
-        return Partner(model=teacher, weight=weight)
-    return Partner(model=TrainedModel.load(folder), weight=weight)
+def _with_base(spec: ModelSpec, base: str | None, folder: Path) -> ModelSpec:
+    """The spec with its language model where that is now."""
+    if not isinstance(spec.config, LanguageModelConfig):
+        if base is not None:
+            raise ValueError(
+                f"expected no base of the model in {folder}, which has no language model, got "
+                f"{base!r}. Leave it out."
+            )
+        return spec
+    place = Path(spec.config.model if base is None else base)
+    if place.is_absolute() and not place.exists():
+        raise FileNotFoundError(
+            f"expected the language model of the model in {folder} at {place}, got no such folder. "
+            "Say where it is now: base, or --base."
+        )
+    return dataclasses.replace(spec, config=dataclasses.replace(spec.config, model=str(place)))

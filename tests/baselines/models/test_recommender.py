@@ -257,6 +257,14 @@ def test_an_explanation_is_the_path_of_the_item(shop_of: Recommender) -> None:
     assert found.levels[-1].typical[0] == found.title
 
 
+def test_titles_do_not_break_the_table_of_an_explanation(plain: Recommender) -> None:
+    shop = Recommender(plain.model)
+    shop.add_items([{"item_id": 901, "title": "red | blue\nset"}])
+    (line,) = (line for line in shop.explain(HISTORIES[0], 901).markdown().splitlines()[-1:])
+    assert line.endswith("| red \\| blue set |")
+    assert line.replace("\\|", "").count("|") == 6
+
+
 def test_an_explanation_shows_the_view_of_the_teacher_in_the_beam(
     plain: Recommender, tmp_path: Path
 ) -> None:
