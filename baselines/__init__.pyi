@@ -1,5 +1,6 @@
 from .contracts.backbone import Backbone, BuildContext, CodeBackbone
 from .contracts.scorer import DotProductScorer, ItemScorer
+from .data.batches import Histories, TrainBatch, Windows
 from .data.dataset import Dataset
 from .data.loading import load_catalog, load_dataset, write_plain_layout
 from .data.synthetic import synthetic_dataset
@@ -20,11 +21,14 @@ __all__ = [
     "Comparison",
     "Dataset",
     "DotProductScorer",
+    "Histories",
     "ItemScorer",
     "ModelSpec",
     "Recommender",
+    "TrainBatch",
     "TrainedModel",
     "TrainingConfig",
+    "Windows",
     "comparison_page",
     "load_catalog",
     "load_dataset",

@@ -2,7 +2,8 @@
 
 Builds the wheel from a copy of this project, installs it with the versions of ``constraints.txt``,
 and, from a folder that has packages ``baselines`` and ``tca`` of its own, runs the README's first
-block of Python, ``semid --version``, ``semid compare --help`` and ``torchrun --no-python semid``.
+block of Python after the commands before it, ``semid --version``, ``semid compare --help`` and
+``torchrun --no-python semid``.
 """
 
 from __future__ import annotations
@@ -45,11 +46,13 @@ def install(wheel: Path, environment: Path) -> Path:
     return programs
 
 
-def first_block() -> str:
-    """The README's first block of Python."""
-    found = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+def first_block() -> tuple[list[list[str]], str]:
+    """The README's first block of Python, and the ``semid`` commands before it."""
+    text = (ROOT / "README.md").read_text()
+    found = re.search(r"^```python\n(.*?)^```", text, re.M | re.S)
     assert found, "expected a python block in README.md, found none"
-    return found[1]
+    before = text[: found.start()].replace("\\\n", " ")
+    return [line.split() for line in re.findall(r"^semid .*$", before, re.M)], found[1]
 
 
 def said(programs: Path, folder: Path, command: Sequence[str]) -> str:
@@ -74,10 +77,13 @@ def check(programs: Path, folder: Path) -> None:
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("raise SystemExit('of the folder, not ours')\n")
     (folder / "code").mkdir()
-    (folder / "code" / "first.py").write_text(first_block())
+    commands, first = first_block()
+    (folder / "code" / "first.py").write_text(first)
     version = said(programs, folder, ["semid", "--version"])
     assert re.fullmatch(r"semid \d+\.\d+\.\d+\n", version), version
     assert "usage: semid compare" in said(programs, folder, ["semid", "compare", "--help"])
+    for command in commands:
+        said(programs, folder, command)
     assert said(programs, folder, ["python", "code/first.py"]).strip()
     torchrun = ["torchrun", "--standalone", "--nproc-per-node", "2", "--no-python"]
     build_ids = ["semid", "build", "--data", "synthetic", "--out", "ids"]

@@ -1,5 +1,5 @@
 from .boosts import ItemBoosts
-from .build import build_semantic_ids, extend_made_ids, fit_text_encoder, make_semantic_ids
+from .build import build_semantic_ids, extend_ids_from_config, fit_text_encoder, ids_from_config
 from .catalog import Catalog
 from .config import IdsConfig
 from .decoding import BeamResult, RankedItems, apply_length_penalty, beam_search, rank_items
@@ -22,7 +22,7 @@ from .filters import ItemFilter
 from .fusion import Fusion, Guide, PrefixGuide
 from .ids import SemanticIds
 from .interop import read_codes_file, write_codes_index, write_codes_tensor
-from .prefixes import NextLogits, Prefixes, ReadAnew
+from .prefixes import NextLogits, Prefixes, ReadAnew, StatelessPrefixes
 from .provenance import Provenance, ProvenanceError
 from .quality import id_quality
 from .scoring import score_all
@@ -83,6 +83,7 @@ __all__ = [
     "SemanticIdTokenizer",
     "SemanticIds",
     "SentenceTransformerEncoder",
+    "StatelessPrefixes",
     "TextEncoder",
     "TitlePaths",
     "add_items",
@@ -91,14 +92,14 @@ __all__ = [
     "build_semantic_ids",
     "embed_catalog",
     "extend_from_texts",
-    "extend_made_ids",
+    "extend_ids_from_config",
     "extend_semantic_ids",
     "fit_text_encoder",
     "id_quality",
+    "ids_from_config",
     "load_extendable",
     "load_text_encoder",
     "load_tokenizer",
-    "make_semantic_ids",
     "rank_items",
     "read_codes_file",
     "remove_items",

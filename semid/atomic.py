@@ -1,9 +1,9 @@
-"""Files and folders that appear whole under their name or not at all, whatever kills the writer.
+"""Files and folders that appear complete or not at all, even if the writer is killed.
 
-Each is filled under a hidden name next to its own, ``.NAME.tmp-xxxxxxxx``, which the writer keeps
-locked. The system drops the lock with the process, so a hidden name that nobody has locked is left
-over from a killed one. It is removed when the same name is written again, or by
-`remove_leftovers`; those of living processes are left alone.
+Each is written under a hidden sibling name, ``.NAME.tmp-xxxxxxxx``, which the writer keeps locked.
+The system releases the lock when the process ends, so an unlocked hidden name is a leftover of a
+killed process. It is removed when the same name is written again, or by `remove_leftovers`; those
+of live processes are left alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # no POSIX system
+except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
@@ -39,20 +39,20 @@ logger = logging.getLogger(__name__)
 
 _MARKS_AN_ARTEFACT = ("provenance.json", "config.json")
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<role>tmp|old)-[0-9a-f]{8}")
-_DAY = 24 * 60 * 60  # without locks, what nobody has written to for so long is left over
+_DAY = 24 * 60 * 60  # without locks, older temporaries count as leftovers
 _CURRENT_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 @contextmanager
 def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Fill a folder that appears whole under its name, or not at all.
+    """Fill a folder that appears complete under its name, or not at all.
 
-    Yields an empty folder next to ``path``. Leaving the block without an error flushes it to disk
-    and gives it the name ``path``, in place of an earlier artefact there; an error removes it.
+    Yields an empty folder next to ``path``. Leaving the block normally flushes it to disk and
+    renames it to ``path``, replacing an earlier artefact there; an error removes it.
 
     Raises:
         FileExistsError: If ``path`` is a file, or a non-empty folder that is not an artefact (it
-            holds neither ``provenance.json`` nor ``config.json``) and so is not ours to replace.
+            has neither ``provenance.json`` nor ``config.json``).
     """
     target = Path(path).resolve()
     recover(target)
@@ -65,7 +65,7 @@ def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush(filling)
         _refuse_foreign(target)
         try:
-            filling.rename(target)  # there is nothing, or an empty folder
+            filling.rename(target)  # nothing there, or an empty folder
         except OSError:
             if not target.exists():
                 raise
@@ -74,7 +74,7 @@ def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write a file (text as UTF-8) that appears whole under its name, or not at all."""
+    """Write a file (text as UTF-8) that appears complete under its name, or not at all."""
     target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
@@ -86,9 +86,9 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
 
 
 def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Copy a folder; it appears whole. Its files are shared where the file system can.
+    """Copy a folder atomically. Its files are hard-linked if the file system allows.
 
-    Files of ours are replaced and never changed in place, so a shared one stays what it was.
+    Our files are replaced and never changed in place, so linked copies stay intact.
     """
     if Path(source).resolve() == Path(target).resolve():
         return
@@ -98,9 +98,9 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
 
 @contextmanager
 def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Wait until no other process is in this block with the same folder, which is made if needed.
+    """Hold an exclusive lock on a folder, created if needed, waiting for other processes.
 
-    Where there are no locks, nobody waits.
+    Without file locks on the system, this does nothing.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     if fcntl is None:
@@ -120,14 +120,14 @@ def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file or folder of this name is one that is being filled, or was once."""
+    """Whether a file or folder of this name is a temporary or a leftover of one."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def recover(path: str | os.PathLike[str]) -> None:
-    """Remove what killed writers of ``path`` have left, or put back what they moved aside."""
+    """Remove leftovers of killed writers of ``path``, or restore what they moved aside."""
     target = Path(path)
-    with suppress(OSError):  # no such folder, or one that cannot be listed
+    with suppress(OSError):  # no such folder, or it cannot be listed
         _tidy(
             Path(entry.path)
             for entry in os.scandir(target.parent)
@@ -136,7 +136,7 @@ def recover(path: str | os.PathLike[str]) -> None:
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """`recover` whatever is written below a folder."""
+    """`recover` everything below a folder."""
     for parent, folders, files in os.walk(folder):
         hidden = [name for name in [*folders, *files] if is_temporary(name)]
         folders[:] = [name for name in folders if name not in hidden]
@@ -157,7 +157,7 @@ def _tidy(hidden: Iterable[Path]) -> None:
 
 @contextmanager
 def _hidden(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """A new hidden file or folder next to ``target``, locked; it goes if it keeps its name."""
+    """A new, locked hidden file or folder next to ``target``; removed unless renamed."""
     while True:
         filling = _beside(target, "tmp")
         try:
@@ -168,7 +168,7 @@ def _hidden(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
                 "which only others may write. Name another folder."
             ) from error
         with _locked(filling, new=True) as is_ours:
-            if not is_ours:  # taken for a leftover before it was locked
+            if not is_ours:  # removed as a leftover before it was locked
                 continue
             try:
                 yield filling
@@ -178,14 +178,14 @@ def _hidden(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
 
 def _replace(filling: Path, target: Path) -> None:
-    """Give ``filling`` the name of an artefact, which is removed. One of the two is always found.
+    """Replace an artefact by ``filling``; at any moment one of the two is in place.
 
-    Where the system cannot exchange two names, there is a moment without; `recover` ends it should
-    the process be killed then.
+    If the system cannot exchange two names there is a moment without either; `recover` repairs this
+    if the process is killed then.
     """
     if _exchange(filling, target):
         _flush(target.parent)
-        return  # what is called ``filling`` now is the old one, and goes
+        return  # ``filling`` is now the old artefact, to be removed
     replaced = _beside(target, "old")
     with _locked(target, new=True):
         target.rename(replaced)
@@ -195,7 +195,7 @@ def _replace(filling: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in a single step; false where the system or the disk cannot."""
+    """Exchange two names atomically; false if the system or the disk cannot."""
     try:
         rename = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):
@@ -206,9 +206,9 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @contextmanager
 def _locked(path: Path, *, new: bool = False) -> Iterator[bool]:
-    """Lock a hidden file or folder; yields whether it is ours: it is there, and nobody else's.
+    """Lock a hidden file or folder; yields whether it exists and the lock was obtained.
 
-    Where there are no locks, a new one is ours, and an old one only after a day.
+    Without file locks, a new one counts as ours, and an old one only after a day.
     """
     if fcntl is None:
         yield new or _is_old(path.stat())
@@ -270,8 +270,8 @@ def _flush(path: Path) -> None:
 
 
 def link_or_copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Give a file a second name, or copy it where that cannot be."""
+    """Hard-link a file, or copy it if that is impossible."""
     try:
         os.link(source, target)
-    except OSError:  # another file system, or one without links
+    except OSError:  # another file system, or no support for links
         shutil.copy2(source, target)

@@ -1,4 +1,4 @@
-"""What a request adds to the scores of items: a promotion, a price, a margin."""
+"""Per-request additions to item scores, such as a promotion, a price or a margin."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from semid.trie import CodeTrie
 
 
 class ItemBoosts:
-    """A number to add to each item's log-probability before items are ranked.
+    """A value added to each item's log-probability before ranking.
 
-    Inside ``beam_search`` a prefix counts with the highest boost of an item below it, which no item
-    there exceeds; so a beam over all leaves gives exactly the boosted order, and a narrow one does
-    not lose a strongly boosted item behind an unlikely prefix.
+    Inside ``beam_search`` a prefix competes with the highest boost below it, an upper bound for its
+    items. So a beam over all leaves gives exactly the boosted order, and a narrow one does not lose
+    a strongly boosted item behind an unlikely prefix.
 
     Args:
         trie: The paths of the catalogue.
         boosts: Float ``(item,)`` for all requests, or ``(batch, item)``; 0 changes nothing. They
-            are added in float32: beside a boost of a million, scores closer than .06 tie.
+            are added in float32: with a boost of a million, scores closer than 0.06 tie.
 
     Raises:
         ValueError: If the shape does not fit the catalogue, or a boost is not finite in float32.
@@ -43,12 +43,12 @@ class ItemBoosts:
         self._best_below = best
 
     def check(self, trie: CodeTrie) -> None:
-        """Raise ``ValueError`` if the boosts are of another catalogue than ``trie``."""
+        """Raise ``ValueError`` if the boosts belong to another catalogue than ``trie``."""
         if self._best_below.shape[1] != trie.num_nodes or self._boosts.shape[1] != trie.num_items:
             raise ValueError(
-                f"the boosts are of a trie of {self._boosts.shape[1]} items and "
+                f"the boosts were made for a trie of {self._boosts.shape[1]} items and "
                 f"{self._best_below.shape[1]} nodes, got one of {trie.num_items} and "
-                f"{trie.num_nodes}. Make them anew after the catalogue has changed."
+                f"{trie.num_nodes}. Rebuild them after the catalogue has changed."
             )
 
     def below(self, nodes: Tensor) -> Tensor:
@@ -82,5 +82,5 @@ class ItemBoosts:
 
 def _of_rows(values: Tensor, index: Tensor) -> Tensor:
     if len(values) not in (1, len(index)):
-        raise ValueError(f"the boosts are those of {len(values)} requests, got {len(index)} rows")
+        raise ValueError(f"the boosts are for {len(values)} requests, got {len(index)} rows")
     return values.expand(len(index), -1).gather(1, index)

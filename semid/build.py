@@ -1,4 +1,4 @@
-"""From a catalogue to semantic ids: embed, fit, encode, resolve collisions, record the lineage."""
+"""Build semantic ids: embed, fit, encode, resolve collisions, record the provenance."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ if TYPE_CHECKING:
 __all__ = [
     "IdsConfig",
     "build_semantic_ids",
-    "extend_made_ids",
+    "extend_ids_from_config",
     "fit_text_encoder",
-    "make_semantic_ids",
+    "ids_from_config",
     "require_made_by",
 ]
 
 _FILE, _TEXTS = "file:", "texts"
-_TRIED = 256  # items on which a scheme from outside is tried before it encodes all
-_MOVED = 0.05  # share of them that may lie halfway between two codes
+_TRIED = 256  # items on which an external scheme is checked before it encodes all
+_MOVED = 0.05  # share of them that may change code because of rounding
 
 
 def build_semantic_ids(
@@ -68,25 +68,25 @@ def build_semantic_ids(
     cf_embeddings: Embeddings | None = None,
     collisions: str = "extra_level",
 ) -> SemanticIds:
-    """Give every item of a catalogue its semantic id.
+    """Assign a semantic id to every item of a catalogue.
 
-    A scheme from outside the package first encodes a few items in other orders and company
-    (`semid.testing.check_encoding`), as a code that depends on those would be no id.
+    An external scheme first encodes a few items in other orders and batches
+    (`semid.testing.check_encoding`), since an item's code must not depend on them.
 
     Args:
-        tokenizer: Fitted on ``embeddings`` here if it is not fitted yet.
-        embeddings: Of the catalogue's items.
+        tokenizer: Fitted on ``embeddings`` if it is not fitted yet.
+        embeddings: Vectors of the catalogue's items.
         catalog: The items.
         cf_embeddings: Collaborative vectors of the same items, for a scheme that learns from them.
-            The interactions that they have seen are recorded as seen by the ids.
+            The interactions they were trained on are recorded as seen by the ids.
         collisions: As in `semid.collisions.load_strategies`.
 
     Raises:
-        ProvenanceError: If embeddings are of another catalogue or order, or the tokenizer was
+        ProvenanceError: If embeddings belong to another catalogue or order, or the tokenizer was
             fitted on other ``cf_embeddings``.
         ContractError: If the scheme breaks its contract.
-        ValueError: If the tokenizer refuses the embeddings, there is no such strategy, or there
-            are not enough codes for it.
+        ValueError: If the tokenizer refuses the embeddings, the strategy is unknown, or there are
+            not enough codes for it.
     """
     from semid.embed import cut_texts
 
@@ -128,7 +128,7 @@ def _require_of_catalog(catalog: Catalog, **embeddings: Embeddings | None) -> No
 def _inputs_of(
     tokenizer: SemanticIdTokenizer, embeddings: Embeddings, cf_embeddings: Embeddings | None
 ) -> dict[str, str]:
-    """Content hashes of what ids are made from."""
+    """Content hashes of the inputs of semantic ids."""
     lineage = tokenizer.provenance
     inputs = {"embeddings": embeddings.provenance.content, "tokenizer": lineage.content}
     if _TEXTS in embeddings.provenance.inputs:
@@ -146,20 +146,20 @@ def _inputs_of(
     return inputs
 
 
-def make_semantic_ids(
+def ids_from_config(
     config: IdsConfig,
     catalog: Catalog,
     *,
     cache_dir: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> SemanticIds:
-    """Semantic ids as a config asks for them: read, or embedded, fitted and encoded.
+    """Make semantic ids as configured: read from a file, or embedded, fitted and encoded.
 
     Args:
-        config: Where they come from.
+        config: Their source and settings.
         catalog: The items.
-        cache_dir: Where embeddings are kept, see `semid.embed.embed_catalog`.
-        on_epoch: For a scheme that has an ``on_epoch`` (`semid.tokenizers.RQVAE`).
+        cache_dir: Cache folder of embeddings, see `semid.embed.embed_catalog`.
+        on_epoch: For a scheme with an ``on_epoch`` (`semid.tokenizers.RQVAE`).
 
     Raises:
         ValueError: If the config does not fit the catalogue; see what it names.
@@ -191,19 +191,19 @@ def make_semantic_ids(
 def require_made_by(
     ids: SemanticIds, config: IdsConfig, catalog: Catalog, *, where: str | os.PathLike[str]
 ) -> None:
-    """Refuse ids that were made in another way, or from other inputs, than a config asks for now.
+    """Refuse ids that were made with other settings or inputs than those of a config.
 
-    What the config leaves open, and what was made from a file that is gone, may be anything.
+    Settings that the config leaves open and inputs whose file is gone are not compared.
 
     Args:
-        ids: As they were saved.
-        config: How `make_semantic_ids` would make them now; ``cf_embeddings`` of None are not
-            compared.
+        ids: The saved ids.
+        config: Settings with which `ids_from_config` would make them now; ``cf_embeddings`` are not
+            compared if None.
         catalog: The items.
-        where: Names the ids in the error.
+        where: Name of the ids in the error.
 
     Raises:
-        ProvenanceError: If scheme, settings, collisions, texts, embeddings or codes are others.
+        ProvenanceError: If scheme, settings, collisions, texts, embeddings or codes differ.
         ValueError: If the config does not fit the catalogue.
     """
     made = ids.provenance
@@ -235,7 +235,7 @@ def require_made_by(
 
 
 def _input_hashes(config: IdsConfig, catalog: Catalog) -> dict[str, str]:
-    """What `build_semantic_ids` would record of its inputs now, as far as they are at hand."""
+    """Hashes of the inputs that `build_semantic_ids` would record now, as far as available."""
     from semid.embed import is_vectors, read_embeddings
 
     hashes = {}
@@ -249,7 +249,7 @@ def _input_hashes(config: IdsConfig, catalog: Catalog) -> dict[str, str]:
 
 
 def _tokenizer(config: IdsConfig, num_items: int) -> SemanticIdTokenizer:
-    """The scheme with its settings; one from outside must keep the clauses seen before a fit."""
+    """The scheme with its settings; an external one is checked as far as possible before a fit."""
     sized, sizes = {}, config.codebook_sizes
     made_by = load_tokenizer_class(config.scheme)
     if "codebook_sizes" in inspect.signature(made_by).parameters:
@@ -285,31 +285,29 @@ def _cf_embeddings(
     return read_embeddings(config.cf_embeddings, catalog)
 
 
-def extend_made_ids(
+def extend_ids_from_config(
     folder: str | os.PathLike[str],
     config: IdsConfig,
     catalog: Catalog,
     *,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> SemanticIds:
-    """Saved ids, and ids for the items of a catalogue that have none yet.
+    """Extend saved ids with ids for the items of a catalogue that have none yet.
 
-    The text encoder that was saved beside them gives the new items their vectors. Where none was,
-    LSA is fitted again on the items of the time, whose texts must not have changed; another encoder
-    gives any text its vector anyway.
+    The text encoder saved with the ids embeds the new items. Without one, LSA is refitted on the
+    original items, whose texts must not have changed; other encoders need no fit.
 
     Args:
         folder: Where `SemanticIds.save` wrote ids and tokenizer.
-        config: ``collisions`` for the new items. ``embeddings`` and ``template`` are those of the
-            time: needed only where no text encoder was saved. The scheme is the one that was
-            saved, and has to be named where it is not built in.
+        config: ``collisions`` for the new items. ``embeddings`` and ``template`` must be the
+            original ones and are needed only if no text encoder was saved. The scheme is the saved
+            one and must be named only if it is not built in.
         catalog: Old and new items.
-        cache_dir: Where embeddings are kept, see `semid.embed.embed_catalog`.
+        cache_dir: Cache folder of embeddings, see `semid.embed.embed_catalog`.
 
     Raises:
-        ValueError: If the config asks for another scheme or its settings, another encoder or
-            template, the texts of old items are not those that were fitted, or as
-            `semid.extension.extend_semantic_ids`.
+        ValueError: If the config names another scheme, settings, encoder or template, the texts of
+            old items have changed, or as `semid.extension.extend_semantic_ids`.
     """
     from semid.embed import embeddings_from, is_vectors
 
@@ -319,7 +317,7 @@ def extend_made_ids(
     given = {name: getattr(config, name) for name in names}
     if config != replace(IdsConfig(), **given):
         raise ValueError(
-            f"expected only {', '.join(given)} beside ids that are extended, got other settings "
+            f"expected only {', '.join(given)} when extending ids, got other settings "
             f"too. Leave them out: the scheme is the one that was saved in {folder}."
         )
     tokenizer = load_tokenizer(folder, made_by)
@@ -337,7 +335,7 @@ def extend_made_ids(
 
 
 def _require_encoder_of_the_time(encoder: CatalogEncoder, config: IdsConfig) -> None:
-    """A config may leave encoder and template to the ids that are extended, or name the same."""
+    """Refuse a config whose encoder or template differs from that of the extended ids."""
     kept = {"embeddings": encoder.source, "template": encoder.template}
     asked = {"embeddings": config.embeddings, "template": config.template or encoder.template}
     if config.embeddings != IdsConfig.embeddings and asked["embeddings"] != kept["embeddings"]:
@@ -348,29 +346,29 @@ def _require_encoder_of_the_time(encoder: CatalogEncoder, config: IdsConfig) -> 
         return
     raise ValueError(
         f"expected the {name} of the semantic ids that are extended, {kept[name]!r}, got "
-        f"{asked[name]!r}: another encoder or another template gives other vectors. Leave it out."
+        f"{asked[name]!r}: a different encoder or template gives different vectors. Leave it out."
     )
 
 
 def fit_text_encoder(
     ids: SemanticIds, config: IdsConfig, catalog: Catalog
 ) -> CatalogEncoder | None:
-    """The encoder that embedded the texts of semantic ids, to be saved beside them.
+    """The encoder that embedded the texts of semantic ids, to be saved with them.
 
-    ``replace(ids, text_encoder=...)`` makes `SemanticIds.save` write it, so that new items can be
-    coded later by nothing but the folder. LSA is fitted on the texts again; its vocabularies and
+    With ``replace(ids, text_encoder=...)``, `SemanticIds.save` writes it, so that new items can
+    later be coded from the folder alone. LSA is refitted on the texts; its vocabularies and
     singular vectors take tens of MB for ten thousand items.
 
     Args:
-        ids: As `make_semantic_ids` made them, or extended since.
-        config: How they were made.
-        catalog: Their items, with the texts of the time.
+        ids: Ids from `ids_from_config`, possibly extended since.
+        config: The settings they were made with.
+        catalog: Their items, with the original texts.
 
     Returns:
-        None for codes from a file and for vectors that existed already.
+        None for codes from a file and for ready-made vectors.
 
     Raises:
-        ProvenanceError: If the items' texts, or the template, are not those of the time.
+        ProvenanceError: If the items' texts or the template have changed.
     """
     from semid.embed import SentenceTransformerEncoder, is_vectors
     from semid.text_encoder import CatalogEncoder
@@ -385,7 +383,7 @@ def fit_text_encoder(
 
 
 def _lsa_of_the_time(ids: SemanticIds, template: str, catalog: Catalog) -> FittedLsa:
-    """LSA fitted again on the items that the ids were first made for."""
+    """LSA refitted on the items that the ids were originally made for."""
     from semid.embed import LsaEncoder
     from semid.lsa import fit_lsa
 

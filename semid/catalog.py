@@ -1,4 +1,4 @@
-"""The catalogue: item ids in a fixed row order, and the text that describes each item."""
+"""The catalogue: item ids in a fixed row order, and text describing each item."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _SEPARATORS = " \t\n,;:.|/-"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Catalog:
-    """Items in the one row order that codes, embeddings, the trie and all scores share.
+    """Items in the row order shared by codes, embeddings, the trie and all scores.
 
     Attributes:
-        item_ids: One id an item, unique, all whole numbers or all text; neither blank nor a word
-            for a missing value (`semid.columns.MISSING_WORDS`). Its place in this list is the
-            item's row.
-        fields: The other columns, one row an item, in the same order. List columns are allowed.
-        without_id: Rows of the file that had no id and are left out.
+        item_ids: One unique id per item, all whole numbers or all text; neither blank nor a
+            spelling of a missing value (`semid.columns.MISSING_WORDS`). An item's index in this
+            list is its row.
+        fields: The other columns, one row per item, in the same order. List columns are allowed.
+        without_id: Number of rows of the file that had no id and were dropped.
     """
 
     item_ids: list[str] | list[int]
@@ -72,13 +72,13 @@ class Catalog:
     def read(cls, path: str | Path, *, id_column: str = "item_id") -> Catalog:
         """Read a catalogue from a parquet, CSV or JSON-lines file, keeping its row order.
 
-        A row whose id is missing (blank, or a word such as NULL) can be no item: it is left out,
-        counted and named in the log. Rows of arrays that go with the file then have to lack it too.
+        A row whose id is missing (blank, or a word such as NULL) is dropped, counted and logged.
+        Arrays that go with the file must then lack the row too.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If the file cannot be read, is empty, has no ``id_column``, or holds
-                repeated ids.
+            ValueError: If the file cannot be read, is empty, has no ``id_column``, or has repeated
+                ids.
         """
         table = read_table(path, ids=(id_column,))
         return cls.from_table(table, id_column=id_column, source=str(path))
@@ -87,12 +87,12 @@ class Catalog:
     def from_table(
         cls, table: pl.DataFrame, *, id_column: str = "item_id", source: str = "the table of items"
     ) -> Catalog:
-        """Take a catalogue from a table in memory, as ``read`` takes one from a file.
+        """Make a catalogue from a table in memory, as ``read`` does from a file.
 
         Args:
-            table: One row an item, with ``id_column``.
+            table: One row per item, with ``id_column``.
             id_column: Column of item ids.
-            source: Names the table in the log and in errors.
+            source: Name of the table in the log and in errors.
 
         Raises:
             ValueError: As ``read``.
@@ -128,7 +128,7 @@ class Catalog:
 
     @cached_property
     def order_hash(self) -> str:
-        """Hash of the item ids in row order: what an artefact made for these rows must carry."""
+        """Hash of the item ids in row order, recorded by every artefact made for these rows."""
         return hash_ids(self.item_ids)
 
     @cached_property
@@ -139,14 +139,14 @@ class Catalog:
         """Rows of the given items.
 
         Args:
-            ids: Item ids in any order, repeats allowed. Text that spells a whole number finds an
-                integer id, and an integer finds the text that spells it.
+            ids: Item ids in any order, repeats allowed. Text that spells a whole number matches an
+                integer id, and vice versa.
 
         Returns:
             int64 ``(len(ids),)``, in ``[0, len(self))``.
 
         Raises:
-            ValueError: If an id is not in the catalogue; names the first few.
+            ValueError: If an id is not in the catalogue; the first few are named.
         """
         if len({isinstance(name, str) for name in ids}) > 1:
             raise ValueError("ids must be all int or all str, got a mixture")
@@ -163,10 +163,10 @@ class Catalog:
     def find(self, ids: pl.Series) -> NDArray[np.int64]:
         """Rows of the given items, -1 where an id is missing or not in the catalogue.
 
-        Ids of the other kind (text or whole number) are translated where that loses nothing.
+        Ids of the other type (text or whole number) are converted if that is lossless.
 
         Raises:
-            ValueError: If the catalogue's ids are whole numbers and a given id spells none.
+            ValueError: If the catalogue's ids are whole numbers and a given id is not one.
         """
         import polars as pl
 
@@ -184,9 +184,9 @@ class Catalog:
         return np.asarray(rows.fill_null(-1).to_numpy(writable=True), dtype=np.int64)
 
     def near_misses(self, unknown: pl.Series) -> int:
-        """Count unknown ids that differ from a known one in case, blanks, zeros or Unicode form.
+        """Count unknown ids that equal a known one up to case, blanks, zeros or Unicode form.
 
-        The first of them is named in the log: most often two programs wrote one id.
+        The first is logged: usually two programs wrote the same id differently.
         """
         import polars as pl
 
@@ -210,10 +210,10 @@ class Catalog:
 
     @cached_property
     def noted(self) -> dict[str, int]:
-        """What is strange in ids and texts, by kind; only what there is.
+        """Counts of irregularities in ids and texts, by kind; zero counts are omitted.
 
-        Ids that are near-equal (`semid.columns.loose`), texts that `texts` composes or reads HTML
-        entities in, and rows that were left out for want of an id.
+        Near-equal ids (`semid.columns.loose`), texts that `texts` normalises or in which it decodes
+        HTML entities, and rows dropped for lack of an id.
         """
         counts = Counter(note_near_equal(self.ids, "item"))
         counts["items_without_id"] = self.without_id
@@ -222,7 +222,7 @@ class Catalog:
         return {kind: count for kind, count in counts.items() if count}
 
     def default_template(self) -> str:
-        """The template that ``texts`` uses when none is given: every known text field there is.
+        """The default template of ``texts``: every known text field that is present.
 
         Raises:
             ValueError: If the catalogue has none of ``TEXT_FIELDS``.
@@ -237,15 +237,15 @@ class Catalog:
         return ", ".join(f"{{{name}}}" for name in present)
 
     def texts(self, template: str | None = None) -> list[str]:
-        """One text an item, in row order.
+        """One text per item, in row order.
 
-        The words before a field go with it, so a field that is missing or empty leaves no trace:
-        ``"{title}, by {brand}"`` gives ``"Red lipstick"`` where the brand is empty. Words after the
-        last field go with the last. Lists are joined by ``", "``, HTML entities are read, and
-        letters composed (Unicode's NFC), so that one text is one whatever program wrote it.
+        The words before a field belong to it and are dropped if the field is missing or empty:
+        ``"{title}, by {brand}"`` gives ``"Red lipstick"`` without a brand. Words after the last
+        field belong to the last. Lists are joined by ``", "``, HTML entities are decoded, and text
+        is normalised to Unicode NFC.
 
         Args:
-            template: Text with column names in braces; ``default_template()`` when None.
+            template: Text with column names in braces; ``default_template()`` if None.
 
         Raises:
             ValueError: If the template names a column that does not exist, or none.
@@ -264,7 +264,7 @@ class Catalog:
 
 
 def _series(ids: Sequence[str] | Sequence[int]) -> pl.Series:
-    """Ids as a column; whole numbers beyond int64 as the text that spells them."""
+    """Ids as a column; whole numbers beyond int64 as text."""
     import polars as pl
 
     if any(isinstance(name, str) or abs(name) >= 2**63 for name in ids):

@@ -1,8 +1,8 @@
-"""Checks of settings: each refuses a value that cannot be meant, by name and in one line.
+"""Checks of settings: each refuses an invalid value, by name and in one line.
 
-For the ``__post_init__`` of a settings class, so that nothing is read, trained or written first.
-Types are checked too, as settings come from YAML and command lines: ``True`` is no number, and
-``1.0`` is no whole number.
+For the ``__post_init__`` of a settings class, so that errors appear before anything is read,
+trained or written. Types are checked too, since settings come from YAML and command lines: ``True``
+is not a number, and ``1.0`` is not a whole number.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = [
 
 
 MOST_CODES = 2**31 - 1
-"""Codes that a level may have: a trie holds tokens as int32."""
+"""Largest number of codes per level: a trie stores tokens as int32."""
 
 
 class ContractError(ValueError):
-    """Code from outside the package breaks a clause of the contract that `semid.testing` lists.
+    """External code violates a clause of the contract that `semid.testing` lists.
 
     Attributes:
         clause: Name of the clause.
@@ -40,8 +40,8 @@ class ContractError(ValueError):
     def __init__(
         self, name: str, clause: str, message: str, *, contract: str = "id schemes"
     ) -> None:
-        told = " ".join(message.split())  # one line, whatever another library's error was
-        super().__init__(f"{name} breaks the contract of {contract}, clause {clause!r}: {told}")
+        line = " ".join(message.split())  # one line, whatever another library's error was
+        super().__init__(f"{name} breaks the contract of {contract}, clause {clause!r}: {line}")
         self.clause = clause
 
 
@@ -58,7 +58,7 @@ def require_int(name: str, value: object, low: int, high: int | None = None) -> 
 
 
 def require_ints(name: str, values: object, low: int, high: int | None = None) -> None:
-    """Require a list or tuple of ``int``, each as in `require_int`; it may be empty.
+    """Require a possibly empty list or tuple of ``int``, each as in `require_int`.
 
     Raises:
         ValueError: Such as ``offsets must be a list of whole numbers, got 256``.
@@ -73,7 +73,7 @@ def require_sizes(name: str, sizes: object) -> None:
     """Require the number of codes of at least one level, each from 1 to `MOST_CODES`.
 
     Raises:
-        ValueError: If there is none, or one is no such number.
+        ValueError: If there is none, or one is not such a number.
     """
     require_ints(name, sizes, 1, MOST_CODES)
     if not sizes:
@@ -92,11 +92,11 @@ def require_real(
     """Require a finite ``int`` or ``float`` within bounds.
 
     Args:
-        name: Of the setting.
-        value: What was given.
-        low: Least value, if there is one.
+        name: Name of the setting.
+        value: The given value.
+        low: Smallest value allowed, if any.
         above: The value must be greater than this.
-        high: Greatest value, if there is one.
+        high: Largest value allowed, if any.
         below: The value must be less than this.
 
     Raises:
@@ -127,10 +127,10 @@ def require_bool(name: str, value: object) -> None:
 
 
 def require_choice(name: str, value: object, choices: Collection[str]) -> None:
-    """Require one of some names.
+    """Require one of several names.
 
     Raises:
-        ValueError: If it is none of them; the nearest is suggested where one is near.
+        ValueError: If it is none of them; a similar name is suggested.
     """
     if not isinstance(value, str) or value not in choices:
         hint = did_you_mean(value, choices)
@@ -138,24 +138,24 @@ def require_choice(name: str, value: object, choices: Collection[str]) -> None:
 
 
 def require_text(name: str, value: object) -> None:
-    """Require a text that is not empty.
+    """Require non-empty text.
 
     Raises:
-        ValueError: If it is empty, of blanks alone, or no text.
+        ValueError: If it is empty, only whitespace, or not a string.
     """
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a text that is not empty, got {value!r}")
 
 
 def did_you_mean(value: object, choices: Collection[str]) -> str:
-    """`` Did you mean rqkmeans?`` for the end of an error; empty where no choice is near."""
+    """`` Did you mean rqkmeans?`` for the end of an error; empty if no choice is similar."""
     near = get_close_matches(str(value), choices, n=1)
     return f" Did you mean {near[0]}?" if near else ""
 
 
 def is_finite(value: float) -> bool:
-    """Whether a number is neither infinite nor NaN nor beyond all floats."""
+    """Whether a number is finite as a float."""
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an int too large for a float
         return False

@@ -1,7 +1,7 @@
-"""Collisions: several items that received equal codes, and what is done about them.
+"""Collisions: items with equal codes, and strategies to resolve them.
 
-A strategy is a function of the codes, what the scheme knows of distances, and the codes that an
-old catalogue holds already; `STRATEGIES` names the ones there are.
+A strategy is a function of the codes, the scheme's distances, and the codes already taken by an old
+catalogue; `STRATEGIES` lists the built-in ones.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ __all__ = [
 ]
 
 CONTRACT = "collision strategies"
-"""What a `ContractError` of a strategy from outside calls its contract."""
+"""Name of the contract in a `ContractError` of an external strategy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollisionReport:
-    """How many items share their codes with another.
+    """Number of items that share their codes with others.
 
     Attributes:
         items: Number of items.
         distinct: Number of distinct code paths.
-        colliding_items: Items whose path is also another item's.
-        largest_group: Items at the most crowded path; 1 if there are no collisions.
+        colliding_items: Items that share their path with another.
+        largest_group: Largest number of items with the same path; 1 if there are no collisions.
     """
 
     items: int
@@ -59,19 +59,17 @@ class CollisionReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """Codes after a strategy, the collisions before and after it, and its price.
+    """Codes after a strategy, the collisions before and after it, and its cost.
 
     Attributes:
-        codes: int64 ``(item, level)``; a tensor of its own.
+        codes: int64 ``(item, level)``; a new tensor.
         sizes: Number of codes of each level.
-        before: The collisions that the strategy was given; paths that are taken count as other
-            items'.
-        after: Those that it left.
-        moved: Items that have another path than the scheme gave them.
-        numbered: Items that an extra level gave a number other than 0.
-        reconstruction_lost: By how much the mean squared distance between items and what their
-            codes say about them grew, as a share of what it was; 0 where no item moved, None where
-            the scheme knows no distances.
+        before: Collisions before the strategy, taken paths included.
+        after: Collisions after it.
+        moved: Number of items whose path differs from the scheme's.
+        numbered: Number of items with a nonzero code in an extra level.
+        reconstruction_lost: Relative increase of the mean squared reconstruction error; 0 if no
+            item moved, None if the scheme defines no distances.
     """
 
     codes: Tensor
@@ -84,12 +82,12 @@ class Resolution:
 
 
 def collision_report(codes: Tensor, taken: Tensor | None = None) -> CollisionReport:
-    """Count the collisions in codes.
+    """Count collisions.
 
     Args:
         codes: int64 ``(item, level)`` with at least one item.
-        taken: int64 ``(other, level)``, codes of other items with which these may collide too;
-            the report is about ``codes``.
+        taken: int64 ``(other, level)``, codes of other items with which these may collide too; only
+            the items of ``codes`` are counted.
     """
     holders = num_holders(codes, codes[:0] if taken is None else taken)
     return CollisionReport(
@@ -103,7 +101,7 @@ def collision_report(codes: Tensor, taken: Tensor | None = None) -> CollisionRep
 def _keep(
     codes: Tensor, sizes: tuple[int, ...], costs: Costs | None, taken: Tensor
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """Leave equal codes equal: several items stand at one leaf and share its score."""
+    """Leave equal codes equal: such items share a leaf and its score."""
     return codes, sizes
 
 
@@ -112,10 +110,9 @@ def _extra_level(
 ) -> tuple[Tensor, tuple[int, ...]]:
     """Append a level that numbers the items of each collision group in row order, from 0.
 
-    The fourth token of TIGER (arXiv:2305.05065, section 3.1): 0 for an item that collides with
-    none. Its size is the largest group. Where nothing collides no level is appended, as it would
-    be a constant. Where an old catalogue has such a level, items take the lowest numbers that are
-    free in it.
+    The fourth token of TIGER (arXiv:2305.05065, section 3.1): 0 for an item without collisions. Its
+    size is that of the largest group. Without any collisions no level is appended, since it would
+    be constant. If an old catalogue has such a level, items take its lowest free numbers.
     """
     num_levels = codes.shape[1]
     if len(sizes) > num_levels:
@@ -140,7 +137,7 @@ def _extra_level(
 
 
 def _free_numbers(codes: Tensor, sizes: tuple[int, ...], taken: Tensor) -> Tensor:
-    """The lowest number that is free at each item's codes; int64 ``(item, 1)``."""
+    """The lowest free number at each item's codes; int64 ``(item, 1)``."""
     held: dict[tuple[int, ...], set[int]] = {}
     for *path, number in taken.tolist():
         held.setdefault(tuple(path), set()).add(number)
@@ -152,7 +149,7 @@ def _free_numbers(codes: Tensor, sizes: tuple[int, ...], taken: Tensor) -> Tenso
             raise ValueError(
                 f"expected a free number among the {sizes[-1]} of the extra level for new item "
                 f"row {row}, got none at codes {tuple(path)}. Take the collision strategy "
-                "next_nearest, or build the ids of the whole catalogue anew."
+                "next_nearest, or rebuild the ids of the whole catalogue."
             )
         here.add(numbers[-1])
     return torch.tensor(numbers, device=codes.device)[:, None]
@@ -164,18 +161,18 @@ STRATEGIES: Mapping[str, str] = {
     "next_nearest": "semid.reassignment:assign_next_nearest",
     "sinkhorn": "semid.reassignment:assign_sinkhorn",
 }
-"""``package.module:function`` of the strategies that ship with the package, by short name."""
+"""``package.module:function`` of the built-in strategies, by short name."""
 
 
 def load_strategies(strategy: str) -> dict[str, Strategy]:
-    """The functions that a setting such as ``--ids.collisions`` names, in turn.
+    """Load the functions named by a setting such as ``--ids.collisions``, in order.
 
     Args:
         strategy: Keys of `STRATEGIES`, or ``package.module:function``, joined by ``+``.
 
     Raises:
-        ValueError: If there is no such strategy, with the names there are and the nearest, or one
-            is named twice.
+        ValueError: If a strategy is unknown (the error lists the names and the most similar) or
+            named twice.
     """
     names = strategy.split("+")
     if len(set(names)) < len(names):
@@ -198,31 +195,29 @@ def resolve_collisions(
     costs: Costs | None = None,
     taken: Tensor | None = None,
 ) -> Resolution:
-    """Apply the strategy of that name, or several in turn: ``"sinkhorn+next_nearest"``.
+    """Apply one or more strategies in order, such as ``"sinkhorn+next_nearest"``.
 
     - ``keep``: equal codes stay equal.
     - ``extra_level``: a further code numbers the items of equal codes, in row order.
     - ``sinkhorn``: `semid.reassignment.assign_sinkhorn`; some collisions may be left.
     - ``next_nearest``: `semid.reassignment.assign_next_nearest`; none is left.
 
-    Where nothing collides, none of them changes anything; where something does, no item changes
-    but those that collide. What items of equal merit get depends on their row order alone.
+    Only colliding items change. Ties between items are broken by row order alone.
 
     Args:
-        codes: int64 ``(item, level)``; left as it is.
-        sizes: Number of codes of each level; one more than ``codes`` has levels where ``taken``
-            has an extra level.
+        codes: int64 ``(item, level)``; not modified.
+        sizes: Number of codes of each level; one more than the levels of ``codes`` if ``taken`` has
+            an extra level.
         strategy: As in `load_strategies`.
-        costs: Given rows int64 ``(row,)`` and their prefixes int64 ``(row, level)``, how far each
-            next code is, finite float ``(row, code)``; a tokenizer's
-            `semid.tokenizers.SemanticIdTokenizer.costs`. None where nobody knows: all codes are
-            then equally far.
-        taken: int64 ``(other, level)`` below ``sizes``: paths of an old catalogue, which no item
-            may get.
+        costs: Maps rows int64 ``(row,)`` and their prefixes int64 ``(row, level)`` to the distance
+            of each next code, finite float ``(row, code)``, as a tokenizer's
+            `semid.tokenizers.SemanticIdTokenizer.costs`. None if unknown: all codes are then
+            equidistant.
+        taken: int64 ``(other, level)`` below ``sizes``: paths of an old catalogue, not available.
 
     Raises:
-        ValueError: If there is no such strategy, or not enough codes to tell all items apart.
-        ContractError: If a strategy from outside returns anything but codes and their sizes.
+        ValueError: If a strategy is unknown, or there are not enough codes to tell all items apart.
+        ContractError: If an external strategy returns anything but codes and their sizes.
     """
     num_levels = codes.shape[1]
     taken = codes.new_empty(0, len(sizes)) if taken is None else taken
@@ -249,17 +244,17 @@ def resolve_collisions(
 def require_result(
     name: str, result: Any, codes: Tensor, sizes: tuple[int, ...], taken: Tensor
 ) -> None:
-    """Refuse what a strategy from outside returned, unless it is codes and their sizes.
+    """Check that an external strategy returned codes and their sizes.
 
     Args:
-        name: Of the strategy.
-        result: What it returned for ``codes``, ``sizes`` and ``taken``.
+        name: Name of the strategy.
+        result: Its return value for ``codes``, ``sizes`` and ``taken``.
         codes: int64 ``(item, level)``.
         sizes: As in `resolve_collisions`.
         taken: int64 ``(other, level)``.
 
     Raises:
-        ContractError: With the clause that is broken.
+        ContractError: Names the violated clause.
     """
     if flaw := _flaw(result, codes, sizes, taken):
         raise ContractError(name, *flaw, contract=CONTRACT)
@@ -268,7 +263,7 @@ def require_result(
 def _flaw(
     result: Any, codes: Tensor, sizes: tuple[int, ...], taken: Tensor
 ) -> tuple[str, str] | None:
-    """The first thing that is wrong with what a strategy returned; None if nothing is."""
+    """The first flaw in the return value of a strategy; None if there is none."""
     if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], tuple):
         return "result", (
             f"expected a pair of codes and sizes, got a {type(result).__name__}. Return "

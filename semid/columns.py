@@ -1,8 +1,8 @@
-"""Columns of any reader, in the one form that the rest of the code expects.
+"""Normalisation of columns from any reader to the forms that the rest of the code expects.
 
-A reader (CSV, JSON lines, parquet) gives columns as its file holds them. Ids, times, texts and
-lists of ids pass through the functions here, and only here, before anything else sees them. Rows
-in messages are counted from 0, without a header.
+A reader (CSV, JSON lines, parquet) returns columns as in its file. Ids, times, texts and lists of
+ids are normalised by the functions here, and only here. Rows in messages are counted from 0,
+without a header.
 """
 
 from __future__ import annotations
@@ -47,20 +47,19 @@ _NUMPY_LIST = rf"(?s)^\[\s*{_ENTRY}(?:\s+{_ENTRY})*\s*\]$"
 _ARRAY = r"(?s)^(?:np\.)?array\((.*?)(?:,\s*dtype=[^\]]*)?\)$"
 _IN_QUOTES = r"""^(?:np\.\w+\()?['"]"""
 _AS_JSON = '; write each list as JSON, such as [1, 2] or ["a", "b"]'
-_INSIDE = r"(?s)^.(.*).$"  # without brackets or quotes
+_INSIDE = r"(?s)^.(.*).$"  # contents of brackets or quotes
 _IN_BRACKETS = r"(?s)^[\[(].*[\])]$"
 
 
 def as_ids(column: pl.Series) -> pl.Series:
-    """A column of ids as Int64 or String; missing ones stay missing.
+    """Ids as Int64 or String; missing ones stay missing.
 
-    Blank text, and text that a program writes for a missing value (``MISSING_WORDS``), is missing
-    too; other text stays letter by letter as it is written. Whole numbers beyond int64 become the
-    text that spells them, and whole floats (as pandas makes of whole numbers with gaps) whole
-    numbers.
+    Blank text and common spellings of a missing value (``MISSING_WORDS``) count as missing; other
+    text is kept verbatim. Whole numbers beyond int64 become text, and whole floats (as pandas makes
+    of integers with gaps) become integers.
 
     Raises:
-        ValueError: If the column holds anything but whole numbers or text.
+        ValueError: If the column contains anything but whole numbers or text.
     """
     import polars as pl
 
@@ -79,19 +78,19 @@ def as_ids(column: pl.Series) -> pl.Series:
 
 
 def numbers_where_written(column: pl.Series) -> pl.Series:
-    """A text column of a file without types as Int64 where all its ids are plain whole numbers.
+    """A text column of an untyped file as Int64 if all its ids are plain whole numbers.
 
-    Text such as ``007`` or ``+7``, or a number beyond int64, leaves the whole column text. What
-    stands for a missing id is missing in either.
+    Text such as ``007`` or ``+7``, or a number beyond int64, leaves the whole column text.
+    Spellings of a missing id become missing in either case.
     """
     ids = as_ids(column)
     return _as_int64_or_text(ids) if ids.str.contains(WHOLE_NUMBER).all() else ids
 
 
 def loose(ids: pl.Series) -> pl.Series:
-    """What of each id is left without Unicode form, case, outer blanks, leading zeros and ``.0``.
+    """Ids without Unicode form, case, outer whitespace, leading zeros and a final ``.0``.
 
-    Two ids with equal remains are *near-equal*: most often one id that two programs wrote.
+    Two ids with equal results are *near-equal*: usually the same id written by two programs.
     """
     import polars as pl
 
@@ -101,14 +100,14 @@ def loose(ids: pl.Series) -> pl.Series:
 
 
 def note_near_equal(ids: pl.Series, kind: str) -> dict[str, int]:
-    """Count the ids of a text column that are near-equal to another, and name two in the log.
+    """Count ids of a text column that are near-equal to another, and log an example.
 
     Args:
-        ids: Ids; repeated ones count once.
+        ids: Ids; repeats count once.
         kind: ``"item"`` or ``"user"``.
 
     Returns:
-        ``{"near_equal_item_ids": count}``, or nothing where there are none.
+        ``{"near_equal_item_ids": count}``, or an empty dict if there are none.
     """
     import polars as pl
 
@@ -130,9 +129,9 @@ def note_near_equal(ids: pl.Series, kind: str) -> dict[str, int]:
 
 
 def as_text(column: pl.Series) -> list[str]:
-    """One text a row: composed (NFC), HTML entities read, lists joined by ``", "``; "" if missing.
+    """One text per row: NFC, HTML entities decoded, lists joined by ``", "``; "" if missing.
 
-    Entities are read once: ``&amp;amp;`` gives ``&amp;``.
+    Entities are decoded once: ``&amp;amp;`` gives ``&amp;``.
     """
     return [readable(spelled(value)) for value in column.to_list()]
 
@@ -148,19 +147,19 @@ def spelled(value: object) -> str:
 
 
 def readable(text: str) -> str:
-    """Text with its HTML entities read, and composed (NFC)."""
+    """Text with HTML entities decoded, normalised to NFC."""
     if "&" in text:
         text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text).strip()
     return unicodedata.normalize("NFC", text)
 
 
 def composed(texts: Iterable[str]) -> list[str]:
-    """Texts in Unicode's composed form (NFC), in which a letter and its accent are one."""
+    """Texts normalised to NFC, in which a letter and its accent are one character."""
     return [unicodedata.normalize("NFC", text) for text in texts]
 
 
 def text_repairs(column: pl.Series) -> dict[str, int]:
-    """How many texts of a column `as_text` composes, and of how many it reads HTML entities."""
+    """Number of texts of a column that `as_text` normalises, and in which it decodes entities."""
     import polars as pl
 
     if isinstance(column.dtype, pl.List) and column.dtype.inner == pl.String:
@@ -179,23 +178,23 @@ def text_repairs(column: pl.Series) -> dict[str, int]:
 
 
 def as_times(column: pl.Series, time_format: str | None = None) -> pl.Series:
-    """Times as Int64, or Float64 where they have fractions; missing ones stay missing.
+    """Times as Int64, or Float64 if they have fractions; missing ones stay missing.
 
     Numbers keep their unit. Dates become microseconds since 1970, or the unit of their column
-    (nanoseconds where text has finer fractions than microseconds), so that no order is lost; a date
-    without a time zone counts as UTC. Blank text, NaN and ``MISSING_WORDS`` are missing.
+    (nanoseconds if text has finer fractions than microseconds), so that no order is lost; a date
+    without a time zone is taken as UTC. Blank text, NaN and ``MISSING_WORDS`` are missing.
 
     Args:
         column: Numbers, dates, or text that spells either: ``2014-07-23``, ``2014/7/23 10:05``,
-            ``2014-07-23T10:05:00.25+02:00``, ``23/07/2014``. Where the day comes before the year,
-            the column must show whether the month or the day is first: by a day above 12.
-        time_format: How text (or whole numbers such as 20140723) spells dates, as in
-            ``%d/%m/%Y %H:%M:%S``; None to find out.
+            ``2014-07-23T10:05:00.25+02:00``, ``23/07/2014``. If the year comes last, some day above
+            12 in the column must show whether the month or the day is first.
+        time_format: Format of dates written as text (or as whole numbers such as 20140723), such as
+            ``%d/%m/%Y %H:%M:%S``; None to infer it.
 
     Raises:
-        ValueError: If a value is neither number nor date (named with its row), the order of day and
-            month cannot be told, some numbers are seconds and others milliseconds (or two other
-            units), or numbers would lose their order.
+        ValueError: If a value is neither a number nor a date (named with its row), the order of day
+            and month is ambiguous, the column mixes units such as seconds and milliseconds, or
+            numbers would lose their order.
     """
     import polars as pl
 
@@ -228,24 +227,23 @@ def as_times(column: pl.Series, time_format: str | None = None) -> pl.Series:
 
 
 def as_id_lists(column: pl.Series, known: pl.Series) -> pl.Series:
-    """A column of lists of ids; text is taken apart as it is written.
+    """A column of lists of ids; text is parsed.
 
-    Text may be a list of Python or JSON (``['Red Shoe', "O'Neil"]``, ``(1, 2)``), a printed numpy
-    array (``[1 2 3]``), or entries divided by ``|``, by commas or by blanks: by the first of these
-    that any cell of the column has.
+    Text may be a Python or JSON list (``['Red Shoe', "O'Neil"]``, ``(1, 2)``), a printed numpy
+    array (``[1 2 3]``), or entries separated by ``|``, commas or blanks: by the first of these that
+    occurs in any cell of the column.
 
     Args:
         column: Lists, or text.
-        known: The ids that may occur, to see that none of them holds what divides entries without
-            quotes.
+        known: The ids that may occur, to check that none contains the separator of unquoted
+            entries.
 
     Returns:
-        Lists of whole numbers or String, as `as_ids` takes them; missing and blank cells are
-        missing.
+        Lists of Int64 or String, as in `as_ids`; missing and blank cells are missing.
 
     Raises:
-        ValueError: If the column holds neither, or a cell (named with its row) is written in
-            another way, or could be read in two.
+        ValueError: If the column contains neither, or a cell (named with its row) has another form
+            or is ambiguous.
     """
     import polars as pl
 
@@ -261,7 +259,7 @@ def as_id_lists(column: pl.Series, known: pl.Series) -> pl.Series:
 
 
 def _without_missing(text: pl.Series) -> pl.Series:
-    """Text without what stands for a missing value; the log names words that do."""
+    """Text with spellings of a missing value set to missing; an example is logged."""
     words = text.str.strip_chars().is_in(MISSING_WORDS)
     if words.any():
         logger.warning(
@@ -284,7 +282,7 @@ def _as_int64_or_text(column: pl.Series) -> pl.Series:
 
 
 def _refuse_first(wrong: pl.Series, values: pl.Series, expected: str, *, then: str = "") -> None:
-    """Raise for the first row that is wrong, if any; missing ones are not."""
+    """Raise for the first wrong row, if any; missing ones are fine."""
     if wrong.any():
         row = int(wrong.fill_null(False).arg_max() or 0)
         raise ValueError(
@@ -294,7 +292,7 @@ def _refuse_first(wrong: pl.Series, values: pl.Series, expected: str, *, then: s
 
 
 def _spelled_times(text: pl.Series) -> pl.Series:
-    """Times in text: dates where most cells look like these, else numbers."""
+    """Times from text: dates if most cells look like dates, else numbers."""
     numbers = text.str.contains(_NUMBER)
     dates = text.str.contains(r"[0-9][-/.][0-9]+[-/.][0-9]")
     if int(dates.sum()) > int(numbers.sum()):
@@ -304,7 +302,7 @@ def _spelled_times(text: pl.Series) -> pl.Series:
 
 
 def _spelled_numbers(text: pl.Series) -> pl.Series:
-    """Numbers in text, as Int64 if all are whole (``4.0`` is), else as Float64."""
+    """Numbers from text, as Int64 if all are whole (``4.0`` is), else as Float64."""
     import polars as pl
 
     whole = text.str.contains(_WHOLE_TIME)
@@ -322,7 +320,7 @@ def _spelled_numbers(text: pl.Series) -> pl.Series:
 
 
 def _one_unit(times: pl.Series) -> pl.Series:
-    """The same times, unless they fall apart into times of today in two units, such as s and ms."""
+    """Return the times, or raise if they seem to mix present-day times in two units."""
     first, last = _PLAUSIBLE_SECONDS
     of_unit = {
         unit: (times >= first * size) & (times < last * size) for unit, size in _UNITS.items()
@@ -333,7 +331,7 @@ def _one_unit(times: pl.Series) -> pl.Series:
     between = (times >= last * _UNITS[found[0]]) & (times < first * _UNITS[found[-1]])
     for unit in found[1:-1]:
         between &= ~of_unit[unit]
-    if between.any():  # no clusters but a range of numbers, counted from some other start
+    if between.any():  # a continuous range, such as times from another epoch
         return times
     rows = [int(of_unit[unit].fill_null(False).arg_max() or 0) for unit in found[:2]]
     raise ValueError(
@@ -345,7 +343,7 @@ def _one_unit(times: pl.Series) -> pl.Series:
 def _formatted_dates(text: pl.Series, time_format: str) -> pl.Series:
     import polars as pl
 
-    pattern = time_format.replace(".%f", "%.f")  # Python's name of a fraction
+    pattern = time_format.replace(".%f", "%.f")  # Python's directive for a fraction
     unit: Literal["us", "ns"] = "ns" if re.search(r"%[.0-9]*f", pattern) else "us"
     try:
         dates = text.str.to_datetime(pattern, time_unit=unit, strict=False)
@@ -359,7 +357,7 @@ def _formatted_dates(text: pl.Series, time_format: str) -> pl.Series:
 
 
 def _dates(text: pl.Series) -> pl.Series:
-    """Dates in text, as `as_times` describes."""
+    """Dates from text, as described in `as_times`."""
     import polars as pl
 
     expected = "times must be numbers or dates such as 2014-07-23 or 2014-07-23 10:05:00"
@@ -400,7 +398,7 @@ def _dates(text: pl.Series) -> pl.Series:
 
 
 def _day_first(first: pl.Series, second: pl.Series, text: pl.Series) -> bool:
-    """Whether dates such as 04/13/2014 have the day in front."""
+    """Whether dates such as 04/13/2014 have the day first."""
     choose = "; say which by time_format, such as %d/%m/%Y or %m/%d/%Y"
     if (first > 12).any():
         _refuse_first(second > 12, text, "dates must all have the day first, as some do")
@@ -416,7 +414,7 @@ def _day_first(first: pl.Series, second: pl.Series, text: pl.Series) -> bool:
 
 
 def _printed_lists(text: pl.Series, known: pl.Series) -> pl.Series:
-    """Lists in brackets, as Python, JSON and numpy write them."""
+    """Lists in brackets, as written by Python, JSON and numpy."""
     import polars as pl
 
     listed = text.str.contains(_LIST)
@@ -434,7 +432,7 @@ def _printed_lists(text: pl.Series, known: pl.Series) -> pl.Series:
 
 
 def _unquoted(entries: pl.Series) -> pl.Series:
-    """What entries of printed lists mean: without quotes, escapes and numpy's type."""
+    """Entries of printed lists without quotes, escapes and numpy's type names."""
     import polars as pl
 
     entries = entries.str.replace(r"(?s)^np\.\w+\((.*)\)$", "$1")
@@ -448,7 +446,7 @@ def _unquoted(entries: pl.Series) -> pl.Series:
 
 
 def _string(literal: str) -> str:
-    """The text of a string of JSON, else of Python."""
+    """The value of a JSON or else a Python string literal."""
     try:
         text: str = json.loads(literal)
     except ValueError:
@@ -457,7 +455,7 @@ def _string(literal: str) -> str:
 
 
 def _divided_lists(text: pl.Series, known: pl.Series) -> pl.Series:
-    """Lists without brackets: entries divided by one and the same sign in all cells."""
+    """Lists without brackets: entries separated by the same character in all cells."""
     import polars as pl
 
     strange = text.str.contains(r"""[\[\]{}]|(^|[\s,|])['"]""")
@@ -471,7 +469,7 @@ def _divided_lists(text: pl.Series, known: pl.Series) -> pl.Series:
 
 
 def _refuse_divider(divider: str, known: pl.Series, name: str) -> None:
-    """Raise if what divides entries without quotes, or is cut around them, occurs in ids."""
+    """Raise if the separator of unquoted entries, or their padding, occurs in ids."""
     pattern = r"\s" if divider == " " else rf"{re.escape(divider)}|^\s|\s$"
     _refuse_ids(known, pattern, name, f"divides its entries by {divider!r}")
 

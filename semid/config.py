@@ -11,28 +11,28 @@ from semid.field_types import require_types
 
 @dataclass(frozen=True, kw_only=True)
 class IdsConfig:
-    """Where the semantic ids of a catalogue come from.
+    """Source and settings of a catalogue's semantic ids.
 
     Attributes:
         scheme: A short name (`semid.tokenizers.BUILT_IN`) such as ``rqkmeans``, ``rqvae`` or
-            ``random``; your own ``package.module:Class``; or codes that exist already:
-            ``file:PATH``. On the command line ``--tokenizer`` is short for it.
-        codebook_sizes: Codes of each level of a scheme that is fitted here and takes them. None
-            takes three levels of the largest power of two up to 256 that leaves eight items a code.
-        settings: Further settings of the scheme, by name; for codes from a file ``number_from``,
+            ``random``; a custom ``package.module:Class``; or existing codes as ``file:PATH``. On
+            the command line, ``--tokenizer`` is shorthand for it.
+        codebook_sizes: Number of codes per level, for schemes that take it. None means three levels
+            of the largest power of two up to 256 with at least eight items per code.
+        settings: Further settings of the scheme, by name; for codes from a file, ``number_from``,
             ``layout`` and ``offsets`` of `semid.interop.read_codes_file`.
-        embeddings: ``lsa``, a sentence-transformers model (name or local path), or vectors that
-            exist already: an artefact folder (`semid.embed.Embeddings.save`), or a ``.npy`` file
-            with one row an item.
+        embeddings: ``lsa``, a sentence-transformers model (name or local path), or existing
+            vectors: an artefact folder (`semid.embed.Embeddings.save`), or a ``.npy`` file with one
+            row per item.
         cf_embeddings: Collaborative item vectors for a scheme that learns from them (``letter``):
-            an artefact folder, or a ``.npy`` file with one row an item.
+            an artefact folder, or a ``.npy`` file with one row per item.
         template: Text of an item, such as ``"{title}, {brand}"``; None for all its text fields.
-        collisions: How items of equal codes are told apart: a key of
-            `semid.collisions.STRATEGIES`, your own ``package.module:function``, or several joined
+        collisions: How items with equal codes are told apart: a key of
+            `semid.collisions.STRATEGIES`, a custom ``package.module:function``, or several joined
             by ``+``.
 
     Raises:
-        ValueError: If a setting cannot be meant, those of a scheme that is built in included.
+        ValueError: If a setting is invalid, including those of a built-in scheme.
     """
 
     scheme: str = "rqkmeans"
@@ -57,9 +57,7 @@ class IdsConfig:
 
             load_strategies(self.collisions)
         if "codebook_sizes" in self.settings:
-            raise ValueError(
-                "codebook_sizes is an option of its own, got it among the settings too"
-            )
+            raise ValueError("codebook_sizes is a separate option, got it in settings too")
         if self.settings:
             from semid.tokenizers.base import BUILT_IN, make_tokenizer
 
@@ -68,12 +66,13 @@ class IdsConfig:
 
 
 Renormalize = Literal["children", "none"]
-"""What a token's probability is relative to: the legal tokens after its prefix, or all tokens.
+"""What token probabilities are normalised over: the valid next tokens, or all tokens.
 
 ``"children"`` takes the softmax over the children of the prefix, so that the scores of all leaves
-form one distribution over paths. ``"none"`` takes it over the whole token axis and then forbids
-what is not a child, as a logits mask in ``transformers.generate`` does; mass is lost on the way.
+form one distribution over paths. ``"none"`` takes it over the whole vocabulary and then masks other
+tokens, as a logits mask in ``transformers.generate`` does; their probability is lost.
 
-A logit of ``-inf`` forbids all paths through its token. With ``"children"`` the model is not asked
-below a prefix that leads to a single leaf, so it cannot forbid anything there; a filter can.
+A logit of ``-inf`` forbids all paths through its token. With ``"children"`` the model is not
+evaluated below a prefix that leads to a single leaf, so it cannot forbid anything there; a filter
+can.
 """

@@ -1,8 +1,8 @@
-"""Decoding within the trie: beam search, and from leaves to items.
+"""Trie-constrained beam search, and the ranking of items at its leaves.
 
-A node of the trie stands for its prefix, so a beam is one node id. A node's children follow each
-other, sorted by token, so two neighbouring entries of one array say which tokens may follow and
-where they lead; no prefix is looked up, whatever the size of the catalogue.
+A trie node represents its prefix, so a beam is a single node id. A node's children are contiguous
+and sorted by token, so two adjacent entries of one array give the valid next tokens and their
+nodes; no prefix lookup is needed, whatever the size of the catalogue.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ class BeamResult:
     """The best paths of each row, best first.
 
     Attributes:
-        leaves: int64 ``(batch, beam)``, leaf nodes of the trie; -1 where there are no more that
-            may be returned.
-        scores: float32 ``(batch, beam)``, log-probability of the path, or the mixture of two;
-            ``-inf`` beside -1.
+        leaves: int64 ``(batch, beam)``, leaf nodes of the trie; -1 where fewer can be returned.
+        scores: float32 ``(batch, beam)``, log-probability of the path, or the fused score; ``-inf``
+            for -1.
     """
 
     leaves: Tensor
@@ -47,9 +46,9 @@ class RankedItems:
     """The best items of each row, best first.
 
     Attributes:
-        items: int64 ``(batch, k)``, catalogue rows; -1 where there are no more.
+        items: int64 ``(batch, k)``, catalogue rows; -1 where there are fewer.
         scores: float32 ``(batch, k)``, log-probability of the item's path, plus the item's boost;
-            ``-inf`` beside -1.
+            ``-inf`` for -1.
     """
 
     items: Tensor
@@ -69,36 +68,37 @@ def beam_search(
     sample: torch.Generator | None = None,
     static_shapes: bool = False,
 ) -> BeamResult:
-    """Find paths of high probability; each of them leads to an item.
+    """Find high-probability paths, each of which is an item's.
 
-    Level by level, keeps the ``beam`` best successors of the prefixes kept before. A path that has
-    ended stays among them with the score it has. Equal scores are ordered by path, so a result
-    depends on nothing but the logits. A path whose score is ``-inf`` is forbidden and is not
-    returned. With ``beam`` at least the number of leaves, the result is the order of ``score_all``.
+    At each level, keeps the ``beam`` best successors of the prefixes kept so far. A finished path
+    stays among them with its score. Equal scores are ordered by path, so the result depends only on
+    the logits. A path whose score is ``-inf`` is forbidden and never returned. If ``beam`` is at
+    least the number of leaves, the result is the order of ``score_all``.
 
     Args:
         start: The empty prefix after each history, on the device of the trie.
-        trie: Paths that may be written.
+        trie: The valid paths.
         beam: Number of prefixes to keep for each row, at least 1.
         renormalize: See ``Renormalize``.
-        within: Items that each row may be answered with, all by default. A path that leads to none
+        within: Items that may be returned for each row; all by default. A path that leads to none
             of them is not followed; the others keep their scores, relative to the whole catalogue.
-        boosts: What to add to the score of each item. A prefix is kept for its own score and the
-            highest boost below it; the scores that are returned are without boost.
-        fusion: A second opinion on every step, and how much it counts; then all scores are mixtures
-            of two log-probabilities.
-        sample: Draw ``beam`` different paths at random instead, none twice, in the order drawn
-            (stochastic beam search, arXiv:1903.06059, algorithm 1): token by token among what may
-            follow, with the probabilities relative to the children. What is filtered out is not
-            drawn; its share goes to what else is below the same prefix.
-        static_shapes: Let no tensor's shape depend on a value, and wait for the device once, at the
-            end, so that the search can be compiled or captured as a CUDA graph. Otherwise the model
-            is only asked about prefixes that can still branch.
+        boosts: Values added to the score of each item. A prefix competes with its score plus the
+            highest boost below it; returned scores exclude the boost.
+        fusion: A guide for every step and its weight; all scores are then weighted sums of two
+            log-probabilities.
+        sample: Instead draw ``beam`` distinct paths at random, in the order drawn (stochastic beam
+            search, arXiv:1903.06059, algorithm 1): token by token among the valid children, with
+            probabilities normalised over them. Filtered items are not drawn; their share goes to
+            the others below the same prefix.
+        static_shapes: Keep tensor shapes independent of values and synchronise with the device only
+            once, at the end, so that the search can be compiled or captured as a CUDA graph.
+            Otherwise the model is evaluated only on prefixes that can still branch.
 
     Raises:
-        ValueError: If ``beam`` is not positive, a filter or boosts are of another catalogue, they
-            or a guide of another batch, boosts or a fusion are to be sampled with, or the logits or
-            what the guide says have another shape or hold NaN or +inf.
+        ValueError: If ``beam`` is not positive; a filter or boosts belong to another catalogue;
+            they or a guide belong to another batch; boosts or a fusion are combined with
+            ``sample``; or the logits or the guide's log-probabilities have the wrong shape or
+            contain NaN or +inf.
     """
     _check_positive(beam=beam)
     check_renormalize(renormalize)
@@ -126,19 +126,19 @@ def _check_opinions(
     *,
     samples: bool,
 ) -> None:
-    """Refuse what is of another catalogue or batch, or has no meaning together."""
+    """Raise if an option belongs to another catalogue or batch, or two of them conflict."""
     if within is not None:
         within.check(trie, start.batch_size)
     if boosts is not None:
         boosts.check(trie)
         if samples:
-            raise ValueError(
-                "boosts have no meaning among samples. Give boosts or sample, not both."
-            )
+            raise ValueError("boosts cannot be sampled with. Give boosts or sample, not both.")
     if fusion is not None:
         fusion.check(start.batch_size)
         if samples:
-            raise ValueError("mixed scores are no distribution. Give fusion or sample, not both.")
+            raise ValueError(
+                "fused scores are not a distribution. Give fusion or sample, not both."
+            )
 
 
 def rank_items(
@@ -149,19 +149,19 @@ def rank_items(
     within: ItemFilter | None = None,
     boosts: ItemBoosts | None = None,
 ) -> RankedItems:
-    """Turn leaves into items: twins follow each other in catalogue order, with equal scores.
+    """Turn leaves into items; items of one leaf have equal scores and catalogue order.
 
     Args:
-        result: What ``beam_search`` found in ``trie``; a leaf with score ``-inf`` has no items.
+        result: Result of ``beam_search`` in ``trie``; a leaf with score ``-inf`` yields no items.
         trie: The same trie.
         k: Number of items to return for each row, at least 1.
-        within: Items that each row may be answered with; the others leave the list, and what
-            follows moves up. Give the same filter to ``beam_search``, or a beam of ``k`` may be too
-            narrow; without it there, the list is cut after the beam, as papers do with seen items.
-        boosts: Those that ``beam_search`` was given: each item's is added to its score.
+        within: Items that may be returned for each row; others are dropped and later ones move up.
+            Pass the same filter to ``beam_search``, or a beam of ``k`` may be too narrow; without
+            it there, items are removed after the beam, as papers do with seen items.
+        boosts: The boosts passed to ``beam_search``; each item's is added to its score.
 
     Raises:
-        ValueError: If ``k`` is not positive, or the filter or the boosts are of another batch or
+        ValueError: If ``k`` is not positive, or the filter or the boosts belong to another batch or
             another catalogue.
     """
     _check_positive(k=k)
@@ -195,18 +195,18 @@ def rank_items(
 
 
 def apply_length_penalty(result: BeamResult, trie: CodeTrie, *, penalty: float) -> BeamResult:
-    """Divide the score of each path by its number of tokens to some power, and order them anew.
+    """Divide each path's score by a power of its length, and re-sort.
 
-    ``log P / length ** penalty``, as ``transformers.generate`` scores what a beam search has
-    written (``length_penalty``; the end token counts). There a path that has ended leaves the beam
-    and is kept by its divided score, while others go on in its place; here it stays in the beam by
-    its plain probability, and all that was found is divided afterwards. A beam that holds every
-    path knows no difference.
+    ``log P / length ** penalty``, as ``transformers.generate`` scores finished beams
+    (``length_penalty``; the end token counts). There a finished path leaves the beam with its
+    divided score and others take its place; here it stays in the beam with its plain probability
+    and all results are divided afterwards. With a beam that holds every path there is no
+    difference.
 
     Args:
-        result: What ``beam_search`` found in ``trie``.
+        result: Result of ``beam_search`` in ``trie``.
         trie: The same trie.
-        penalty: The power; 0 changes nothing, and above 0 longer paths gain.
+        penalty: The exponent; 0 changes nothing, above 0 favours longer paths.
 
     Raises:
         ValueError: If the penalty is not finite.
@@ -225,16 +225,16 @@ def apply_length_penalty(result: BeamResult, trie: CodeTrie, *, penalty: float) 
 
 @dataclass(frozen=True, eq=False)
 class _Paths:
-    """Lists of nodes for each row, filled up with -1; all ``(batch, n)``.
+    """Lists of nodes for each row, padded with -1; all ``(batch, n)``.
 
-    ``ranks`` is what the search prefers: the scores, with boosts or with noise.
+    ``ranks`` is what the search maximises: the scores, plus boosts or noise.
     """
 
     nodes: Tensor
     scores: Tensor
     ranks: Tensor
 
-    def beside(self, other: _Paths) -> _Paths:
+    def concat(self, other: _Paths) -> _Paths:
         return _Paths(
             torch.cat([self.nodes, other.nodes], dim=1),
             torch.cat([self.scores, other.scores], dim=1),
@@ -256,7 +256,7 @@ class _Paths:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Search:
-    """What a search looks for; see `beam_search`."""
+    """The options of a search; see `beam_search`."""
 
     trie: CodeTrie
     beam: int
@@ -267,7 +267,7 @@ class _Search:
     static_shapes: bool
 
     def run(self, prefixes: Prefixes, fusion: Fusion | None) -> tuple[BeamResult, Tensor]:
-        """``beam_search``, and whether a logit was no number."""
+        """``beam_search``, and whether a logit was NaN or +inf."""
         trie = self.trie
         zero = torch.zeros(prefixes.batch_size, 1, device=trie.device)
         best = _Paths(zero.long(), zero, zero)
@@ -284,7 +284,7 @@ class _Search:
             if not self.static_shapes:
                 slot = _slots_of_best(reached, self.beam)
                 reached = reached.at(slot.clamp_min(0)).where(slot >= 0)
-            reached = reached.beside(done)
+            reached = reached.concat(done)
             width = min(self.beam, reached.nodes.shape[1])
             place = _sort_keys(reached, trie).topk(width, dim=1).indices
             best = reached.at(place)
@@ -297,7 +297,7 @@ class _Search:
                 break
             done, branching = best.where(ends), best.where(~ends).at(order)
             slot = slot.gather(1, place.gather(1, order).clamp_max(slot.shape[1] - 1))
-            some_node = trie.level_start[depth + 1]  # its token is one of the level
+            some_node = trie.level_start[depth + 1]  # any node of the level
             node = torch.where(branching.nodes == _EMPTY, some_node, branching.nodes)
             parent, token = slot.clamp_min(0) // slots, trie.token_of_node[node].long()
             prefixes = prefixes.extend(parent, token)
@@ -306,12 +306,12 @@ class _Search:
         return self._result(best), broken
 
     def _reached(self, found: Successors, branching: _Paths, depth: int) -> _Paths:
-        """All that may follow the paths that go on, ``(batch, beam * slot)``."""
+        """All valid continuations of the unfinished paths, ``(batch, beam * slot)``."""
         valid, slots = found.valid, found.valid.shape[-1]
         scores = branching.scores.unsqueeze(-1) + found.log_probs
         if self.within is not None:
             valid = valid & self.within.open_children(branching.nodes, depth, slots)
-        valid = valid & (scores > -torch.inf)  # what is forbidden does not come back
+        valid = valid & (scores > -torch.inf)  # forbidden paths are dropped for good
         scores = scores.masked_fill(~valid, -torch.inf)
         ranks = scores
         if self.sample is not None:
@@ -322,7 +322,7 @@ class _Search:
         return _Paths(nodes.flatten(1), scores.flatten(1), ranks.flatten(1))
 
     def _result(self, best: _Paths) -> BeamResult:
-        """Leaves of the best paths, filled up to the beam."""
+        """Leaves of the best paths, padded to the beam."""
         first = self.trie.first_leaf(best.nodes.clamp_min(0))
         leaves = torch.where(best.nodes == _EMPTY, _EMPTY, first)
         missing = (0, self.beam - leaves.shape[1])
@@ -333,12 +333,12 @@ class _Search:
 
 
 def _slots_of_best(paths: _Paths, beam: int) -> Tensor:
-    """The places of the ``beam`` best of each row and of what ties with the last of them.
+    """Indices of the ``beam`` best of each row and of any ties with the last of them.
 
-    Finding these among floats takes a fraction of building a key for everything.
+    Selecting these by float takes a fraction of the time to build a key for every slot.
 
     Returns:
-        int64 ``(batch, n)``, filled up with -1.
+        int64 ``(batch, n)``, padded with -1.
     """
     last = paths.ranks.topk(min(beam, paths.ranks.shape[1]), dim=1).values[:, -1:]
     kept = (paths.ranks >= last) & (paths.nodes != _EMPTY)
@@ -346,10 +346,10 @@ def _slots_of_best(paths: _Paths, beam: int) -> Tensor:
 
 
 def _sort_keys(paths: _Paths, trie: CodeTrie) -> Tensor:
-    """One integer for rank and place: sorts by rank, then by path; no two are equal.
+    """One integer that sorts by rank, then by path; no two are equal.
 
-    Read as an integer, a float orders like its value once the bits of negatives are turned.
-    ``topk`` promises nothing about ties; among these keys there are none but empty ones.
+    The bits of a float, read as an integer, sort like its value once those of negatives are
+    flipped. ``topk`` does not define the order of ties; these keys have none, except for padding.
     """
     bits = (paths.ranks + 0.0).view(torch.int32)  # no -0.0, which would sort below 0.0
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
@@ -359,7 +359,7 @@ def _sort_keys(paths: _Paths, trie: CodeTrie) -> Tensor:
 
 
 def _pad_rows(values: Tensor, length: Tensor, *, fill: float) -> Tensor:
-    """Cut ``(slot,)`` into rows of the given lengths, ``(batch, longest)``, with ``fill`` after."""
+    """Split ``(slot,)`` into padded rows of the given lengths, ``(batch, longest)``."""
     slot = torch.arange(int(length.max()), device=values.device)
     used = slot < length.unsqueeze(1)
     return values.new_full(used.shape, fill).masked_scatter_(used, values)

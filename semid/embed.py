@@ -1,4 +1,4 @@
-"""Item embeddings: from text by an encoder, or from an array that exists already."""
+"""Item embeddings: from text by an encoder, or from an existing array."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.arrays import Float32Array
 from semid.atomic import recover
 from semid.columns import composed
-from semid.distributed import first_before_others
+from semid.distributed import main_process_first
 from semid.json_files import load_json
 from semid.lsa import FittedLsa, fit_lsa
 from semid.provenance import (
@@ -49,12 +50,10 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 CUT_TEXTS = "cut_texts"
-"""Name in lineages of the number of texts that an encoder has not read to their end."""
+"""Provenance key of the number of texts that the encoder truncated."""
 
 _VECTORS = "vectors.npy"
-_TOKENISED = 1 << 12  # texts at once, where they are only counted
-
-FloatArray = NDArray[np.float32]
+_TOKENISED = 1 << 12  # texts tokenised at once for counting
 
 
 class TextEncoder(Protocol):
@@ -62,30 +61,29 @@ class TextEncoder(Protocol):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Everything that the vectors depend on, as JSON values; part of the cache's key."""
+        """Everything the vectors depend on, as JSON values; part of the cache key."""
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
-        """One finite float32 row for each text, ``(item, dim)``."""
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        """Encode texts as finite float32 ``(item, dim)``."""
 
 
 @runtime_checkable
 class CutsTexts(Protocol):
-    """A `TextEncoder` that reads only the beginning of long texts, and says of how many."""
+    """A `TextEncoder` that truncates long texts and can count them."""
 
     def num_cut(self, texts: Sequence[str]) -> int:
-        """How many of the texts are longer than what is read of them."""
+        """Number of texts that would be truncated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LsaEncoder:
     """Latent semantic analysis: TF-IDF of words and letters, truncated SVD, rows of length 1.
 
-    Needs no download and no GPU. The texts it encodes are also what it learns from, so a vector
-    means something only beside the others of the same call; `fit` keeps what was learned, for
-    items that come later.
+    Needs no download and no GPU. It is fitted on the texts it encodes, so vectors are comparable
+    only within one call; `fit` keeps the fitted encoder for later items.
 
     Attributes:
-        dim: Width of the vectors; fewer where there are fewer texts or terms.
+        dim: Width of the vectors; less if there are fewer texts or terms.
         seed: Of the randomised SVD.
     """
 
@@ -97,23 +95,23 @@ class LsaEncoder:
         """Encoder name and settings."""
         return {"encoder": "lsa", **asdict(self)}
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
-        """Encode texts; those without any term become rows of zeros.
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        """Encode texts; texts without any term become rows of zeros.
 
-        Terms are words and pairs of them, and 3 to 5 letters within a word. The sign of each
-        dimension is fixed, so equal texts in equal order give equal vectors. Texts are composed
-        first (Unicode's NFC), so that a letter and its accent are one letter everywhere.
+        Terms are word unigrams and bigrams, and character 3- to 5-grams within words. The sign of
+        each dimension is fixed, so equal texts in equal order give equal vectors. Texts are first
+        normalised to Unicode NFC.
 
         Raises:
-            ValueError: If no text holds a word.
+            ValueError: If no text contains a word.
         """
         return fit_lsa(texts, dim=self.dim, seed=self.seed)[0]
 
     def fit(self, texts: Sequence[str]) -> FittedLsa:
-        """The encoder that texts make, for texts to come; `encode` gives their own vectors.
+        """Fit an encoder for later texts; `encode` returns the vectors of these.
 
         Raises:
-            ValueError: If no text holds a word.
+            ValueError: If no text contains a word.
         """
         return fit_lsa(texts, dim=self.dim, seed=self.seed)[1]
 
@@ -126,7 +124,7 @@ class SentenceTransformerEncoder:
         name_or_path: Such as ``"sentence-transformers/sentence-t5-base"`` (TIGER's encoder,
             arXiv:2305.05065, section 4.1), or a folder.
         revision: Commit or tag of a model on the hub; None for its latest.
-        batch_size: Texts encoded at once.
+        batch_size: Texts per batch.
         device: Such as ``"cpu"`` or ``"cuda"``; None lets the library choose.
     """
 
@@ -153,12 +151,12 @@ class SentenceTransformerEncoder:
         return SentenceTransformer(self.name_or_path, revision=self.revision, device=self.device)
 
     def num_cut(self, texts: Sequence[str]) -> int:
-        """How many texts have more tokens than the model reads, its prompt included.
+        """Number of texts with more tokens than the model reads, its prompt included.
 
-        0 for a model whose tokeniser is not one of ``transformers``, which cuts nothing.
+        0 for a model without a ``transformers`` tokenizer, which truncates nothing.
 
         Raises:
-            OSError: If there is no such model, or it cannot be reached.
+            OSError: If the model does not exist or cannot be reached.
         """
         from transformers import PreTrainedTokenizerBase
 
@@ -175,11 +173,11 @@ class SentenceTransformerEncoder:
             count += sum(len(of_text) > longest for of_text in tokens)
         return count
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
-        """Encode texts, composed (Unicode's NFC), with the model's own pooling and normalisation.
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        """Encode texts, normalised to NFC, with the model's own pooling and normalisation.
 
         Raises:
-            OSError: If there is no such model, or it cannot be reached.
+            OSError: If the model does not exist or cannot be reached.
         """
         vectors = self._model.encode(
             composed(texts),
@@ -197,10 +195,10 @@ class Embeddings:
     Attributes:
         vectors: Finite float32 ``(item, dim)``.
         items: `Catalog.order_hash` of the catalogue whose rows these are.
-        provenance: Their lineage, with the encoder and the text template where there were any.
+        provenance: Their lineage, with encoder and text template, if any.
     """
 
-    vectors: FloatArray
+    vectors: Float32Array
     items: str
     provenance: Provenance
 
@@ -214,17 +212,17 @@ class Embeddings:
         config: dict[str, Any] | None = None,
         seen: str | None = None,
     ) -> Embeddings:
-        """Check vectors that stand in catalogue order, and hash them.
+        """Check and hash vectors in catalogue order.
 
         Args:
             vectors: ``(item, dim)``, numbers.
             catalog: The items.
             inputs: Content hashes of what they were made from.
             config: Settings that made them, as JSON values.
-            seen: Hash of the interactions that they have learned from; None for text alone.
+            seen: Hash of the interactions they were learned from; None for text alone.
 
         Raises:
-            ValueError: If they are no finite matrix of numbers with a row for each item.
+            ValueError: If they are not a finite numeric matrix with one row per item.
         """
         vectors = _checked(vectors, len(catalog), "items of the catalogue")
         provenance = Provenance(
@@ -244,18 +242,18 @@ class Embeddings:
         catalog: Catalog,
         ids: str | os.PathLike[str] | Sequence[str] | Sequence[int] | None = None,
     ) -> Embeddings:
-        """Embeddings that exist already.
+        """Embeddings from an existing array.
 
         Args:
             source: A ``.npy`` file or an array, ``(item, dim)`` of any float or integer type.
-            catalog: The items. Rows of ``source`` whose item it does not hold are left out.
+            catalog: The items. Rows of ``source`` for other items are dropped.
             ids: The item of each row: a sequence, or a file of them (``.json`` list, ``.npy``, or
-                text with one a line). None if the rows stand in catalogue order already.
+                text with one a line). None if the rows are in catalogue order already.
 
         Raises:
             FileNotFoundError: If a file does not exist.
-            ValueError: If the array is no finite matrix, if its rows are not as many as the ids
-                or items, if ids repeat, or if an item of the catalogue has no row.
+            ValueError: If the array is not a finite matrix, its number of rows differs from that of
+                the ids or items, ids repeat, or an item of the catalogue has no row.
         """
         given = source if isinstance(source, np.ndarray) else _load_npy(Path(source))
         inputs = {"array": hash_arrays(given)}
@@ -308,18 +306,18 @@ class Embeddings:
 
 
 def read_embeddings(source: str | os.PathLike[str], catalog: Catalog) -> Embeddings:
-    """Vectors of a catalogue's items: an artefact folder, or a ``.npy`` file in its row order.
+    """Read vectors of a catalogue's items: an artefact folder, or ``.npy`` in its row order.
 
     Args:
-        source: What `Embeddings.save` wrote, which says which items it is of and which
-            interactions it has seen; or ``.npy``, ``(item, dim)``, where only the number of rows
-            can be checked.
+        source: A folder written by `Embeddings.save`, which records its items and the interactions
+            it was learned from; or ``.npy``, ``(item, dim)``, for which only the number of rows can
+            be checked.
         catalog: The items.
 
     Raises:
-        FileNotFoundError: If there is no such file, or the folder is not a whole artefact.
-        ProvenanceError: If the folder is of other items or another order, or was changed.
-        ValueError: If the file holds no finite matrix with a row for each item.
+        FileNotFoundError: If there is no such file, or the folder is not a complete artefact.
+        ProvenanceError: If the folder is for other items or another order, or was changed.
+        ValueError: If the file does not contain a finite matrix with one row per item.
     """
     if not Path(source).is_dir():
         return Embeddings.from_array(source, catalog)
@@ -342,29 +340,29 @@ def embed_catalog(
 ) -> Embeddings:
     """Embed the text of each item.
 
-    Where ``torch.distributed`` is initialised, all processes call this; the first one embeds, and
-    the others find its vectors in the cache, if there is one.
+    If ``torch.distributed`` is initialised, all processes must call this; rank 0 embeds, and the
+    others read its vectors from the cache, if there is one.
 
-    The number of texts that the encoder cuts, if it says so, is warned of in the log and recorded
-    in the provenance: items that differ behind the cut have equal vectors.
+    If the encoder can count truncated texts, their number is logged as a warning and recorded in
+    the provenance: items that differ only after the cut get equal vectors.
 
     Args:
         catalog: The items.
         encoder: Turns texts into vectors.
         template: As in `Catalog.texts`; None for the catalogue's default. Recorded either way.
-        cache_dir: Folder where vectors are kept under the hash of texts and encoder; the same
-            texts are not encoded twice. None to keep none.
+        cache_dir: Folder where vectors are cached under the hash of texts and encoder; None for no
+            cache.
 
     Raises:
-        ValueError: If the catalogue has no text or the template does not fit it, or if the encoder
-            returns anything but one finite row for each item.
+        ValueError: If the catalogue has no text, the template does not fit it, or the encoder does
+            not return one finite row per item.
     """
     template = catalog.default_template() if template is None else template
     texts = catalog.texts(template)
     inputs = {"texts": hash_ids(texts)}
     config = {**encoder.config, "template": template}
     cached = Path(cache_dir) / hash_json([inputs, encoder.config]) if cache_dir else None
-    with first_before_others():
+    with main_process_first():
         found = _from_cache(cached, inputs, encoder.config) if cached else None
         if found is not None:
             vectors = found.vectors
@@ -389,7 +387,7 @@ def embed_catalog(
 
 
 def cut_texts(embeddings: Embeddings) -> dict[str, int]:
-    """How many texts the encoder has cut, as an entry of a lineage; empty where nobody counted."""
+    """Provenance entry with the number of truncated texts; empty if not counted."""
     known = embeddings.provenance.config
     return {CUT_TEXTS: known[CUT_TEXTS]} if CUT_TEXTS in known else {}
 
@@ -401,18 +399,18 @@ def embeddings_from(
     template: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Embeddings:
-    """What a setting such as ``--ids.embeddings`` names.
+    """Resolve a setting such as ``--ids.embeddings``.
 
     Args:
-        source: ``lsa``, a sentence-transformers model (name or local path), or vectors that exist
-            already: what `read_embeddings` takes.
+        source: ``lsa``, a sentence-transformers model (name or local path), or existing vectors as
+            in `read_embeddings`.
         catalog: The items.
-        template: As in `embed_catalog`; of no account for vectors that exist already.
+        template: As in `embed_catalog`; ignored for existing vectors.
         cache_dir: As in `embed_catalog`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        OSError: If there is no such model, or it cannot be reached.
+        OSError: If the model does not exist or cannot be reached.
         ValueError: As `read_embeddings` and `embed_catalog`.
     """
     if is_vectors(source):
@@ -422,7 +420,7 @@ def embeddings_from(
 
 
 def is_vectors(source: str) -> bool:
-    """Whether `embeddings_from` reads vectors that exist already, and no encoder makes them."""
+    """Whether `embeddings_from` would read existing vectors rather than encode text."""
     recover(source)
     return Path(source).suffix == ".npy" or (Path(source) / FILE_NAME).is_file()
 
@@ -445,7 +443,7 @@ def _from_cache(folder: Path, inputs: dict[str, str], encoder: dict[str, Any]) -
         return None
 
 
-def _checked(vectors: NDArray[Any], num_rows: int, rows: str) -> FloatArray:
+def _checked(vectors: NDArray[Any], num_rows: int, rows: str) -> Float32Array:
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.shape[1] == 0:
         raise ValueError(
             f"expected embeddings (item, dim) of numbers, got {vectors.dtype} {vectors.shape}. "

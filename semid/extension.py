@@ -1,4 +1,4 @@
-"""New items: a frozen tokenizer encodes them beside ids that stay as they are."""
+"""New items: a frozen tokenizer encodes them; existing ids do not change."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _LEAST_AGREEMENT = 0.9
 
 
 def costs_of(tokenizer: SemanticIdTokenizer, embeddings: Tensor) -> Costs:
-    """How far items are from codes, for `semid.collisions.resolve_collisions`.
+    """Distances from items to codes, for `semid.collisions.resolve_collisions`.
 
     Args:
-        tokenizer: A fitted one.
-        embeddings: Float ``(item, dim)``, a row for each item whose codes collide.
+        tokenizer: A fitted tokenizer.
+        embeddings: Float ``(item, dim)``, one row per item.
     """
 
     def costs(rows: Tensor, prefix: Tensor) -> Tensor:
@@ -58,29 +58,29 @@ def extend_semantic_ids(
     *,
     collisions: str = "next_nearest",
 ) -> SemanticIds:
-    """Give the items of a catalogue that have no id yet one, beside the ids there are.
+    """Extend ids with ids for the items of a catalogue that have none yet.
 
-    No codes and no sizes change, also where the catalogue no longer holds an item. The new items
-    follow the old ones in row order, as `semid.add_items` wants them.
+    Existing codes and sizes do not change, even for items that are no longer in the catalogue. The
+    new items follow the old ones in row order, as `semid.add_items` expects.
 
     Args:
         ids: Made by ``tokenizer``, or extended already.
-        tokenizer: As it was fitted then; `load_tokenizer` reads it.
-        embeddings: Of the catalogue's items, from the encoder of the time: a fitted one, or one
-            that always gives a text the same vector. Old items that now encode otherwise are
-            reported in the log.
+        tokenizer: The tokenizer that made them; `load_tokenizer` reads it.
+        embeddings: Vectors of the catalogue's items from the original encoder: a fitted one, or one
+            that needs no fit. Old items whose codes would now differ are reported in the log.
         catalog: Old and new items, or new ones alone.
-        collisions: As in `semid.collisions.load_strategies`; applied to the new
-            items, with the codes of the old ones taken. ``extra_level`` takes free numbers of the
-            level that the ids have.
+        collisions: As in `semid.collisions.load_strategies`; applied to the new items, with the
+            codes of the old ones reserved. ``extra_level`` uses free numbers of the ids' extra
+            level.
 
     Returns:
-        The old ids and the new ones; ``ids`` itself if no item is new.
+        The old and new ids; ``ids`` itself if no item is new.
 
     Raises:
-        ProvenanceError: If the tokenizer did not make the ids, or the embeddings are of another
+        ProvenanceError: If the tokenizer did not make the ids, or the embeddings belong to another
             catalogue or order.
-        ValueError: If item ids are text here and numbers there, or no code is free for a new item.
+        ValueError: If item ids are text on one side and numbers on the other, or no code is free
+            for a new item.
     """
     _require_extendable(ids, tokenizer, embeddings, catalog)
     vectors = torch.from_numpy(embeddings.vectors)
@@ -119,7 +119,7 @@ def _require_extendable(
         "the tokenizer of the semantic ids",
         ids.provenance.inputs.get("tokenizer"),
         tokenizer.provenance.content,
-        what_to_do="Load the one that was saved beside them.",
+        what_to_do="Load the one that was saved with them.",
     )
     require_same(
         "item order of the embeddings",
@@ -141,16 +141,16 @@ def extend_from_texts(
     collisions: str = "next_nearest",
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> SemanticIds:
-    """Give new items ids from their texts alone; see `extend_semantic_ids`.
+    """Extend ids with new items from their texts alone; see `extend_semantic_ids`.
 
     Args:
-        ids: With their tokenizer and text encoder, as `load_extendable` reads them.
+        ids: Ids with tokenizer and text encoder, as read by `load_extendable`.
         catalog: Old and new items, or new ones alone, with the columns of the encoder's template.
         collisions: As in `extend_semantic_ids`.
-        cache_dir: Where embeddings are kept, see `semid.embed.embed_catalog`.
+        cache_dir: Cache folder of embeddings, see `semid.embed.embed_catalog`.
 
     Returns:
-        The old ids, unchanged, and the new ones.
+        The old ids, unchanged, followed by the new ones.
 
     Raises:
         ValueError: If the codes came from a file or the ids have no text encoder, or as
@@ -180,18 +180,18 @@ def load_extendable(
     folder: str | os.PathLike[str],
     made_by: type[SemanticIdTokenizer] = SemanticIdTokenizer,
 ) -> SemanticIds:
-    """Saved semantic ids with what made them, as far as it was saved beside them.
+    """Load semantic ids with their tokenizer and text encoder, if saved.
 
     Args:
         folder: Where `SemanticIds.save` wrote the ids.
         made_by: As in `load_tokenizer`.
 
     Returns:
-        The ids with tokenizer and text encoder. Codes from a file have neither, codes of vectors
-        that were given no text encoder.
+        The ids with tokenizer and text encoder. Codes from a file have neither; codes of ready-made
+        vectors have no text encoder.
 
     Raises:
-        FileNotFoundError: If the folder is not a whole artefact.
+        FileNotFoundError: If the folder is not a complete artefact.
         ValueError: As `SemanticIds.load`, `load_tokenizer` and `load_text_encoder`.
     """
     ids = SemanticIds.load(folder)
@@ -201,13 +201,13 @@ def load_extendable(
 
 
 def load_text_encoder(folder: str | os.PathLike[str]) -> CatalogEncoder | None:
-    """The text encoder that was saved beside semantic ids; None where there is none.
+    """Load the text encoder saved with semantic ids; None if there is none.
 
     Args:
         folder: Where `SemanticIds.save` wrote the ids.
 
     Raises:
-        ProvenanceError: If it is not the one that the ids were made with, or was changed.
+        ProvenanceError: If it did not make the ids, or was changed.
     """
     from semid.text_encoder import CatalogEncoder
 
@@ -221,25 +221,26 @@ def load_tokenizer(
     folder: str | os.PathLike[str],
     made_by: type[SemanticIdTokenizer] = SemanticIdTokenizer,
 ) -> SemanticIdTokenizer:
-    """The tokenizer that was saved beside semantic ids.
+    """Load the tokenizer saved with semantic ids.
 
     Args:
         folder: Where `SemanticIds.save` wrote the ids.
-        made_by: Its class, where that is not built in: code is not run because a file names it.
+        made_by: Its class, unless it is built in: a class is never imported because a file names
+            it.
 
     Raises:
-        FileNotFoundError: If it wrote none, as no scheme of ours made the codes.
+        FileNotFoundError: If there is none, as for codes read from a file.
         ProvenanceError: If it is not the one that made the ids.
-        ValueError: If its class is neither built in nor ``made_by``, or a file has another form.
+        ValueError: If its class is neither built in nor ``made_by``, or a file is malformed.
     """
     if not (Path(folder) / TOKENIZER_FOLDER).is_dir():
         raise FileNotFoundError(
-            f"expected a tokenizer beside the semantic ids in {folder}, got none. Were their codes "
+            f"expected a tokenizer with the semantic ids in {folder}, got none. Were their codes "
             "read from a file? Build them with a scheme, which can encode new items."
         )
     tokenizer = made_by.from_pretrained(Path(folder) / TOKENIZER_FOLDER)
     require_same(
-        f"the tokenizer beside the semantic ids in {folder}",
+        f"the tokenizer of the semantic ids in {folder}",
         Provenance.read(folder).inputs.get("tokenizer"),
         tokenizer.provenance.content,
         what_to_do="Build the ids again.",
@@ -248,7 +249,7 @@ def load_tokenizer(
 
 
 def _warn_unless_same(held: Tensor, found: Tensor) -> None:
-    """Old items should fall where they fell, or the vectors come from another encoder."""
+    """Warn if old items now get other codes, a sign of another encoder."""
     share = float((held == found).float().mean())
     if share < _LEAST_AGREEMENT:
         logger.warning(

@@ -1,6 +1,6 @@
-"""Fields of a dataclass held against their annotations, and annotations in words.
+"""Checking dataclass fields against their annotations, and describing annotations in words.
 
-Settings come from YAML files, command lines and notebooks, where nothing else compares the types.
+Settings come from YAML files, command lines and notebooks, where nothing else checks types.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ __all__ = ["choices_of", "described", "require_types"]
 
 
 def require_types(settings: Any) -> None:
-    """Require that every field of a dataclass holds what its annotation says.
+    """Require that every field of a dataclass matches its annotation.
 
     The annotation may be ``bool``, ``int``, ``float`` (finite), ``str``, ``None``, ``Any``, a
-    class, ``Literal``, ``tuple`` or ``dict`` of these, or a union. A whole number is a ``float``
-    too, and a list is a ``tuple`` too.
+    class, ``Literal``, ``tuple`` or ``dict`` of these, or a union. An ``int`` is accepted as
+    ``float``, and a list as ``tuple``.
 
     Raises:
         ValueError: Such as ``seeds must be a list, each a whole number, got [True]``.
@@ -57,7 +57,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def choices_of(kind: Any) -> list[str]:
-    """The names that a ``Literal`` lets through, also within a union or a list."""
+    """The names that a ``Literal`` allows, also within a union or a list."""
     if get_origin(kind) is Literal:
         return list(get_args(kind))
     return [name for part in get_args(kind) for name in choices_of(part)]

@@ -1,4 +1,4 @@
-"""Which items a request may be answered with."""
+"""Filters: the items that may be returned for a request."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from semid.trie import CodeTrie
 
 
 class ItemFilter:
-    """Allow- and deny-lists of a batch of requests: what is in stock, on sale here, not seen yet.
+    """Allow- and deny-lists for a batch of requests, such as items in stock or not seen yet.
 
-    Inside ``beam_search`` a prefix stays open as long as an item that may be returned is below it,
-    so ``k`` items come back wherever ``k`` exist. The nodes that a list decides about are those
-    above its items: a filter costs what its lists are long, whatever the size of the catalogue, but
-    for the trie's tables of parents and leaves, which the first filter makes.
+    Inside ``beam_search`` a prefix is kept as long as an allowed item is below it, so ``k`` items
+    are returned whenever ``k`` exist. A list affects only the nodes above its items, so a filter's
+    cost depends on the length of its lists and not on the catalogue, except for the trie's parent
+    and leaf tables, which the first filter builds.
 
     Args:
         trie: The paths of the catalogue; lists must be on its device.
         deny: Items that must not be returned, int64 ``(batch, n)`` of catalogue rows, each list
-            filled up with -1. Repetitions do no harm.
-        allow: The only items that may be returned, in the same form; a list of -1 alone allows
-            none. What both lists name is denied.
+            padded with -1. Repeats are allowed.
+        allow: The only items that may be returned, in the same form; a list of only -1 allows none.
+            Items in both lists are denied.
 
     Raises:
-        ValueError: If neither list is given, the two differ in rows, or a list holds anything else
-            than catalogue rows and -1.
+        ValueError: If neither list is given, their numbers of rows differ, or a list contains
+            anything but catalogue rows and -1.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ItemFilter:
             self._keys = self._sorted_keys(allow.masked_fill(~denied.permits(allow), -1))
 
     def check(self, trie: CodeTrie, batch_size: int) -> None:
-        """Raise ``ValueError`` if the lists are of another catalogue or another batch."""
+        """Raise ``ValueError`` if the lists belong to another catalogue or another batch."""
         if self.batch_size != batch_size:
             raise ValueError(
                 f"the filter must have a list for each of the {batch_size} rows, got "
@@ -59,13 +59,13 @@ class ItemFilter:
         own = self.trie
         if (own.num_items, own.num_nodes) != (trie.num_items, trie.num_nodes):
             raise ValueError(
-                f"the filter is of a trie of {own.num_items} items and {own.num_nodes} nodes, got "
-                f"one of {trie.num_items} and {trie.num_nodes}. Make it anew after the catalogue "
-                "has changed."
+                f"the filter was made for a trie of {own.num_items} items and {own.num_nodes} "
+                f"nodes, got one of {trie.num_items} and {trie.num_nodes}. Rebuild it after the "
+                "catalogue has changed."
             )
 
     def permits(self, items: Tensor) -> Tensor:
-        """Whether each item may be returned; what is no catalogue row may not.
+        """Whether each item may be returned; false for -1.
 
         Args:
             items: int64 ``(batch, n)``, catalogue rows or -1.
@@ -79,15 +79,15 @@ class ItemFilter:
         return (listed if self._allows else ~listed) & exists
 
     def open_children(self, nodes: Tensor, depth: int, slots: int) -> Tensor:
-        """Whether an item below each child of each node may be returned to the node's row.
+        """Whether any item below each child of each node may be returned for the node's row.
 
         Args:
-            nodes: int64 ``(batch, beam)``, different nodes of depth ``depth`` in each row, or -1.
+            nodes: int64 ``(batch, beam)``, distinct nodes at ``depth`` in each row, or -1.
             depth: Number of tokens of their prefixes.
-            slots: Number of child slots, at least the children of any of the nodes.
+            slots: Number of child slots, at least the largest number of children.
 
         Returns:
-            bool ``(batch, beam, slot)``; what stands at a slot without a child means nothing.
+            bool ``(batch, beam, slot)``; undefined in slots without a child.
         """
         row, parent, slot = self._listed_children[depth]
         stride = self.trie.num_nodes
@@ -103,9 +103,9 @@ class ItemFilter:
 
     @cached_property
     def _listed_children(self) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """By depth of the parent: row, parent and slot of the nodes that the lists decide about.
+        """By depth of the parent: row, parent and slot of the nodes that the lists affect.
 
-        Those are the nodes above an allowed item; or those that have only denied items below.
+        These are the nodes above an allowed item, or those with only denied items below.
         """
         trie = self.trie
         row = self._keys // trie.num_items
@@ -131,7 +131,7 @@ class ItemFilter:
 
 
 def _found(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether each wanted number is among the sorted keys, and where."""
+    """Whether each wanted number is among the sorted keys, and its position."""
     if len(keys) == 0:
         return torch.zeros_like(wanted, dtype=torch.bool), torch.zeros_like(wanted)
     place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)

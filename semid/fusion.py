@@ -1,4 +1,4 @@
-"""A second opinion about what follows a prefix, mixed into the scores of a search."""
+"""Fusion: a second model's next-token distribution, mixed into the scores of a search."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from semid.trie import CodeTrie
 
 
 class Guide(Protocol):
-    """What a second model thinks of the children of nodes, for each row of a batch.
+    """A second model's distribution over the children of nodes, for each row of a batch.
 
-    At every node its probabilities are one distribution over the children, so an only child is
-    certain, and those along a path multiply to the path's. A guide never changes: a search may go
-    on from any of them, and several times.
+    At every node its probabilities sum to one over the children, so an only child is certain and
+    those along a path multiply to the path's. A guide is immutable: a search may extend it
+    repeatedly.
     """
 
     @property
@@ -29,42 +29,42 @@ class Guide(Protocol):
         ...
 
     def log_probs(self, nodes: Tensor, children: Tensor) -> Tensor:
-        """Log-probability of each child after its node.
+        """Log-probability of each child given its node.
 
         Args:
             nodes: int64 ``(batch, beam)``; -1 has no children.
             children: int64 ``(batch, beam, slot)``, node ids, in the order of the node's children;
-                in slots that are none, some node.
+                an arbitrary node in empty slots.
 
         Returns:
-            Float ``(batch, beam, slot)``; ``-inf`` forbids a child, NaN and ``+inf`` are errors;
-            whatever in a slot that is no child.
+            Float ``(batch, beam, slot)``; ``-inf`` forbids a child; NaN and ``+inf`` are errors.
+            Empty slots may hold any value.
         """
         ...
 
     def extend(self, parent: Tensor, token: Tensor) -> Self:
         """The guide after prefixes that are one token longer, as ``Prefixes.extend``.
 
-        One that needs nothing but nodes returns itself.
+        A guide that depends only on nodes returns itself.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fusion:
-    """How much a guide counts in the score of every step.
+    """A guide and its weight in the score of every step.
 
     A child scores ``weight * log P(child) + (1 - weight) * log P_guide(child)``, D3's fusion
-    (arXiv:2406.14900). Summed along a path that is the same mixture of the two log-probabilities of
-    the path.
+    (arXiv:2406.14900). Summed along a path, this is the same mixture of the path's two
+    log-probabilities.
 
     Attributes:
-        guide: The second opinion.
-        weight: Of the model that is searched, in [0, 1]: at 1 the guide is not asked at all, at 0
-            it decides alone among what the model does not forbid.
+        guide: The second model.
+        weight: Weight of the searched model, in [0, 1]: at 1 the guide is never evaluated, at 0 it
+            alone ranks what the model does not forbid.
 
     Raises:
-        ValueError: If the weight lies outside of [0, 1].
+        ValueError: If the weight lies outside [0, 1].
     """
 
     guide: Guide
@@ -75,18 +75,17 @@ class Fusion:
             raise ValueError(f"weight must lie in [0, 1], got {self.weight}")
 
     def check(self, batch_size: int) -> None:
-        """Raise ``ValueError`` if the guide is of another batch."""
+        """Raise ``ValueError`` if the guide belongs to another batch."""
         if self.guide.batch_size != batch_size:
             raise ValueError(
-                f"the guide must speak of each of the {batch_size} rows, got "
-                f"{self.guide.batch_size}"
+                f"the guide must cover each of the {batch_size} rows, got {self.guide.batch_size}"
             )
 
     def mix(self, found: Successors, nodes: Tensor) -> Successors:
-        """The successors of ``nodes`` ``(batch, beam)``, with the scores of both.
+        """The successors of ``nodes`` ``(batch, beam)`` with fused scores.
 
         Raises:
-            ValueError: If the guide returns another shape.
+            ValueError: If the guide returns the wrong shape.
         """
         if self.weight == 1:
             return found
@@ -112,13 +111,13 @@ class Fusion:
 
 
 class PrefixGuide:
-    """A second generator as a guide, over the same paths in the same tokens.
+    """A second generator as a guide, over the same paths and tokens.
 
     Args:
         start: Its empty prefix after each history.
-        trie: The paths of the catalogue, as of the search.
-        renormalize: As of the search: relative to all tokens, its probabilities are those of the
-            search's ``"none"``, and less than one distribution.
+        trie: The paths of the catalogue, as in the search.
+        renormalize: As in the search; with ``"none"`` its probabilities over the children sum to
+            less than one.
     """
 
     def __init__(

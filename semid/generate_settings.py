@@ -1,4 +1,4 @@
-"""What ``transformers.generate`` was told that would give items another order."""
+"""Settings of ``transformers.generate`` that would change the order of items."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-_PLAIN = MappingProxyType(  # what leaves the scores as they are, beside None
+_PLAIN = MappingProxyType(  # values, besides None, that leave the scores unchanged
     {
         "repetition_penalty": 1.0,
         "encoder_repetition_penalty": 1.0,
@@ -39,10 +39,10 @@ _PLAIN_LENGTHS = MappingProxyType({"length_penalty": 0.0, "early_stopping": Fals
 
 
 def settings_of_generate() -> GenerationConfig | None:
-    """The settings of the ``generate`` that is running; None outside of one.
+    """The settings of the running ``generate``; None outside one.
 
-    They are its arguments and, where those say nothing, the model's ``generation_config``.
-    ``generate`` does not hand them to a processor, so they are looked up among its variables.
+    These are its arguments with the model's ``generation_config`` as default. ``generate`` does not
+    pass them to a processor, so they are read from its local variables.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -55,15 +55,16 @@ def settings_of_generate() -> GenerationConfig | None:
 
 
 def refuse_other_orders(settings: GenerationConfig, *, same_length: bool) -> None:
-    """Refuse what orders items by anything but the probability of their paths.
+    """Refuse settings that order items by anything but the probability of their paths.
 
     Args:
         settings: Of the running ``generate``.
-        same_length: Whether all paths have as many tokens, so that length changes no order.
+        same_length: Whether all paths have the same length, so that length does not affect the
+            order.
 
     Raises:
-        ValueError: If scores are changed before they are compared, beams are drawn at random, or
-            paths of several lengths are compared by another score than their probability.
+        ValueError: If scores are modified before comparison, beams are sampled, or paths of
+            different lengths are compared by anything but their probability.
     """
     plain = dict(_PLAIN)
     if (settings.num_beams or 1) > 1:
@@ -76,7 +77,7 @@ def refuse_other_orders(settings: GenerationConfig, *, same_length: bool) -> Non
     }
     if other:
         raise ValueError(
-            f"generate was told {_listed(other)}, which gives items another order than their "
+            f"generate was given {_listed(other)}, which orders items by something other than "
             f"probability. Set {_listed({name: plain[name] for name in other})} in "
             "model.generation_config, and give generate the same or nothing."
         )
@@ -85,17 +86,17 @@ def refuse_other_orders(settings: GenerationConfig, *, same_length: bool) -> Non
 def refuse_other_ends(
     settings: GenerationConfig, end: int, *, within: set[int], needs_end: bool
 ) -> None:
-    """Refuse a ``generate`` that ends elsewhere than after a whole path.
+    """Refuse a ``generate`` that ends anywhere but after a complete path.
 
     Args:
         settings: Of the running ``generate``.
-        end: The token after a path, or at its end.
-        within: All tokens of paths.
-        needs_end: Whether a path can be whole before the last token that may be written.
+        end: The token after a path, or its last one.
+        within: All tokens that occur in paths.
+        needs_end: Whether a path can be complete before ``max_new_tokens`` is reached.
 
     Raises:
-        ValueError: If ``end`` does not end what is written though it has to, or another token of
-            the paths does.
+        ValueError: If ``end`` is required but does not end generation, or another token of the
+            paths does.
     """
     known = settings.eos_token_id
     ends = {known} if isinstance(known, int) else set(known or ())

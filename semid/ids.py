@@ -1,4 +1,4 @@
-"""SemanticIds: the table of item ids and codes that leaves the build."""
+"""SemanticIds: the table of item ids and their codes."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class SemanticIds:
         item_ids: The items' own ids, one for each row; unique, all strings or all integers.
         codes: int64 ``(item, level)`` on the CPU, level ``l`` in ``[0, sizes[l])``.
         sizes: Number of codes of each level.
-        scheme: What made the codes, such as ``"rqkmeans"`` or ``"file:codes.json"``.
+        scheme: Source of the codes, such as ``"rqkmeans"`` or ``"file:codes.json"``.
         provenance: Its lineage; ``provenance.items`` is the hash of ``item_ids``.
-        tokenizer: What encoded the items, where it is at hand; `save` writes it beside the table,
-            and `semid.extension.load_tokenizer` reads it.
-        text_encoder: What turned the items' texts into the vectors that were encoded, where it is
-            at hand (`semid.build.fit_text_encoder`); saved and read like the tokenizer.
+        tokenizer: The tokenizer that encoded the items, if available; `save` writes it next to the
+            table and `semid.extension.load_tokenizer` reads it.
+        text_encoder: The encoder that embedded the items' texts, if available
+            (`semid.build.fit_text_encoder`); saved and read like the tokenizer.
     """
 
     item_ids: list[str] | list[int]
@@ -88,20 +88,20 @@ class SemanticIds:
         seen: str | None = None,
         tokenizer: SemanticIdTokenizer | None = None,
     ) -> SemanticIds:
-        """Make the table from codes, hashing its content.
+        """Create the table from codes and hash its content.
 
         Args:
-            item_ids: One for each row of ``codes``.
+            item_ids: One per row of ``codes``.
             codes: int64 ``(item, level)``.
             sizes: Number of codes of each level.
-            scheme: What made the codes.
+            scheme: Source of the codes.
             inputs: Content hashes of what they were made from.
-            config: Settings that made them, as JSON values.
-            seen: Hash of the interactions that they have learned from; None for none.
-            tokenizer: What made them, to be saved beside them.
+            config: Settings they were made with, as JSON values.
+            seen: Hash of the interactions they were learned from; None if there are none.
+            tokenizer: The tokenizer that made them, to be saved with them.
 
         Raises:
-            ValueError: If ids repeat, or codes have another shape or lie outside their level.
+            ValueError: If ids repeat, or codes have the wrong shape or are out of range.
         """
         codes = codes.cpu()
         return cls(
@@ -125,7 +125,7 @@ class SemanticIds:
 
     @property
     def num_levels(self) -> int:
-        """Codes of an item."""
+        """Number of codes per item."""
         return len(self.sizes)
 
     @cached_property
@@ -153,10 +153,10 @@ class SemanticIds:
         return tuple(self.codes[self._row_of_item[item_id]].tolist())
 
     def items_of(self, codes: Sequence[int] | Tensor) -> list[str | int]:
-        """Items that stand at a whole code path, in row order; none if the path is no item's.
+        """Items with exactly this code path, in row order; empty if there are none.
 
         Raises:
-            ValueError: If ``codes`` has not one code for each level.
+            ValueError: If ``codes`` does not have one code per level.
         """
         path = tuple(int(code) for code in codes)
         if len(path) != self.num_levels:
@@ -167,17 +167,17 @@ class SemanticIds:
         return [self.item_ids[row] for row in self._rows_of_path.get(path, [])]
 
     def resolve(self, strategy: str, *, costs: Costs | None = None) -> SemanticIds:
-        """These ids after a collision strategy, see `semid.collisions.resolve_collisions`.
+        """Apply a collision strategy, see `semid.collisions.resolve_collisions`.
 
-        The strategy, the collisions before and after it, the items it touched and the
-        reconstruction lost are recorded in the provenance.
+        The strategy, the collisions before and after, the items it changed and the reconstruction
+        loss are recorded in the provenance.
 
         Args:
             strategy: As in `semid.collisions.load_strategies`.
-            costs: How far each item is from each code; None where nobody knows.
+            costs: Distance from each item to each code; None if unknown.
 
         Raises:
-            ValueError: If there is no such strategy, or not enough codes for it.
+            ValueError: If the strategy is unknown, or there are not enough codes for it.
         """
         resolution = resolve_collisions(self.codes, self.sizes, strategy, costs=costs)
         record = resolution_record(strategy, resolution)
@@ -193,7 +193,7 @@ class SemanticIds:
         """These ids in the row order of a catalogue.
 
         Raises:
-            ProvenanceError: If the two do not hold the same items.
+            ProvenanceError: If the two do not contain the same items.
         """
         if self.provenance.items == catalog.order_hash:
             return self
@@ -223,7 +223,7 @@ class SemanticIds:
         inputs: dict[str, str],
         config: dict[str, Any],
     ) -> SemanticIds:
-        """Other items or codes, made by the same scheme, tokenizer and text encoder; see `of`."""
+        """Other items or codes with the same scheme, tokenizer and text encoder; see `of`."""
         made = SemanticIds.of(
             item_ids,
             codes,
@@ -239,7 +239,7 @@ class SemanticIds:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write table, scheme, sizes and provenance, atomically.
 
-        The tokenizer and the text encoder go beside them where they are at hand.
+        The tokenizer and the text encoder are saved too, if available.
         """
         import polars as pl
 
@@ -263,9 +263,9 @@ class SemanticIds:
         """Read what `save` wrote.
 
         Raises:
-            FileNotFoundError: If the folder is not a whole artefact.
+            FileNotFoundError: If the folder is not a complete artefact.
             ProvenanceError: If its content is not what was saved.
-            ValueError: If a file has another form.
+            ValueError: If a file is malformed.
         """
         provenance = Provenance.read(folder)
         table, config = Path(folder) / _TABLE, load_record(Path(folder) / _CONFIG, **_CONFIG_KINDS)
@@ -288,7 +288,7 @@ class SemanticIds:
 
 
 def resolution_record(strategy: str, resolution: Resolution) -> dict[str, Any]:
-    """What the provenance says about a collision strategy, as JSON values."""
+    """The provenance entry of a collision strategy, as JSON values."""
     return {
         "strategy": strategy,
         **asdict(resolution.before),
@@ -300,10 +300,10 @@ def resolution_record(strategy: str, resolution: Resolution) -> dict[str, Any]:
 
 
 def read_codes_table(path: Path) -> tuple[list[Any], list[list[int]]]:
-    """Items and codes of a parquet file with columns ``item_id`` and ``codes``.
+    """Read items and codes from a parquet file with columns ``item_id`` and ``codes``.
 
     Raises:
-        ValueError: If it has another form.
+        ValueError: If it is malformed.
     """
     import polars as pl
 
@@ -329,5 +329,5 @@ def _content_hash(codes: Tensor, sizes: tuple[int, ...], scheme: str) -> str:
 
 
 def example_of(items: Sequence[Any] | set[Any]) -> str:
-    """The first of some items for an error message; nothing where there is none."""
+    """An example item for an error message; empty if there are none."""
     return f" (such as {min(items, key=str)!r})" if items else ""

@@ -1,8 +1,8 @@
-"""Codes of other projects: read and written as their own programs read and write them.
+"""Reading and writing codes in the formats of other projects.
 
-Two forms are in use. LETTER and LC-Rec keep ``index.json``: item numbers and tokens such as
-``<a_12>``. GRID and RecTokens keep a matrix of numbers whose rows are items in catalogue order, or
-its transpose.
+Two formats are in use. LETTER and LC-Rec have an ``index.json`` with item numbers and tokens such
+as ``<a_12>``. GRID and RecTokens have a matrix whose rows are items in catalogue order, or its
+transpose.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Layout", "read_codes_file", "write_codes_index", "write_codes_tensor
 logger = logging.getLogger(__name__)
 
 Layout = Literal["item_level", "level_item"]
-"""Which axis comes first in a matrix of codes."""
+"""Order of the axes of a matrix of codes."""
 
 _BETWEEN_TOKENS = re.compile(r"[<>|\[\](),;]")
 _TOKEN = re.compile(r"(?:(?P<level>.*)_)?(?P<code>[0-9]{1,99})")
@@ -49,12 +49,12 @@ def read_codes_file(
     layout: Layout | None = None,
     offsets: Sequence[int] | None = None,
 ) -> SemanticIds:
-    """Codes that exist already, from a file, for the items of a catalogue.
+    """Read existing codes for the items of a catalogue from a file.
 
     - ``.json``: ``{"<item_id>": ["<a_128>", "<b_241>", ...]}`` as LETTER and LC-Rec write it, where
       a code is the last number of its token, or a plain number. One string may hold several
-      tokens, as in ``["<a_128><b_241>"]``. What a token says before its number (``a``, ``b``)
-      names the level, and must be the same for all items, in the same order;
+      tokens, as in ``["<a_128><b_241>"]``. The part of a token before its number (``a``, ``b``)
+      names the level and must be the same, in the same order, for all items;
     - ``.parquet``: columns ``item_id`` and ``codes`` (lists of numbers), as `SemanticIds.save`
       writes them;
     - ``.npy``, ``.safetensors`` (one tensor, or one named ``codes``) and ``.pt`` (one tensor, read
@@ -62,24 +62,24 @@ def read_codes_file(
       order, as GRID's ``merged_predictions_tensor.pt`` and RecTokens' codes are.
 
     The size of a level is its largest code plus one. Equal codes stay equal until
-    `SemanticIds.resolve`. Items of a file that names them, and that the catalogue does not hold,
-    are left out, with a warning in the log.
+    `SemanticIds.resolve`. Named items that are not in the catalogue are dropped with a warning in
+    the log.
 
     Args:
         path: The file.
         catalog: The items.
-        number_from: Where a file names items by number, the number of the catalogue's first row;
-            None if it names them by their own ids.
-        layout: Which axis of a matrix comes first; None to see it by the number of items.
-        offsets: What was added to the codes of each level, such as ``(0, 256, 512)``; it is taken
-            off. None if nothing was. A file in which it could be so, as each level's codes lie
-            above those of the level before, is refused without.
+        number_from: If a file names items by row number, the number of the catalogue's first row;
+            None if it names them by their ids.
+        layout: Order of a matrix's axes; None to infer it from the number of items.
+        offsets: Values added to the codes of each level, such as ``(0, 256, 512)``, to be
+            subtracted; None if there are none. Required for a file in which each level's codes lie
+            above those of the previous one, since it may be offset.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it has another form, if an item occurs twice, if items have codes of
-            different lengths or levels, if an item of the catalogue has none, or if an option does
-            not fit the file.
+        ValueError: If the file is malformed, an item occurs twice, items have codes of different
+            lengths or levels, an item of the catalogue has none, or an option does not apply to the
+            file.
     """
     if number_from is not None:
         require_int("number_from", number_from, 0)
@@ -106,12 +106,12 @@ def read_codes_file(
 def _codes_in(
     path: Path, catalog: Catalog, number_from: int | None, layout: Layout | None
 ) -> Tensor:
-    """Codes of a file as they stand there, int64 ``(item, level)`` in catalogue order."""
+    """Unprocessed codes of a file, int64 ``(item, level)`` in catalogue order."""
     if path.suffix in _TENSORS:
         if number_from is not None:
             raise ValueError(
                 f"expected number_from for a file that names its items, got the matrix {path}. "
-                "Leave it out: rows of a matrix stand in catalogue order."
+                "Leave it out: rows of a matrix are in catalogue order."
             )
         return _in_layout(_read_tensor(path), layout, len(catalog), path)
     if path.suffix in (".json", ".parquet"):
@@ -132,10 +132,10 @@ def write_codes_index(
     """Write ``index.json`` as LETTER and LC-Rec read it: ``{"0": ["<a_12>", "<b_3>"], ...}``.
 
     Args:
-        ids: Of at most 26 levels, one letter each.
+        ids: Ids with at most 26 levels, one letter each.
         path: The file.
         number_from: The number of the first item; those projects count rows from 0. None to name
-            items by their own ids.
+            items by their ids.
 
     Raises:
         ValueError: If there are more levels than letters.
@@ -161,19 +161,19 @@ def write_codes_tensor(
     layout: Layout = "item_level",
     offsets: Sequence[int] | None = None,
 ) -> None:
-    """Write the codes as a matrix of int64, a row or a column for each item in row order.
+    """Write the codes as an int64 matrix, with one row or column per item, in row order.
 
-    RecTokens has ``item_level``, GRID ``level_item``. GRID reads ``.pt``, which is not written
-    here; ``torch.save(torch.from_numpy(numpy.load(path)), ...)`` turns one into the other.
+    RecTokens uses ``item_level``, GRID ``level_item``. GRID reads ``.pt``, which is not written
+    here; convert with ``torch.save(torch.from_numpy(numpy.load(path)), ...)``.
 
     Args:
         ids: The codes.
         path: A ``.npy`` or ``.safetensors`` file; the tensor in the latter is named ``codes``.
-        layout: Which axis comes first.
+        layout: Order of the axes.
         offsets: Added to the codes of each level, such as ``(0, 256, 512)``.
 
     Raises:
-        ValueError: If the file is of another kind, or there is not one offset for each level.
+        ValueError: If the file has another suffix, or there is not one offset per level.
     """
     path = Path(path)
     codes = ids.codes + _row_of_offsets(offsets, ids.num_levels)
@@ -234,7 +234,7 @@ def _read_index(path: Path) -> tuple[list[str], list[list[int]]]:
     if not isinstance(table, dict):
         raise ValueError(f"{form}, got a JSON {type(table).__name__}. Convert it.")
     paths: list[list[int]] = []
-    levels: dict[int, tuple[str | None, str]] = {}  # by place: its name, and an item that has it
+    levels: dict[int, tuple[str | None, str]] = {}  # by position: its name, and an item that has it
     for item, tokens in table.items():
         if not isinstance(tokens, list):
             raise ValueError(f"{form}, got {tokens!r} for item {item}. Write a list of tokens.")
@@ -256,7 +256,7 @@ def _read_index(path: Path) -> tuple[list[str], list[list[int]]]:
 
 
 def _words(token: object) -> list[str]:
-    """The tokens that a string holds, without brackets; a whole number is one."""
+    """The tokens in a string, without brackets; a whole number is one token."""
     if isinstance(token, str):
         return _BETWEEN_TOKENS.sub(" ", token).split() or [token]
     return [str(token)]
@@ -265,7 +265,7 @@ def _words(token: object) -> list[str]:
 def _read_tensor(path: Path) -> Tensor:
     try:
         loaded = _LOADERS[path.suffix](path)
-    except Exception as error:  # each library has its own, down to pickle's, for a broken file
+    except Exception as error:  # each library raises its own for a broken file, even pickle's
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"expected a matrix of integers in {path}, got a file that cannot be read as one "
@@ -303,7 +303,7 @@ def _load_safetensors(path: Path) -> Any:
 
 
 def _load_pt(path: Path) -> Any:
-    """GRID keeps its codes in this form only; ``weights_only`` refuses whatever is no tensor."""
+    """GRID's only format; ``weights_only`` refuses anything but tensors."""
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -326,19 +326,19 @@ def _in_layout(codes: Tensor, layout: Layout | None, num_items: int, path: Path)
     if len(found) > 1:
         raise ValueError(
             f"expected to see which axis of {path} is the items, got a square matrix "
-            f"{tuple(codes.shape)}. Say layout: item_level or level_item."
+            f"{tuple(codes.shape)}. Set layout to item_level or level_item."
         )
     return codes if found[0] == "item_level" else codes.T.contiguous()
 
 
 def _refuse_if_offset(codes: Tensor, path: Path) -> None:
-    """Where levels share a code, none was moved; where they rise one above the other, who knows."""
+    """Levels that share a code have no offsets; disjoint ascending ranges are ambiguous."""
     lowest, highest = codes.amin(dim=0), codes.amax(dim=0)
     if codes.shape[1] > 1 and bool((lowest[1:] > highest[:-1]).all()):
         raise ValueError(
             f"expected to see whether the codes in {path} count from 0 at each level, got levels "
-            f"from {lowest.tolist()} to {highest.tolist()}, one above the other. Say offsets, what "
-            f"was added to each level: such as {lowest.tolist()}, or {[0] * codes.shape[1]}."
+            f"from {lowest.tolist()} to {highest.tolist()}, one above the other. Set offsets, the "
+            f"values added to each level, such as {lowest.tolist()}, or {[0] * codes.shape[1]}."
         )
 
 
@@ -348,7 +348,7 @@ def _without_offsets(codes: Tensor, offsets: Sequence[int] | None, path: Path) -
         item, level = (codes < 0).nonzero()[0].tolist()
         raise ValueError(
             f"codes in {path} must lie in [0, ...), got {int(codes[item, level])} at level {level} "
-            f"of item row {item}, offsets {offsets} taken off. Fill missing codes, or say other "
+            f"of item row {item}, offsets {offsets} taken off. Fill missing codes, or set other "
             "offsets."
         )
     return codes

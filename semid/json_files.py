@@ -1,4 +1,4 @@
-"""JSON files that anybody may have written: what they hold, or one line that names the file."""
+"""Reading JSON files of any origin, with one-line errors that name the file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["load_json", "load_record"]
 
 
 def load_json(path: str | os.PathLike[str]) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds no JSON, is nested too deep to be read, or names a thing twice,
-            where JSON itself would take the last.
+        ValueError: If it is not JSON, is nested too deeply, or repeats a key (``json`` itself would
+            keep the last).
     """
     twice: list[str] = []
 
@@ -43,15 +43,15 @@ def load_json(path: str | os.PathLike[str]) -> Any:
 
 
 def load_record(path: str | os.PathLike[str], **kinds: type) -> dict[str, Any]:
-    """What a JSON file holds by name, at least some values of known kinds.
+    """Read a JSON object and check that it has values of the given types.
 
     Args:
         path: The file.
-        **kinds: Type of each value that must be there.
+        **kinds: Types of the required values, by name.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: As `load_json`, or if one is missing or of another type.
+        ValueError: As `load_json`, or if a value is missing or has another type.
     """
     values = load_json(path)
     if not isinstance(values, dict):

@@ -1,4 +1,4 @@
-"""Latent semantic analysis that stays as it was fitted, so that later texts can be encoded."""
+"""Fitted latent semantic analysis, for encoding later texts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.arrays import Float32Array
 from semid.columns import composed
 from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_ids, hash_json, require_same
@@ -23,20 +24,19 @@ _VOCABULARY = "vocabulary.json"
 _ARRAYS = "lsa.safetensors"
 _CONFIG = "config.json"
 
-FloatArray = NDArray[np.float32]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedLsa:
-    """TF-IDF of known terms, projected onto the directions of the texts it was fitted on.
+    """TF-IDF of known terms, projected onto singular directions of the fitted texts.
 
-    Another `semid.embed.TextEncoder`: a text's vector depends on nothing but the text. Terms that
-    no fitted text holds are left out. The rows that `fit_lsa` gives for the fitted texts themselves
-    come from the same truncated, randomised SVD, and are equal to these up to its error.
+    A `semid.embed.TextEncoder` under which a text's vector depends only on the text. Unknown terms
+    are ignored. For the fitted texts, the vectors equal those of `fit_lsa` up to the error of the
+    truncated, randomised SVD.
 
     Attributes:
-        words: Words and pairs of words, by column.
-        letters: 3 to 5 letters within a word, by column; these columns follow those of the words.
+        words: Word unigrams and bigrams, by column.
+        letters: Character 3- to 5-grams within words, by column; these columns follow those of the
+            words.
         idf: float64 ``(term,)``, inverse document frequency of each column.
         right: float32 ``(dim, term)``, right singular vectors, strongest first, signs fixed.
         settings: Of the fit: ``dim`` and ``seed``.
@@ -45,12 +45,12 @@ class FittedLsa:
     words: list[str]
     letters: list[str]
     idf: NDArray[np.float64]
-    right: FloatArray
+    right: Float32Array
     settings: dict[str, int]
 
     @property
     def config(self) -> dict[str, Any]:
-        """Encoder name, settings of the fit, and a hash of what it learned."""
+        """Encoder name, settings of the fit, and a hash of the fitted values."""
         return {"encoder": "lsa", **self.settings, "fitted": self._content}
 
     @cached_property
@@ -65,10 +65,10 @@ class FittedLsa:
         letters.idf_ = self.idf[len(self.words) :]
         return words, letters
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
+    def encode(self, texts: Sequence[str]) -> Float32Array:
         """Encode texts, ``(item, dim)``; those without a known term become rows of zeros.
 
-        Texts are composed first (Unicode's NFC), as `fit_lsa` does.
+        Texts are first normalised to Unicode NFC, as in `fit_lsa`.
         """
         from scipy.sparse import hstack
         from sklearn.preprocessing import normalize
@@ -120,18 +120,23 @@ class FittedLsa:
         return encoder
 
 
-def fit_lsa(texts: Sequence[str], *, dim: int, seed: int) -> tuple[FloatArray, FittedLsa]:
-    """Vectors of texts, and the encoder for later ones; see `semid.embed.LsaEncoder`.
+def fit_lsa(texts: Sequence[str], *, dim: int, seed: int) -> tuple[Float32Array, FittedLsa]:
+    """Return the vectors of texts and an encoder for later ones; see `semid.embed.LsaEncoder`.
 
     Raises:
-        ValueError: If no text holds a word.
+        ValueError: If no text contains a word.
     """
+    vectors, fitted = _fit(tuple(composed(texts)), dim, seed)
+    return vectors.copy(), fitted
+
+
+@lru_cache(maxsize=1)  # several ID schemes are made from the same texts, and keep the encoder
+def _fit(texts: tuple[str, ...], dim: int, seed: int) -> tuple[Float32Array, FittedLsa]:
     from scipy.sparse import hstack
     from sklearn.preprocessing import normalize
     from sklearn.utils.extmath import randomized_svd
 
     words, letters = _vectorizers()
-    texts = composed(texts)
     try:
         terms = hstack([words.fit_transform(texts), letters.fit_transform(texts)], "csr")
     except ValueError as error:
@@ -156,7 +161,7 @@ def fit_lsa(texts: Sequence[str], *, dim: int, seed: int) -> tuple[FloatArray, F
 def _vectorizers(
     words: list[str] | None = None, letters: list[str] | None = None
 ) -> tuple[Any, Any]:
-    """Of words and pairs of them, and of letters; over given terms, or those of texts to come."""
+    """Word and character vectorizers, over given vocabularies or ones to be fitted."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return (

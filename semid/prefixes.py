@@ -1,4 +1,4 @@
-"""What decoding asks of a model: logits after prefixes, and prefixes that are one token longer."""
+"""What decoding needs from a model: logits after prefixes, and prefixes extended by a token."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ NextLogits = Callable[[Tensor], Tensor]
 
 
 class Prefixes(Protocol):
-    """Prefixes of item paths that a model has read, ``beam`` of them for each row of a batch.
+    """Prefixes of item paths that a model has read, ``beam`` per row of a batch.
 
-    They carry what the model remembers of each prefix and of the history before it, so that one
-    token more costs one position more. They never change: a search may go on from any of them, and
-    several times.
+    They carry the model's state for each prefix and the history before it, so that reading one more
+    token costs one more position. They are immutable: a search may extend any of them, repeatedly.
     """
 
     @property
@@ -29,29 +28,30 @@ class Prefixes(Protocol):
         """Score the token that follows each prefix.
 
         Args:
-            tokens: int64 ``(n,)``, the tokens that are asked for; all by default.
+            tokens: int64 ``(n,)``, the tokens to score; all by default.
 
         Returns:
-            Float ``(batch, beam, n)`` or ``(batch, beam, token)``; ``-inf`` forbids a token and
-            all paths through it, NaN and ``+inf`` are errors.
+            Float ``(batch, beam, n)`` or ``(batch, beam, token)``; ``-inf`` forbids a token and all
+            paths through it; NaN and ``+inf`` are errors.
         """
         ...
 
     def extend(self, parent: Tensor, token: Tensor) -> Self:
-        """Read one token more.
+        """Extend prefixes by one token.
 
         Args:
-            parent: int64 ``(batch, beam)``, which of these prefixes each of the new ones extends;
-                the new beam axis may be longer or shorter, and a prefix may have several children.
+            parent: int64 ``(batch, beam)``, index of the prefix that each new one extends; the new
+                beam axis may have another length, and a prefix may have several children.
             token: int64 ``(batch, beam)``.
         """
         ...
 
 
-class ReadAnew:
-    """Prefixes of a model without memory: every prefix is read again from its first token.
+class StatelessPrefixes:
+    """Prefixes of a stateless model: every prefix is read again from its first token.
 
-    For any function of prefixes; a model with a cache does about ``depth / 2`` times less.
+    Works for any function of prefixes; a model with a cache does about ``depth / 2`` times less
+    work.
 
     Args:
         next_logits: See ``NextLogits``; called first with ``(batch, 1, 0)``.
@@ -79,16 +79,19 @@ class ReadAnew:
         logits = self._next_logits(self._written)
         return logits if tokens is None else logits.index_select(-1, tokens)
 
-    def extend(self, parent: Tensor, token: Tensor) -> ReadAnew:
-        """Write one token more."""
-        longer = ReadAnew(self._next_logits, 0)
+    def extend(self, parent: Tensor, token: Tensor) -> StatelessPrefixes:
+        """Append one token."""
+        longer = StatelessPrefixes(self._next_logits, 0)
         written = of_parents(self._written, parent)
         longer._written = torch.cat([written, token.unsqueeze(-1)], dim=-1)
         return longer
 
 
+ReadAnew = StatelessPrefixes  # its former name
+
+
 def of_parents(values: Tensor, parent: Tensor) -> Tensor:
-    """Each new prefix's parent's value.
+    """Gather the parent's value for each new prefix.
 
     Args:
         values: ``(batch, beam, ...)``.

@@ -1,12 +1,11 @@
-"""Content hashes and lineage: every artefact says what it is and what it was made from.
+"""Content hashes and lineage: every artefact records what it is and what it was made from.
 
-An artefact is a folder that holds ``provenance.json`` beside its data. Two artefacts that are used
-together are compared by hash first; a difference is a `ProvenanceError`, never a wrong number.
+An artefact is a folder with its data and a ``provenance.json``. Artefacts that are used together
+are first compared by hash; a mismatch raises `ProvenanceError` instead of giving wrong numbers.
 
-A result that is a single file carries its lineage in itself, as a seal: `write_json` and
-`write_tensors` add the hash of its content and of what it was made from. `read_json` and
-`read_tensors` refuse a file that was damaged or changed, and one that was made from something else
-counts as missing, so that it is made again.
+A single-file result carries a seal: `write_json` and `write_tensors` add a hash of its content and
+of its inputs. `read_json` and `read_tensors` refuse a damaged or changed file, and treat one made
+from other inputs as missing, so that it is made again.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ logger = logging.getLogger(__name__)
 FILE_NAME = "provenance.json"
 _SEAL, _FROM = "seal", " from "
 _FILES = "files"
-_REMOVE = "Remove it and run the same command again, which makes it anew."
+_REMOVE = "Remove it and run the same command again to recreate it."
 _RECORDED_PACKAGES = (
     "semid",
     "numpy",
@@ -65,20 +64,20 @@ _RECORDED_PACKAGES = (
 
 
 class ProvenanceError(ValueError):
-    """Two artefacts that should belong together do not, or an artefact cannot say what it is."""
+    """Two artefacts do not belong together, or an artefact has no valid provenance."""
 
 
 def hash_arrays(*arrays: np.ndarray[Any, Any]) -> str:
     """SHA-256 over dtype, shape and values of each array, in order.
 
-    Values are read as C-contiguous little-endian, so memory layout and platform do not matter;
+    Values are hashed as C-contiguous little-endian, so memory layout and platform do not matter;
     ``float16`` and ``float32`` copies of the same numbers differ.
 
     Returns:
         64 hex digits.
 
     Raises:
-        ValueError: If an array holds Python objects, whose bytes are addresses.
+        ValueError: If an array contains Python objects, whose bytes are addresses.
     """
     digest = hashlib.sha256()
     for array in arrays:
@@ -135,14 +134,14 @@ class Provenance:
     """What an artefact is, and what it was made from.
 
     Attributes:
-        kind: What sort of artefact, such as ``"embeddings"`` or ``"semantic_ids"``.
+        kind: Kind of artefact, such as ``"embeddings"`` or ``"semantic_ids"``.
         content: Hash of the artefact's own values.
         items: Hash of the item order its rows follow (`Catalog.order_hash`), if it has item rows.
         inputs: Name and content hash of each artefact it was made from.
-        seen: Hash of the interactions it has learned from; None if it has seen none.
-        config: The settings that made it, as JSON values.
-        versions: Of Python and the packages that compute; filled on creation. Recorded for the
-            reader and never compared.
+        seen: Hash of the interactions it was learned from; None if there are none.
+        config: The settings it was made with, as JSON values.
+        versions: Versions of Python and the numerical packages, filled on creation. For information
+            only, never compared.
     """
 
     kind: str
@@ -170,7 +169,7 @@ class Provenance:
 
         Args:
             folder: The artefact.
-            files: Names of files in it whose bytes are recorded too, for `read` to compare.
+            files: Names of files in it whose hashes are recorded too, for `read` to verify.
         """
         hashes = {name: hash_file(Path(folder) / name) for name in files}
         recorded = {_FILES: hashes} if hashes else {}
@@ -182,8 +181,8 @@ class Provenance:
 
         Raises:
             FileNotFoundError: If there is none.
-            ProvenanceError: If it is not the record of an artefact, or one of the files whose bytes
-                it records was changed.
+            ProvenanceError: If it is not a provenance record, or one of the files whose hash it
+                records was changed.
         """
         folder = Path(folder)
         if not folder.exists():
@@ -216,12 +215,12 @@ class Provenance:
 
 
 def require_same(name: str, expected: str | None, found: str | None, *, what_to_do: str) -> None:
-    """Refuse two artefacts whose hashes disagree.
+    """Raise if the hashes of two artefacts differ.
 
     Args:
         name: What is compared, such as ``"item order of the teacher's scores"``.
-        expected: The hash that this side holds; None if it holds none.
-        found: The hash that the other artefact recorded; None if it recorded none.
+        expected: The expected hash, or None.
+        found: The hash recorded by the other artefact, or None.
         what_to_do: A sentence for the reader, such as ``"Train the teacher on this catalogue."``
 
     Raises:
@@ -237,12 +236,12 @@ def require_same(name: str, expected: str | None, found: str | None, *, what_to_
 def require_unchanged(
     path: str | os.PathLike[str], then: str | None, now: str | None, *, what_to_do: str
 ) -> None:
-    """Refuse a file whose content is not what was recorded when it was written.
+    """Raise if a file's content differs from what was recorded when it was written.
 
     Args:
         path: The file.
-        then: Hash that was recorded.
-        now: Hash of what it holds; None if it is gone.
+        then: The recorded hash.
+        now: Hash of its present content; None if it is missing.
         what_to_do: A sentence for the reader.
 
     Raises:
@@ -267,8 +266,8 @@ def write_json(
     Args:
         path: The file.
         values: JSON values by name.
-        made_from: JSON value that says what they were made from, such as the content hashes of a
-            model and of the targets it was ranked on; None for nothing that could change.
+        made_from: JSON value that identifies their inputs, such as the content hashes of a model
+            and of the targets it was ranked on; None if there are none.
 
     Raises:
         ValueError: If the values are not JSON.
@@ -289,13 +288,13 @@ def read_json(
 
     Args:
         path: The file.
-        made_from: What it must have been made from.
-        take_unsealed: Whether to take a file without a seal, as it was written before there were
-            any. Otherwise it counts as missing.
+        made_from: The inputs it must have been made from.
+        take_unsealed: Whether to accept a file without a seal, as written by earlier versions.
+            Otherwise it counts as missing.
         what_to_do: A sentence for the reader of the error.
 
     Returns:
-        The values; None where there is no such file, or it was made from something else.
+        The values; None if there is no such file or it was made from other inputs.
 
     Raises:
         ProvenanceError: If the file was damaged or changed.
@@ -342,7 +341,7 @@ def read_tensors(
     """Read what `write_tensors` wrote; see `read_json`.
 
     Returns:
-        Tensors on the CPU and metadata; None as of `read_json`.
+        Tensors on the CPU and metadata; None as in `read_json`.
 
     Raises:
         ProvenanceError: As `read_json`.
@@ -389,7 +388,7 @@ def _seal(content: Any, made_from: Any) -> str:
 def _is_from(
     path: str | os.PathLike[str], seal: Any, content: Any, made_from: Any, what_to_do: str
 ) -> bool:
-    """Whether a sealed file was made from this; one whose content was changed is refused."""
+    """Whether a sealed file was made from these inputs; raises if its content was changed."""
     its_content, _, its_origin = _seal(content, made_from).partition(_FROM)
     content_then, _, origin_then = str(seal).partition(_FROM)
     require_unchanged(path, content_then, its_content, what_to_do=what_to_do)

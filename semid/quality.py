@@ -1,4 +1,4 @@
-"""The ID quality card: use of codes, branching, and whether neighbours share codes."""
+"""The ID quality card: code utilisation, branching, and whether neighbours share codes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["id_quality"]
 
 _NEIGHBOURS = 10
 _BLOCK = 1024
-"""Rows compared with the catalogue at once; bounds memory."""
+"""Rows compared with the catalogue at once, to bound memory."""
 
 
 def id_quality(
@@ -30,38 +30,38 @@ def id_quality(
     embeddings: Embeddings | None = None,
     cf_embeddings: Embeddings | None = None,
 ) -> dict[str, Any]:
-    """Collisions, the use and branching of each level, and codes that neighbours share.
+    """Collisions, utilisation and branching of each level, and agreement with neighbours.
 
     It finds collapse; it does not predict how well a recommender will do.
 
     Args:
         ids: The codes.
-        embeddings: Vectors of the same items in the same order, such as those encoded.
+        embeddings: Vectors of the same items in the same order, such as the encoded ones.
         cf_embeddings: Collaborative vectors of the same items in the same order.
 
     Returns:
         JSON values. ``items``, ``distinct``, ``colliding_items`` and ``largest_group`` as in
         `semid.collisions.CollisionReport`, and ``levels``, for each level a dict:
 
-        - ``size``: its codes; ``used``: those that some item has; ``utilisation``: their ratio;
+        - ``size``: number of codes; ``used``: those with an item; ``utilisation``: their ratio;
         - ``perplexity``: ``exp`` of the entropy of its codes over items, in ``[1, used]``;
         - ``prefixes``: distinct paths down to and including this level;
         - ``max_children``: most distinct codes of this level below one prefix.
 
-        ``cut_texts``: items whose text the encoder has cut, where that is known.
+        ``cut_texts``: items whose text the encoder truncated, if known.
 
-        Where vectors are given, also ``neighbours``: under ``embeddings`` and ``cf_embeddings`` a
-        dict about each item and its 10 nearest others by exact cosine, but for zero vectors.
+        If vectors are given, also ``neighbours``: under ``embeddings`` and ``cf_embeddings`` a dict
+        comparing each item with its 10 nearest others by exact cosine, excluding zero vectors.
 
-        - ``k``: neighbours of an item; ``items``: those that were asked for theirs;
+        - ``k``: neighbours per item; ``items``: number of items compared;
         - ``share``: for each level, share of the neighbours that have the item's codes down to and
           including it; ``random``: the same for all other items in place of neighbours;
         - ``auc``: probability that a neighbour shares a longer prefix with the item than a random
-          other item does, ties counted half; 0.5 where codes know nothing of the space.
+          other item does, ties counted half; 0.5 for codes unrelated to the space.
 
     Raises:
-        ProvenanceError: If vectors are of other items, or in another order.
-        ValueError: If vectors are given and there are no two items with one.
+        ProvenanceError: If vectors belong to other items or are in another order.
+        ValueError: If vectors are given but fewer than two items have a nonzero one.
     """
     card = {
         **asdict(collision_report(ids.codes)),
@@ -138,7 +138,7 @@ def _neighbours(codes: Tensor, vectors: Tensor) -> dict[str, Any]:
 
 
 def _reached_by_chance(codes: Tensor) -> Tensor:
-    """Share of the other items that have an item's first ``depth`` codes.
+    """Share of the other items with the same first ``depth`` codes as an item.
 
     float64 ``(item, level + 2)``, by depth: 1 at depth 0, and 0 below the last level.
     """

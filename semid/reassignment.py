@@ -1,7 +1,7 @@
-"""Strategies that tell items of equal codes apart by giving some of them other codes.
+"""Collision strategies that give some of the colliding items other codes.
 
-Both keep a prefix where they can and choose at the last level, where two items that collide differ
-least. They work on any scheme; one that knows no distances finds all codes equally far.
+Both keep the prefix if possible and change the last level, which matters least. They work with any
+scheme; if it defines no distances, all codes are equidistant.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ __all__ = [
 ]
 
 Costs: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""``costs(rows, prefix)``: how far the items of some rows are from each next code."""
+"""``costs(rows, prefix)``: distances from the items of some rows to each next code."""
 
 Strategy: TypeAlias = Callable[
     [Tensor, tuple[int, ...], Costs | None, Tensor], tuple[Tensor, tuple[int, ...]]
 ]
-"""From codes, sizes, costs and the codes that are taken to codes and sizes.
+"""Maps codes, sizes, costs and taken codes to new codes and sizes.
 
-``taken`` may have one level more than ``codes``, which is then the last of ``sizes``.
+``taken`` may have one more level than ``codes``, which is then the last of ``sizes``.
 """
 
 ROUNDS = 20
-"""Of `assign_sinkhorn`; as many as LETTER's released code makes."""
+"""Rounds of `assign_sinkhorn`, as in LETTER's released code."""
 
 _EQUAL_SHARES = 1e-6
-"""Logarithms of shares that differ by no more are those of equal ones."""
+"""Log shares that differ by no more than this count as equal."""
 
 _MOST_COSTS = 1 << 24
-"""Distances held at once; bounds memory."""
+"""Maximum number of distances in memory."""
 
 
 def num_holders(codes: Tensor, taken: Tensor) -> Tensor:
-    """How many items have each item's path, itself included, and those of ``taken``.
+    """Number of items with each item's path, counting itself and those of ``taken``.
 
     Args:
         codes: int64 ``(item, level)``.
@@ -65,7 +65,7 @@ def num_holders(codes: Tensor, taken: Tensor) -> Tensor:
 
 
 def costs_of_paths(rows: Tensor, codes: Tensor, costs: Costs) -> Tensor:
-    """How far each item is from a whole path.
+    """Distance from each item to a complete path.
 
     Args:
         rows: int64 ``(row,)``.
@@ -85,20 +85,19 @@ def costs_of_paths(rows: Tensor, codes: Tensor, costs: Costs) -> Tensor:
 def assign_next_nearest(
     codes: Tensor, sizes: tuple[int, ...], costs: Costs | None, taken: Tensor
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """Give all items but one of each group the nearest code that is free.
+    """Give all items but one of each group the nearest free code.
 
-    Of the items with one path the closest keeps it; none does where it is taken. The others stand
-    in line below their prefix, the closest to the code they lose first, and each takes the nearest
-    code of the last level that no item has below this prefix. Where a prefix is full, those left
-    over go back by as few levels as leave them a choice, again the closest to the code they lost
-    first, and down again as a scheme encodes: at each level the nearest code with a free path below
-    it. Ties go to the earlier row and the lower code.
+    Of the items with the same path the closest keeps it, unless it is taken. The others are
+    processed per prefix, in order of distance to the code they lose, and each takes the nearest
+    last-level code that is free below the prefix. If a prefix is full, the remaining items back up
+    by as few levels as needed, in the same order, and descend again as in encoding: at each level
+    to the nearest code with a free path below it. Ties go to the earlier row and the lower code.
 
     Args:
         codes: int64 ``(item, level)``.
         sizes: Number of codes of each level.
         costs: As in `semid.collisions.resolve_collisions`.
-        taken: int64 ``(other, level)``, paths that no item may get.
+        taken: int64 ``(other, level)``, paths that are not available.
 
     Returns:
         The codes, all distinct and none taken, and ``sizes``.
@@ -131,26 +130,26 @@ def assign_next_nearest(
 def assign_sinkhorn(
     codes: Tensor, sizes: tuple[int, ...], costs: Costs | None, taken: Tensor
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """Share the codes of the last level evenly among the items of each group, some rounds long.
+    """Repeatedly share the last level's codes evenly among the items of each group.
 
-    LETTER's uniform mapping at indexing (arXiv:2405.07314, section 3.2.3, and its code): in each
-    of up to 20 rounds, the items of every group of equal codes get the codes where a transport plan
-    puts most of their mass (`semid.tokenizers.sinkhorn.sinkhorn`). Items of equal embeddings
-    get equal codes, so that collisions may be left.
+    LETTER's uniform mapping at indexing (arXiv:2405.07314, section 3.2.3, and its code): in each of
+    up to 20 rounds, every item of a group with equal codes gets the code to which a transport plan
+    assigns most of its mass (`semid.tokenizers.sinkhorn.sinkhorn`). Items with equal embeddings get
+    equal codes, so some collisions may remain.
 
-    There, an item that was alone at its codes moves when a re-assigned one joins it. Here such
-    codes, and those that are taken, are no choice, so that it stays. There, items that the plan
-    does not tell apart move together; here they stay. A single item at codes that are taken, which
-    has nobody to share with, gets the nearest code.
+    There, an item that was alone at its codes moves when a reassigned one joins it. Here the codes
+    of such items, and taken ones, are not available, so it stays. There, items that the plan does
+    not distinguish move together; here they stay. A single item at taken codes gets the nearest
+    code.
 
-    The plan fills every code alike, so that many codes may be an item's alone: its shares of them
-    are equal, but for rounding. There, rounding decides; here the nearest of them is taken.
+    The plan fills every code equally, so an item may have the same share of many codes up to
+    rounding. There, rounding decides; here the nearest of them is chosen.
 
     Args:
         codes: int64 ``(item, level)``.
         sizes: Number of codes of each level.
         costs: As in `semid.collisions.resolve_collisions`.
-        taken: int64 ``(other, level)``, paths that no item may get.
+        taken: int64 ``(other, level)``, paths that are not available.
 
     Returns:
         The codes and ``sizes``.
@@ -174,7 +173,7 @@ def assign_sinkhorn(
 
 
 def _share_evenly(codes: Tensor, rows: Tensor, size: int, costs: Costs, held: Tensor) -> None:
-    """One round: new last codes for the items of each group."""
+    """One round: new last-level codes for the items of each group."""
     _, group_of_row = torch.unique(codes[rows], dim=0, return_inverse=True)
     order = torch.argsort(group_of_row, stable=True)
     groups = torch.split(rows[order], torch.bincount(group_of_row).tolist())
@@ -201,7 +200,7 @@ def _share_evenly(codes: Tensor, rows: Tensor, size: int, costs: Costs, held: Te
 
 
 def _line(rows: Tensor, codes: Tensor, costs: Costs, held: Tensor) -> list[int]:
-    """Items that must leave their codes, the closest to them first, earlier rows first in ties."""
+    """Items that must leave their codes, closest first, then by row."""
     own = costs_of_paths(rows, codes[rows], costs).cpu().numpy()
     closest_first = rows.cpu().numpy()[np.lexsort((rows.cpu().numpy(), own))].tolist()
     keeps = set(map(tuple, held.tolist()))
@@ -216,7 +215,7 @@ def _line(rows: Tensor, codes: Tensor, costs: Costs, held: Tensor) -> list[int]:
 def _choose_below_prefix(
     codes: Tensor, line: Sequence[int], sizes: tuple[int, ...], costs: Costs, held: Tensor
 ) -> list[int]:
-    """New last codes below the same prefixes; returns the rows for which there was none."""
+    """Assign new last-level codes below the same prefixes; returns rows for which none was free."""
     waiting: dict[tuple[int, ...], list[int]] = {}
     for row, prefix in zip(line, codes[line, :-1].tolist(), strict=True):
         waiting.setdefault(tuple(prefix), []).append(row)
@@ -244,7 +243,7 @@ def _choose_below_prefix(
 def _choose_elsewhere(
     codes: Tensor, rows: Sequence[int], sizes: tuple[int, ...], costs: Costs, held: Tensor
 ) -> None:
-    """New paths for items whose prefixes are full."""
+    """Assign new paths to items whose prefixes are full."""
     stays = torch.ones(len(codes), dtype=torch.bool, device=codes.device)
     stays[list(rows)] = False
     num_levels = len(sizes)
@@ -268,8 +267,8 @@ def _choose_elsewhere(
 
 
 def _held_below(held: Tensor, prefixes: Tensor) -> dict[tuple[int, ...], set[int]]:
-    """Last codes of the paths that go on from some prefixes, by prefix."""
-    if prefixes.shape[1]:  # most paths go on from others: leave them out before any loop
+    """Last-level codes held below each of some prefixes."""
+    if prefixes.shape[1]:  # skip the many paths below other prefixes before looping
         _, which = torch.unique(torch.cat([prefixes, held[:, :-1]]), dim=0, return_inverse=True)
         held = held[torch.isin(which[len(prefixes) :], which[: len(prefixes)])]
     below: dict[tuple[int, ...], set[int]] = {}
@@ -279,7 +278,7 @@ def _held_below(held: Tensor, prefixes: Tensor) -> dict[tuple[int, ...], set[int
 
 
 def _batches(groups: Sequence[Tensor], size: int) -> list[list[Tensor]]:
-    """Groups of rows together as long as their distances to ``size`` codes fit into memory."""
+    """Batches of groups whose distances to ``size`` codes fit into memory."""
     batches: list[list[Tensor]] = []
     filled = 0
     for group in groups:

@@ -1,4 +1,4 @@
-"""Names of what can be plugged in: a short name, or ``package.module:Name`` from anywhere."""
+"""Lookup of plug-ins by short name or as ``package.module:Name``."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def load_class(
         name: The name.
         built_in: ``package.module:Class`` by short name.
         base: What the class must be a subclass of.
-        what: Calls one of them in an error, such as ``"tokenizer"``.
-        advice: What to do about a class that is none, as a sentence.
+        what: Name of the kind in errors, such as ``"tokenizer"``.
+        advice: What to do about a class of the wrong kind, as a sentence.
 
     Raises:
-        ValueError: If there is no such name, module or class, the class is no subclass of
+        ValueError: If there is no such name, module or class, the class is not a subclass of
             ``base``, or it lacks a method.
     """
     found = _load(name, built_in, what=what, kind="Class")
@@ -49,7 +49,7 @@ def load_class(
 
 
 def load_function(name: str, built_in: Mapping[str, str], *, what: str) -> Callable[..., Any]:
-    """Find a function, or anything else that is called, as `load_class` finds a class.
+    """Find a function or other callable, as `load_class` finds a class.
 
     Raises:
         ValueError: If there is no such name, module or function, or it cannot be called.

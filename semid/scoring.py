@@ -1,4 +1,4 @@
-"""Exact scores of the whole catalogue: the oracle of every search."""
+"""Exact scores of the whole catalogue, the reference for every search."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ def score_all(
     chunk: int = 512,
     fusion: Fusion | None = None,
 ) -> Tensor:
-    """Log-probability of every catalogue row, by one walk of the trie.
+    """Log-probability of every catalogue row, by one traversal of the trie.
 
-    Every prefix is read once for each row, as one token more than its parent, which all its
-    children share; with ``renormalize="children"`` only prefixes that can still branch are read.
+    Every prefix is read once per row, extending its parent by one token; with
+    ``renormalize="children"`` only prefixes that can still branch are read.
 
     Args:
         start: The empty prefix after each history, on the device of the trie.
         trie: Paths of the catalogue.
         renormalize: See ``Renormalize``.
-        chunk: Most prefixes read at a time. Memory is what the model keeps of ``chunk`` prefixes
-            for each row at each depth, whatever the size of the catalogue, and the result.
-        fusion: A second opinion on every step, and how much it counts; then all scores are mixtures
-            of two log-probabilities.
+        chunk: Maximum number of prefixes read at a time. Besides the result, memory is the model's
+            state for ``chunk`` prefixes per row and depth, whatever the size of the catalogue.
+        fusion: A guide for every step and its weight; all scores are then weighted sums of two
+            log-probabilities.
 
     Returns:
-        float32 ``(batch, item)``; twins share the score of their path; ``-inf`` for an item that
-        the model or the guide forbids, which no search returns.
+        float32 ``(batch, item)``; duplicates share the score of their path; ``-inf`` for an item
+        that the model or the guide forbids, which no search returns.
 
     Raises:
-        ValueError: If ``chunk`` is not positive, a guide is of another batch, or the logits or what
-            the guide says have another shape or hold NaN or +inf.
+        ValueError: If ``chunk`` is not positive, a guide belongs to another batch, or the logits or
+            the guide's log-probabilities have the wrong shape or contain NaN or +inf.
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
@@ -56,7 +56,7 @@ def score_all(
 
 
 class _Walk:
-    """Scores of all items, filled in from the root of the trie to its leaves."""
+    """Scores of all items, filled in from the root to the leaves."""
 
     def __init__(
         self, trie: CodeTrie, renormalize: Renormalize, chunk: int, batch_size: int
@@ -73,7 +73,7 @@ class _Walk:
         prefixes: Prefixes,
         second: Fusion | None,
     ) -> None:
-        """Go on from ``nodes`` ``(n,)``, read as ``prefixes`` and scored ``(batch, n)``."""
+        """Continue below ``nodes`` ``(n,)``, read as ``prefixes`` and scored ``(batch, n)``."""
         trie, batch_size = self.trie, len(scores)
         beams = nodes.expand(batch_size, -1)
         found = successors(prefixes, trie, beams, depth, self.renormalize)

@@ -1,12 +1,11 @@
-"""Settings that came later than what is on disk: how its hashes and files are read all the same.
+"""Settings newer than artefacts on disk: keeping their hashes and files valid.
 
-A dataclass says by ``field(metadata={"before": value})`` that a setting is younger than artefacts
-which do not name it, and what these were made with. What is made so still has no need of the name:
-it is left out of hashes and files, which stay what they were. Where it is not found, it had that
-value, whatever the default is now.
+``field(metadata={"before": value})`` marks a setting added after artefacts were written, with the
+value they were made with. At that value the setting is omitted from hashes and files, which thus
+stay valid; when it is missing from a file, it has that value, whatever the default is now.
 
-``field(default="auto", metadata={"settled": True})`` says that what the default comes to is settled
-when something is begun, and written there in its place.
+``field(default="auto", metadata={"settled": True})`` marks a default that is resolved when a run
+begins; the resolved value is then written in its place.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ Config = TypeVar("Config")
 
 
 def settings_before(made_by: type) -> dict[str, Any]:
-    """What was done before a setting came, by its name.
+    """The values in effect before each later setting was added, by name.
 
     Args:
-        made_by: The dataclass of the settings; any other class has no such settings.
+        made_by: The settings dataclass; any other class has no such settings.
     """
     if not is_dataclass(made_by):
         return {}
@@ -33,11 +32,11 @@ def settings_before(made_by: type) -> dict[str, Any]:
 
 
 def without_later(settings: Mapping[str, Any], made_by: type) -> dict[str, Any]:
-    """Settings without those that came later and say what was done before.
+    """Drop later settings that have their earlier value.
 
     Args:
         settings: Values by name.
-        made_by: The dataclass that they are of.
+        made_by: Their dataclass.
     """
     before = settings_before(made_by)
     return {
@@ -48,11 +47,11 @@ def without_later(settings: Mapping[str, Any], made_by: type) -> dict[str, Any]:
 
 
 def as_json(config: Any) -> Any:
-    """Settings as they are kept: JSON values, `without_later` throughout.
+    """Settings as stored: JSON values, with `without_later` applied throughout.
 
     Args:
-        config: A dataclass, whose fields may be dataclasses, mappings and sequences of such; or
-            JSON, which is returned as it is.
+        config: A dataclass, possibly with nested dataclasses, mappings and sequences; or JSON,
+            which is returned unchanged.
     """
     if is_dataclass(config) and not isinstance(config, type):
         values = {f.name: getattr(config, f.name) for f in fields(config)}
@@ -65,15 +64,15 @@ def as_json(config: Any) -> Any:
 
 
 def as_begun(config: Config, found: Mapping[str, Any]) -> Config:
-    """Settings for what was begun with others: what they leave open is as it was there.
+    """Fill settings left open from those that a run was begun with.
 
     Args:
         config: A dataclass, whose fields may be dataclasses.
-        found: What `as_json` has kept of the settings that it was begun with.
+        found: The stored settings of the run, from `as_json`.
 
     Returns:
-        ``config``, with what was done before a setting came where ``found`` does not name it and
-        ``config`` has its default, and with what ``found`` has where a default was settled there.
+        ``config``, in which a setting at its default takes its earlier value if ``found`` lacks it,
+        or the value that was resolved in ``found``.
     """
     changes: dict[str, Any] = {}
     for own in fields(config):  # type: ignore[arg-type]
@@ -88,16 +87,16 @@ def as_begun(config: Config, found: Mapping[str, Any]) -> Config:
 
 
 def from_json(made_by: type[Config], values: Mapping[str, Any]) -> Config:
-    """The dataclass that `as_json` has kept.
+    """Restore a dataclass from the output of `as_json`.
 
-    What it does not name is what was done before that setting came, or its default.
+    Missing settings take their earlier value, or their default.
 
     Args:
         made_by: The dataclass; its fields may be dataclasses, and mappings and tuples of values.
-        values: What was kept.
+        values: The stored values.
 
     Raises:
-        ValueError: If a value is of no field, or out of its range.
+        ValueError: If a value belongs to no field or is out of range.
     """
     kinds = get_type_hints(made_by)
     if unknown := sorted(values.keys() - kinds.keys()):

@@ -1,4 +1,4 @@
-"""The tokens that may follow a prefix, and how probable a model finds them."""
+"""The valid next tokens of a prefix and their log-probabilities."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Successors:
     """The children of prefixes of one depth, in slots.
 
     Attributes:
-        nodes: int64 ``(batch, beam, slot)``; some node of the depth where not valid.
+        nodes: int64 ``(batch, beam, slot)``; an arbitrary node of the depth where not valid.
         valid: bool ``(batch, beam, slot)``.
         log_probs: float32 ``(batch, beam, slot)``, ``-inf`` where not valid.
-        broken: bool ``()``, whether a logit was NaN or +inf: read it when the work is done, since
-            reading waits for the device.
+        broken: bool ``()``, whether a logit was NaN or +inf; reading it synchronises with the
+            device, so do that last.
     """
 
     nodes: Tensor
@@ -33,22 +33,22 @@ class Successors:
 def successors(
     prefixes: Prefixes, trie: CodeTrie, nodes: Tensor, depth: int, renormalize: Renormalize
 ) -> Successors:
-    """Look up what may follow and ask the model about it.
+    """Look up the valid next tokens and their log-probabilities.
 
-    A node's children follow each other, so two neighbouring entries of one table say which they
-    are, whatever the size of the trie. There are as many slots as the widest node of the depth has
-    children, so shapes do not depend on the nodes.
+    A node's children are contiguous, so two adjacent entries of one table identify them, whatever
+    the size of the trie. The number of slots is the largest number of children at this depth, so
+    shapes do not depend on the nodes.
 
     Args:
-        prefixes: What the model has read.
-        trie: Paths that may be written.
-        nodes: int64 ``(batch, beam)``, the nodes of ``prefixes``, of depth ``depth``; -1 has no
+        prefixes: The prefixes that the model has read.
+        trie: The valid paths.
+        nodes: int64 ``(batch, beam)``, the nodes of ``prefixes``, at ``depth``; -1 has no
             successors.
         depth: Number of tokens of the prefixes.
         renormalize: See ``Renormalize``.
 
     Raises:
-        ValueError: If the logits have another shape.
+        ValueError: If the logits have the wrong shape.
     """
     first, last = trie.first_child[nodes.clamp_min(0)], trie.first_child[nodes.clamp_min(0) + 1]
     slot = torch.arange(trie.width_of_depth(depth), device=nodes.device)
@@ -65,19 +65,19 @@ def successors(
         column = trie.token_of_node[child].long()
         chosen = logits.gather(-1, column).float().masked_fill(~valid, -torch.inf)
         norm = logits.float().logsumexp(dim=-1, keepdim=True)
-    read = (nodes >= 0).unsqueeze(-1)  # what stands for no prefix may be anything
+    read = (nodes >= 0).unsqueeze(-1)  # ignore beams without a prefix
     broken = (read & (norm.isnan() | (norm == torch.inf))).any()
-    norm = norm.masked_fill(norm == -torch.inf, 0.0)  # nothing is allowed here: log 0, not NaN
+    norm = norm.masked_fill(norm == -torch.inf, 0.0)  # no child is allowed: log 0, not NaN
     return Successors(nodes=child.long(), valid=valid, log_probs=chosen - norm, broken=broken)
 
 
 def is_decided(trie: CodeTrie, nodes: Tensor, renormalize: Renormalize) -> Tensor:
-    """Whether nothing below a node can change its score: at a leaf, or above a single one.
+    """Whether a node's score is final: at a leaf, or above a single one.
 
     Args:
         trie: Paths that may be written.
         nodes: int64, any shape.
-        renormalize: Only relative to the children is a token without rival certain.
+        renormalize: Only with ``"children"`` is an only child certain.
 
     Returns:
         bool in the shape of ``nodes``.
@@ -88,15 +88,15 @@ def is_decided(trie: CodeTrie, nodes: Tensor, renormalize: Renormalize) -> Tenso
 
 
 def refuse_broken(broken: Tensor) -> None:
-    """Raise if any logit, or a guide's log-probability, was not a number below infinity.
+    """Raise if any logit or log-probability of a guide was NaN or +inf.
 
     Raises:
         ValueError: If ``broken`` is true.
     """
     if broken:
         raise ValueError(
-            "logits and log-probabilities of a guide must be numbers below infinity, got NaN or "
-            "inf. Has the model diverged?"
+            "logits and log-probabilities of a guide must not be NaN or +inf. "
+            "Has the model diverged?"
         )
 
 

@@ -1,4 +1,4 @@
-"""Tables from files: parquet, CSV and JSON lines, each cell as it is written."""
+"""Reading tables from parquet, CSV and JSON lines, each cell as written."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ _EXACT_FLOATS = 2**53
 def read_table(
     path: str | Path, *, ids: Sequence[str] = (), required: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """Read a parquet, CSV or JSON-lines file as it is, and check that it has what is needed.
+    """Read a parquet, CSV or JSON-lines file and check that it has the required columns.
 
-    CSV columns stay text, so that ``007`` keeps its zeros; only those of ``ids`` that hold nothing
-    but plainly written whole numbers become integers. A JSON-lines column of several kinds
-    is a column of lists where any cell is a list, else of text; NaN is missing there.
+    CSV columns stay text, so that ``007`` keeps its zeros; only columns in ``ids`` that contain
+    nothing but plain whole numbers become integers. A JSON-lines column of mixed types becomes
+    lists if any cell is a list, else text; NaN counts as missing.
 
     Args:
         path: The file.
-        ids: Columns of ids, which must be there.
-        required: Other columns that must be there.
+        ids: Required columns of ids.
+        required: Other required columns.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind, unreadable, empty, or lacks a required column.
+        ValueError: If the file has another format, is unreadable or empty, or lacks a required
+            column.
     """
     import polars as pl
 
@@ -67,7 +68,7 @@ def read_table(
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
-    """By pyarrow, which refuses a damaged file on which polars may end the process."""
+    """Read with pyarrow, which refuses a damaged file that could crash polars."""
     import polars as pl
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
@@ -76,14 +77,14 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         with ParquetFile(path) as file:
             table = file.read()
         table.validate(full=True)
-        table.schema.to_string()  # names that are no UTF-8 raise here
+        table.schema.to_string()  # raises on names that are not UTF-8
     except (ArrowException, OSError) as error:
         raise ValueError(str(error)) from None
     return pl.DataFrame(table.replace_schema_metadata())
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
-    """A file with quotes strictly by RFC 4180, so that none of them merges rows."""
+    """Parse quotes strictly by RFC 4180, so that a stray one cannot merge rows."""
     import polars as pl
 
     if b'"' not in path.read_bytes():
@@ -113,7 +114,7 @@ def _cells_of_any_length() -> Iterator[None]:
 
 
 def _checked_row(row: list[str], width: int, line: int) -> list[str | None]:
-    """The cells of a row, None where empty; a blank line is a row of those."""
+    """The cells of a row, None if empty; a blank line is a row of None."""
     if row and len(row) != width:
         raise ValueError(
             f"line {line}: {len(row)} cells, but the header has {width}; is a comma or a quote "
@@ -155,7 +156,7 @@ def _constant(name: str) -> float | None:
 
 
 def _json_column(name: str, cells: list[Any]) -> pl.Series:
-    """A column of the narrowest kind that keeps every cell as it is written."""
+    """A column of the narrowest type that preserves every cell."""
     import polars as pl
 
     kinds = {type(cell) for cell in cells} - {type(None)}
@@ -180,7 +181,7 @@ def _json_column(name: str, cells: list[Any]) -> pl.Series:
 
 
 def _json_numbers(name: str, cells: list[Any]) -> pl.Series:
-    """Int64 or Float64; text where either would change a number."""
+    """Int64 or Float64; text if either would change a number."""
     import polars as pl
 
     numbers = [cell for cell in cells if cell is not None]

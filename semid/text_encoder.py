@@ -1,4 +1,4 @@
-"""The encoder that turned a catalogue's texts into vectors, kept so that new items can join."""
+"""The text encoder of a catalogue, saved so that new items can be added."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semid.embed import Embeddings, FloatArray, SentenceTransformerEncoder, embed_catalog
+from semid.arrays import Float32Array
+from semid.embed import Embeddings, SentenceTransformerEncoder, embed_catalog
 from semid.lsa import FittedLsa
 from semid.provenance import (
     ProvenanceError,
@@ -30,11 +31,11 @@ _REBUILD = "Build the ids again."
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CatalogEncoder:
-    """A text encoder and the template of the texts: together they give any item its vector.
+    """A text encoder and a text template, which together embed any item.
 
     Attributes:
-        encoder: A `FittedLsa`, which is saved whole, or a sentence-transformers model, which is
-            saved by name and has to be at hand where it is loaded.
+        encoder: A `FittedLsa`, which is saved in full, or a sentence-transformers model, which is
+            saved by name and must be available when loaded.
         template: Text of an item, as in `semid.catalog.Catalog.texts`.
     """
 
@@ -43,11 +44,11 @@ class CatalogEncoder:
 
     @property
     def source(self) -> str:
-        """The encoder as a setting names it: ``lsa``, or the sentence-transformers model."""
+        """The encoder's name in settings: ``lsa``, or the sentence-transformers model."""
         return "lsa" if isinstance(self.encoder, FittedLsa) else self.encoder.name_or_path
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
-        """One finite float32 row for each text, ``(item, dim)``, of that text alone."""
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        """Encode each text by itself; finite float32 ``(item, dim)``."""
         return self.encoder.encode(texts)
 
     def embed(
@@ -66,8 +67,7 @@ class CatalogEncoder:
 
         Args:
             folder: The folder.
-            embeddings: Content hash of the vectors that it gave the fitted items; `load` asks for
-                the same.
+            embeddings: Content hash of the vectors of the fitted items; `load` requires the same.
         """
         values = {"template": self.template, "encoder": self.encoder.config}
         with atomic_dir(folder) as filling:
@@ -80,8 +80,8 @@ class CatalogEncoder:
         """Read what `save` wrote.
 
         Raises:
-            ProvenanceError: If its content is not what was saved, it made other ``embeddings``, or
-                the sentence-transformers model is another one by now.
+            ProvenanceError: If its content has changed, it made other ``embeddings``, or the
+                sentence-transformers model is no longer the same.
         """
         path = Path(folder) / _SETTINGS
         values = read_json(path, made_from=embeddings, what_to_do=_REBUILD)

@@ -1,4 +1,4 @@
-"""Titles as paths: an item is the tokens of its title, closed by an end token."""
+"""Titles as paths: an item's path is the tokens of its title and an end token."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class TitleTokenizer(Protocol):
-    """What a tokenizer of Hugging Face can do, and all that is asked of one."""
+    """The part of the Hugging Face tokenizer interface that is used here."""
 
     @property
     def eos_token_id(self) -> int | None:
-        """The token that ends a text; None for none."""
+        """The end-of-text token; None if there is none."""
 
     def __call__(self, texts: list[str], *, add_special_tokens: bool) -> Mapping[str, Any]:
         """Tokens of each text, lists of ids under ``input_ids``."""
@@ -34,15 +34,15 @@ class TitlePaths:
     """The token paths of a catalogue's titles, as `semid.CodeTrie.from_paths` takes them.
 
     Attributes:
-        paths: int64 ``(item, longest)``; the tokens of a title and the end token, filled with -1.
+        paths: int64 ``(item, longest)``; the tokens of a title and the end token, padded with -1.
         end_token: The token that ends every path.
-        twins: How many items share a path, as their titles are equal, or equal to the tokenizer.
-            They stand at one leaf and share its score.
+        duplicates: How many items share a path because their titles have equal tokens. They share a
+            leaf and its score.
     """
 
     paths: Tensor
     end_token: int
-    twins: CollisionReport
+    duplicates: CollisionReport
 
 
 def title_paths(
@@ -54,21 +54,21 @@ def title_paths(
 ) -> TitlePaths:
     """Turn titles into paths of tokens.
 
-    A title is tokenised alone and without special tokens: a tokenizer may merge its first letters
-    with what stands before it in a prompt, and such a path would not be in the trie. Do the same
-    where a model is trained on titles. The end token makes a title that starts another one a leaf
+    A title is tokenised alone and without special tokens: in a prompt, a tokenizer may merge its
+    first letters with the preceding text, and such a path would not be in the trie. Do the same
+    when training a model on titles. The end token gives a title that is a prefix of another a leaf
     of its own (TCA4Rec, arXiv:2601.18457, and its released code).
 
     Args:
-        titles: One for each item.
-        tokenizer: Of the model that writes the titles, such as one of
+        titles: One per item.
+        tokenizer: Tokenizer of the model that generates the titles, such as one from
             ``transformers.AutoTokenizer``.
-        end_token: Token that ends a path; None for the tokenizer's ``eos_token_id``.
+        end_token: Token that ends a path; by default the tokenizer's ``eos_token_id``.
         item_ids: Names of the items for error messages; None for their rows.
 
     Raises:
-        ValueError: If there is no title or no end token, or a title has no token or holds the end
-            token.
+        ValueError: If there is no title or no end token, or a title has no token or contains the
+            end token.
     """
     end_token = tokenizer.eos_token_id if end_token is None else end_token
     if end_token is None:
@@ -94,15 +94,15 @@ def title_paths(
     )
     rows = [torch.tensor([*tokens_of[title], end_token]) for title in titles]
     paths = pad_sequence(rows, batch_first=True, padding_value=-1)
-    twins = collision_report(paths)
-    if twins.colliding_items:
+    duplicates = collision_report(paths)
+    if duplicates.colliding_items:
         logger.info(
             "%d of %d items share the tokens of their title with another, %d at most one",
-            twins.colliding_items,
-            twins.items,
-            twins.largest_group,
+            duplicates.colliding_items,
+            duplicates.items,
+            duplicates.largest_group,
         )
-    return TitlePaths(paths=paths, end_token=end_token, twins=twins)
+    return TitlePaths(paths=paths, end_token=end_token, duplicates=duplicates)
 
 
 def _refuse(items: Sequence[str | int], expected: str, what_to_do: str) -> None:

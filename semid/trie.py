@@ -1,7 +1,7 @@
 """One trie over the token paths of a catalogue, as flat tensors.
 
-The same object is the valid-token mask of training, the ranges over which teacher mass is summed,
-the graph that beams walk, and the way back from a path to items.
+The same object provides the valid-token mask in training, the item ranges over which teacher mass
+is summed, the graph that beams walk, and the map from a path back to its items.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from semid.trie_file import read_trie, write_trie
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CodeTrie:
-    """Prefix tree over item paths, with nodes numbered breadth-first.
+    """Prefix tree over item paths, with breadth-first node numbers.
 
-    Node 0 is the root; the nodes of one depth follow each other in path order, so the children of
-    a node are contiguous and sorted by token, and so are the items below it. Several items may
-    share a path (*twins*): each counts at the leaf.
+    Node 0 is the root. The nodes of a depth are numbered in path order, so the children of a node
+    are contiguous and sorted by token, and the items below it are contiguous too. Several items may
+    share a path (*duplicates*): each counts at the leaf.
 
-    Ids are stored as int32, and only what is not quickly derived: ten million items of four tokens
-    take about 320 MB. Methods take and return int64; indexing a tensor gives int32, which is to
-    be widened before it is multiplied.
+    Ids are stored as int32 and cheaply derived tables are not stored: ten million items of four
+    tokens take about 320 MB. Methods take and return int64; indexing a tensor gives int32, so widen
+    it before multiplying.
 
     Attributes:
         first_child: int32 ``(node + 1,)``; the children of ``n`` are the nodes
             ``first_child[n]`` to ``first_child[n + 1] - 1``; a leaf has none.
-        token_of_node: int32 ``(node,)``, the token that leads to the node; -1 for the root.
-        item_order: int32 ``(item,)``, catalogue rows sorted by path, twins by row.
+        token_of_node: int32 ``(node,)``, token on the edge into the node; -1 for the root.
+        item_order: int32 ``(item,)``, catalogue rows sorted by path, then by row.
         first_item: int32 ``(node,)``; the items below ``n`` are
             ``item_order[first_item[n]:last_item[n]]``.
         last_item: int32 ``(node,)``, exclusive end of the same range.
         level_start: int64 ``(depth + 2,)``; the nodes of depth ``d`` are ``level_start[d]`` to
             ``level_start[d + 1] - 1``.
-        num_tokens: Size of the token axis; every token lies in ``[0, num_tokens)``.
+        num_tokens: Vocabulary size; every token lies in ``[0, num_tokens)``.
     """
 
     first_child: Tensor
@@ -53,17 +53,17 @@ class CodeTrie:
 
     @classmethod
     def from_paths(cls, paths: Tensor, num_tokens: int) -> CodeTrie:
-        """Build the trie of a catalogue; rows may come in any order.
+        """Build the trie of a catalogue; rows may be in any order.
 
         Args:
-            paths: int64 ``(item, level)``, row ``r`` the tokens of catalogue row ``r`` in
-                ``[0, num_tokens)``; shorter paths are filled with -1 on the right.
-            num_tokens: Size of the token axis of the model that writes the paths.
+            paths: int64 ``(item, level)``, row ``r`` holding the tokens of catalogue row ``r``, in
+                ``[0, num_tokens)``; shorter paths are padded with -1 on the right.
+            num_tokens: Vocabulary size of the model that generates the paths.
 
         Raises:
             ValueError: If the table is empty, a token is out of range, a path is empty or has a
-                hole, one path is a proper prefix of another, or there are more items, nodes or
-                tokens than int32 can count.
+                gap, one path is a proper prefix of another, or the number of items, nodes or tokens
+                exceeds int32.
         """
         return cls(num_tokens=num_tokens, **trie_tensors(paths, num_tokens))
 
@@ -74,7 +74,7 @@ class CodeTrie:
 
     @property
     def num_items(self) -> int:
-        """Number of catalogue rows, twins counted."""
+        """Number of catalogue rows, duplicates included."""
         return len(self.item_order)
 
     @property
@@ -98,7 +98,7 @@ class CodeTrie:
 
     @cached_property
     def place_of_item(self) -> Tensor:
-        """int32 ``(item,)``: where each catalogue row stands in ``item_order``."""
+        """int32 ``(item,)``: position of each catalogue row in ``item_order``."""
         place = torch.arange(self.num_items, dtype=torch.int32, device=self.device)
         return torch.empty_like(place).index_copy_(0, self.item_order.long(), place)
 
@@ -108,11 +108,11 @@ class CodeTrie:
         return max(self._widths)
 
     def width_of_depth(self, depth: int) -> int:
-        """Largest number of children of a node of ``depth``, which lies in ``[0, self.depth)``."""
+        """Largest number of children of a node at ``depth``, in ``[0, self.depth)``."""
         return self._widths[depth]
 
     def tokens_of_depth(self, depth: int) -> Tensor:
-        """The tokens that may follow some prefix of ``depth`` tokens; int64 ``(token,)``, rising.
+        """All tokens that can follow a prefix of ``depth`` tokens; int64 ``(token,)``, ascending.
 
         Args:
             depth: In ``[0, self.depth)``.
@@ -121,10 +121,9 @@ class CodeTrie:
 
     @cached_property
     def column_of_node(self) -> Tensor:
-        """int32 ``(node,)``: place of a node's token in ``tokens_of_depth``; -1 for the root.
+        """int32 ``(node,)``: index of a node's token in ``tokens_of_depth``; -1 for the root.
 
-        The depth is that of the parent, so a node of depth ``d + 1`` has a column in
-        ``tokens_of_depth(d)``.
+        The depth is the parent's: a node at depth ``d + 1`` has a column in ``tokens_of_depth(d)``.
         """
         levels = torch.split(self.token_of_node, self.level_start.diff().tolist())
         columns = [
@@ -135,7 +134,7 @@ class CodeTrie:
 
     @cached_property
     def has_one_leaf(self) -> Tensor:
-        """Bool ``(node,)``: whether all paths through a node end in one leaf, itself included."""
+        """Bool ``(node,)``: whether a node is a leaf or has a single leaf below it."""
         count = self.first_child.diff()
         one = count == 0
         for depth in reversed(range(self.depth)):
@@ -145,7 +144,7 @@ class CodeTrie:
         return one
 
     def nodes_of_depth(self, depth: int) -> Tensor:
-        """The nodes that stand for a prefix of ``depth`` tokens; int64 ``(node,)``, rising."""
+        """The nodes at ``depth``; int64 ``(node,)``, ascending."""
         return torch.arange(*self.level_start[depth : depth + 2].tolist(), device=self.device)
 
     @property
@@ -154,7 +153,7 @@ class CodeTrie:
         return self.item_order.device
 
     def num_children(self, nodes: Tensor) -> Tensor:
-        """Number of children, int64 in the shape of ``nodes``; 0 for a leaf."""
+        """Number of children, int64 with the shape of ``nodes``; 0 for a leaf."""
         return (self.first_child[nodes + 1] - self.first_child[nodes]).long()
 
     def children(self, nodes: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
@@ -166,7 +165,7 @@ class CodeTrie:
 
         Returns:
             ``child``, int64 ``nodes.shape + (width,)``, node ids in token order, and ``valid``,
-            bool of the same shape. A slot that is not valid holds some node id, to be masked.
+            bool of the same shape. Invalid slots hold an arbitrary node id, to be masked.
 
         Raises:
             ValueError: If a node has more children than ``width``.
@@ -183,7 +182,7 @@ class CodeTrie:
         return child, slot < count.unsqueeze(-1)
 
     def step(self, nodes: Tensor, tokens: Tensor) -> Tensor:
-        """The child that a token leads to; -1 where there is none.
+        """The child reached by a token; -1 if there is none.
 
         Args:
             nodes: int64, any shape.
@@ -196,7 +195,7 @@ class CodeTrie:
         return torch.where(known, child, -1)
 
     def seek(self, nodes: Tensor, tokens: Tensor) -> Tensor:
-        """The first child whose token is not below ``tokens``, or else the end of the children.
+        """The first child whose token is at least ``tokens``, or the end of the children.
 
         Args:
             nodes: int64, any shape.
@@ -217,13 +216,13 @@ class CodeTrie:
         return low.view(nodes.shape)
 
     def walk(self, tokens: Tensor) -> Tensor:
-        """The node that each prefix leads to.
+        """The node of each prefix.
 
         Args:
-            tokens: int64 ``(..., pos)``; no position at all leads to the root.
+            tokens: int64 ``(..., pos)``; an empty prefix leads to the root.
 
         Returns:
-            int64 ``(...)``; -1 where the prefix is not in the trie.
+            int64 ``(...)``; -1 if the prefix is not in the trie.
         """
         nodes = tokens.new_zeros(tokens.shape[:-1])
         for token in tokens.unbind(-1):
@@ -252,14 +251,14 @@ class CodeTrie:
         return self.item_order[int(self.first_item[node]) : int(self.last_item[node])].long()
 
     def items_below_each(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Catalogue rows whose paths run through several nodes, one node after another.
+        """Catalogue rows whose paths run through each of several nodes, grouped by node.
 
         Args:
             nodes: int64, any shape; -1 has no items.
 
         Returns:
-            The node that each slot belongs to, as an index into the flat ``nodes``, and its item;
-            both int64 ``(slot,)``.
+            For each slot, an index into the flattened ``nodes`` and an item; both int64
+            ``(slot,)``.
         """
         nodes = nodes.flatten()
         start = self.first_item[nodes]
@@ -267,11 +266,11 @@ class CodeTrie:
         return owner, self.item_order[place].long()
 
     def depth_of(self, nodes: Tensor) -> Tensor:
-        """Number of tokens of the prefix that each node stands for; int64 in its shape."""
+        """Depth of each node; int64 with the shape of ``nodes``."""
         return torch.searchsorted(self.level_start, nodes, right=True) - 1
 
     def first_leaf(self, nodes: Tensor) -> Tensor:
-        """The first leaf below each node, itself if it is one; int64 in the shape of ``nodes``."""
+        """The first leaf below each node, or the node if it is a leaf; int64 like ``nodes``."""
         for _ in range(self.depth):
             child = self.first_child[nodes].long()
             nodes = torch.where(child < self.first_child[nodes + 1], child, nodes)
@@ -288,11 +287,11 @@ class CodeTrie:
 
     @classmethod
     def load(cls, path: str | Path) -> CodeTrie:
-        """Map what ``save`` wrote into memory; it is read once, to check its hash.
+        """Memory-map what ``save`` wrote, reading it once to check its hash.
 
         Raises:
             FileNotFoundError: If there is no file.
-            ValueError: If it is not a trie, or no longer the one that was saved.
+            ValueError: If it is not a trie or has changed since it was saved.
         """
         tensors, num_tokens = read_trie(path)
         return cls(num_tokens=num_tokens, **tensors)
@@ -313,14 +312,14 @@ class CodeTrie:
 
 
 def ranges(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """The integers of several ranges, one range after another.
+    """The integers of several ranges, concatenated.
 
     Args:
         start: Integers ``(range,)``.
         end: Integers ``(range,)``, exclusive, not below ``start``.
 
     Returns:
-        Which range each is from, and itself; both int64 ``(slot,)``.
+        For each integer, the index of its range and the integer; both int64 ``(slot,)``.
     """
     length = (end - start).long()
     which = torch.repeat_interleave(length)

@@ -1,7 +1,7 @@
 """From a table of paths to the tensors of its trie: one sort of packed keys, then level by level.
 
-Ten million paths should fit beside their table, so nothing here is larger than a few keys an item:
-ids are int32, and what a level is done with is dropped before the next.
+Ten million paths must fit in memory next to their table, so nothing here exceeds a few keys per
+item: ids are int32, and each level's intermediates are dropped before the next.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _MOST = torch.iinfo(torch.int32).max  # items, nodes and tokens are stored as in
 
 
 def trie_tensors(paths: Tensor, num_tokens: int) -> dict[str, Tensor]:
-    """The tensors of ``CodeTrie``, by name; ``CodeTrie.from_paths`` says what is expected."""
+    """The tensors of ``CodeTrie``, by name; see ``CodeTrie.from_paths`` for the arguments."""
     depth = _checked_depth(paths, num_tokens)
-    bits = num_tokens.bit_length()  # of a token plus one, so that the end of a path is 0
+    bits = num_tokens.bit_length()  # of token + 1: 0 marks the end of a path
     packs = torch.split(torch.arange(depth), 63 // bits)  # the levels that share a key
     order, keys = _sorted_rows(paths, packs, bits)
 
@@ -29,7 +29,7 @@ def trie_tensors(paths: Tensor, num_tokens: int) -> dict[str, Tensor]:
     opens[0] = True
     for pack in packs:
         keys = keys if pack is packs[0] else _keys(paths, pack, bits, order)
-        change = keys[1:] ^ keys[:-1]  # a number as high as the first level that differs
+        change = keys[1:] ^ keys[:-1]  # larger the earlier the first differing level
         for level in pack.tolist():
             place = bits * (int(pack[-1]) - level)
             opens_parent = opens.clone()
@@ -49,7 +49,7 @@ def trie_tensors(paths: Tensor, num_tokens: int) -> dict[str, Tensor]:
             check_fits("nodes", level_start[-1])
     del keys, change, opens, opens_parent, start, end, token, ended
 
-    first_child = [  # a node stands before the nodes of the next depth that start with it or after
+    first_child = [  # children of a node precede those of later nodes
         base + torch.searchsorted(below, start, out_int32=True)
         for base, (start, below) in zip(level_start[1:], pairwise(starts), strict=False)
     ]
@@ -71,7 +71,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 def _sorted_rows(paths: Tensor, packs: tuple[Tensor, ...], bits: int) -> tuple[Tensor, Tensor]:
-    """Rows sorted by path, twins by row, int32 ``(item,)``; and their keys of the first pack."""
+    """Rows sorted by path, then by row, int32 ``(item,)``; and their keys of the first pack."""
     order = torch.arange(len(paths), dtype=torch.int32, device=paths.device)
     for pack in reversed(packs):
         keys, by_key = _keys(paths, pack, bits, order).sort(stable=True)
@@ -81,7 +81,7 @@ def _sorted_rows(paths: Tensor, packs: tuple[Tensor, ...], bits: int) -> tuple[T
 
 
 def _keys(paths: Tensor, pack: Tensor, bits: int, order: Tensor) -> Tensor:
-    """One number for the tokens of some levels, which sorts as they do; int64 ``(item,)``."""
+    """One sortable key for the tokens of several levels; int64 ``(item,)``."""
     keys = paths.new_zeros(len(paths))
     for level in pack.tolist():
         column = paths[:, level].index_select(0, order)
@@ -90,7 +90,7 @@ def _keys(paths: Tensor, pack: Tensor, bits: int, order: Tensor) -> Tensor:
 
 
 def _checked_depth(paths: Tensor, num_tokens: int) -> int:
-    """Number of tokens of the longest path: a column that no path reaches is no depth."""
+    """Number of tokens of the longest path; columns of padding only do not count."""
     if paths.dim() != 2 or 0 in paths.shape or paths.dtype != torch.int64:
         raise ValueError(
             f"paths must be int64 (item, level) and not empty, got {paths.dtype} "
@@ -121,7 +121,7 @@ def _checked_depth(paths: Tensor, num_tokens: int) -> int:
 
 
 def check_fits(what: str, count: int) -> None:
-    """Refuse what int32 cannot count.
+    """Raise if a count does not fit in int32.
 
     Raises:
         ValueError: If ``count`` is too large.
@@ -133,7 +133,7 @@ def check_fits(what: str, count: int) -> None:
 
 
 def _check_no_prefix(ended: Tensor, start: Tensor, opens_parent: Tensor, order: Tensor) -> None:
-    """A path that has ended sorts directly before those that go on from it."""
+    """A path that ended sorts directly before those it is a prefix of."""
     siblings = ~opens_parent.index_select(0, start[1:])
     prefix = ended[:-1] & siblings
     if prefix.any():

@@ -1,7 +1,7 @@
-"""Items that come and go: a changed trie without sorting the whole catalogue again.
+"""Adding and removing items without sorting the whole catalogue again.
 
-Both functions give exactly what ``CodeTrie.from_paths`` gives for the changed table. Each tensor is
-merged or filtered in a pass from front to back; only the new paths are sorted.
+Both functions return exactly what ``CodeTrie.from_paths`` returns for the changed table. Each
+tensor is merged or filtered in one pass; only the new paths are sorted.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from semid.trie_building import check_fits
 
 
 def add_items(trie: CodeTrie, paths: Tensor) -> CodeTrie:
-    """The trie with more items, whose catalogue rows follow those it has.
+    """The trie with added items, whose catalogue rows follow the existing ones.
 
     Args:
-        trie: A trie; it stays as it is.
-        paths: int64 ``(item, level)``, tokens of the new items, shorter paths filled with -1.
+        trie: A trie; not modified.
+        paths: int64 ``(item, level)``, tokens of the new items, shorter paths padded with -1.
 
     Raises:
-        ValueError: As ``CodeTrie.from_paths``, also where a new path is a prefix of an old one or
-            the other way round, or there would be too many items or nodes.
+        ValueError: As ``CodeTrie.from_paths``; also if a new path is a prefix of an old one or vice
+            versa, or there would be too many items or nodes.
     """
     new = CodeTrie.from_paths(paths, trie.num_tokens)
     match = _matches(trie, new)
@@ -74,14 +74,14 @@ def add_items(trie: CodeTrie, paths: Tensor) -> CodeTrie:
 
 
 def remove_items(trie: CodeTrie, items: Tensor) -> CodeTrie:
-    """The trie without some items; the rows behind them move up.
+    """The trie without some items; later rows move up.
 
     Args:
-        trie: A trie; it stays as it is.
-        items: int64 ``(item,)``, catalogue rows to remove; repetitions do no harm.
+        trie: A trie; not modified.
+        items: int64 ``(item,)``, catalogue rows to remove; repeats are allowed.
 
     Raises:
-        ValueError: If the rows are no int64, one is not in the catalogue, or no item is left.
+        ValueError: If the rows are not int64, one is not in the catalogue, or no item is left.
     """
     if items.dtype != torch.int64 or items.dim() != 1:
         raise ValueError(
@@ -120,7 +120,7 @@ def remove_items(trie: CodeTrie, items: Tensor) -> CodeTrie:
 
 
 def _matches(trie: CodeTrie, new: CodeTrie) -> Tensor:
-    """The node of ``trie`` with the path of each node of ``new``, -1 for none; ``(new node,)``."""
+    """For each node of ``new``, the node of ``trie`` with its path, or -1; ``(new node,)``."""
     match = torch.zeros(new.num_nodes, dtype=torch.int64, device=trie.device)
     for depth in range(1, new.depth + 1):
         nodes = new.nodes_of_depth(depth)
@@ -143,12 +143,12 @@ def _check_no_prefix(trie: CodeTrie, new: CodeTrie, match: Tensor) -> None:
 
 
 def _insertions(trie: CodeTrie, new: CodeTrie, match: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the nodes of ``new`` go.
+    """Insertion points of the nodes of ``new``.
 
     Returns:
-        The old node that each fresh node stands before, and the place in the old item order that
-        its items stand before; for a matched node the second is the end of its items. Both
-        ``(new node,)``.
+        The old node before which each fresh node is inserted, and the position in the old item
+        order before which its items are; for a matched node the latter is the end of its items.
+        Both ``(new node,)``.
     """
     before, place = torch.zeros_like(match), torch.zeros_like(match)
     matched = match >= 0
@@ -172,14 +172,14 @@ def _insertions(trie: CodeTrie, new: CodeTrie, match: Tensor) -> tuple[Tensor, T
 
 
 def _before(flags: Tensor) -> Tensor:
-    """How many flags are set before each position and before the end; int32, one longer."""
+    """Number of flags set before each position and before the end; int32, one longer."""
     count = torch.zeros(len(flags) + 1, dtype=torch.int32, device=flags.device)
     torch.cumsum(flags, 0, dtype=torch.int32, out=count[1:])
     return count
 
 
 def _positions(flags: Tensor) -> Tensor:
-    """Where flags are set, int32; in less memory than ``nonzero``, as most of them are."""
+    """Positions of set flags, int32; uses less memory than ``nonzero`` if most are set."""
     gaps = (~flags).nonzero().squeeze(1)
     steps = torch.ones(len(flags) - len(gaps) + 1, dtype=torch.int32, device=flags.device)
     steps[0] = 0
@@ -195,11 +195,11 @@ def _all_but(positions: Tensor, length: int) -> Tensor:
 
 
 def _spread(values: Tensor, places: Tensor) -> Tensor:
-    """The values, in order, where a flag is set, and 0 elsewhere."""
+    """Scatter the values, in order, to the set flags, with 0 elsewhere."""
     return values.new_zeros(len(places)).masked_scatter_(places, values)
 
 
 def _sum_of_levels(old: Tensor, added: Tensor) -> Tensor:
-    """Starts of the levels of both; beyond its deepest, a trie has no more nodes."""
+    """Level starts of the merged trie; a trie has no nodes beyond its deepest level."""
     last = torch.arange(max(len(old), len(added)), device=old.device)
     return old[last.clamp_max(len(old) - 1)] + added[last.clamp_max(len(added) - 1)]

@@ -1,4 +1,4 @@
-"""A trie in one safetensors file, refused where it is no longer what was saved."""
+"""A trie in one safetensors file, verified by a content hash."""
 
 from __future__ import annotations
 
@@ -31,36 +31,36 @@ def write_trie(path: str | Path, tensors: Mapping[str, Tensor], num_tokens: int)
 
 
 def read_trie(path: str | Path) -> tuple[dict[str, Tensor], int]:
-    """Map what ``write_trie`` wrote into memory, and read it once to check it.
+    """Memory-map what ``write_trie`` wrote, reading it once to check it.
 
-    A file without a hash, as version 0.1 wrote it, is held against what a trie has to be: that
-    finds rows, nodes and tokens that do not exist, but not two items that have changed places.
+    A file without a hash, as written by version 0.1, is checked for consistency instead: this finds
+    invalid rows, nodes and tokens, but not two swapped items.
 
     Returns:
         The tensors by name, and ``num_tokens``.
 
     Raises:
         FileNotFoundError: If there is no file.
-        ValueError: If it is not a trie, or no longer the one that was saved.
+        ValueError: If it is not a trie or has changed since it was saved.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            told = file.metadata() or {}
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise _damaged(path, f"it cannot be read as safetensors ({error})") from error
     types = {name: tensor.dtype for name, tensor in tensors.items()}
     if types != _TYPES or any(tensor.dim() != 1 for tensor in tensors.values()):
         raise _damaged(path, f"expected {', '.join(_TYPES)} of one axis, got {types}")
-    if set(told) - {"content"} != {"num_tokens"} or not told["num_tokens"].isdecimal():
-        raise _damaged(path, f"expected num_tokens and content beside the tensors, got {told}")
-    num_tokens = int(told["num_tokens"])
-    if "content" not in told:
+    if set(metadata) - {"content"} != {"num_tokens"} or not metadata["num_tokens"].isdecimal():
+        raise _damaged(path, f"expected num_tokens and content in its metadata, got {metadata}")
+    num_tokens = int(metadata["num_tokens"])
+    if "content" not in metadata:
         for fault in _faults(tensors, num_tokens):
             raise _damaged(path, fault)
-    elif told["content"] != _content(tensors, num_tokens):
+    elif metadata["content"] != _content(tensors, num_tokens):
         raise _damaged(path, "its values are not those that were saved")
     return tensors, num_tokens
 
@@ -74,7 +74,7 @@ def _damaged(path: str | Path, fault: str) -> ValueError:
 
 
 def _faults(tensors: Mapping[str, Tensor], num_tokens: int) -> Iterator[str]:
-    """What keeps the tensors from being a trie, one fault after another; most hang on the first."""
+    """Why the tensors are not a valid trie; later faults often follow from the first."""
     first_child, token, order, first, last, level_start = (tensors[name] for name in _TYPES)
     nodes, items = len(token), len(order)
     if not len(first_child) - 1 == len(first) == len(last) == nodes > 1:

@@ -1,11 +1,18 @@
-"""Codes to tokens and back: the only place that knows how a backbone spells a code."""
+"""Conversion between codes and tokens: the only place that knows a backbone's token ids."""
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from semid.trie import CodeTrie
+
+# Of each tensor of codes that is in use, its tries by vocabulary and version of the codes.
+_TRIES: MutableMapping[Tensor, dict[tuple[CodeVocab, int], CodeTrie]] = WeakTensorKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +22,7 @@ class CodeVocab:
     Attributes:
         sizes: Number of codes of each level.
         offsets: Token of code 0 of each level.
-        num_tokens: Size of the token axis, special tokens included.
+        num_tokens: Vocabulary size, special tokens included.
     """
 
     sizes: tuple[int, ...]
@@ -24,7 +31,7 @@ class CodeVocab:
 
     @classmethod
     def flat(cls, sizes: tuple[int, ...], *, num_special: int = 1) -> CodeVocab:
-        """One vocabulary for all levels, behind ``num_special`` tokens such as padding.
+        """One vocabulary for all levels, after ``num_special`` tokens such as padding.
 
         No two levels share a token, and no code shares token 0 with padding.
         """
@@ -35,18 +42,33 @@ class CodeVocab:
 
     @classmethod
     def per_level(cls, sizes: tuple[int, ...]) -> CodeVocab:
-        """A token axis for each level's own output head: the token is the code itself."""
+        """A separate vocabulary for each level's output head: the token is the code itself."""
         return cls(sizes=tuple(sizes), offsets=(0,) * len(sizes), num_tokens=max(sizes))
+
+    def trie(self, codes: Tensor) -> CodeTrie:
+        """The trie of the items' paths, built once and kept as long as ``codes``.
+
+        Args:
+            codes: int64 ``(item, level)``.
+
+        Raises:
+            ValueError: As `tokens` and `semid.CodeTrie.from_paths`.
+        """
+        tries = _TRIES.setdefault(codes, {})
+        key = (self, 0 if codes.is_inference() else codes._version)  # rises as they change
+        if key not in tries:
+            tries[key] = CodeTrie.from_paths(self.tokens(codes), self.num_tokens)
+        return tries[key]
 
     def tokens(self, codes: Tensor) -> Tensor:
         """Tokens of codes.
 
         Args:
-            codes: int64 ``(..., level)``, level ``l`` in ``[0, sizes[l])``; the last axis may stop
-                before the deepest level.
+            codes: int64 ``(..., level)``, level ``l`` in ``[0, sizes[l])``; the last axis may be
+                shorter than the number of levels.
 
         Returns:
-            int64 tokens in the same shape.
+            int64 tokens of the same shape.
 
         Raises:
             ValueError: If a code lies outside its level, or there are more levels than sizes.
@@ -67,7 +89,8 @@ class CodeVocab:
         """Codes of tokens ``(..., level)``; the inverse of ``tokens``.
 
         Raises:
-            ValueError: If a token is not one of its level, or there are more levels than sizes.
+            ValueError: If a token does not belong to its level, or there are more levels than
+                sizes.
         """
         levels = self._checked_levels(tokens)
         codes = tokens - torch.tensor(self.offsets[:levels], device=tokens.device)

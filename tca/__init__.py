@@ -1,6 +1,6 @@
 """Token-level Collaborative Alignment (TCA4Rec, arXiv:2601.18457).
 
-The equations stand in ``tca.functional``, as functions of plain tensors.
+The equations are in ``tca.functional``, as functions of plain tensors.
 """
 
 import lazy_loader

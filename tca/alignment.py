@@ -1,8 +1,8 @@
 """How much the teacher counts at each position: alpha as a number, a schedule, or a function.
 
-A learned alpha is a sigmoid; everything else multiplies the number ``alpha`` by shares in
-``[0, 1]``, and the cap then takes a minimum: alpha never leaves ``[0, 1]``. All works on
-``(target, pos)``, or on ``(position,)``.
+A learned alpha is a sigmoid; any other policy multiplies the number ``alpha`` by factors in
+``[0, 1]``, and the cap then takes a minimum, so alpha never leaves ``[0, 1]``. All functions accept
+``(target, pos)`` as well as ``(position,)``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tca.config import TRUST_BY_COUNTS, AlphaPolicy
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AlphaContext:
-    """What a policy may look at beside the teacher. What no policy asks for may be missing.
+    """What a policy may use besides the teacher; fields it does not use may be omitted.
 
     Attributes:
         progress: Share of the training that is done, in ``[0, 1]``.
@@ -34,27 +34,27 @@ class AlphaContext:
 
 
 TrustFunction = Callable[[Tensor, Tensor, AlphaContext], Tensor]
-"""A trust of one's own: from the labels' ``p`` float32 ``(target, pos, child)``, ``num_children``
-int64 ``(target, pos)`` and the context to a share in ``[0, 1]`` a position, ``(target, pos)``."""
+"""A custom trust: maps the labels' ``p`` float32 ``(target, pos, child)``, ``num_children`` int64
+``(target, pos)`` and the context to a factor in ``[0, 1]`` for each position, ``(target, pos)``."""
 
 
 def entropy_confidence(p: Tensor, num_children: Tensor) -> Tensor:
-    """One less the entropy relative to its largest: ``1 - H(p) / log(num_children)``.
+    """One minus the normalised entropy: ``1 - H(p) / log(num_children)``.
 
     Args:
         p: float32 ``(target, pos, child)``, a distribution or zero.
         num_children: int64 ``(target, pos)``.
 
     Returns:
-        float32 ``(target, pos)`` in ``[0, 1]``: 0 for equal masses, 1 for all mass on one token, 1
-        where there is one only.
+        float32 ``(target, pos)`` in ``[0, 1]``: 0 for a uniform ``p``, 1 if all mass is on one
+        token or there is only one.
     """
     most = num_children.clamp_min(2).float().log()
     return (1 + torch.xlogy(p, p).sum(dim=-1) / most).clamp(0, 1)
 
 
 def margin(p: Tensor) -> Tensor:
-    """Mass of the likeliest token less that of the next; float32 ``(target, pos)`` in ``[0, 1]``.
+    """Probability gap between the two likeliest tokens; float32 ``(target, pos)`` in ``[0, 1]``.
 
     Args:
         p: float32 ``(target, pos, child)``, a distribution or zero.
@@ -66,17 +66,17 @@ def margin(p: Tensor) -> Tensor:
 
 
 def saturation(count: Tensor, half: float) -> Tensor:
-    """``n / (n + half)``: 0 for nothing, one half at ``half``, and 1 in the limit.
+    """``n / (n + half)``: 0 at 0, one half at ``half``, and 1 in the limit.
 
     Args:
-        count: Numbers of at least 0, any shape.
+        count: Non-negative numbers, any shape.
         half: Above 0.
     """
     return count / (count + half)
 
 
 def schedule(progress: float, start: float, rise: float) -> float:
-    """0 up to the share ``start`` of the training, then linear to 1 over the share ``rise``.
+    """0 for the first ``start`` of the training, then a linear rise to 1 over the next ``rise``.
 
     Args:
         progress: Share of the training that is done, in ``[0, 1]``.
@@ -89,34 +89,35 @@ def schedule(progress: float, start: float, rise: float) -> float:
 
 
 def largest_alpha(p: Tensor, target_slot: Tensor) -> Tensor:
-    """The largest alpha with which the target is still the mode of the soft label.
+    """The largest alpha for which the target is still the mode of the soft label.
 
-    The label of the target is ``1 - alpha + alpha p(target)``, that of another token
-    ``alpha p(v)``. The former is the larger for all ``v`` where
-    ``alpha (max p - p(target)) <= 1 - alpha``, so
-    ``alpha <= 1 / (1 + max p - p(target))``. Soft-NTP's optimum has all mass on the label's mode
-    (it is linear in ``P`` below the logarithm), so above this it has left the target.
+    The label of the target is ``1 - alpha + alpha p(target)``, that of any other token
+    ``alpha p(v)``. The former is the larger for all ``v`` if
+    ``alpha (max p - p(target)) <= 1 - alpha``, so ``alpha <= 1 / (1 + max p - p(target))``.
+    Soft-NTP is linear in ``P`` inside the logarithm, so its optimum puts all mass on the label's
+    mode: beyond this alpha, that is no longer the target.
 
     Args:
         p: float32 ``(target, pos, child)``, the labels' token distribution.
         target_slot: int64 ``(target, pos)``.
 
     Returns:
-        float32 ``(target, pos)`` in ``[1/2, 1]``; 1 where the target is the teacher's mode too.
+        float32 ``(target, pos)`` in ``[1/2, 1]``; 1 where the target is also the teacher's mode.
     """
     own = p.gather(-1, target_slot.unsqueeze(-1)).squeeze(-1)
     return 1 / (1 + (p.amax(dim=-1) - own))
 
 
 class AlphaGate(nn.Module):
-    """An alpha that is learned: ``sigmoid(logit(alpha) + w . confidence + b)``.
+    """A learned alpha: ``sigmoid(logit(alpha) + w . confidence + b)``.
 
-    The confidence of a position is ``(entropy_confidence, margin, max p)``. Weights and bias begin
-    at 0, which is the number alpha everywhere. The loss itself only asks which label is easier to
-    meet, so ``penalty`` holds the gate near the number: ``KL(Bernoulli(alpha), Bernoulli(gate))``.
+    The confidence of a position is ``(entropy_confidence, margin, max p)``. Weights and bias start
+    at 0, so the gate starts at ``alpha`` everywhere. The loss alone would favour whichever label is
+    easier to fit, so ``penalty`` keeps the gate near ``alpha``:
+    ``KL(Bernoulli(alpha), Bernoulli(gate))``.
 
     Args:
-        alpha: Where the gate begins, between 0 and 1.
+        alpha: Initial value of the gate, strictly between 0 and 1.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -143,19 +144,19 @@ class AlphaGate(nn.Module):
 def trust_of(
     policy: AlphaPolicy, p: Tensor, num_children: Tensor, context: AlphaContext
 ) -> Tensor | float:
-    """The share of alpha that a policy, not a learned one, grants at each position.
+    """The factor by which a policy other than ``learned`` multiplies alpha at each position.
 
     Args:
-        policy: What it depends on.
+        policy: What alpha depends on.
         p: float32 ``(target, pos, child)``, the labels' token distribution.
         num_children: int64 ``(target, pos)``.
-        context: Holds what the policy asks for.
+        context: Holds the fields that the policy needs.
 
     Returns:
         1, or float32 in ``[0, 1]`` that broadcasts to ``(target, pos)``.
 
     Raises:
-        ValueError: If the context lacks what the policy asks for.
+        ValueError: If the context lacks a field that the policy needs.
     """
     if policy.by == "entropy":
         return entropy_confidence(p, num_children)

@@ -1,4 +1,4 @@
-"""The Collaborative Tokenizer: from scores over items to distributions over next tokens."""
+"""The Collaborative Tokenizer: from item scores to next-token distributions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from semid.trie import CodeTrie, ranges
 from tca.functional import ragged_token_distribution, token_distribution
 
-_SCORES_AT_ONCE = 2**19  # of one thread at the root: 2 MB beside the scores
-_SUMMED_ALONE = 4096  # items of a part; in one sum over millions, a light item is lost in rounding
+_SCORES_AT_ONCE = 2**19  # per thread at the root: 2 MB on top of the scores
+_SUMMED_ALONE = 4096  # items per partial sum; one sum over millions would lose small terms
 
 
 class CollaborativeTokenizer:
@@ -19,19 +19,19 @@ class CollaborativeTokenizer:
 
     At position ``j`` of a target's path the candidates are the items that share its first ``j``
     tokens. The teacher's softmax over those candidates, summed by next token, is
-    ``p(v | prefix)`` (TCA4Rec, arXiv:2601.18457); items on one path (twins) each add
-    their own mass. It is exact: every candidate counts, with the maximum of its own prefix taken
-    out, so prefixes far below the catalogue's best item lose nothing.
+    ``p(v | prefix)`` (TCA4Rec, arXiv:2601.18457); items that share a path each add their own mass.
+    It is exact: every candidate is included and each prefix subtracts its own maximum, so prefixes
+    whose items score far below the catalogue's best lose no precision.
 
-    The root is one pass over the scores, a few rows at a time; its items are summed in parts, so
-    that a catalogue of millions keeps the precision of a small one. Below it only the items under
-    the prefixes are read, all positions together, and nothing at all where the prefix has a
-    single child, which holds all mass whatever the scores.
+    The root takes one pass over the scores, a few rows at a time; its items are summed in parts, so
+    that a catalogue of millions keeps the precision of a small one. Below the root only the items
+    under the prefixes are read, all positions at once. A prefix with a single child is skipped:
+    that child has probability one.
 
     Args:
         trie: The paths of the catalogue; it stays on its device, where the inputs must be too.
-        temperature: Divides the scores, above 0. 1 in the released code; principled for a teacher
-            trained with full cross-entropy, arbitrary for one trained with sampled BCE.
+        temperature: Divides the scores, above 0. 1 in the released code, which suits a teacher
+            trained with full cross-entropy but is arbitrary for one trained with sampled BCE.
 
     Raises:
         ValueError: If the temperature is not above 0.
@@ -56,14 +56,14 @@ class CollaborativeTokenizer:
         """Token distributions along the path of each target.
 
         Args:
-            item_scores: Float ``(batch, item)`` over the catalogue rows, from each sample's own
-                past only; ``-inf`` excludes an item (a seen one, say).
+            item_scores: Float ``(batch, item)`` over the catalogue rows, computed from each
+                sample's history only; ``-inf`` excludes an item, such as a seen one.
             target_items: int64 ``(batch,)``, catalogue rows.
 
         Returns:
             float32 ``(batch, pos, child)``, ``pos`` up to the trie's depth and ``child`` up to its
-            ``max_children``, aligned to ``trie.children``: sums to one over the children of each
-            prefix, all zero beyond the end of a shorter path. No gradient.
+            ``max_children``, aligned to ``trie.children``. It sums to one over the children of each
+            prefix and is zero beyond the end of a shorter path. No gradient.
 
         Raises:
             ValueError: If the shapes do not fit the catalogue, a row of scores holds NaN or

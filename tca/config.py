@@ -21,26 +21,27 @@ Trust = Literal[
 
 
 HALF = 5.0
-"""The number of events at which a trust by counts is one half."""
+"""The count at which a count-based trust is one half."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlphaPolicy:
-    """What alpha depends on, beside its number.
+    """How alpha varies across positions and over training.
 
     Attributes:
-        by: What alpha is in proportion to: nothing (``constant``); how sure the teacher is, as
-            ``entropy_confidence`` or ``margin``; ``history``, the items before the target, as
-            ``n / (n + half)``, or ``short_history``, one less that; ``popularity``, the target's
-            events in training, or ``rarity``, likewise; ``learned``, an ``AlphaGate``.
-        start: Share of the training that is plain, with alpha 0, in ``[0, 1]``.
-        rise: Share of the training over which alpha then rises to its value; 0 for at once.
-        cap: Whether alpha stays below ``largest_alpha``, where the target is the label's mode.
-        half: The ``half`` of trusts by counts, above 0.
+        by: What alpha is proportional to: nothing (``constant``); the teacher's confidence, as
+            ``entropy_confidence`` or ``margin``; ``history``, ``n / (n + half)`` for ``n`` items
+            before the target, or ``short_history``, one minus that; ``popularity``, the same of the
+            target's number of training events, or ``rarity``, one minus that; ``learned``, an
+            ``AlphaGate``.
+        start: Initial share of the training with alpha 0, in ``[0, 1]``.
+        rise: Share of the training over which alpha then rises to its value; 0 for a step.
+        cap: Whether to cap alpha at ``largest_alpha``, which keeps the target the label's mode.
+        half: Count at which a count-based trust is one half, above 0.
         gate: Weight of the learned gate's regulariser, at least 0.
 
     Raises:
-        ValueError: If a value is out of its range, or has no meaning for ``by``.
+        ValueError: If a value is out of range or does not apply to ``by``.
     """
 
     by: Trust = "constant"
@@ -66,7 +67,7 @@ class AlphaPolicy:
             raise ValueError(f"gate belongs to learned, not to {self.by}")
 
 
-TRUST_BY_COUNTS: dict[str, tuple[str, bool]] = {  # what is counted, and whether alpha rises with it
+TRUST_BY_COUNTS: dict[str, tuple[str, bool]] = {  # context field, and whether alpha rises with it
     "history": ("history_length", True),
     "short_history": ("history_length", False),
     "popularity": ("popularity", True),
@@ -84,7 +85,8 @@ OBJECTIVES = {
     "soft_ce": "tca.losses:soft_ce",
     "aux_kl": "tca.functional:aux_kl_loss",
 }
-"""The built-in objectives: by name, the function of `tca.losses.LossFunction`'s signature."""
+"""The built-in objectives: by name, the path of a function with the signature of
+`tca.losses.LossFunction`."""
 
 
 LabelSource = Literal["teacher", "uniform_tokens", "uniform_items"]
@@ -97,7 +99,7 @@ Reference = Literal["bfloat16", "end", "linear"]
 
 
 SMALLEST_TAU = 1e-6
-"""Below it, and above its inverse, float32 has no room for logits that are divided by tau."""
+"""Below this, or above its inverse, logits divided by tau leave float32's range."""
 
 LETTER_TAU = 0.7
 """Temperature of LETTER's loss: the author's for Instruments, to be tuned in [0.7, 1]."""
@@ -116,36 +118,36 @@ class ObjectiveConfig:
     Attributes:
         name: ``ntp``, next-token prediction; ``msl``, the same over valid tokens only with a
             temperature (arXiv:2504.04178); ``letter``, the same with or without the mask and a
-            temperature of its own, which below 1 presses on the strongest wrong tokens
+            temperature of its own, which below 1 penalises the strongest wrong tokens most
             (ranking-guided generation loss, arXiv:2405.07314); ``soft_ntp``, TCA4Rec's
             ``-log sum y P`` (arXiv:2601.18457); ``soft_ce``, the soft cross-entropy
             ``-sum y log P``; ``aux_kl``, ``-log P(target) + alpha KL(p, P)``, TCA4Rec without soft
-            alignment; or ``package.module:function`` of the signature of
+            alignment; or ``package.module:function`` with the signature of
             `tca.losses.LossFunction`.
-        alpha: Weight of the teacher, in ``[0, 1]``. 0 is plain ``ntp``, and the default of the
-            released code; its documented run takes .1.
-        policy: What alpha depends on, beside this number.
-        labels: Whose distribution ``p`` the labels lean on: the teacher's, or, without any
-            teacher, equal masses on the tokens that may follow or on the items below (TCA4Rec
-            without its Collaborative Tokenizer).
-        tau: Temperature of the model's softmax, from 1e-6 to 1e6. TCA4Rec's released code takes 4.5
-            where masked and 1 where not; LETTER's paper ``LETTER_TAU`` to 1, its scripts 1.
-            ``adaptive`` is MSL's ATS: a running temperature (``AdaptiveTemperature``) by which the
-            loss is multiplied too; it needs the mask, and its authors take the ``branching`` mean.
-        masked: Whether the softmax runs over the tokens that may follow, or over the vocabulary.
-            ``msl`` is masked by definition.
-        mean: Over which positions the loss is a mean: ``all`` of the paths, as in TCA4Rec's
-            released code, or the ``branching`` ones, where more than one token may follow. Under
-            the mask the others have no loss, and only scale the mean; over the vocabulary they
-            have one, and ``branching`` leaves it out.
-        reference: What is done as in TCA4Rec's released code, where we do otherwise. ``bfloat16``:
-            the teacher's vectors and scores are rounded (``Objective`` is given the result, and
-            whoever computes it has to). ``end``: the last token of an item has no loss, nor has the
-            end token, which the code does not append; a title of one token has none at all.
-            ``linear``: sums of probabilities, outside of log space (``linear_soft_ntp_loss``).
+        alpha: Weight of the teacher, in ``[0, 1]``. 0, the default of the released code, is plain
+            ``ntp``; its documented run uses 0.1.
+        policy: How alpha varies across positions and over training.
+        labels: Source of the distribution ``p`` in the soft labels: the teacher or, without one, a
+            uniform distribution over the valid tokens or over the items below (TCA4Rec without its
+            Collaborative Tokenizer).
+        tau: Temperature of the model's softmax, from 1e-6 to 1e6. TCA4Rec's released code uses 4.5
+            with the mask and 1 without; LETTER's paper ``LETTER_TAU`` to 1, its scripts 1.
+            ``adaptive`` is MSL's ATS: a running temperature (``AdaptiveTemperature``) that also
+            multiplies the loss; it needs the mask, and its authors use the ``branching`` mean.
+        masked: Whether the softmax is over the valid tokens or the whole vocabulary. ``msl`` is
+            masked by definition.
+        mean: Positions that the loss averages over: ``all`` of the paths, as in TCA4Rec's released
+            code, or only ``branching`` ones, which have more than one valid token. Under the mask
+            the others have zero loss and only scale the mean; over the vocabulary their loss is
+            nonzero and ``branching`` omits it.
+        reference: Choices of TCA4Rec's released code to reproduce. ``bfloat16``: the teacher's
+            vectors and scores are rounded (by the caller that computes them, not by ``Objective``).
+            ``end``: neither the last token of an item nor the end token, which that code does not
+            append, has a loss; a title of one token has none at all. ``linear``: probabilities are
+            summed outside log space (``linear_soft_ntp_loss``).
 
     Raises:
-        ValueError: If a value is out of its range or contradicts the name.
+        ValueError: If a value is out of range or contradicts the name.
     """
 
     name: str = "ntp"
@@ -170,12 +172,12 @@ class ObjectiveConfig:
         if not self.is_aligned and (self.labels != "teacher" or self.policy != AlphaPolicy()):
             raise ValueError(f"{self.name} has no teacher, so it takes no labels or alpha policy")
         if self.policy.by == "learned" and not 0 < self.alpha < 1:
-            raise ValueError(f"a learned alpha begins between 0 and 1, got {self.alpha}")
+            raise ValueError(f"a learned alpha starts strictly between 0 and 1, got {self.alpha}")
         if self.policy.cap and self.name == "aux_kl":
             raise ValueError("aux_kl keeps the target its mode at every alpha; leave out the cap")
         if self.tau == "adaptive":
             if not self.masked:
-                raise ValueError("an adaptive tau is that of valid tokens, got masked=False")
+                raise ValueError("an adaptive tau needs the mask, got masked=False")
         else:
             require_real("tau", self.tau, low=SMALLEST_TAU, high=1 / SMALLEST_TAU)
         if self.name == "msl" and not self.masked:
@@ -187,15 +189,15 @@ class ObjectiveConfig:
             )
         if "linear" in self.reference and self.name not in _LINEAR:
             raise ValueError(
-                f"reference linear is of {', '.join(_LINEAR)}, got {self.name}. Leave it out."
+                f"reference linear applies to {', '.join(_LINEAR)}, got {self.name}. Leave it out."
             )
 
     @property
     def is_aligned(self) -> bool:
-        """Whether a teacher, or what stands for one, may have a part in the loss."""
+        """Whether the loss can use a teacher or its substitute."""
         return OBJECTIVES.get(self.name) != _PLAIN
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the loss needs a teacher's token distributions; not at ``alpha = 0``."""
+        """Whether the loss needs a teacher's token distributions; false at ``alpha = 0``."""
         return self.alpha > 0 and self.labels == "teacher"

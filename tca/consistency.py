@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Correlation = Literal["kendall", "spearman"]
-"""Kendall's tau, of pairs in the same order, or Spearman's rho, of ranks."""
+"""Kendall's tau (over pairs) or Spearman's rho (over ranks)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +17,10 @@ class HitDisagreement:
     """Shares of users, in [0, 1], which sum to one.
 
     Attributes:
-        both: Recommender and teacher both list the target.
-        recommender_only: The recommender does where the teacher misses it.
-        teacher_only: The teacher does where the recommender misses it.
-        neither: Both miss it.
+        both: Both the recommender and the teacher list the target.
+        recommender_only: Only the recommender lists it.
+        teacher_only: Only the teacher lists it.
+        neither: Neither lists it.
     """
 
     both: float
@@ -30,15 +30,15 @@ class HitDisagreement:
 
 
 def collaborative_consistency(recommender_top1: Tensor, teacher_top1: Tensor) -> float:
-    """Share of users whose first item is the same in both lists (TCA4Rec, arXiv:2601.18457).
+    """Share of users for whom both lists have the same first item (TCA4Rec, arXiv:2601.18457).
 
     Args:
-        recommender_top1: int64 ``(user,)``, catalogue rows; a negative row, where nothing was
-            recommended, agrees with nothing.
+        recommender_top1: int64 ``(user,)``, catalogue rows; negative if nothing was recommended,
+            which never counts as agreement.
         teacher_top1: int64 ``(user,)``, catalogue rows of the same users in the same order.
 
     Returns:
-        A share in ``[0, 1]`` of all users.
+        A share of all users, in ``[0, 1]``.
 
     Raises:
         ValueError: If the two have different shapes or no user.
@@ -49,15 +49,15 @@ def collaborative_consistency(recommender_top1: Tensor, teacher_top1: Tensor) ->
 
 
 def overlap_at_k(recommender_lists: Tensor, teacher_lists: Tensor) -> float:
-    """Mean over users of the items that both lists hold, as a share of their length.
+    """Mean over users of the number of items in both lists, divided by their length.
 
     Args:
-        recommender_lists: int64 ``(user, k)``, catalogue rows, each at most once in a list; a
-            negative row, where a list is shorter, is in no other list.
+        recommender_lists: int64 ``(user, k)``, catalogue rows, each at most once in a list;
+            negative rows pad shorter lists and match nothing.
         teacher_lists: int64 ``(user, k)``, lists of the same users in the same order.
 
     Returns:
-        A share in ``[0, 1]`` of ``k``.
+        A share of ``k``, in ``[0, 1]``.
 
     Raises:
         ValueError: If the two have different shapes, or no user or place.
@@ -69,18 +69,18 @@ def overlap_at_k(recommender_lists: Tensor, teacher_lists: Tensor) -> float:
 def rank_correlation(
     recommender_lists: Tensor, teacher_lists: Tensor, *, method: Correlation = "kendall"
 ) -> float | None:
-    """Mean correlation of the order of the items that both lists of a user hold.
+    """Mean rank correlation of the items that both lists of a user contain.
 
-    Only those items count, ranked anew among themselves in each list; so it tells how they are
-    ordered, and ``overlap_at_k`` how many they are. There are no ties in a list.
+    Only the common items count, re-ranked among themselves in each list, so this measures their
+    order while ``overlap_at_k`` measures their number. A list has no ties.
 
     Args:
         recommender_lists: int64 ``(user, k)``, best first, as in ``overlap_at_k``.
         teacher_lists: int64 ``(user, k)``, lists of the same users in the same order.
-        method: Which correlation.
+        method: Correlation coefficient to use.
 
     Returns:
-        In ``[-1, 1]``, over users with at least two items in common; None where there are none.
+        In ``[-1, 1]``, over users with at least two items in common; None if there are none.
 
     Raises:
         ValueError: If the two have different shapes, or no user or place, or the method is unknown.
@@ -89,10 +89,10 @@ def rank_correlation(
         raise ValueError(f"method must be one of {get_args(Correlation)}, got {method!r}")
     same = _same_items(recommender_lists, teacher_lists)
     common = same.any(dim=2)
-    place = same.to(torch.uint8).argmax(dim=2)  # in the teacher's list, of each item of ours
+    place = same.to(torch.uint8).argmax(dim=2)  # of each of our items in the teacher's list
     count = common.sum(dim=1).double()
     pair = common.unsqueeze(1) & common.unsqueeze(2)
-    above = (place.unsqueeze(1) < place.unsqueeze(2)) & pair  # [i, j]: j stands before i there
+    above = (place.unsqueeze(1) < place.unsqueeze(2)) & pair  # [i, j]: j precedes i there
     if method == "kendall":
         swapped = above.triu(diagonal=1).sum(dim=(1, 2))
         value = 1 - 4 * swapped / (count * (count - 1))
@@ -105,15 +105,15 @@ def rank_correlation(
 
 
 def hit_disagreement(recommender_hits: Tensor, teacher_hits: Tensor) -> HitDisagreement:
-    """How often each is right where the other is wrong: what the one could still learn or lose.
+    """How often each is right where the other is wrong: what the recommender could gain or lose.
 
     Args:
-        recommender_hits: ``(user,)``, whether the list holds the target, bool or as a number in
-            [0, 1]; where ties leave that open, its probability, independent of the other list's.
-        teacher_hits: ``(user,)``, of the same users in the same order.
+        recommender_hits: ``(user,)``, whether the list contains the target, as bool or a number in
+            [0, 1]; in case of ties, the probability that it does, independent of the other list.
+        teacher_hits: ``(user,)``, for the same users in the same order.
 
     Raises:
-        ValueError: If the two have different shapes or no user, or a value lies outside of [0, 1].
+        ValueError: If the two have different shapes or no user, or a value lies outside [0, 1].
     """
     _require_users(recommender_hits, teacher_hits, dim=1, axes="(user,)")
     ours, theirs = recommender_hits.double(), teacher_hits.double()
@@ -131,7 +131,7 @@ def hit_disagreement(recommender_hits: Tensor, teacher_hits: Tensor) -> HitDisag
 
 
 def _same_items(recommender_lists: Tensor, teacher_lists: Tensor) -> Tensor:
-    """Bool ``(user, k, k)``: whether two places, ours and the teacher's, hold the same item."""
+    """Bool ``(user, k, k)``: whether our place ``i`` and the teacher's ``j`` hold the same item."""
     _require_users(recommender_lists, teacher_lists, dim=2, axes="(user, k)")
     same = recommender_lists.unsqueeze(2) == teacher_lists.unsqueeze(1)
     return same & (recommender_lists >= 0).unsqueeze(2)

@@ -1,11 +1,11 @@
 """The equations of TCA4Rec (arXiv:2601.18457) on plain tensors.
 
-Everything lives on the *child* axis: at each position of a target's token path, the tokens that may
-follow its prefix, in slots; a slot that is not valid is padding. All is float32 and in log space,
-follows the device of its inputs, and loops neither over targets nor over items.
+Everything is laid out along the *child* axis: at each position of a target's token path, one slot
+per token that may follow its prefix; invalid slots are padding. All functions compute in float32
+and in log space, on the device of their inputs, without loops over targets or items.
 
-A position that is not ``counted`` (beyond the end of a shorter path) adds nothing to a loss. A loss
-is the mean over the counted positions; it is zero when no position counts.
+Positions that are not ``supervised`` (beyond the end of a shorter path) add nothing to a loss,
+which is the mean over the supervised positions, or zero if there are none.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch.autograd.function import once_differentiable
 
 _LOWEST = torch.finfo(torch.float32).min
 _TINY = torch.finfo(torch.float32).tiny
-_STEEPEST = 40.0  # log of the steepest slope in a label, so that a norm of gradients stays finite
+_STEEPEST = 40.0  # log of the steepest slope in a label, so that gradient norms stay finite
 
 
 def token_distribution(
     item_scores: Tensor, slot_of_item: Tensor, num_slots: int, *, temperature: float = 1.0
 ) -> Tensor:
-    """Teacher mass of each next token where every item is a candidate, as at the root.
+    """The teacher's next-token distribution where every item is a candidate, as at the root.
 
     ``p(v) = sum_{i: slot(i) = v} softmax(item_scores / temperature)(i)``: TCA4Rec's Collaborative
-    Tokenizer, the item distribution summed by next token. Each of several items on one path adds
-    its own mass.
+    Tokenizer, the item distribution summed by next token. Items that share a path each add their
+    own mass.
 
     Args:
         item_scores: Float ``(batch, item)``; ``-inf`` excludes an item.
@@ -42,7 +42,9 @@ def token_distribution(
     item_p = _tempered(item_scores, temperature).softmax(dim=-1)
     mass = item_p.new_zeros(len(item_p), num_slots)
     mass.scatter_add_(1, slot_of_item.expand_as(item_p), item_p)
-    return mass / mass.sum(dim=-1, keepdim=True)  # softmax's own sum rounds over millions of items
+    return mass / mass.sum(
+        dim=-1, keepdim=True
+    )  # softmax's own sum loses precision over millions of items
 
 
 def ragged_token_distribution(
@@ -53,14 +55,14 @@ def ragged_token_distribution(
     *,
     temperature: float = 1.0,
 ) -> Tensor:
-    """``token_distribution`` where each row has candidates of its own, listed one after another.
+    """``token_distribution`` for rows with different candidates, given as one flat list.
 
-    The softmax takes out each row's own maximum, so a prefix whose mass is nothing beside the rest
-    of the catalogue keeps its distribution.
+    The softmax subtracts each row's own maximum, so a prefix keeps its distribution even if its
+    share of the catalogue's mass underflows.
 
     Args:
         item_scores: Float ``(entry,)``; ``-inf`` excludes an entry.
-        row_of_entry: int64 ``(entry,)``, the row that an entry is a candidate of.
+        row_of_entry: int64 ``(entry,)``, the row for which an entry is a candidate.
         slot_of_entry: int64 ``(entry,)``, the child that leads to it.
         shape: Number of rows and of child slots.
         temperature: Above 0.
@@ -80,17 +82,17 @@ def ragged_token_distribution(
 
 def _tempered(scores: Tensor, temperature: float) -> Tensor:
     scores = scores.float()
-    return scores if temperature == 1 else scores / temperature  # a pass over all items saved
+    return scores if temperature == 1 else scores / temperature  # saves a pass over all items
 
 
 def uniform_over_tokens(valid: Tensor, num_children: Tensor) -> Tensor:
-    """The same mass on every token that may follow: labels that know no teacher.
+    """Uniform over the valid tokens: labels without a teacher.
 
-    (TCA4Rec's ablation "w/o CT"; the paper leaves open what is uniform.)
+    (TCA4Rec's ablation "w/o CT"; the paper does not say over what it is uniform.)
 
     Args:
         valid: bool ``(target, pos, child)``.
-        num_children: int64 ``(target, pos)``, the valid slots of each position.
+        num_children: int64 ``(target, pos)``, number of valid slots at each position.
 
     Returns:
         float32 ``(target, pos, child)``, summing to one over the valid slots; zero without any.
@@ -99,9 +101,9 @@ def uniform_over_tokens(valid: Tensor, num_children: Tensor) -> Tensor:
 
 
 def uniform_over_items(items_below: Tensor) -> Tensor:
-    """The same mass on every item that shares the prefix, summed by next token.
+    """Uniform over the items that share the prefix, summed by next token.
 
-    What the Collaborative Tokenizer gives for a teacher to whom all items are equal: the other
+    The Collaborative Tokenizer's output for a teacher that scores all items equally: the other
     reading of "w/o CT".
 
     Args:
@@ -116,10 +118,10 @@ def uniform_over_items(items_below: Tensor) -> Tensor:
 def log_probs_over_candidates(
     logits: Tensor, candidate_tokens: Tensor, valid: Tensor, *, tau: float | Tensor = 1.0
 ) -> Tensor:
-    """Log-probabilities of the candidates when only candidates share the mass.
+    """Log-probabilities of the candidates under a softmax over the candidates only.
 
-    ``P = softmax(f / tau)`` with ``f(v) = -inf`` for every token that may not follow the prefix:
-    the masked softmax of MSL (arXiv:2504.04178).
+    ``P = softmax(f / tau)`` with ``f(v) = -inf`` for every token that cannot follow the prefix: the
+    masked softmax of MSL (arXiv:2504.04178).
 
     Args:
         logits: Float ``(target, pos, token)``.
@@ -132,8 +134,10 @@ def log_probs_over_candidates(
         and zero for all other tokens, also at positions without any candidate.
     """
     scores = logits.gather(-1, candidate_tokens).float() / tau
-    closed = _closed(valid)  # finite, so that a position without candidates does not become NaN
-    return (scores + closed).log_softmax(dim=-1) + 2 * closed
+    mask_bias = _mask_bias(
+        valid
+    )  # finite, so that a position without candidates does not become NaN
+    return (scores + mask_bias).log_softmax(dim=-1) + 2 * mask_bias
 
 
 def log_probs_over_vocabulary(
@@ -144,29 +148,29 @@ def log_probs_over_vocabulary(
     tau: float | Tensor = 1.0,
     log_total: Tensor | None = None,
 ) -> Tensor:
-    """Log-probabilities of the candidates when the whole vocabulary shares the mass.
+    """Log-probabilities of the candidates under a softmax over the whole vocabulary.
 
-    ``P = softmax(f / tau)`` over all tokens, read at the candidates: plain next-token prediction.
-    The released code of TCA4Rec fixes ``tau = 1`` here; we let it apply.
+    ``P = softmax(f / tau)`` over all tokens, gathered at the candidates: plain next-token
+    prediction. TCA4Rec's released code fixes ``tau = 1`` here; we apply it.
 
-    Args and returns as ``log_probs_over_candidates``; the candidates' mass is at most one. Where
-    the logits are those of a part of the vocabulary only, ``log_total``, float32 ``(target, pos)``,
-    is ``logsumexp(logits / tau)`` over all of it.
+    Args and returns as ``log_probs_over_candidates``; the candidates' mass is at most one. If the
+    logits cover only part of the vocabulary, ``log_total``, float32 ``(target, pos)``, is
+    ``logsumexp(logits / tau)`` over all of it.
     """
     if log_total is None:
         log_p = (logits.float() / tau).log_softmax(dim=-1).gather(-1, candidate_tokens)
     else:
         log_p = logits.gather(-1, candidate_tokens).float() / tau - log_total.unsqueeze(-1)
-    return log_p + 2 * _closed(valid)
+    return log_p + 2 * _mask_bias(valid)
 
 
 def soft_labels(target_slot: Tensor, teacher_p: Tensor, alpha: float | Tensor) -> Tensor:
-    """Labels that lean on the teacher: ``y(v) = (1 - alpha) [v = target] + alpha p(v)``.
+    """Soft labels: ``y(v) = (1 - alpha) [v = target] + alpha p(v)``.
 
     (TCA4Rec's Soft Alignment.)
 
     Args:
-        target_slot: int64 ``(target, pos)``, the slot of the path's own next token.
+        target_slot: int64 ``(target, pos)``, the slot of the target's next token.
         teacher_p: Float ``(target, pos, child)``, the teacher's token distribution.
         alpha: Weight of the teacher, in ``[0, 1]``; or one for each position, float
             ``(target, pos)``, which may carry a gradient.
@@ -189,7 +193,7 @@ def _mixed(slot: Tensor, own: float | Tensor, p: Tensor, alpha: float | Tensor) 
     return (alpha * p.float()).scatter_add_(-1, slot, own)
 
 
-def ntp_loss(log_p: Tensor, target_slot: Tensor, counted: Tensor) -> Tensor:
+def ntp_loss(log_p: Tensor, target_slot: Tensor, supervised: Tensor) -> Tensor:
     """Next-token prediction: mean of ``-log P(target)``.
 
     With ``log_probs_over_candidates`` this is MSL's loss (arXiv:2504.04178), not multiplied by
@@ -200,15 +204,15 @@ def ntp_loss(log_p: Tensor, target_slot: Tensor, counted: Tensor) -> Tensor:
     Args:
         log_p: float32 ``(target, pos, child)``.
         target_slot: int64 ``(target, pos)``.
-        counted: bool ``(target, pos)``.
+        supervised: bool ``(target, pos)``.
 
     Returns:
         Scalar float32.
     """
-    return _mean(-log_p.gather(-1, target_slot.unsqueeze(-1)).squeeze(-1), counted)
+    return _mean(-log_p.gather(-1, target_slot.unsqueeze(-1)).squeeze(-1), supervised)
 
 
-def soft_ntp_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+def soft_ntp_loss(log_p: Tensor, labels: Tensor, supervised: Tensor) -> Tensor:
     """Soft-NTP: mean of ``-log sum_v y(v) P(v)``, the logarithm outside the sum.
 
     (TCA4Rec's loss; *not* the soft cross-entropy, which is ``soft_ce_loss``.) Gradient of one
@@ -218,74 +222,78 @@ def soft_ntp_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
     Args:
         log_p: float32 ``(target, pos, child)``.
         labels: float32 ``(target, pos, child)``, at least 0, with mass on a valid slot wherever the
-            position is counted.
-        counted: bool ``(target, pos)``.
+            position is supervised.
+        supervised: bool ``(target, pos)``.
 
     Returns:
         Scalar float32.
     """
     with torch.no_grad():
-        pull = torch.where(labels > 0, log_p, -torch.inf)
-        highest = pull.amax(dim=-1, keepdim=True).clamp_min_(_LOWEST)
-        # The floor keeps exp off its slow path; a slot it lifts weighs 2e-35 of its label.
-        pull = pull.sub_(highest).clamp_min_(-80.0).exp_().mul_(labels)
-        mass = pull.sum(dim=-1, keepdim=True).clamp_min_(_TINY)
+        neg_grad_log_p = torch.where(labels > 0, log_p, -torch.inf)
+        highest = neg_grad_log_p.amax(dim=-1, keepdim=True).clamp_min_(_LOWEST)
+        # The floor keeps exp off its slow path; a clamped slot has weight 2e-35 of its label.
+        neg_grad_log_p = neg_grad_log_p.sub_(highest).clamp_min_(-80.0).exp_().mul_(labels)
+        mass = neg_grad_log_p.sum(dim=-1, keepdim=True).clamp_min_(_TINY)
         losses = -(mass.log() + highest)
-        pull.div_(mass)
-        push = None
+        neg_grad_log_p.div_(mass)
+        grad_labels = None
         if labels.requires_grad:
-            push = -(log_p + losses).clamp_max_(_STEEPEST).exp_()
-    return _mean(_soft_losses(log_p, labels, losses.squeeze(-1), pull, push), counted)
+            grad_labels = -(log_p + losses).clamp_max_(_STEEPEST).exp_()
+    return _mean(
+        _soft_losses(log_p, labels, losses.squeeze(-1), neg_grad_log_p, grad_labels), supervised
+    )
 
 
-def linear_soft_ntp_loss(log_p: Tensor, labels: Tensor, counted: Tensor, highest: Tensor) -> Tensor:
-    """``soft_ntp_loss`` summed as in TCA4Rec's released code, outside of log space.
+def linear_soft_ntp_loss(
+    log_p: Tensor, labels: Tensor, supervised: Tensor, highest: Tensor
+) -> Tensor:
+    """``soft_ntp_loss`` summed as in TCA4Rec's released code, outside log space.
 
     With ``e(v) = exp((f(v) - max f) / tau)`` it is the mean of
-    ``-log sum_v y(v) e(v) + log sum_v e(v)``: the same number, until ``e`` underflows for every
-    token that the labels are on. There it is infinite, and its gradient no number.
+    ``-log sum_v y(v) e(v) + log sum_v e(v)``: the same value unless ``e`` underflows for every
+    token with a nonzero label, when the loss is infinite and its gradient NaN.
 
     Args:
         log_p: float32 ``(target, pos, child)``.
         labels: float32 ``(target, pos, child)``.
-        counted: bool ``(target, pos)``.
-        highest: float32 ``(target, pos)``, the largest log-probability of all tokens that share the
-            mass, which is ``-log sum_v e(v)``. The loss does not depend on it.
+        supervised: bool ``(target, pos)``.
+        highest: float32 ``(target, pos)``, the largest log-probability over all tokens in the
+            softmax, which is ``-log sum_v e(v)``. The loss does not depend on it.
 
     Returns:
         Scalar float32.
     """
-    highest = torch.where(counted, highest, 0.0).detach()
-    e = torch.where(counted[..., None], log_p - highest[..., None], 0.0).exp()
-    mass = torch.where(counted, (e * labels).sum(dim=-1), 1.0)
-    return _mean(-mass.log() - highest, counted)
+    highest = torch.where(supervised, highest, 0.0).detach()
+    e = torch.where(supervised[..., None], log_p - highest[..., None], 0.0).exp()
+    mass = torch.where(supervised, (e * labels).sum(dim=-1), 1.0)
+    return _mean(-mass.log() - highest, supervised)
 
 
-def soft_ce_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+def soft_ce_loss(log_p: Tensor, labels: Tensor, supervised: Tensor) -> Tensor:
     """Soft cross-entropy: mean of ``-sum_v y(v) log P(v)``.
 
-    Gradient of one position in its logits: ``(P - y) / tau``. At least ``soft_ntp_loss``.
+    Gradient of one position in its logits: ``(P - y) / tau``. Never below ``soft_ntp_loss``.
 
     Args and returns as ``soft_ntp_loss``.
     """
-    return _mean(_soft_ce(log_p, labels), counted)
+    return _mean(_soft_ce(log_p, labels), supervised)
 
 
 def aux_kl_loss(
-    log_p: Tensor, target_slot: Tensor, teacher_p: Tensor, alpha: float | Tensor, counted: Tensor
+    log_p: Tensor, target_slot: Tensor, teacher_p: Tensor, alpha: float | Tensor, supervised: Tensor
 ) -> Tensor:
-    """Next-token prediction beside the teacher: mean of ``-log P(target) + alpha KL(p, P)``.
+    """Next-token prediction plus distillation: mean of ``-log P(target) + alpha KL(p, P)``.
 
     ``KL(p, P) = sum_v p(v) (log p(v) - log P(v))``, TCA4Rec's ablation "w/o SA". Gradient of one
     position in its logits: ``((P - target) + alpha (P - p)) / tau``, towards fixed targets
-    (equation 13): that of ``(1 + alpha) soft_ce_loss`` at ``alpha / (1 + alpha)``.
+    (equation 13), equal to that of ``(1 + alpha) soft_ce_loss`` at ``alpha / (1 + alpha)``.
 
     Args:
         log_p: float32 ``(target, pos, child)``.
         target_slot: int64 ``(target, pos)``.
         teacher_p: Float ``(target, pos, child)``.
         alpha: Weight of the teacher, at least 0; or one for each position, ``(target, pos)``.
-        counted: bool ``(target, pos)``.
+        supervised: bool ``(target, pos)``.
 
     Returns:
         Scalar float32.
@@ -293,60 +301,75 @@ def aux_kl_loss(
     teacher_p = teacher_p.float()
     both = _mixed(target_slot, 1.0, teacher_p, alpha)
     surprise = torch.xlogy(teacher_p, teacher_p).sum(dim=-1)
-    return _mean(_soft_ce(log_p, both) + alpha * surprise, counted)
+    return _mean(_soft_ce(log_p, both) + alpha * surprise, supervised)
 
 
 def _soft_ce(log_p: Tensor, labels: Tensor) -> Tensor:
     with torch.no_grad():
         finite = log_p.clamp_min(_LOWEST)  # 0 * log 0 is 0
-        push = -finite if labels.requires_grad else None
+        grad_labels = -finite if labels.requires_grad else None
         losses = -finite.mul_(labels).sum(dim=-1)
-    return _soft_losses(log_p, labels, losses, labels.detach(), push)
+    return _soft_losses(log_p, labels, losses, labels.detach(), grad_labels)
 
 
 def _soft_losses(
-    log_p: Tensor, labels: Tensor, losses: Tensor, pull: Tensor, push: Tensor | None
+    log_p: Tensor,
+    labels: Tensor,
+    losses: Tensor,
+    neg_grad_log_p: Tensor,
+    grad_labels: Tensor | None,
 ) -> Tensor:
-    return _SoftLosses.apply(log_p, labels, losses, pull, push)  # type: ignore[no-any-return,no-untyped-call]
+    return _SoftLosses.apply(log_p, labels, losses, neg_grad_log_p, grad_labels)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _SoftLosses(torch.autograd.Function):
-    """Losses whose gradients are known: ``-pull`` in ``log_p``, and ``push`` in the labels.
+    """Losses with given gradients: ``-neg_grad_log_p`` for ``log_p``, ``grad_labels`` for labels.
 
-    Autograd would arrive at the same through a handful of passes over ``(target, pos, child)``.
+    Autograd would compute the same in several more passes over ``(target, pos, child)``.
     Labels carry a gradient only where alpha is learned.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, log_p: Tensor, labels: Tensor, losses: Tensor, pull: Tensor, push: Tensor | None
+        ctx: Any,
+        log_p: Tensor,
+        labels: Tensor,
+        losses: Tensor,
+        neg_grad_log_p: Tensor,
+        grad_labels: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(pull, push if ctx.needs_input_grad[1] else None)
+        ctx.save_for_backward(neg_grad_log_p, grad_labels if ctx.needs_input_grad[1] else None)
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        pull, push = ctx.saved_tensors
+        neg_grad_log_p, grad_labels = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
-        return -grad * pull, None if push is None else grad * push, None, None, None
+        return (
+            -grad * neg_grad_log_p,
+            None if grad_labels is None else grad * grad_labels,
+            None,
+            None,
+            None,
+        )
 
 
 def adaptive_tau(target_logits: Tensor, logits: Tensor, valid: Tensor, eta: float) -> Tensor:
-    """MSL's own temperature for these logits (ATS, arXiv:2504.04178; its released code).
+    """MSL's adaptive temperature for these logits (ATS, arXiv:2504.04178; its released code).
 
-    With ``d`` the mean logit of the targets less that of all valid tokens, ``s2`` the variance of
-    the latter (targets included) and ``C = log(eta n)`` of ``n`` valid tokens a row:
+    With ``d`` the mean logit of the targets minus that of all valid tokens, ``s2`` the variance of
+    the latter (targets included) and ``C = log(eta n)`` for ``n`` valid tokens per row:
     ``tau = (d + sqrt(max(0, d^2 - 2 C s2))) / (2 C)``.
 
     Args:
         target_logits: Float ``(row,)``.
         logits: Float ``(row, child)``.
-        valid: bool ``(row, child)``, as many in each row.
+        valid: bool ``(row, child)``, the same number in each row.
         eta: Above 0.
 
     Returns:
-        Scalar float32, without gradient. NaN where ``eta n`` is at most 1, or there are not two
+        Scalar float32, without gradient. NaN if ``eta n`` is at most 1 or there are fewer than two
         valid tokens.
     """
     with torch.no_grad():
@@ -359,13 +382,13 @@ def adaptive_tau(target_logits: Tensor, logits: Tensor, valid: Tensor, eta: floa
         return torch.where(c > 0, (gap + root) / (2 * c), torch.nan)
 
 
-def _closed(valid: Tensor) -> Tensor:
+def _mask_bias(valid: Tensor) -> Tensor:
     """0 where valid, else the lowest finite float32; twice that is ``-inf``.
 
-    Adding it is several times faster than ``masked_fill``, forward and above all backward.
+    Adding it is several times faster than ``masked_fill``, especially in the backward pass.
     """
     return torch.where(valid, 0.0, _LOWEST)
 
 
-def _mean(losses: Tensor, counted: Tensor) -> Tensor:
-    return losses.masked_fill(~counted, 0.0).sum() / counted.sum().clamp_min(1)
+def _mean(losses: Tensor, supervised: Tensor) -> Tensor:
+    return losses.masked_fill(~supervised, 0.0).sum() / supervised.sum().clamp_min(1)

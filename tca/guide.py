@@ -14,16 +14,16 @@ _MASSES_AT_ONCE = 2**19  # 4 MB of float64, which stay in the cache
 def node_log_masses(trie: CodeTrie, log_weights: Tensor) -> Tensor:
     """Log of the weight of all items below each node, from the leaves up.
 
-    The sum below a node is taken relative to the heaviest of its own children, by differences of a
-    cumulative sum in which every node counts at least one. So a node far below the heaviest item,
-    where ``exp(w - max)`` is zero, loses nothing, and the order of the items does not matter.
+    Each node's sum is taken relative to its own heaviest child, as differences of a cumulative sum
+    in which every node counts for at least one. So precision does not depend on the order of the
+    items, nor on how far a node is below the heaviest item, where ``exp(w - max)`` would be zero.
 
     Args:
         trie: The paths of the catalogue.
-        log_weights: Float ``(batch, item)``; ``-inf`` weighs nothing.
+        log_weights: Float ``(batch, item)``; ``-inf`` is weight zero.
 
     Returns:
-        float64 ``(batch, node)``; ``-inf`` where nothing below weighs anything.
+        float64 ``(batch, node)``; ``-inf`` where all items below have weight zero.
     """
     in_order = log_weights.double().index_select(1, trie.item_order)
     masses = in_order.new_empty(len(in_order), trie.num_nodes)
@@ -38,20 +38,20 @@ def node_log_masses(trie: CodeTrie, log_weights: Tensor) -> Tensor:
 
 
 class TeacherGuide:
-    """A teacher's item scores as a second opinion for ``semid.beam_search`` and ``score_all``.
+    """A teacher's item scores as a guide for ``semid.beam_search`` and ``score_all``.
 
     At every prefix it is the ``CollaborativeTokenizer``'s distribution: the teacher's softmax over
     the items that share the prefix, summed by next token. Along a path the steps multiply to the
     path's share of the whole catalogue, so a search that mixes the two ranks items by the mixture
-    of the generator's and the teacher's log-probability (D3's fusion, arXiv:2406.14900). Items on
-    one path (twins) each add their own mass and share what they get.
+    of the generator's and the teacher's log-probability (D3's fusion, arXiv:2406.14900). Items that
+    share a path each add their own mass and share the path's score.
 
-    All nodes are weighed once, when the guide is made; a step of the search is a look-up.
+    All node masses are computed once, on construction; a step of the search is a look-up.
 
     Args:
-        trie: The paths of the catalogue, of which the search must be.
+        trie: The paths of the catalogue, the same trie as in the search.
         item_scores: Float ``(batch, item)`` over the catalogue rows, on the trie's device; ``-inf``
-            excludes an item, and every prefix that leads to excluded items only.
+            excludes an item, and every prefix that leads only to excluded items.
         temperature: Divides the scores, above 0.
 
     Raises:
@@ -94,12 +94,12 @@ class TeacherGuide:
         return self._step.gather(1, children.flatten(1)).view(children.shape)
 
     def extend(self, parent: Tensor, token: Tensor) -> TeacherGuide:
-        """Itself: nodes are all it needs."""
+        """Return itself: it depends on the nodes only."""
         return self
 
 
 def _segment_logsumexp(values: Tensor, count: Tensor) -> Tensor:
-    """Log-sum-exp of neighbouring groups of columns, ``count`` ``(group,)`` of them each."""
+    """Log-sum-exp over consecutive groups of columns; ``count`` ``(group,)`` gives their sizes."""
     end = count.cumsum(0)
     start = end - count
     result = values.index_select(1, start)
@@ -110,7 +110,7 @@ def _segment_logsumexp(values: Tensor, count: Tensor) -> Tensor:
     values = values.index_select(1, column)
     peak = result.index_select(1, several)
     peak.scatter_reduce_(1, owner.expand(len(values), -1), values, "amax")
-    peak = peak.masked_fill_(peak == -torch.inf, 0.0)  # nothing weighs anything: log 0, not NaN
+    peak = peak.masked_fill_(peak == -torch.inf, 0.0)  # all weights are zero: log 0, not NaN
     share = values.sub_(peak.index_select(1, owner)).exp_()
     total = torch.nn.functional.pad(share.cumsum(1), (1, 0))
     end = count[several].cumsum(0)

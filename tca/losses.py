@@ -1,4 +1,4 @@
-"""Losses that objectives train with, all of one signature; one of your own has it too.
+"""The losses that objectives train with; a custom loss has the same signature.
 
 `tca.config.OBJECTIVES` names them. The arithmetic is that of `tca.functional`.
 """
@@ -15,9 +15,9 @@ from tca.functional import ntp_loss, soft_ce_loss, soft_labels, soft_ntp_loss
 
 
 class LossFunction(Protocol):
-    """What an objective computes at some positions; `baselines.testing.check_objective` tries it.
+    """A loss over a set of positions; `baselines.testing.check_objective` checks an implementation.
 
-    At ``alpha = 0`` the teacher has no say, whatever ``p`` holds.
+    At ``alpha = 0`` the loss must not depend on ``p``.
     """
 
     def __call__(
@@ -31,25 +31,25 @@ class LossFunction(Protocol):
     ) -> Tensor:
         """Mean loss over the supervised positions.
 
-        The axes ``(target, pos)`` may be one, ``(position,)``.
+        The axes ``(target, pos)`` may be flattened to ``(position,)``.
 
         Args:
             log_p: float32 ``(target, pos, child)``, the model's log-probability of each token that
-                may follow; ``-inf`` in a slot that is only padding.
-            slot: int64 ``(target, pos)``, the slot of the target's own next token.
+                may follow; ``-inf`` in padding slots.
+            slot: int64 ``(target, pos)``, the slot of the target's next token.
             p: float32 ``(target, pos, child)``, the teacher's probability of each; 0 in padding.
-            alpha: Weight of the teacher, in [0, 1]; or one a position, float32 ``(target, pos)``.
-            supervised: bool ``(target, pos)``; where false, the position adds nothing.
+            alpha: Weight of the teacher, in [0, 1]; or one per position, float32 ``(target, pos)``.
+            supervised: bool ``(target, pos)``; other positions add nothing to the loss.
 
         Returns:
-            Scalar float32, finite; 0 without a supervised position.
+            Scalar float32, finite; 0 if no position is supervised.
         """
 
 
 def next_token(
     log_p: Tensor, slot: Tensor, p: Tensor, alpha: float | Tensor, supervised: Tensor
 ) -> Tensor:
-    """`tca.functional.ntp_loss`, without a teacher."""
+    """`tca.functional.ntp_loss`; ignores the teacher."""
     return ntp_loss(log_p, slot, supervised)
 
 
@@ -73,7 +73,7 @@ def load_loss(config: ObjectiveConfig) -> LossFunction:
     At ``alpha = 0`` every built-in objective is `next_token`.
 
     Raises:
-        ValueError: If it is no function that can be imported.
+        ValueError: If it cannot be imported or is not a function.
     """
     if config.alpha == 0 and config.name in OBJECTIVES:
         return next_token

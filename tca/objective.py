@@ -26,19 +26,19 @@ from tca.losses import load_loss
 from tca.projection import Projection
 from tca.temperature import AdaptiveTemperature
 
-_TOGETHER = 64
+_PAD_TO = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ObjectiveOutput:
-    """A loss and what to log beside it.
+    """A loss and the values to log with it.
 
     Attributes:
         loss: Scalar float32, to be differentiated.
         parts: Detached scalars: ``ntp``, the loss of the target tokens alone under the same
             softmax, comparable between objectives; ``alpha``, its mean over the branching
-            positions, where it depends on anything; ``tau`` where it is adaptive.
-        count: Scalar int64, the counted positions that ``loss`` and ``parts`` are means of.
+            positions, if it varies; ``tau`` if it is adaptive.
+        count: Scalar int64, the number of positions that ``loss`` and ``parts`` are means over.
     """
 
     loss: Tensor
@@ -49,22 +49,22 @@ class ObjectiveOutput:
 class Objective(nn.Module):
     """Computes the loss that a config names, from logits at the positions of the targets' paths.
 
-    What a loss keeps from step to step, a learned gate or a running temperature, is in its
-    parameters and buffers, to be trained and saved beside the model.
+    State that a loss keeps between steps, such as a learned gate or a running temperature, is in
+    its parameters and buffers, to be trained and saved with the model.
 
     Attributes:
         unsupervised: Tokens at the end of each path that have no loss.
 
     Args:
-        config: Which loss.
-        trust: A share of alpha of your own at each position, in place of that of
-            ``config.policy.by``, which is then ``constant``; schedule and cap stay.
-        end_token: Whether every path closes with an end token that is none of the item's own, as
-            titles do; only the reference ``end`` asks.
+        config: The loss and its settings.
+        trust: A custom function that scales alpha at each position, in place of
+            ``config.policy.by``, which must then be ``constant``; schedule and cap still apply.
+        end_token: Whether every path ends with an appended end token, as titles do; used by the
+            reference ``end`` only.
 
     Raises:
-        ValueError: If there are two trusts, a trust without an alpha, or a loss of your own cannot
-            be imported.
+        ValueError: If ``trust`` is given along with a policy or with ``alpha = 0``, or a custom
+            loss cannot be imported.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Objective(nn.Module):
         super().__init__()
         if trust is not None and (config.alpha == 0 or config.policy.by != "constant"):
             raise ValueError(
-                "a trust of your own multiplies a constant alpha above 0, got alpha "
+                "a custom trust multiplies a constant alpha above 0, got alpha "
                 f"{config.alpha} by {config.policy.by}"
             )
         self.config = config
@@ -89,17 +89,16 @@ class Objective(nn.Module):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether ``forward`` needs the teacher's token distributions; not at ``alpha = 0``."""
+        """Whether ``forward`` needs the teacher's token distributions; false at ``alpha = 0``."""
         return self.config.needs_teacher
 
     def positions(
-        self, trie: CodeTrie, target_items: Tensor, *, together: int = _TOGETHER
+        self, trie: CodeTrie, target_items: Tensor, *, together: int = _PAD_TO
     ) -> Positions:
-        """Where the loss of these targets depends on the logits.
+        """The positions at which the loss of these targets depends on the logits.
 
-        Where a single token may follow and only such tokens compete, its probability is one
-        whatever the model says: the loss is zero there and so is its gradient. Nor does it depend
-        on positions that are left out of its mean.
+        Under the mask, a single valid token has probability one whatever the model predicts, so
+        loss and gradient are zero there. Positions excluded from the mean are omitted too.
 
         Args:
             trie: The paths of the catalogue.
@@ -141,11 +140,11 @@ class Objective(nn.Module):
             candidates: Of the same targets and positions.
             teacher: Float ``(target, pos, child)`` or ``(position, child)`` from
                 ``CollaborativeTokenizer``; ignored where ``needs_teacher`` is false.
-            context: What the alpha policy looks at beside the teacher.
+            context: What the alpha policy uses besides the teacher.
 
         Raises:
-            ValueError: If a teacher, or what the alpha policy looks at, is needed and missing, a
-                shape does not fit, or a trust leaves ``[0, 1]``.
+            ValueError: If a required teacher or context field is missing, a shape does not fit, or
+                a trust leaves ``[0, 1]``.
         """
         config = self.config
         _check_shapes(logits, candidates)
@@ -153,10 +152,10 @@ class Objective(nn.Module):
         logits, candidates, log_total = self._narrowed(logits, candidates)
         tau = self._tau(logits, candidates)
         log_p = self._log_p(logits, candidates, tau, log_total)
-        slot, supervised, count = candidates.target_slot, candidates.counted, candidates.count
+        slot, supervised, count = candidates.target_slot, candidates.supervised, candidates.count
         if config.mean == "branching":
             supervised, count = candidates.branching, candidates.num_branching
-        share = supervised.sum() / count.clamp_min(1)  # a mean over all positions, not over these
+        share = supervised.sum() / count.clamp_min(1)  # a mean over all positions, not just these
         parts = {"ntp": share * ntp_loss(log_p.detach(), slot, supervised)}
         alpha: float | Tensor = config.alpha
         p, penalty = log_p.new_zeros(()).expand_as(log_p), None
@@ -186,7 +185,7 @@ class Objective(nn.Module):
     def _narrowed(
         self, logits: Tensor | Projection, candidates: Candidates
     ) -> tuple[Tensor, Candidates, Tensor | None]:
-        """Logits of the needed tokens, candidates among those, and the log-sum over all tokens."""
+        """Logits of the tokens in use, candidates indexing them, and the total's log."""
         if isinstance(logits, Tensor):
             return logits, candidates, None
         if self._is_linear and not self.config.masked:
@@ -223,7 +222,7 @@ class Objective(nn.Module):
     def _alpha(
         self, p: Tensor, candidates: Candidates, context: AlphaContext
     ) -> tuple[float | Tensor, Tensor | None]:
-        """Alpha, a number or float ``(target, pos)``, and the penalty of a learned one."""
+        """Alpha, a number or float ``(target, pos)``, and the penalty of a learned alpha."""
         policy, penalty = self.config.policy, None
         alpha: float | Tensor = self.config.alpha
         if self.gate is not None:
@@ -244,7 +243,7 @@ class Objective(nn.Module):
         if policy.cap:
             alpha = largest_alpha(p, candidates.target_slot).clamp_max(alpha)  # a number or not
         if isinstance(alpha, Tensor):
-            alpha = alpha.expand(candidates.counted.shape)
+            alpha = alpha.expand(candidates.supervised.shape)
         return alpha, penalty
 
 
@@ -267,10 +266,10 @@ def _check_shapes(logits: Tensor | Projection, candidates: Candidates) -> None:
         what, axis, found = "states", "dim", logits.states.shape
     else:
         what, axis, found = "logits", "token", logits.shape
-    if found[:-1] != candidates.counted.shape:
+    if found[:-1] != candidates.supervised.shape:
         raise ValueError(
             f"{what} must be of the candidates' targets and positions, "
-            f"{(*candidates.counted.shape, axis)}, got {tuple(found)}"
+            f"{(*candidates.supervised.shape, axis)}, got {tuple(found)}"
         )
     if isinstance(logits, Projection) and logits.num_tokens < candidates.trie.num_tokens:
         raise ValueError(
@@ -283,7 +282,7 @@ def _checked_teacher(teacher: Tensor | None, candidates: Candidates) -> Tensor:
     if teacher is None:
         raise ValueError(
             "this objective has alpha > 0 and needs the teacher's token distributions, got none. "
-            "Compute them with CollaborativeTokenizer, or take uniform labels."
+            "Compute them with CollaborativeTokenizer, or use uniform labels."
         )
     if teacher.shape != candidates.valid.shape:
         raise ValueError(
@@ -294,12 +293,12 @@ def _checked_teacher(teacher: Tensor | None, candidates: Candidates) -> Tensor:
 
 
 def _checked_trust(trust: Tensor, candidates: Candidates) -> Tensor:
-    if trust.shape != candidates.counted.shape:
+    if trust.shape != candidates.supervised.shape:
         raise ValueError(
-            f"a trust must be of the candidates' positions {tuple(candidates.counted.shape)}, got "
-            f"{tuple(trust.shape)}"
+            "trust must have the shape of the candidates' positions, "
+            f"{tuple(candidates.supervised.shape)}, got {tuple(trust.shape)}"
         )
-    bad = ~((trust >= 0) & (trust <= 1)) & candidates.counted
+    bad = ~((trust >= 0) & (trust <= 1)) & candidates.supervised
     if bad.any():
         raise ValueError(
             f"an alpha policy must stay in [0, 1], got {float(trust[bad][0])}. "

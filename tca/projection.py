@@ -1,8 +1,8 @@
-"""Logits that are never made: states, and the matrix that projects them on a large vocabulary.
+"""Implicit logits: hidden states and the output matrix of a large vocabulary.
 
-Of a language model's 128,000 logits a loss reads those of the tokens that may follow and, without
-the mask, one number more: how much all tokens hold together. ``Objective`` takes a ``Projection``
-in place of logits and computes just that, by the same equations.
+Of a language model's 128,000 logits a loss needs only those of the tokens that may follow and,
+without the mask, their log-sum over the vocabulary. ``Objective`` accepts a ``Projection`` in place
+of logits and computes just these.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Narrowed(NamedTuple):
 
     Attributes:
         logits: Float ``(target, pos, used)``.
-        columns: int64 ``(target, pos, child)``: where each token that was asked for stands there.
+        columns: int64 ``(target, pos, child)``: column of each requested token in ``logits``.
         log_total: float32 ``(target, pos)``: ``logsumexp`` of all tokens' logits over ``tau``; None
-            where it was not asked for.
+            if not requested.
     """
 
     logits: Tensor
@@ -38,17 +38,16 @@ class Narrowed(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Projection:
-    """Stands for the logits ``states @ weight.T + bias``.
+    """The logits ``states @ weight.T + bias``, without computing them all.
 
-    Under autocast the products are in its type; all that is summed over tokens is in float32.
+    Under autocast the products are in its dtype; sums over tokens are in float32.
 
     Attributes:
         states: Float ``(target, pos, dim)`` or ``(position, dim)``, the model's last hidden states.
-        weight: Float ``(token, dim)``, its output embeddings, shared with the input or not. Or
-            their parts, one after another along the token axis, such as a frozen matrix and rows of
-            tokens that were added to it: they are never put together, and only those that are
-            trained get a gradient.
-        bias: Float ``(token,)``, if it has one.
+        weight: Float ``(token, dim)``, its output embeddings, tied or not. Or a tuple of parts
+            along the token axis, such as a frozen matrix and rows for added tokens: they are never
+            concatenated, and only trainable parts get a gradient.
+        bias: Float ``(token,)``, or None.
 
     Raises:
         ValueError: If the shapes do not fit each other.
@@ -73,7 +72,7 @@ class Projection:
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """The weight's parts; one where it is whole."""
+        """The weight's parts; a single one if it is not split."""
         return (self.weight,) if isinstance(self.weight, Tensor) else self.weight
 
     @property
@@ -82,20 +81,20 @@ class Projection:
         return sum(self._lengths())
 
     def logits(self) -> Tensor:
-        """All of them; float ``(target, pos, token)``."""
+        """Compute all logits; float ``(target, pos, token)``."""
         return _joined([F.linear(self.states, *part) for part in self._split()])
 
     def narrowed(self, tokens: Tensor, tau: float | None = None) -> Narrowed:
-        """The logits of all tokens that are in use somewhere in the batch.
+        """The logits of all tokens that occur anywhere in ``tokens``.
 
-        Prefixes share most of what may follow them, above all at the root, so one product with the
+        Prefixes share most of their next tokens, especially at the root, so one product with the
         rows of the tokens in use is both fast and small.
 
         Args:
             tokens: int64 ``(target, pos, child)`` or ``(position, child)``, for each state.
-            tau: Temperature of the total over all tokens, above 0; None asks for no total. The
-                total is summed block by block of the vocabulary, and once more for the gradient
-                of weights that are trained, so no more than a block's logits are there at a time.
+            tau: Temperature of the total over all tokens, above 0; None for no total. It is summed
+                over blocks of the vocabulary, and once more for the gradient of trainable weights,
+                so no more than one block's logits are in memory at a time.
         """
         in_use = torch.zeros(self.num_tokens, dtype=torch.bool, device=tokens.device)
         in_use.index_fill_(0, tokens.flatten(), True)
@@ -128,11 +127,11 @@ def next_token_loss(logits: Tensor | Projection, tokens: Tensor) -> Tensor:
     """Mean cross-entropy of tokens under the softmax over the vocabulary.
 
     Args:
-        logits: Float ``(position, token)``, or what stands for them.
-        tokens: int64 ``(position,)``, the tokens that follow.
+        logits: Float ``(position, token)``, or a projection.
+        tokens: int64 ``(position,)``, the target tokens.
 
     Returns:
-        Scalar float32, zero where there are no positions.
+        Scalar float32, zero if there are no positions.
     """
     if isinstance(logits, Projection):
         found = logits.narrowed(tokens.unsqueeze(1), 1.0)
@@ -145,13 +144,13 @@ def next_token_loss(logits: Tensor | Projection, tokens: Tensor) -> Tensor:
 
 
 class _UsedAndTotal(torch.autograd.Function):
-    """Logits of the tokens in use, and the total of all, with one gradient for each weight.
+    """Logits of the tokens in use and the total over all, with one gradient per weight.
 
     States are ``(position, dim)``; each part of the weights is followed by its bias, if any. The
-    gradient of a total in its logits is the softmax, over ``tau``; in the states it is the mean row
-    of the weights under that softmax, which is summed beside the total, rescaled as the total
-    grows. Only weights that are trained need the softmax again, and it goes into their gradient
-    block by block.
+    gradient of a total with respect to its logits is the softmax over ``tau``; with respect to the
+    states it is the mean weight row under that softmax, accumulated along with the total and
+    rescaled as the total grows. Only trainable weights need the softmax a second time, block by
+    block.
     """
 
     @staticmethod
@@ -225,7 +224,7 @@ def _joined(logits: list[Tensor]) -> Tensor:
 
 
 def _blocks(states: Tensor, weight: Tensor) -> Iterator[slice]:
-    """Slices of the vocabulary, of about as many logits each."""
+    """Slices of the vocabulary with about the same number of logits each."""
     size = max(1, _LOGITS_AT_ONCE // max(1, len(states)))
     return (slice(begin, begin + size) for begin in range(0, len(weight), size))
 

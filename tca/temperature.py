@@ -1,4 +1,4 @@
-"""A temperature that follows the logits it is used on."""
+"""A temperature that adapts to the logits."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tca.functional import adaptive_tau
 class AdaptiveTemperature(nn.Module):
     """MSL's adaptive temperature (ATS, arXiv:2504.04178; values of its released code).
 
-    In training each batch moves the running temperature a little towards ``adaptive_tau`` of the
-    logits at the *first* position of its paths, before the loss takes it. It is a buffer, and so
-    goes where the module's state goes. A batch without an answer (a root of fewer than
-    ``1 / eta`` children, a batch without first positions) leaves it where it is.
+    In training each batch moves the running temperature, a buffer, a little towards
+    ``adaptive_tau`` of the logits at the *first* position of its paths, before the loss uses it. A
+    batch for which that is undefined (a root with fewer than ``1 / eta`` children, no first
+    positions) leaves it unchanged.
 
-    The released code gathers the statistics over all devices; of several processes here, each takes
-    those of its share, and the training loop averages the running temperatures.
+    The released code gathers the statistics over all devices; here each process uses its own share
+    of the batch, and the training loop averages the running temperatures.
 
     Args:
-        start: The first temperature.
+        start: Initial temperature.
         eta: Share of the valid tokens that compete.
-        lowest: Least temperature that a batch may draw to.
-        highest: Largest.
-        step: Share of the way that a batch moves it.
+        lowest: Lower bound of a batch's target temperature.
+        highest: Upper bound of it.
+        step: Fraction of the way that a batch moves the running temperature.
     """
 
     tau: Tensor
@@ -45,11 +45,11 @@ class AdaptiveTemperature(nn.Module):
 
     @torch.no_grad()
     def forward(self, logits: Tensor, candidates: Candidates) -> Tensor:
-        """The temperature of this batch; scalar float32, without gradient.
+        """The temperature for this batch; scalar float32, without gradient.
 
         Args:
             logits: Float ``(target, pos, token)`` or ``(position, token)``.
-            candidates: Of the same positions.
+            candidates: For the same positions.
         """
         if not self.training:
             return self.tau

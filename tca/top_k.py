@@ -1,10 +1,9 @@
-"""The Collaborative Tokenizer where a teacher names only its best items, and a tail for the rest.
+"""The Collaborative Tokenizer for a teacher's top-k items, with an estimated tail for the rest.
 
-With millions of items a teacher retrieves its ``k`` best rather than score them all. What the
-others hold together, the *tail*, is not thrown away: its log mass is estimated from random items
-(``sampled_tail``) or bounded (``uniform_tail``), and every item that is not listed gets an equal
-share of it. So the distribution of every prefix still sums to one, also
-where none of its items is among the best.
+With millions of items a teacher retrieves its ``k`` best instead of scoring them all. The mass of
+the others, the *tail*, is kept: its log is estimated from random items (``sampled_tail``) or
+bounded (``uniform_tail``), and every unlisted item gets an equal share of it. So the distribution
+of every prefix still sums to one, even if none of its items is listed.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from torch import Tensor
 
 from semid.trie import CodeTrie
 
-_FLOOR = -1e30  # of an empty tail's log mass: nothing beside any listed item, yet defined
+_FLOOR = -1e30  # log mass of an empty tail: negligible next to any listed item, yet finite
 
 
 class TopKTokenizer:
-    """Turns a teacher's best items into its distribution over the next token of a path.
+    """Turns a teacher's top-k items into its distribution over the next token of a path.
 
-    As ``CollaborativeTokenizer``, with the score of each item that is not listed replaced by the
-    mean of its kind: ``exp(s / temperature) = exp(tail) / others``. It is exact where the whole
-    catalogue is listed. The cost is that of the listed items and of the slots, whatever the size
-    of the catalogue.
+    Like ``CollaborativeTokenizer``, with the score of each unlisted item replaced by the mean over
+    them: ``exp(s / temperature) = exp(tail) / others``. It is exact if the whole catalogue is
+    listed. The cost depends on the number of listed items and slots, not on the size of the
+    catalogue.
 
     Args:
         trie: The paths of the catalogue; it stays on its device, where the inputs must be too.
@@ -53,16 +52,16 @@ class TopKTokenizer:
         """Token distributions along the path of each target.
 
         Args:
-            scores: Float ``(batch, entry)``, of the listed items; ``-inf`` excludes an item.
-            items: int64 ``(batch, entry)``, catalogue rows, each at most once a row of the batch;
-                -1 where nothing is listed.
+            scores: Float ``(batch, entry)``, scores of the listed items; ``-inf`` excludes an item.
+            items: int64 ``(batch, entry)``, catalogue rows, each at most once per row of the batch;
+                -1 for padding.
             target_items: int64 ``(batch,)``, catalogue rows.
             tail_log_mass: Float ``(batch,)``: log of the summed ``exp(score / temperature)`` of all
-                items that are not listed; ``-inf`` where they hold nothing.
+                unlisted items; ``-inf`` if they have none.
 
         Returns:
-            float32 ``(batch, pos, child)`` as ``CollaborativeTokenizer`` returns it: sums to one
-            over the children of each prefix. No gradient.
+            float32 ``(batch, pos, child)``, as from ``CollaborativeTokenizer``: sums to one over
+            the children of each prefix. No gradient.
 
         Raises:
             ValueError: If the shapes do not fit each other, more items are listed than there are,
@@ -166,10 +165,10 @@ class TopKTokenizer:
 
 
 def uniform_tail(scores: Tensor, num_items: int, *, temperature: float = 1.0) -> Tensor:
-    """Log mass of the items that are not listed if each scored as the lowest of the listed.
+    """Log mass of the unlisted items if each had the lowest listed score.
 
-    Where the best items are listed it is the most that the others can hold, and so gives the least
-    to the teacher's best: an upper bound, which is far too high for a long tail.
+    If the best items are listed this is an upper bound on the tail, and far too high for a long
+    one.
 
     Args:
         scores: Float ``(batch, entry)``, of distinct items; ``-inf`` where nothing is listed.
@@ -177,7 +176,7 @@ def uniform_tail(scores: Tensor, num_items: int, *, temperature: float = 1.0) ->
         temperature: Above 0.
 
     Returns:
-        float32 ``(batch,)``; ``-inf`` where the whole catalogue is listed.
+        float32 ``(batch,)``; ``-inf`` if the whole catalogue is listed.
 
     Raises:
         ValueError: If more items are listed than there are.
@@ -188,20 +187,20 @@ def uniform_tail(scores: Tensor, num_items: int, *, temperature: float = 1.0) ->
 def sampled_tail(
     scores: Tensor, sample_scores: Tensor, num_items: int, *, temperature: float = 1.0
 ) -> Tensor:
-    """Log mass of the items that are not listed, from a uniform sample of the catalogue.
+    """Log mass of the unlisted items, estimated from a uniform sample of the catalogue.
 
-    Those of the sample that are not listed stand for all others: their mean
-    ``exp(score / temperature)`` times the number of others.
+    The mean ``exp(score / temperature)`` of the sampled items that are unlisted, times the number
+    of unlisted items.
 
     Args:
         scores: Float ``(batch, entry)``, of distinct items; ``-inf`` where nothing is listed.
-        sample_scores: Float ``(batch, sample)``, of items drawn uniformly from the catalogue;
-            ``-inf`` for those that are listed.
+        sample_scores: Float ``(batch, sample)``, scores of items drawn uniformly from the
+            catalogue; ``-inf`` for those that are listed.
         num_items: Items of the catalogue.
         temperature: Above 0.
 
     Returns:
-        float32 ``(batch,)``; ``uniform_tail`` where all of the sample is listed.
+        float32 ``(batch,)``; ``uniform_tail`` if the whole sample is listed.
 
     Raises:
         ValueError: If more items are listed than there are.

@@ -18,10 +18,10 @@ ROOMS = (  # of baselines: a room imports only from rooms of the floors before i
     ("contracts", "lm", "training"),
     ("evaluation", "pretraining"),
     ("teachers",),
-    ("backbones",),
+    ("backbones", "testing"),
     ("recommenders",),
     ("models",),
-    ("experiments", "testing"),
+    ("experiments",),
     ("cli",),
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
@@ -36,6 +36,8 @@ HEAVY = (
     "scipy",
     "matplotlib",
 )
+MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_PARAMETERS = 500, 60, 8
+MAY_HAVE_MORE_PARAMETERS = {"semid.decoding.beam_search"}  # public, and each of them is used
 READS_TENSORS_OF_OTHERS = "semid.interop"  # GRID keeps its codes as .pt and in no other form
 PICKLING_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
@@ -131,6 +133,33 @@ def test_no_module_leads_back_to_itself() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(tree: ast.AST) -> Iterator[Function]:
+    return (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+def parameters(function: Function) -> list[str]:
+    """Names of what a caller passes; ``*args`` and ``**kwargs`` are one each."""
+    takes = function.args
+    named = [*takes.posonlyargs, *takes.args, *takes.kwonlyargs, takes.vararg, takes.kwarg]
+    return [one.arg for one in named if one is not None and one.arg not in {"self", "cls"}]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_functions_and_lists_of_parameters_are_short(module: str) -> None:
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MOST_LINES, "look for the second idea"
+    for function in functions(ast.parse(text)):
+        name = f"{module}.{function.name}"
+        length = (function.end_lineno or 0) - function.lineno + 1
+        assert length <= MOST_LINES_OF_A_FUNCTION, f"{name} has {length} lines: split it"
+        if name not in MAY_HAVE_MORE_PARAMETERS:
+            taken = parameters(function)
+            assert len(taken) <= MOST_PARAMETERS, f"{name} takes {taken}: make some of them one"
+
+
 @pytest.mark.parametrize("module", [name for name in MODULES if is_within(name, "tca")])
 def test_tca_takes_from_semid_only_the_trie_the_registry_and_checks(
     module: str,
@@ -207,6 +236,11 @@ def test_only_the_command_line_prints(module: str) -> None:
 )
 def test_the_reader_of_imports_sees_them_all(source: str, names: set[str]) -> None:
     assert set(imported_names(ast.parse(source), "pkg.sub")) == names
+
+
+def test_the_reader_of_parameters_counts_them_all() -> None:
+    source = "class A:\n    async def f(self, a, /, b, *c, d=1, **e): ...\n    def g(): ..."
+    assert [sorted(parameters(f)) for f in functions(ast.parse(source))] == [list("abcde"), []]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ tests. A block below ``<!-- not run: reason -->`` is left out.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -63,6 +64,26 @@ def _codes() -> tuple[torch.Tensor, tuple[int, ...]]:
 
 def _catalog() -> Catalog:
     return Catalog(item_ids=list(range(12)), fields=pl.DataFrame({"title": TITLES}))
+
+
+def _backbones() -> dict[str, Any]:
+    example = next(block for block in PAGES["backbones.md"] if block.language == "python")
+    Path("my_backbone.py").write_text(example.code)
+    write_shop(Path("shop"))
+    command = ["train", "--data", "shop", "--out", "models/mine", "--arm", "my_backbone:Mine:ntp"]
+    assert main([*command, "--ids.codebook_sizes", "[4,4]", "--training.epochs", "1"]) == 0
+    return {}
+
+
+def _data() -> dict[str, Any]:
+    products = [{"sku": f"s{number}", "name": f"thing {number}"} for number in range(8)]
+    orders = [
+        {"customer": f"c{user}", "skus": [f"s{(user + day) % 8}"], "date": f"2026-01-0{day + 1}"}
+        for user in range(9)
+        for day in range(4)
+    ]
+    Path("orders.json").write_text(json.dumps({"products": products, "orders": orders}))
+    return {}
 
 
 def _decoding() -> dict[str, Any]:
@@ -155,7 +176,9 @@ def _models() -> dict[str, Any]:
 
 
 STAGES: dict[str, Callable[[], dict[str, Any]]] = {
+    "backbones.md": _backbones,
     "comparison.md": dict,
+    "data.md": _data,
     "decoding.md": _decoding,
     "ids.md": _ids,
     "letter.md": _letter,
@@ -185,11 +208,21 @@ def test_python_blocks_run_from_top_to_bottom(
     vars(program).update(STAGES[page]())
     for block in PAGES[page]:
         if block.language == "python" and not block.reason:
-            if block.code.startswith('"""'):  # a file of the reader's own
-                monkeypatch.delitem(sys.modules, "my_scheme", raising=False)
-                Path("my_scheme.py").write_text(block.code)
+            if module := module_of(page, block):
+                monkeypatch.delitem(sys.modules, module, raising=False)
+                Path(f"{module}.py").write_text(block.code)
             else:
                 run_python(block, vars(program), str(DOCS / page))
+
+
+def module_of(page: str, block: Block) -> str | None:
+    """The module that a block is the file of: it says so itself, or the text before it does."""
+    if named := re.match(r"# (\w+)\.py\n", block.code):
+        return named[1]
+    if not block.code.startswith('"""'):
+        return None
+    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()[: block.line - 1]
+    return re.findall(r"`(\w+)\.py`", "\n".join(lines))[-1]
 
 
 COMMANDS = [

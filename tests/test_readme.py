@@ -132,6 +132,27 @@ def test_block(
         run_commands(script, folder)
 
 
+def test_the_first_block_of_python_recommends_in_a_process_of_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    first = next(block for block in BLOCKS if block.language == "python")
+    scripts = (runnable_lines(b.code) for b in BLOCKS if b.language == "sh" and b.line < first.line)
+    for script in filter(None, scripts):
+        run_commands(script, folder)  # what is trained already is read
+    done = subprocess.run(
+        [sys.executable, "-c", first.code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+    )
+    assert done.returncode == 0, done.stderr
+    best = [line.split()[0] for line in done.stdout.splitlines()[:5]]
+    assert len(set(best)) == 5
+    assert all(1 <= int(item_id) <= 500 for item_id in best)
+
+
 def test_the_readme_shows_code_that_runs() -> None:
     assert {block.language for block in BLOCKS if not block.reason} >= set(RUN)
 

@@ -17,7 +17,7 @@ from baselines.nn.config import EncoderConfig
 from baselines.teachers.config import MassConfig, SASRecConfig, TeacherConfig
 from baselines.teachers.fitted import FittedTeacher
 from baselines.training.config import TrainingConfig
-from semid.build import fit_text_encoder, make_semantic_ids
+from semid.build import fit_text_encoder, ids_from_config
 from semid.config import IdsConfig
 from tca.config import ObjectiveConfig
 
@@ -50,7 +50,7 @@ def fit_model(folder: Path, backbone: str = "causal", beam: int = 48) -> Trained
     """A trained model, kept whole in ``folder / "model"``."""
     dataset = shop()
     config = IdsConfig(codebook_sizes=(4, 4))
-    ids = make_semantic_ids(config, dataset.catalog)
+    ids = ids_from_config(config, dataset.catalog)
     encoder = fit_text_encoder(ids, config, dataset.catalog)
     replace(ids, text_encoder=encoder).save(folder / "ids")
     items = ModelItems.of(dataset, ids, folder / "ids")

@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semid.prefixes import ReadAnew
+from semid.prefixes import StatelessPrefixes
 from semid.trie import CodeTrie
 
 NUM_TOKENS = 5
@@ -22,13 +22,13 @@ def tries(draw: st.DrawFn) -> CodeTrie:
     return CodeTrie.from_paths(padded, NUM_TOKENS)
 
 
-def table_model(trie: CodeTrie, logits: Tensor) -> ReadAnew:
+def table_model(trie: CodeTrie, logits: Tensor) -> StatelessPrefixes:
     """The empty prefixes of a model with given logits ``(batch, node, token)``."""
     rows = torch.arange(len(logits)).unsqueeze(1)
-    return ReadAnew(lambda prefix: logits[rows, trie.walk(prefix)], len(logits))
+    return StatelessPrefixes(lambda prefix: logits[rows, trie.walk(prefix)], len(logits))
 
 
-def random_model(trie: CodeTrie, batch: int, seed: int) -> ReadAnew:
+def random_model(trie: CodeTrie, batch: int, seed: int) -> StatelessPrefixes:
     """The empty prefixes of a model with random logits at every node."""
     gen = torch.Generator().manual_seed(seed)
     return table_model(trie, torch.randn(batch, trie.num_nodes, trie.num_tokens, generator=gen))

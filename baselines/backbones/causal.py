@@ -1,6 +1,6 @@
 """A decoder-only backbone that learns from every position of a sequence in one pass.
 
-This is not TIGER: TIGER encodes one flattened history and decodes one target from it.
+Unlike TIGER, which encodes one flattened history and decodes a single target from it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.nn.dropout import Dropout
 from baselines.nn.encoder import CausalEncoder, Past
-from baselines.nn.kv_cache import Continuations
+from baselines.nn.kv_cache import PrefixCache
 from semid.prefixes import of_parents
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
 
 
 class CausalBackbone(CodeBackbone):
-    """Causal transformer over a user's items, and a small autoregressive head over the levels.
+    """Causal transformer over a user's items with a small autoregressive head over the levels.
 
-    With one position an item, its input is the sum of its code embeddings and of an embedding of
-    its whole path, which stays zero for an item in no history of training; the head sees the
-    position's state plus the embeddings of the code prefix. With one position a code, the prefix is
-    in the state already.
+    With one position per item, its input is the sum of its code embeddings and an embedding of
+    its whole path, which stays zero for items absent from all training histories; the head sees
+    the position's state plus the embeddings of the code prefix. With one position per code, the
+    state already contains the prefix.
     """
 
     label: ClassVar[str] = "Causal"
@@ -69,11 +69,11 @@ class CausalBackbone(CodeBackbone):
 
     @property
     def max_history(self) -> int:
-        """Most items looked back on."""
+        """Maximum number of history items."""
         return self.config.max_history
 
     def take_over(self, trained: Backbone) -> None:
-        """With zeros for the paths of new items, as for any item in no history of training."""
+        """Copy the weights; new items get zero path embeddings, like any item never trained on."""
         weights = trained.state_dict()
         if self.config.input == "item":
             known = cast("Tensor", trained.path_of_item)
@@ -85,7 +85,7 @@ class CausalBackbone(CodeBackbone):
         self.load_state_dict(weights)
 
     def windows(self, data: SequenceSet) -> Windows:
-        """All targets of a sequence together."""
+        """One window per sequence, with all its targets."""
         return Windows.per_sequence(data, self.config.max_history)
 
     def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
@@ -101,7 +101,7 @@ class CausalBackbone(CodeBackbone):
             levels = self.codes.shape[1]
             mask = window.mask.repeat_interleave(levels, dim=1)
             states, _ = self.encoder(self._embed_items(window.items, distance=0), mask)
-            hidden = states[row, pos * levels - 1 + at.pos]  # the position before the code
+            hidden = states[row, pos * levels - 1 + at.pos]  # state of the position before the code
         hidden = self._head(hidden)
         sizes = at.pos.bincount(minlength=self.codes.shape[1]).tolist()
         parts = enumerate(torch.split(hidden, sizes))
@@ -115,16 +115,16 @@ class CausalBackbone(CodeBackbone):
         states, cache = self.encoder(self._embed_items(past.items), mask)
         state = states[:, -1:]
         if self.config.input == "item":
-            cache = []  # all that matters is in the state
-        return CausalPrefixes(self, Past(cache, mask), state, 0, Continuations())
+            cache = []  # the state holds everything
+        return CausalPrefixes(self, Past(cache, mask), state, 0, PrefixCache())
 
     def next_logits(self, hidden: Tensor, level: int, tokens: Tensor | None) -> Tensor:
-        """Logits of a level's codes after prefixes; float ``(batch, beam, token)``.
+        """Logits of the next code after each prefix; float ``(batch, beam, token)``.
 
         Args:
             hidden: float ``(batch, beam, dim)``, states of the prefixes.
             level: The level of the next code.
-            tokens: int64 ``(n,)``, codes that are asked for; all by default.
+            tokens: int64 ``(n,)``, codes to score; all by default.
         """
         if self.config.input == "item":
             hidden = hidden + self.level_embedding.weight[level]
@@ -134,30 +134,30 @@ class CausalBackbone(CodeBackbone):
         return F.linear(self._head(hidden), head.weight[tokens], head.bias[tokens])
 
     def read_code(
-        self, hidden: Tensor, level: int, token: Tensor, history: Past, own: Continuations
-    ) -> tuple[Tensor, Continuations]:
-        """States of prefixes that are one code longer; both ``(batch, beam, dim)``.
+        self, hidden: Tensor, level: int, token: Tensor, history: Past, prefixes: PrefixCache
+    ) -> tuple[Tensor, PrefixCache]:
+        """Extend prefixes by one code; returns their states ``(batch, beam, dim)`` and cache.
 
         Args:
-            hidden: States of the prefixes before.
+            hidden: States ``(batch, beam, dim)`` of the shorter prefixes.
             level: The level of the code.
             token: int64 ``(batch, beam)``, the code.
-            history: What was read before the prefixes.
-            own: What the prefixes have read, where positions are codes.
+            history: Keys and values of the histories.
+            prefixes: Cache of the prefixes, used where positions are codes.
         """
         if self.config.input == "item":
-            return hidden + self.prefix_embeddings[level](token), own
+            return hidden + self.prefix_embeddings[level](token), prefixes
         x = self._scaled(self.code_embeddings[level](token)) + self.level_embedding.weight[level]
-        return self.encoder.extend(x + self.position_embedding.weight[0], history, own)
+        return self.encoder.extend(x + self.position_embedding.weight[0], history, prefixes)
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
-        """Embeddings of codes ``(..., level)``, of the first levels; ``(..., level, dim)``."""
+        """Embeddings of the codes ``(..., level)`` of the first levels; ``(..., level, dim)``."""
         levels = zip(codes.unbind(-1), self.code_embeddings, strict=False)
         vectors = torch.stack([table(code) for code, table in levels], dim=-2)
         return self._scaled(vectors)
 
     def _embed_items(self, items: Tensor, *, distance: int = 1) -> Tensor:
-        """Inputs of items ``(batch, pos)``, of which the last is ``distance`` before the target."""
+        """Inputs for items ``(batch, pos)``; the last is ``distance`` before the target."""
         away = torch.arange(items.shape[1] - 1, -1, -1, device=items.device) + distance
         position: Tensor = self.position_embedding(away)
         codes = self._embed_codes(self.codes[items])
@@ -170,19 +170,19 @@ class CausalBackbone(CodeBackbone):
         return rearrange(x, "batch pos level dim -> batch (pos level) dim")
 
     def _scaled(self, vectors: Tensor) -> Tensor:
-        """Embeddings at the size at which the layers do not drown them."""
+        """Scale embeddings so that the layers' outputs do not dominate them."""
         scaled: Tensor = vectors * self.config.encoder.dim**0.5
         return scaled
 
     def _prefixes(self, codes: Tensor) -> Tensor:
-        """Vectors of all prefixes of ``codes``, the empty one first; ``(..., level + 1, dim)``."""
+        """Vectors of all prefixes of ``codes``, shortest first; ``(..., level + 1, dim)``."""
         empty = torch.zeros(*codes.shape[:-1], self.config.encoder.dim, device=codes.device)
         levels = zip(codes.unbind(-1), self.prefix_embeddings, strict=False)
         parts = torch.stack([empty, *(table(code) for code, table in levels)], dim=-2)
         return parts.cumsum(dim=-2) + self.level_embedding.weight[: parts.shape[-2]]
 
     def _logits(self, hidden: Tensor, level: int) -> Tensor:
-        """Logits of a level, from what ``_head`` gives; ``-inf`` for codes that it lacks."""
+        """Logits of a level from the output of ``_head``; ``-inf`` for codes it does not have."""
         logits: Tensor = self.heads[level](hidden)
         return F.pad(logits, (0, self.vocab.num_tokens - logits.shape[-1]), value=-torch.inf)
 
@@ -195,21 +195,22 @@ class CausalBackbone(CodeBackbone):
 
 @dataclass(frozen=True, eq=False)
 class CausalPrefixes:
-    """Prefixes that the causal backbone has read.
+    """Prefixes decoded by the causal backbone.
 
     Attributes:
         backbone: The model.
-        history: What was read before, once for all prefixes.
+        history: Keys and values of the histories, shared by all prefixes.
         hidden: float ``(batch, beam, dim)``, the states of the prefixes.
-        level: Number of codes of the prefixes.
-        own: Keys and values of the prefixes; with one position an item it is all in ``hidden``.
+        level: Number of codes in each prefix.
+        cache: Keys and values of the prefixes; empty with one position per item, where
+            ``hidden`` holds all there is.
     """
 
     backbone: CausalBackbone
     history: Past
     hidden: Tensor
     level: int
-    own: Continuations
+    cache: PrefixCache
 
     @property
     def batch_size(self) -> int:
@@ -221,7 +222,7 @@ class CausalPrefixes:
         return self.backbone.next_logits(self.hidden, self.level, tokens)
 
     def extend(self, parent: Tensor, token: Tensor) -> CausalPrefixes:
-        """Read one code more."""
-        hidden, own = of_parents(self.hidden, parent), self.own.of_parents(parent)
-        hidden, own = self.backbone.read_code(hidden, self.level, token, self.history, own)
-        return CausalPrefixes(self.backbone, self.history, hidden, self.level + 1, own)
+        """Extend each parent by one code."""
+        hidden, cache = of_parents(self.hidden, parent), self.cache.reorder(parent)
+        hidden, cache = self.backbone.read_code(hidden, self.level, token, self.history, cache)
+        return CausalPrefixes(self.backbone, self.history, hidden, self.level + 1, cache)

@@ -1,4 +1,4 @@
-"""Shapes of the backbones that write codes."""
+"""Settings of the backbones that generate codes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class CausalConfig:
     """Shape of the causal backbone.
 
     Attributes:
-        input: One position an item, the sum of its code embeddings and of one of its whole path;
-            or one position a code.
-        path_dropout: How often training leaves the embedding of an item's whole path out, so that
-            the codes carry what they can. With positions for codes there is no such embedding.
-        max_history: Most items looked back on.
+        input: ``item`` for one position per item, the sum of its code embeddings and an embedding
+            of its whole path; ``code`` for one position per code.
+        path_dropout: Probability of dropping an item's path embedding in training, so that the
+            codes carry as much as they can. Unused with input ``code``, which has no path
+            embeddings.
+        max_history: Maximum number of history items.
         encoder: Shape of the transformer.
 
     Raises:
@@ -41,18 +42,18 @@ class CausalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TigerConfig:
-    """Shape of TIGER (arXiv:2305.05065, section 4.1) and what stands in its input.
+    """Shape of TIGER (arXiv:2305.05065, section 4.1) and the contents of its input.
 
     Attributes:
-        num_layers: Of the encoder and of the decoder.
+        num_layers: Number of layers in the encoder and in the decoder.
         dim: Width of the model.
         num_heads: Attention heads.
-        head_dim: Width of a head.
+        head_dim: Width of each head.
         ff_dim: Width of the feed-forward layers.
         dropout: Dropout rate.
-        max_history: Most items looked back on.
-        user_tokens: Number of user tokens; a user's is ``user mod user_tokens``. 0 for none, which
-            reproductions found best; the paper has 2000.
+        max_history: Maximum number of history items.
+        user_tokens: Number of user tokens; a user is hashed to ``user mod user_tokens``. 0 for
+            none, which reproductions found best; the paper uses 2000.
         separator: Whether a separator token follows each item.
 
     Raises:

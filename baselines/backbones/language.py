@@ -1,4 +1,4 @@
-"""A language model as a backbone: it reads a prompt and writes a title, or codes."""
+"""A language model as a backbone: it reads a prompt and generates a title or codes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from baselines.lm.config import LanguageModelConfig
 from baselines.lm.loading import Base, load_base, load_outline, logit_cap, project
 from baselines.lm.prompts import Prompts, positions, words_around
 from baselines.lm.tokens import AddedTokens, add_code_tokens, first_rows
-from baselines.runtime.distributed import processes
 from baselines.teachers.model import TeacherModel
 from semid.catalog import Catalog
+from semid.distributed import distributed_state
 from semid.prefixes import Prefixes
 from semid.provenance import hash_arrays, hash_json
 from semid.titles import title_paths
@@ -35,34 +35,35 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 4096  # prompts whose lengths are looked at together
+_AT_ONCE = 4096  # prompts whose lengths are computed at a time
 
 
 class LanguageBackbone(Backbone):
     """Any causal language model of ``transformers``, with adapters, over titles or codes.
 
-    One pass reads a prompt and its answer; the loss is on the answer alone, and only there are
-    states projected. An item whose title is the beginning of another's is told apart by the end
-    token; items of one title share a leaf and its score.
+    One pass reads a prompt and its answer. Only the answer has a loss, and only its states are
+    projected onto the vocabulary. The end token distinguishes a title from longer ones that start
+    with it; items with equal titles share a leaf and its score.
 
     Args:
-        config: Which model, what it is asked, what is trained.
-        context: Catalogue, semantic IDs and seed. Where titles are written the catalogue is needed
-            and the codes are ignored.
+        config: Base model, prompt, and what is trained.
+        context: Catalogue, semantic IDs and seed. With titles, the catalogue is required and the
+            codes are ignored.
 
     Raises:
-        ValueError: If the model, its tokenizer or the titles cannot be used; says which and why.
+        ValueError: If the model, its tokenizer or the titles cannot be used; the message says
+            which and why.
     """
 
     label: ClassVar[str] = "LM"
     config_class: ClassVar[type[Any]] = LanguageModelConfig
-    together: ClassVar[int] = 1  # a row more of a language model's vocabulary is not for nothing
+    pad_positions_to: ClassVar[int] = 1  # an extra row of vocabulary logits is expensive
     adapted: ClassVar[bool] = True
-    """Whether ``lora`` says what is trained of the base; else it is frozen as it is."""
+    """Whether the base is trained as ``lora`` says; else it is frozen."""
     reads_vectors: ClassVar[bool] = False
-    """Whether prompts have slots, so that a folder of the language model alone is not all."""
+    """Whether prompts contain vectors, so the language model alone is not the whole."""
     prompt_loss: ClassVar[bool] = False
-    """Whether the tokens of the prompt have a loss too where the settings do not say."""
+    """Default of ``prompt_loss`` if the settings do not say."""
 
     def __init__(self, config: LanguageModelConfig, context: BuildContext) -> None:
         codes, sizes, catalog, seed = context.codes, context.sizes, context.catalog, context.seed
@@ -81,7 +82,7 @@ class LanguageBackbone(Backbone):
         self.added: AddedTokens | None = None
         self.context = base.context
         self.prompts = self.write_prompts(config)
-        self._made_from = {
+        self._input_hashes = {
             "base": base.content,
             "paths": hash_arrays(paths.numpy()),
             "prompts": self.prompts.content_hash(),
@@ -91,23 +92,28 @@ class LanguageBackbone(Backbone):
             if config.items == "codes":
                 words = titles if config.init == "titles" else None
                 self.added = _code_rows(base, vocab.offsets[0], codes, sizes, words, seed)
-                self._made_from["words"] = hash_json(words)
+                self._input_hashes["words"] = hash_json(words)
             self.lm: Any = adapt(base.model, config.lora) if self.adapted else base.model
         if not self.adapted:
             self.lm.requires_grad_(False)
         self._shared: SharedLayers | None = None
         if config.gradient_checkpointing:
-            base_model = self.base  # older versions know the older name only
+            base_model = self.base  # older versions only have the older name
             name = "activation_checkpointing_enable"
             getattr(base_model, name, base_model.gradient_checkpointing_enable)()
 
     def train(self, mode: bool = True) -> Self:
-        """Switch between training and use; shared layers are whole in use.
+        """Switch between training and eval mode; sharded layers are gathered for eval.
 
-        Of several processes that share layers, all have to call it together.
+        With sharded layers, a collective call: every process must make it.
         """
         super().train(mode)
-        if mode and self._shared is None and self.config.shard and processes().num_processes > 1:
+        if (
+            mode
+            and self._shared is None
+            and self.config.shard
+            and distributed_state().num_processes > 1
+        ):
             from baselines.lm.sharding import SharedLayers
 
             self._shared = SharedLayers(self.base.get_decoder())
@@ -117,7 +123,7 @@ class LanguageBackbone(Backbone):
 
     @classmethod
     def require_fit(cls, config: Any, catalog: Catalog, teacher: type[Any]) -> None:
-        """Raise, without loading weights, for what it cannot be built from."""
+        """Check that the backbone can be built, without loading weights."""
         cls.require_settings(config, len(catalog))
         require_usable(config, catalog, adapted=cls.adapted)
         if cls.needs_teacher:
@@ -125,53 +131,53 @@ class LanguageBackbone(Backbone):
 
     @classmethod
     def learns_prompts(cls, asked: bool | None) -> bool:
-        """Whether prompts have a loss: as asked, else as the paper's released code does."""
+        """Whether prompts have a loss: ``asked``, or by default as in the released code."""
         return cls.prompt_loss if asked is None else asked
 
     @classmethod
     def training_settings(cls, config: Any, extra: Any) -> dict[str, Any]:
-        """With what ``prompt_loss`` comes to."""
+        """The settings, with ``prompt_loss`` resolved."""
         asked = cls.learns_prompts(config.prompt_loss)
         return super().training_settings(dataclasses.replace(config, prompt_loss=asked), extra)
 
     @classmethod
     def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
-        """Refuse settings that this recommender cannot work with, before anything is trained.
+        """Check, before anything is trained, that the recommender supports these settings.
 
         Args:
             config: The settings.
             num_items: Size of the catalogue.
 
         Raises:
-            ValueError: If there is one; says which and what to do.
+            ValueError: If it does not; the message says which setting and what to do.
         """
 
     @classmethod
     def require_teacher(cls, teacher: type[TeacherModel]) -> None:
-        """Refuse a class of teachers that this recommender cannot be made from.
+        """Check that a class of teachers has what this recommender reads.
 
         Raises:
-            ValueError: If it lacks something; says what.
+            ValueError: If it lacks something; the message says what.
         """
 
     @property
     def base(self) -> Any:
-        """The language model itself, adapters within."""
+        """The language model itself, including its adapters."""
         has_adapters = self.adapted and self.config.lora.r > 0
         return self.lm.get_base_model() if has_adapters else self.lm
 
     @property
-    def made_from(self) -> dict[str, str]:
-        """Hashes of the base, the paths, the prompts and what added tokens began with."""
-        return dict(self._made_from)
+    def input_hashes(self) -> dict[str, str]:
+        """Hashes of the base, the paths, the prompts and the texts that initialise added tokens."""
+        return dict(self._input_hashes)
 
     @property
     def max_history(self) -> int:
-        """Most items looked back on."""
+        """Maximum number of history items."""
         return self.config.max_history
 
     def write_prompts(self, config: LanguageModelConfig, *, slots: Sequence[str] = ()) -> Prompts:
-        """Prompts in the words of ``config``, with its items spelled as in the paths."""
+        """Prompts in the wording of ``config``, with items spelled as in the paths."""
         items, answer, context = self.spelled_items(), self.trie.depth, self.context
         return Prompts(self.tokenizer, config, items, answer=answer, context=context, slots=slots)
 
@@ -180,11 +186,11 @@ class LanguageBackbone(Backbone):
         return _spelled(self.paths, self.end_token)
 
     def prompts_of(self, batch: TrainBatch | None) -> Prompts:
-        """What the histories of ``batch``, or those that are decoded (None), are written by."""
+        """The prompts for the histories of ``batch``, or for decoding (None)."""
         return self.prompts
 
     def windows(self, data: SequenceSet) -> Windows:
-        """One target a window; says how many prompts lose items because they are too long."""
+        """One window per target; logs how many prompts are too long and lose items."""
         windows = Windows.per_target(data, self.config.max_history)
         parts = np.array_split(np.arange(len(windows)), len(windows) // _AT_ONCE + 1)
         pasts = (windows.batch(part).windows.without_last() for part in parts if len(part))
@@ -196,7 +202,7 @@ class LanguageBackbone(Backbone):
         return windows
 
     def forward(self, batch: TrainBatch, at: Positions) -> Tensor | Projection:
-        """Teacher-forced logits, not made yet; made where the base caps them after the product."""
+        """Teacher-forced logits, as a ``Projection`` unless the base caps its logits."""
         return self._projected(self.answer_states(batch, at))
 
     def _projected(self, states: Tensor) -> Tensor | Projection:
@@ -211,14 +217,14 @@ class LanguageBackbone(Backbone):
         at: Positions,
         of_paths: Callable[[Tensor | Projection], ObjectiveOutput],
     ) -> ObjectiveOutput:
-        """The loss of the answers, with that of the prompts if these have one.
+        """The loss of the answers, combined with that of the prompts if they have one.
 
-        Every token of a prompt but the first is then a next token, by cross-entropy over the whole
-        vocabulary whatever the answers' loss; what is written by a vector is none. The two are one
-        mean over all counted tokens, as where no label of a sequence is masked.
+        Every prompt token but the first is then predicted with cross-entropy over the whole
+        vocabulary, whatever the answers' loss; slots filled by vectors are excluded. The result is
+        one mean over all supervised tokens, as if no label of the sequence were masked.
 
         Returns:
-            Of its parts, ``prompt`` is the loss of the prompts alone.
+            The loss; its part ``prompt`` is the loss of the prompts alone.
         """
         asked = self.config.prompt_loss
         if not (self.prompt_loss if asked is None else asked):
@@ -237,7 +243,7 @@ class LanguageBackbone(Backbone):
         )
 
     def answer_states(self, batch: TrainBatch, at: Positions) -> Tensor:
-        """Last states where ``forward`` gives logits: what ``token_logits`` projects.
+        """Last hidden states at the positions of ``forward``, the input of ``token_logits``.
 
         Returns:
             Float ``(position, dim)``.
@@ -246,9 +252,11 @@ class LanguageBackbone(Backbone):
         return _of_answers(states, prompt, at)
 
     def _read_answers(self, batch: TrainBatch, at: Positions) -> tuple[Tensor, Tensor, Tensor]:
-        """Last states of prompts and answers, and tokens and mask of the prompts."""
+        """Last hidden states of prompts and answers; tokens and mask of the prompts."""
         prompt, real = self.asked(batch)
-        steps = int(at.pos.max()) if len(at.pos) else 0  # the answer's tokens that are looked at
+        steps = (
+            int(at.pos.max()) if len(at.pos) else 0
+        )  # answer tokens that a supervised position depends on
         answer = self.paths[batch.target_items, :steps].clamp_min(0)
         mask = torch.cat([real, torch.ones_like(answer, dtype=torch.bool)], dim=1)
         past = batch.windows.without_last()
@@ -256,7 +264,7 @@ class LanguageBackbone(Backbone):
         return self.read(tokens, mask, positions(mask), past=past), prompt, real
 
     def asked(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
-        """Tokens and mask of what the targets answer to.
+        """Tokens and mask of the prompts that the targets answer.
 
         Returns:
             int64 and bool ``(target, pos)``; the last position is real.
@@ -265,18 +273,18 @@ class LanguageBackbone(Backbone):
         return asked
 
     def start(self, histories: Histories) -> Prefixes:
-        """Read each prompt once."""
+        """Encode each prompt once."""
         tokens, mask = self.prompts_of(None)(histories)
         return self.read_prompts(tokens, mask, histories)
 
     def read_prompts(self, tokens: Tensor, mask: Tensor, past: Histories) -> LanguagePrefixes:
         """``baselines.lm.prefixes.read_prompts``, with this model."""
-        from baselines.lm.prefixes import read_prompts  # and with it transformers
+        from baselines.lm.prefixes import read_prompts  # lazy: it imports transformers
 
         return read_prompts(self, tokens, mask, past)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Input vectors of tokens int64 ``(...)``; float ``(..., dim)``."""
+        """Input embeddings of tokens int64 ``(...)``; float ``(..., dim)``."""
         embedding = self.base.get_input_embeddings()
         if self.added is not None:
             return self.added.embed(embedding, tokens)
@@ -284,11 +292,11 @@ class LanguageBackbone(Backbone):
         return vectors
 
     def inputs(self, tokens: Tensor, past: Histories | None) -> dict[str, Tensor]:
-        """What the language model is given for tokens, by the name of its argument.
+        """The language model's inputs for tokens, by argument name.
 
         Args:
             tokens: int64 ``(batch, pos)``.
-            past: The histories of the prompts among them, None where there is no prompt.
+            past: The histories of the prompts among them; None if there is no prompt.
         """
         if self.added is None:
             return {"input_ids": tokens}
@@ -303,14 +311,13 @@ class LanguageBackbone(Backbone):
         *,
         past: Histories | None = None,
     ) -> Tensor:
-        """Last states of the language model; float ``(batch, pos, dim)``.
+        """Last hidden states of the language model; float ``(batch, pos, dim)``.
 
         Args:
             tokens: int64 ``(batch, pos)``.
-            mask: Which positions are real, ``(batch, pos)``, or what each may look back on,
-                ``(batch, 1, pos, seen)``.
-            position: int64 ``(batch, pos)``, their numbers in the text.
-            cache: What was read before.
+            mask: Padding mask ``(batch, pos)``, or attention mask ``(batch, 1, pos, seen)``.
+            position: int64 ``(batch, pos)``, position ids.
+            cache: Keys and values of earlier tokens.
             past: The histories of the prompts among the tokens.
         """
         states: Tensor = self.base.get_decoder()(
@@ -323,7 +330,7 @@ class LanguageBackbone(Backbone):
         return states
 
     def token_logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """Logits of tokens, of all by default, from last states.
+        """Logits of ``tokens`` (default: all) from last hidden states.
 
         Args:
             states: Float ``(..., dim)``.
@@ -343,28 +350,28 @@ class LanguageBackbone(Backbone):
         return project(self.base, states, weight[0][tokens], of_tokens)
 
     def _output(self) -> tuple[tuple[Tensor, ...], Tensor | None]:
-        """The output matrix, in parts around the added tokens if there are any, and its bias."""
+        """The output matrix, split around any added tokens, and its bias."""
         head = self.base.get_output_embeddings()
         if self.added is None:
             return (head.weight,), getattr(head, "bias", None)
         known, own = head.weight, self.added.output_table().to(head.weight.dtype)
         first, last = self.added.first, self.added.first + len(own)
-        # a slice of weights that are trained costs a gradient as large as all of them
+        # slicing trained weights would allocate a gradient of the full size
         before = known if first == len(known) else known[:first]
         return (before, own, *([known[last:]] if last < len(known) else [])), None
 
 
 def require_usable(config: LanguageModelConfig, catalog: Catalog, *, adapted: bool) -> None:
-    """Refuse, without loading weights, what ``LanguageBackbone`` would refuse.
+    """Check, without loading weights, that ``LanguageBackbone`` can be built.
 
     Args:
-        config: Which model, what it is asked, what is trained.
-        catalog: What it is to write.
-        adapted: Whether ``lora`` counts.
+        config: Base model, prompt, and what is trained.
+        catalog: The items to generate.
+        adapted: Whether ``lora`` applies.
 
     Raises:
-        ValueError: If the model, its tokenizer, the titles, the prompt's length where titles are
-            written, or the layers of the adapters do not do.
+        ValueError: If the model, its tokenizer, the titles, the prompt length (with titles) or the
+            adapted layers are unusable.
     """
     outline = load_outline(config)
     tokenizer, context = outline.tokenizer, outline.context
@@ -388,15 +395,15 @@ def _spelled(paths: Tensor, end_token: bool) -> list[list[int]]:
 
 
 def _titles(config: LanguageModelConfig, catalog: Catalog | None) -> list[str] | None:
-    """The title of each item; None where there are none and codes are written."""
+    """The title of each item; None if there are none and codes are generated."""
     try:
         return None if catalog is None else catalog.texts(config.title)
     except ValueError as error:
         if config.items == "codes":
             return None
         raise ValueError(
-            f"a language model that writes titles needs a catalogue with titles: {error}. Name "
-            "their column with --backbones.lm.title, or take --backbones.lm.items codes."
+            f"a language model that generates titles needs a catalogue with titles: {error}. Name "
+            "their column with --backbones.lm.title, or use --backbones.lm.items codes."
         ) from error
 
 
@@ -404,11 +411,11 @@ def _title_paths(
     tokenizer: Any, config: LanguageModelConfig, titles: list[str] | None, catalog: Catalog | None
 ) -> Tensor:
     if titles is None or catalog is None:
-        raise ValueError("a language model that writes titles needs a catalogue, got none")
+        raise ValueError("a language model that generates titles needs a catalogue, got none")
     if tokenizer.eos_token_id is None:
         raise ValueError(
             f"expected a tokenizer with an end token, got that of {config.model!r}, without one. "
-            "Set eos_token in its tokenizer_config.json, or take --backbones.lm.items codes."
+            "Set eos_token in its tokenizer_config.json, or use --backbones.lm.items codes."
         )
     return title_paths(titles, tokenizer, item_ids=catalog.item_ids).paths
 
@@ -421,12 +428,12 @@ def _code_rows(
     titles: list[str] | None,
     seed: int,
 ) -> AddedTokens:
-    """Added tokens as they are before training."""
+    """The added tokens, as initialised before training."""
     embedding, head = base.model.get_input_embeddings(), base.model.get_output_embeddings()
     if getattr(head, "bias", None) is not None:
         raise ValueError(
-            f"codes cannot be added to {type(base.model).__name__}, whose output has a bias for "
-            "each token. Take --backbones.lm.items titles."
+            f"codes cannot be added to {type(base.model).__name__}, whose output has a bias per "
+            "token. Use --backbones.lm.items titles."
         )
     tokens = None
     if titles is not None:

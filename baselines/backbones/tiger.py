@@ -11,22 +11,21 @@ from torch import Tensor, nn
 
 from baselines.backbones.config import TigerConfig
 from baselines.contracts.backbone import BuildContext, CodeBackbone
-from baselines.data.batches import Histories, TrainBatch, Windows
-from baselines.data.sequences import SequenceSet
+from baselines.data.batches import Histories, TrainBatch
 from baselines.nn.dropout import Dropout
-from baselines.nn.kv_cache import Continuations
+from baselines.nn.kv_cache import PrefixCache
 from baselines.nn.t5 import Packing, Source, decode, encode, extend
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
 
-_PAD = 0  # also the decoder's start; codes begin at token 1
+_PAD = 0  # also the decoder's start token; codes begin at token 1
 
 
 class TigerBackbone(CodeBackbone):
-    """T5 from ``transformers`` that reads the codes of the last items and writes those of the next.
+    """T5 from ``transformers`` that reads the codes of past items and generates those of the next.
 
-    Output only over tokens that exist: the softmax runs over padding and the codes of all levels,
-    not over separators or user tokens, which stand behind them in the input vocabulary.
+    The softmax runs over padding and the codes of all levels, but not over separators or user
+    tokens, which follow them in the input vocabulary and are never generated.
     """
 
     label: ClassVar[str] = "TIGER"
@@ -59,12 +58,8 @@ class TigerBackbone(CodeBackbone):
 
     @property
     def max_history(self) -> int:
-        """Most items looked back on."""
+        """Maximum number of history items."""
         return self.config.max_history
-
-    def windows(self, data: SequenceSet) -> Windows:
-        """One target a window."""
-        return Windows.per_target(data, self.config.max_history)
 
     def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
         """Teacher-forced logits; float ``(position, token)``."""
@@ -77,11 +72,11 @@ class TigerBackbone(CodeBackbone):
         return self.token_logits(states[source.packing.place[at.target], at.pos])
 
     def start(self, histories: Histories) -> TigerPrefixes:
-        """Encode each history once, and read the decoder's start token."""
+        """Encode each history once and feed the decoder its start token."""
         tokens, mask = self.encoder_input(histories.last(self.config.max_history))
         source = self._read(tokens, mask)
         start = torch.full_like(tokens[:, :1], _PAD)
-        states, past = extend(self.t5.decoder, start, source, Continuations())
+        states, past = extend(self.t5.decoder, start, source, PrefixCache())
         return TigerPrefixes(self, source, states, past)
 
     def _read(self, tokens: Tensor, mask: Tensor) -> Source:
@@ -90,7 +85,7 @@ class TigerBackbone(CodeBackbone):
         return Source(self.t5.decoder, encoded, packing, self.weights_dropout)
 
     def encoder_input(self, histories: Histories) -> tuple[Tensor, Tensor]:
-        """Tokens that the encoder reads, int64, and their mask, bool; both ``(batch, pos)``."""
+        """The encoder's input tokens, int64, and mask, bool; both ``(batch, pos)``."""
         tokens, mask = self.paths[histories.items], histories.mask
         special = self.vocab.num_tokens
         if self.config.separator:
@@ -99,7 +94,7 @@ class TigerBackbone(CodeBackbone):
         mask = mask.repeat_interleave(tokens.shape[-1], dim=1)
         tokens = tokens.flatten(1).masked_fill(~mask, _PAD)
         if self.config.user_tokens:
-            # directly before the first item, so that padding changes no distance between tokens
+            # directly before the first item, so that padding does not change relative positions
             user = special + histories.users % self.config.user_tokens
             place = (~mask).sum(dim=1, keepdim=True)
             tokens = F.pad(tokens, (1, 0), value=_PAD).scatter(1, place, user[:, None])
@@ -107,7 +102,7 @@ class TigerBackbone(CodeBackbone):
         return tokens, mask
 
     def token_logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """Logits of tokens, of all by default, from the decoder's states; ``(..., token)``."""
+        """Logits of ``tokens`` (default: all) from the decoder's states; ``(..., token)``."""
         table = self.t5.shared.weight[: self.vocab.num_tokens]
         table = table if tokens is None else table[tokens]
         logits: Tensor = states * self.config.dim**-0.5 @ table.to(states.dtype).T
@@ -116,19 +111,19 @@ class TigerBackbone(CodeBackbone):
 
 @dataclass(frozen=True, eq=False)
 class TigerPrefixes:
-    """Prefixes that TIGER's decoder has read.
+    """Prefixes decoded by TIGER.
 
     Attributes:
         backbone: The model.
-        source: The histories, once for all prefixes; decides in which order the rows stand here.
+        source: The encoded histories, shared by all prefixes; determines the row order here.
         states: float ``(batch, beam, dim)``, the decoder's states at the last tokens.
-        past: Keys and values of the prefixes.
+        past: Keys and values of the prefixes' tokens.
     """
 
     backbone: TigerBackbone
     source: Source
     states: Tensor
-    past: Continuations
+    past: PrefixCache
 
     @property
     def batch_size(self) -> int:
@@ -140,8 +135,8 @@ class TigerPrefixes:
         return self.backbone.token_logits(self.states[self.source.packing.place], tokens)
 
     def extend(self, parent: Tensor, token: Tensor) -> TigerPrefixes:
-        """Read one token more."""
+        """Extend each parent by one token."""
         order = self.source.packing.order
-        past = self.past.of_parents(parent[order])
+        past = self.past.reorder(parent[order])
         states, past = extend(self.backbone.t5.decoder, token[order], self.source, past)
         return TigerPrefixes(self.backbone, self.source, states, past)

@@ -76,10 +76,10 @@ def _compute(command: Command, settings: Any, *, quiet: bool) -> None:
     from rich.console import Console
 
     from baselines.runtime.allocator import keep_freed_memory
-    from baselines.runtime.distributed import processes
+    from semid.distributed import distributed_state
 
     keep_freed_memory()
-    here = processes()
+    here = distributed_state()
     if command.trains or here.is_main_process:
         console = Console(quiet=not here.is_main_process)
         with _modules_of_this_folder(), speaking(console, quiet=quiet):

@@ -291,12 +291,16 @@ class PickConfig:
         out: Folder to write the model to.
         row: Label of a row of its table; None for the row with the best validation value.
         seed: Which of the row's seeds; None for the one with the best validation value.
+        backbone: Class paths of the run's backbones, where they are from outside.
+        teacher: Likewise ``package.module:Name`` of its teacher.
     """
 
     run: str
     out: str
     row: str | None = None
     seed: int | None = None
+    backbone: tuple[str, ...] = ()
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         require_types(self)

@@ -18,7 +18,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
 
     from baselines.data.loading import load_dataset
     from baselines.experiments.evaluated import Evaluated
-    from baselines.runtime.distributed import processes
+    from semid.distributed import distributed_state
 
     model = read_model(config).model
     dataset = load_dataset(
@@ -39,6 +39,6 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
     for name, count in found.counts.items():
         console.print(f"{name}: {count}", highlight=False)
     if config.out is not None:
-        if processes().is_main_process:
+        if distributed_state().is_main_process:
             found.write(Path(config.out))
         console.print(f"files: {config.out}/ranks.parquet, metrics.json")

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def build(config: BuildConfig, console: Console) -> None:
     """Give every item of a catalogue its semantic id."""
     from baselines.data.loading import load_catalog
-    from baselines.runtime.distributed import processes
     from baselines.runtime.progress import track_epochs
     from semid.atomic import remove_leftovers
-    from semid.build import extend_made_ids, fit_text_encoder, make_semantic_ids
+    from semid.build import extend_ids_from_config, fit_text_encoder, ids_from_config
+    from semid.distributed import distributed_state
     from semid.quality import id_quality
 
     catalog = load_catalog(config.data)
@@ -33,11 +33,11 @@ def build(config: BuildConfig, console: Console) -> None:
     remove_leftovers(cache)
     if config.extends is None:
         with track_epochs("semantic ids") as show:
-            ids = make_semantic_ids(config.ids, catalog, cache_dir=cache, on_epoch=show)
+            ids = ids_from_config(config.ids, catalog, cache_dir=cache, on_epoch=show)
         ids = replace(ids, text_encoder=fit_text_encoder(ids, config.ids, catalog))
     else:
-        ids = extend_made_ids(config.extends, config.ids, catalog, cache_dir=cache)
-    if processes().is_main_process:
+        ids = extend_ids_from_config(config.extends, config.ids, catalog, cache_dir=cache)
+    if distributed_state().is_main_process:
         ids.save(out)
     _print_quality(id_quality(ids), console)
     made = ids.provenance.config
@@ -81,7 +81,7 @@ def inspect(config: InspectConfig, console: Console) -> None:
 def _read_ids(source: str, config: InspectConfig) -> SemanticIds:
     from baselines.data.loading import load_catalog
     from semid.atomic import recover
-    from semid.build import make_semantic_ids
+    from semid.build import ids_from_config
     from semid.ids import SemanticIds
 
     recover(source)
@@ -98,13 +98,13 @@ def _read_ids(source: str, config: InspectConfig) -> SemanticIds:
     if config.data is None:
         raise ValueError(f"a file of codes needs its catalogue: add --data FOLDER to {source}")
     of_file = IdsConfig(scheme=f"file:{source}", settings=config.settings, collisions="keep")
-    return make_semantic_ids(of_file, load_catalog(config.data))
+    return ids_from_config(of_file, load_catalog(config.data))
 
 
 def _fitted_here(config: InspectConfig) -> SemanticIds:
     from baselines.data.loading import load_catalog
     from baselines.runtime.progress import track_epochs
-    from semid.build import make_semantic_ids
+    from semid.build import ids_from_config
     from semid.tokenizers.base import load_tokenizer_class
 
     scheme = config.tokenizer or ""
@@ -120,7 +120,7 @@ def _fitted_here(config: InspectConfig) -> SemanticIds:
         collisions="keep",
     )
     with track_epochs("semantic ids") as show:
-        return make_semantic_ids(fitted, load_catalog(config.data), on_epoch=show)
+        return ids_from_config(fitted, load_catalog(config.data), on_epoch=show)
 
 
 def _told_apart(record: dict[str, Any]) -> str:

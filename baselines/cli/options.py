@@ -21,6 +21,7 @@ _NAMES = (
     "evaluation.metrics",
     "metrics",
     "history",
+    "backbone",
 )  # lists of names, in which a comma is no part of an element
 
 

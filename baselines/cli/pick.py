@@ -15,7 +15,7 @@ def pick(config: PickConfig, console: Console) -> None:
     """Make a row of a finished comparison a model: the one named, else the best on validation."""
     from baselines.experiments.picking import FinishedComparison
 
-    run = FinishedComparison(Path(config.run))
+    run = FinishedComparison(Path(config.run), backbones=config.backbone, teacher=config.teacher)
     chosen = run.choose(config.row, config.seed)
     run.model(chosen).save(Path(config.out))
     console.print(f"picked: {chosen.label}, seed {chosen.seed}", highlight=False, markup=False)

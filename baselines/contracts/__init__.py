@@ -1,1 +1,1 @@
-"""What others implement: a backbone, and a scorer of items."""
+"""The interfaces that extensions implement: backbones and item scorers."""

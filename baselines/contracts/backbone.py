@@ -1,4 +1,4 @@
-"""What a backbone is: a model that writes the next item as a path of tokens."""
+"""The interface of a backbone: a model that generates the next item as a path of tokens."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class BuildContext:
-    """What a backbone is built for.
+    """Inputs from which a backbone is built.
 
     Attributes:
         codes: int64 ``(item, level)``, the semantic IDs in catalogue order.
         sizes: Number of codes of each level.
-        seed: Of the initial weights.
-        catalog: The items; None where nothing reads their texts.
-        teacher: Trained, in eval mode; None where nothing reads one.
+        seed: Seed of the initial weights.
+        catalog: The items; None if the backbone does not read their texts.
+        teacher: A trained teacher in eval mode; None if the backbone does not need one.
     """
 
     codes: Tensor
@@ -44,44 +44,45 @@ class BuildContext:
 
 
 class Backbone(nn.Module, ABC):
-    """A generator over the items of one catalogue, each of them a path of tokens.
+    """A generator over the items of one catalogue, where each item is a path of tokens.
 
-    What the paths spell, codes or titles, is the backbone's own affair. Its ``trie`` is built from
-    the same tokens, so a mask, a teacher's mass and a beam speak of the same axis.
+    A path may spell codes or a title; that is up to the backbone. Its ``trie`` is built from the
+    same tokens, so masks, teacher probabilities and beams share one token axis.
 
-    A subclass is built as ``cls(config, context)``, or ``cls(config, context, extra)`` where it
-    has an ``extra_config_class``, and calls this constructor.
+    A subclass is constructed as ``cls(config, context)``, or as ``cls(config, context, extra)`` if
+    it has an ``extra_config_class``, and calls this constructor.
 
     Args:
         paths: int64 ``(item, pos)``, the tokens of each item in catalogue order; shorter paths are
-            filled with -1.
+            padded with -1.
         num_tokens: Size of the token axis.
+        trie: Of these paths, where there is one already.
     """
 
     label: ClassVar[str]
-    """Its name in reports."""
+    """Name shown in reports."""
     config_class: ClassVar[type[Any]]
-    """Dataclass of its settings; classes that have the same one share these settings."""
+    """Dataclass of its settings; backbones with the same class share one set of settings."""
     extra_config_class: ClassVar[type[Any] | None] = None
-    """Dataclass of the settings that its family does not share."""
+    """Dataclass of settings that are not shared with the other backbones of its family."""
     needs_teacher: ClassVar[bool] = False
-    """Whether it is built from a teacher, and so needs one to be served."""
+    """Whether it is built from a teacher, which is then also needed for serving."""
     shares_weights_with: ClassVar[str | None] = None
     """Name of the backbone whose trained weights it reuses; only the ranking differs."""
-    together: ClassVar[int] = 64
-    """Positions of one depth are filled up to a multiple of this, see ``Positions``."""
+    pad_positions_to: ClassVar[int] = 64
+    """The positions of each depth are padded to a multiple of this, see ``Positions``."""
     end_token: bool = False
-    """Whether every path closes with an end token that is none of the item's own."""
+    """Whether every path ends with an end token that is not part of the item."""
 
     length_penalty: ClassVar[float] = 0.0
-    """Power of a path's length that divides its score once a search has found it."""
+    """Exponent of the path length by which a path's final score is divided after the search."""
 
     paths: Tensor
 
-    def __init__(self, paths: Tensor, num_tokens: int) -> None:
+    def __init__(self, paths: Tensor, num_tokens: int, trie: CodeTrie | None = None) -> None:
         super().__init__()
         self.register_buffer("paths", paths, persistent=False)
-        self.trie = CodeTrie.from_paths(paths, num_tokens)
+        self.trie = CodeTrie.from_paths(paths, num_tokens) if trie is None else trie
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -90,33 +91,34 @@ class Backbone(nn.Module, ABC):
 
     @classmethod
     def require_fit(cls, config: Any, catalog: Catalog, teacher: type[Any]) -> None:
-        """Raise for what it cannot be built from, before anything is trained.
+        """Check, before anything is trained, that a backbone can be built from these inputs.
 
         Args:
-            config: Of its ``config_class``.
-            catalog: What it is to write.
+            config: An instance of ``config_class``.
+            catalog: The items to generate.
             teacher: Class of the teacher.
 
         Raises:
-            ValueError: If settings, items or teacher do not fit; says which and what to do.
+            ValueError: If settings, items or teacher do not fit; the message says which and what
+                to do.
         """
 
     @classmethod
     def learns_prompts(cls, asked: bool | None) -> bool:
-        """Whether the tokens of its prompts have a loss too.
+        """Whether prompt tokens contribute to the loss.
 
         Args:
-            asked: What the settings say; None for what is usual with it.
+            asked: The value in the settings; None for the backbone's default.
         """
         return False
 
     @classmethod
     def training_settings(cls, config: Any, extra: Any) -> dict[str, Any]:
-        """The settings that its weights depend on, as JSON values.
+        """The settings on which the trained weights depend, as JSON values.
 
         Args:
-            config: Of its ``config_class``.
-            extra: Of its ``extra_config_class``, or None.
+            config: An instance of ``config_class``.
+            extra: An instance of ``extra_config_class``, or None.
         """
         settings: dict[str, Any] = as_json(config)
         if extra is not None and cls.shares_weights_with is None:
@@ -124,48 +126,49 @@ class Backbone(nn.Module, ABC):
         return settings
 
     @property
-    def made_from(self) -> dict[str, str]:
-        """Content hashes of what it is made from beside the semantic ids, by name."""
+    def input_hashes(self) -> dict[str, str]:
+        """Content hashes, by name, of its inputs other than the semantic IDs."""
         return {}
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """What it is trained in, one after another."""
+        """The training stages, in order."""
         return (WHOLE,)
 
-    def enter(self, stage: str | None) -> None:
-        """Get ready for a stage: what that does not train is frozen.
+    def begin_stage(self, stage: str | None) -> None:
+        """Freeze everything that the given stage does not train.
 
         Args:
-            stage: Its name; None after the last, when all that any of them trains is no longer
-                frozen, and so counts as trained. A fresh backbone is as after None.
+            stage: Name of the stage to prepare; None (the state of a fresh backbone) unfreezes
+                everything that any stage trains.
         """
 
     @property
     @abstractmethod
     def max_history(self) -> int:
-        """Most items of a history that the backbone reads."""
+        """Maximum number of history items that the backbone reads."""
 
-    @abstractmethod
     def windows(self, data: SequenceSet) -> Windows:
-        """The windows that the backbone learns from."""
+        """The training windows; by default one per target."""
+        return Windows.per_target(data, self.max_history)
 
-    def posed(self, batch: TrainBatch) -> TrainBatch:
-        """What a batch of windows is asked as; its ``target_items`` are rows of the paths.
+    def prepare_batch(self, batch: TrainBatch) -> TrainBatch:
+        """Transform a batch before the forward pass, e.g. into yes/no questions.
 
-        May draw from PyTorch's default generator, which training seeds in every epoch.
+        The ``target_items`` of the result index rows of ``paths``. May draw from PyTorch's default
+        generator, which training seeds in every epoch.
         """
         return batch
 
     def distributions(
         self, scorer: ItemScorer, train: SequenceSet, temperature: float
     ) -> TargetDistributions | None:
-        """A teacher's distributions over the paths, where these are no items; else None.
+        """A teacher's distributions over the paths if the paths are not items; else None.
 
         Args:
             scorer: The frozen teacher.
-            train: The training sequences, from which its histories come.
-            temperature: Divides its scores.
+            train: The training sequences, from which the teacher's histories are taken.
+            temperature: Divides the teacher's scores.
         """
         return None
 
@@ -173,16 +176,17 @@ class Backbone(nn.Module, ABC):
     def forward(self, batch: TrainBatch, at: Positions) -> Tensor | Projection:
         """Teacher-forced logits at some positions of the targets' paths.
 
-        A backbone with a large vocabulary gives the states and weights they are the product of.
+        A backbone with a large vocabulary returns the factors of the logits (states and output
+        weights) as a ``Projection`` instead.
 
         Args:
-            batch: What to learn from.
-            at: Where logits are asked for: nothing is projected on the vocabulary elsewhere.
+            batch: The training batch.
+            at: Positions to compute; no other position is projected onto the vocabulary.
 
         Returns:
-            Float ``(position, token)``, over the tokens after the path's own tokens before it.
-            A token that cannot stand at a level may hold ``-inf``. Anything after the end of a
-            shorter path.
+            Float ``(position, token)``: logits of the next token given the preceding tokens of the
+            path. Tokens that are impossible at a level may be ``-inf``. Values past the end of a
+            shorter path are arbitrary.
         """
 
     def loss(
@@ -191,64 +195,65 @@ class Backbone(nn.Module, ABC):
         at: Positions,
         of_paths: Callable[[Tensor | Projection], ObjectiveOutput],
     ) -> ObjectiveOutput:
-        """What is trained by: the loss of the targets' paths, unless more has one.
+        """The training loss; by default that of the targets' paths alone.
 
         Args:
-            batch: What to learn from.
-            at: Where the paths have a loss.
-            of_paths: Their loss, from what ``forward`` gives.
+            batch: The training batch.
+            at: Supervised positions of the paths.
+            of_paths: Computes the loss of the paths from the output of ``forward``.
         """
         return of_paths(self(batch, at))
 
     @abstractmethod
     def start(self, histories: Histories) -> Prefixes:
-        """Read each history once; the empty prefix after it, from which decoding goes on.
+        """Encode each history once and return its empty prefix, from which decoding starts.
 
-        The logits are over the backbone's tokens, and the same as ``forward``'s.
+        The prefixes' logits are over the backbone's tokens and equal those of ``forward``.
         """
 
     def take_over(self, trained: Backbone) -> None:
-        """Take the weights of one that was trained for fewer items, which come first here.
+        """Copy the weights of a backbone trained on fewer items.
 
         Args:
-            trained: Of the same class, settings and sizes.
+            trained: A backbone of the same class, settings and sizes; its items are the first ones
+                of this backbone's catalogue.
         """
         self.load_state_dict(trained.state_dict())
 
     def notes(self, data: SequenceSet) -> dict[str, Any]:
-        """What there is to tell of a split beside the ranks of its targets, as JSON values.
+        """Extra evaluation results for a split, as JSON values.
 
-        Only a backbone that is an ``ItemScorer`` is asked.
+        Called only if the backbone is an ``ItemScorer``.
         """
         return {}
 
 
 class CodeBackbone(Backbone):
-    """A backbone that spells the codes of semantic ids through a vocabulary of its own.
+    """A backbone that generates the codes of semantic IDs in a vocabulary of its own.
 
     Args:
         codes: int64 ``(item, level)``, the semantic IDs in catalogue order.
-        vocab: How the backbone spells them.
+        vocab: Maps codes to the backbone's tokens.
     """
 
     codes: Tensor
 
     def __init__(self, codes: Tensor, vocab: CodeVocab) -> None:
-        super().__init__(vocab.tokens(codes), vocab.num_tokens)
+        super().__init__(vocab.tokens(codes), vocab.num_tokens, vocab.trie(codes))
         self.register_buffer("codes", codes, persistent=False)
         self.vocab = vocab
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
-    """One training of several that a backbone goes through.
+    """One training stage of a backbone.
 
     Attributes:
-        name: Of its folder.
-        loss: Its own loss; None for the arm's objective.
-        scorer: What ranks the validation targets, by which its epoch is chosen; None for a plain
-            beam search, also where the backbone ranks otherwise: others that are trained alike
-            then choose the same.
+        name: Name of its folder.
+        loss: Loss of the stage; None for the arm's objective.
+        scorer: Ranks the validation targets, by which the epoch is chosen. None for a plain beam
+            search, even if the backbone ranks differently at test time; backbones that share their
+            training then choose the same epoch.
     """
 
     name: str
@@ -257,18 +262,18 @@ class Stage:
 
 
 WHOLE = Stage(name="whole")
-"""All that there is to train, with the arm's objective."""
+"""The single stage of most backbones: train everything with the arm's objective."""
 
 
 class TargetDistributions(Protocol):
-    """The teacher's distributions over the tokens that may follow, for the targets of a batch."""
+    """The teacher's distributions over possible next tokens, for the targets of a batch."""
 
     def __call__(self, batch: TrainBatch, at: Positions) -> Tensor:
         """Distributions at some positions of the targets' paths.
 
         Args:
             batch: The targets.
-            at: Where they are asked for.
+            at: The positions.
 
         Returns:
             Float ``(position, child)``, aligned to ``tca.candidates``, on the device of ``at``.

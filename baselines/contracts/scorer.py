@@ -1,4 +1,4 @@
-"""What a teacher is: anything that scores the whole catalogue for a history."""
+"""The interface of a teacher: anything that scores the whole catalogue given a history."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from baselines.data.batches import Histories
 
 @runtime_checkable
 class ItemScorer(Protocol):
-    """Scores of all items given a user's past."""
+    """Scores all items given a user's history."""
 
     @property
     def max_history(self) -> int:
-        """Most items of a history that the scores depend on."""
+        """Maximum number of history items that the scores depend on."""
         ...
 
     def score(self, histories: Histories) -> Tensor:
         """Unnormalised log-scores of every catalogue row.
 
         Args:
-            histories: Left-padded pasts; nothing but a sample's own past may influence its row.
+            histories: Left-padded; a row may depend on nothing but its own history.
 
         Returns:
             float32 ``(batch, item)``.
@@ -32,10 +32,10 @@ class ItemScorer(Protocol):
 
 
 def checked_scores(scorer: ItemScorer, histories: Histories) -> Tensor:
-    """The scores of a teacher that may be anybody's.
+    """Call ``scorer.score`` and validate the result, for scorers that may be third-party.
 
     Returns:
-        What ``scorer.score`` gives.
+        Float ``(batch, item)``, as returned by the scorer.
 
     Raises:
         ValueError: As ``require_scores``.
@@ -47,23 +47,23 @@ def checked_scores(scorer: ItemScorer, histories: Histories) -> Tensor:
 
 
 def require_scores(scores: Tensor, histories: Histories, *, whose: str) -> None:
-    """Refuse scores that no distribution over items can be made of.
+    """Raise if scores cannot be turned into a distribution over items.
 
     Args:
         scores: Float ``(batch, item)``.
-        histories: Whose they are.
-        whose: Names the scorer in the error.
+        histories: The scored histories.
+        whose: Name of the scorer in the error message.
 
     Raises:
-        ValueError: If there is another number of rows, a score is NaN or +inf, or a row is -inf
-            throughout.
+        ValueError: If the number of rows differs, a score is NaN or +inf, or a row is entirely
+            -inf.
     """
     if scores.dim() != 2 or len(scores) != len(histories.items):
         raise ValueError(
             f"scores of {whose} must be (batch, item) with a row for each of "
             f"{len(histories.items)} histories, got {tuple(scores.shape)}"
         )
-    best = scores.amax(dim=1)  # NaN where a row holds one
+    best = scores.amax(dim=1)  # NaN if a row contains one
     if best.isfinite().all():
         return
     row = int((~best.isfinite()).nonzero()[0])
@@ -71,42 +71,42 @@ def require_scores(scores: Tensor, histories: Histories, *, whose: str) -> None:
     if best[row] == -torch.inf:
         raise ValueError(
             f"scores of {whose} must be above -inf for some item, got none for {which}. "
-            "Does it know any item of the catalogue?"
+            "Does it score any item of the catalogue?"
         )
     item = int((scores[row].isnan() | (scores[row] == torch.inf)).nonzero()[0])
     raise ValueError(
         f"scores of {whose} must be numbers or -inf, got {float(scores[row, item])} for item "
-        f"{item} of {which}. Was its training sound?"
+        f"{item} of {which}. Did its training diverge?"
     )
 
 
 @runtime_checkable
 class ItemVectors(Protocol):
-    """A teacher that learns a vector of each item. Classes are asked by ``issubclass``."""
+    """A teacher that learns a vector per item; classes are tested with ``issubclass``."""
 
     def item_vectors(self) -> Tensor:
-        """One vector an item; float32 ``(item, dim)``."""
+        """One vector per item; float32 ``(item, dim)``."""
         ...
 
 
 @runtime_checkable
 class DotProductScorer(ItemVectors, Protocol):
-    """A teacher whose score of an item is a vector of the history times one of the item."""
+    """A teacher whose scores are dot products of a history vector and item vectors."""
 
     def user_vectors(self, histories: Histories) -> Tensor:
-        """One vector a history; float32 ``(batch, dim)``."""
+        """One vector per history; float32 ``(batch, dim)``."""
         ...
 
 
 def require_dot_product(scorer: ItemScorer, *, needed_by: str = "top_k") -> DotProductScorer:
-    """The same scorer, known to have vectors.
+    """Return ``scorer`` typed as a ``DotProductScorer``.
 
     Args:
-        scorer: Any.
-        needed_by: The setting that cannot do without, for the error.
+        scorer: Any scorer.
+        needed_by: The setting that requires dot products, for the error message.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If its scores are not dot products.
     """
     require_vectors(type(scorer), needed_by=needed_by)
     assert isinstance(scorer, DotProductScorer)
@@ -114,20 +114,20 @@ def require_dot_product(scorer: ItemScorer, *, needed_by: str = "top_k") -> DotP
 
 
 def require_vectors(teacher: type[Any], *, needed_by: str) -> None:
-    """``require_dot_product`` of a class, before one of it is trained."""
+    """``require_dot_product`` for a class, before an instance is trained."""
     if not issubclass(teacher, DotProductScorer):
         raise ValueError(
             f"{needed_by} needs a teacher whose scores are dot products (user_vectors, "
-            f"item_vectors), got {teacher.__name__}. Leave {needed_by} out to take all scores as "
-            "they are."
+            f"item_vectors), got {teacher.__name__}. Leave {needed_by} out to use the scores "
+            "of all items."
         )
 
 
 def seen_items(histories: Histories, target_items: Tensor) -> Tensor:
-    """The items of each history once, without the target.
+    """The distinct items of each history, without the target.
 
     Returns:
-        int64 ``(batch, pos)``, -1 where there is none.
+        int64 ``(batch, pos)``, padded with -1 in any position.
     """
     past = histories.items.masked_fill(~histories.mask, -1)
     past = past.masked_fill(past == target_items.to(past.device)[:, None], -1).sort(dim=1).values
@@ -138,12 +138,12 @@ def seen_items(histories: Histories, target_items: Tensor) -> Tensor:
 def without_seen(
     scores: Tensor, histories: Histories, target_items: Tensor | None = None
 ) -> Tensor:
-    """The same scores with ``-inf`` for seen items; a known target keeps its own.
+    """Mask the scores of seen items with ``-inf``; a known target keeps its score.
 
     Args:
         scores: Float ``(batch, item)``.
-        histories: The past of each row.
-        target_items: int64 ``(batch,)``, where targets are known.
+        histories: The history of each row.
+        target_items: int64 ``(batch,)``, if the targets are known.
     """
     row, pos = histories.mask.nonzero().unbind(1)
     item, row = histories.items[row, pos].to(scores.device), row.to(scores.device)

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.data.sequences import IntArray, SequenceSet
+from baselines.data.sequences import SequenceSet
+from semid.arrays import IntArray
+from semid.provenance import hash_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,7 @@ class Histories:
     """Left-padded item histories, oldest first.
 
     Attributes:
-        items: int64 ``(batch, pos)``, catalogue rows; anything where ``mask`` is False.
+        items: int64 ``(batch, pos)``, catalogue rows; arbitrary where ``mask`` is False.
         mask: bool ``(batch, pos)``, True at real items; the last position is always real.
         users: int64 ``(batch,)``, dense user numbers.
     """
@@ -29,7 +31,7 @@ class Histories:
 
     @classmethod
     def alone(cls, items: Tensor) -> Histories:
-        """A history of one item for each of int64 ``(batch,)``, all of user 0."""
+        """One single-item history for each of int64 ``(batch,)``, all of user 0."""
         column = items.unsqueeze(1)
         real = torch.ones_like(column, dtype=torch.bool)
         return cls(items=column, mask=real, users=torch.zeros_like(items))
@@ -41,7 +43,7 @@ class Histories:
         )
 
     def without_last(self) -> Histories:
-        """The same histories before their last item."""
+        """The same histories without their last item."""
         return Histories(items=self.items[:, :-1], mask=self.mask[:, :-1], users=self.users)
 
     def to(self, device: torch.device) -> Histories:
@@ -53,18 +55,18 @@ class Histories:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainBatch:
-    """Windows of sequences with the positions to learn from.
+    """Windows of sequences with their target positions.
 
     Attributes:
         windows: Left-padded windows; each ends with a target item.
-        target_row: int64 ``(target,)``, the window each target stands in.
-        target_pos: int64 ``(target,)``, its position there; its history is what stands before it.
+        target_row: int64 ``(target,)``, the window of each target.
+        target_pos: int64 ``(target,)``, its position there; everything before it is its history.
         target_id: int64 ``(target,)``, the target's number in its ``SequenceSet``.
-        progress: Share of a training that was done before this batch, in ``[0, 1)``.
-        since_epoch: As much of it as was done since the batch's own epoch began.
-        part: Number of this part of a batch that was split.
-        divisible: Most parts that it can be split into. Of a batch that several processes share,
-            the same on all of them, so that they take the same number of turns.
+        progress: Share of the training completed before this batch, in ``[0, 1)``.
+        since_epoch: Share of the training completed since this epoch began.
+        part: Index of this part if the batch was split.
+        divisible: Maximum number of parts it can be split into. With several processes, the same on
+            all of them, so that they run the same number of parts.
     """
 
     windows: Histories
@@ -92,7 +94,7 @@ class TrainBatch:
         )
 
     def split(self, number: int) -> Iterator[TrainBatch]:
-        """The same windows in ``number`` parts, or in as many as can be; no part is empty."""
+        """Split the windows into at most ``number`` non-empty parts."""
         number = min(number, self.divisible)
         if number == 1:
             yield self
@@ -116,7 +118,7 @@ class TrainBatch:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Slices of sequences; the events ``first`` to ``stop - 1`` of each are its targets.
+    """Slices of sequences; the events ``first`` to ``stop - 1`` of each slice are its targets.
 
     Attributes:
         data: The sequences.
@@ -124,7 +126,7 @@ class Windows:
         first: int64 ``(window,)``, first event that is a target.
         stop: int64 ``(window,)``, one past the last target.
         first_id: int64 ``(window,)``, target id of ``first``.
-        sequence: int64 ``(window,)``.
+        sequence: int64 ``(window,)``, the sequence of each window.
     """
 
     data: SequenceSet
@@ -136,19 +138,28 @@ class Windows:
 
     @classmethod
     def per_target(cls, data: SequenceSet, max_history: int) -> Windows:
-        """One window a target: its last ``max_history`` items and itself."""
-        sequence, event = data.targets()
-        start = np.maximum(data.offsets[sequence], event - max_history)
-        return cls(data, start, event, event + 1, np.arange(len(event)), sequence)
+        """One window per target: its last ``max_history`` items and itself. Cached per set."""
+
+        def make() -> Windows:
+            sequence, event = data.targets()
+            start = np.maximum(data.offsets[sequence], event - max_history)
+            return cls(data, start, event, event + 1, np.arange(len(event)), sequence)
+
+        return data.derive(("windows per target", max_history), make)
 
     @classmethod
     def per_sequence(cls, data: SequenceSet, max_history: int) -> Windows:
         """All targets of a sequence in one window, for models that learn from every position.
 
-        A longer sequence is cut into overlapping windows of ``max_history + 1`` events that move
-        on by half of that, so that each target stands in exactly one of them and the targets of
-        later windows still have at least half a window of history.
+        Longer sequences are cut into overlapping windows of ``max_history + 1`` events, with a
+        stride of half a window. Each target is in exactly one of them, and targets of later windows
+        still have at least half a window of history. Cached per set.
         """
+        key = ("windows per sequence", max_history)
+        return data.derive(key, lambda: cls._per_sequence(data, max_history))
+
+    @classmethod
+    def _per_sequence(cls, data: SequenceSet, max_history: int) -> Windows:
         stride = max(max_history // 2, 1)
         lengths = data.lengths
         num_windows = 1 + np.maximum(-(-(lengths - 1 - max_history) // stride), 0)
@@ -169,7 +180,7 @@ class Windows:
         return len(self.start)
 
     def last_of_users(self) -> Windows:
-        """Of each user the window that comes last."""
+        """Only the last window of each user."""
         users = self.data.users[self.sequence]
         last = len(users) - 1 - np.unique(users[::-1], return_index=True)[1]
         kept = np.sort(last)
@@ -178,11 +189,11 @@ class Windows:
 
     @property
     def lengths(self) -> IntArray:
-        """int64 ``(window,)``: events of each window."""
+        """int64 ``(window,)``: number of events in each window."""
         return self.stop - self.start
 
     def batch(self, chosen: IntArray) -> TrainBatch:
-        """Left-padded batch of the chosen windows."""
+        """A left-padded batch of the chosen windows."""
         lengths = self.lengths[chosen]
         longest = int(lengths.max())
         offset = np.arange(longest) - (longest - lengths[:, None])  # negative in the padding
@@ -210,13 +221,13 @@ class Windows:
         process: int = 0,
         num_processes: int = 1,
     ) -> Iterator[TrainBatch]:
-        """All windows once, in shuffled batches of like length.
+        """All windows once, in shuffled batches of similar length.
 
-        Windows are shuffled, then sorted by length (stable), cut into batches of about
-        ``batch_events`` events, and the batches shuffled: next to nothing is computed on padding.
+        Windows are shuffled, stably sorted by length, cut into batches of about ``batch_events``
+        events, and the batches shuffled, so that little is computed on padding.
 
-        Of several processes, each gets its windows of every batch. A batch with fewer windows than
-        processes goes whole to each of them, by which its mean stays what it is.
+        With several processes, each gets its share of the windows of every batch. A batch with
+        fewer windows than processes goes whole to each of them, which leaves its mean unchanged.
         """
         order = rng.permutation(len(self))
         order = order[np.argsort(self.lengths[order], kind="stable")]
@@ -230,32 +241,41 @@ class Windows:
                 yield self.batch(chosen)
 
     def num_batches(self, batch_events: int) -> int:
-        """Number of batches of every ``epoch``."""
+        """Number of batches in each ``epoch``."""
         return len(_cuts(np.sort(self.lengths), batch_events)) - 1
 
 
 def histories_of_targets(
     data: SequenceSet, max_history: int, batch_size: int, subset: IntArray | None = None
 ) -> Iterator[tuple[IntArray, Histories]]:
-    """Histories of targets, in batches of like length.
+    """Histories of targets, in batches of similar length.
 
     Args:
         data: Sequences with targets.
-        max_history: Most items of a history.
-        batch_size: Histories in a batch.
-        subset: Target ids, all by default.
+        max_history: Maximum number of history items.
+        batch_size: Histories per batch.
+        subset: Target ids; all by default.
 
-    Yields:
-        Positions in ``subset``, int64 ``(batch,)``, and their left-padded histories. Every one
-        comes exactly once, shorter histories first.
+    Returns:
+        Positions in ``subset``, int64 ``(batch,)``, and their left-padded histories. Each target
+        occurs exactly once, shorter histories first. Cached for the next call if they take about as
+        much memory as the sequences, as with one target per sequence; else computed lazily.
     """
     windows = Windows.per_target(data, max_history)
     ids = np.arange(len(windows)) if subset is None else subset
-    order = np.argsort(windows.lengths[ids], kind="stable")
-    for begin in range(0, len(order), batch_size):
-        positions = order[begin : begin + batch_size]
-        window = windows.batch(ids[positions]).windows
-        yield positions, window.without_last()
+    lengths = windows.lengths[ids]
+
+    def batches() -> Iterator[tuple[IntArray, Histories]]:
+        order = np.argsort(lengths, kind="stable")
+        for begin in range(0, len(order), batch_size):
+            positions = order[begin : begin + batch_size]
+            window = windows.batch(ids[positions]).windows
+            yield positions, window.without_last()
+
+    if lengths.sum() > 2 * len(data.items):
+        return batches()
+    key = ("histories", max_history, batch_size, hash_arrays(ids))
+    return iter(data.derive(key, lambda: list(batches())))
 
 
 def _cuts(sorted_lengths: IntArray, batch_events: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Names of the protocols and policies that settings choose among, and kinds of data sources."""
+"""Names of split protocols and policies, and kinds of data sources."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from semid.registry import is_import_path
 
 SYNTHETIC = re.compile(r"synthetic(:\d+x\d+)?")
-"""What is no folder: the synthetic world, with a number of users and items."""
+"""The synthetic world, optionally with a number of users and items."""
 
 Split = Literal["auto", "leave_one_out", "global_time", "windows"]
 Ties = Literal["file", "item", "shuffle"]
@@ -18,12 +18,12 @@ Repeats = Literal["keep", "exact"]
 
 
 def source_kind(source: str | os.PathLike[str]) -> Literal["synthetic", "folder", "reader"]:
-    """What a source of data is; nothing in it is read, and no module imported.
+    """The kind of a data source, without reading it or importing a module.
 
-    A folder wins over a reader, which is a function ``package.module:function``.
+    A reader is a function ``package.module:function``; a folder of the same name takes precedence.
 
     Raises:
-        FileNotFoundError: If it has the form of none.
+        FileNotFoundError: If it is none of these.
     """
     if SYNTHETIC.fullmatch(str(source)):
         return "synthetic"
@@ -32,11 +32,11 @@ def source_kind(source: str | os.PathLike[str]) -> Literal["synthetic", "folder"
     if is_import_path(str(source)):
         return "reader"
     raise FileNotFoundError(
-        f"no folder {source}; give a folder in the plain layout or 'synthetic', or a reader "
+        f"no folder {source}; give a folder in the plain layout, 'synthetic', or a reader "
         "package.module:function"
     )
 
 
 def require_source(source: str | os.PathLike[str]) -> None:
-    """Refuse what is no source of data, as ``source_kind`` does."""
+    """Raise, as ``source_kind`` does, unless this is a data source."""
     source_kind(source)

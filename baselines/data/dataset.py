@@ -1,4 +1,4 @@
-"""A data set: a catalogue, its interactions, and the split that a run uses."""
+"""A data set: a catalogue, its interactions, and the split used by a run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ WINDOWS = ("train", "valid", "test")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """What a run needs to know about its data.
+    """The data of a run.
 
     Attributes:
-        name: The name that reports show.
+        name: Name shown in reports.
         catalog: The items.
         splits: Training, validation and test sequences over the catalogue's rows.
-        interactions: What the splits were cut from; None where they were given as windows.
+        interactions: The events from which the splits were made; None if windows were given.
     """
 
     name: str
@@ -34,25 +34,25 @@ class Dataset:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Everything left out on the way, by reason."""
+        """Counts of everything that was left out, by reason."""
         read = {} if self.interactions is None else self.interactions.dropped
         return {**read, **self.splits.dropped}
 
     @property
     def noted(self) -> dict[str, int]:
-        """What is strange in ids and texts but kept, by kind; only what there is."""
+        """Counts of unusual ids and texts that were kept, by kind; non-zero kinds only."""
         read = {} if self.interactions is None else self.interactions.noted
         return {**self.catalog.noted, **read}
 
     @property
     def statistics(self) -> dict[str, int]:
-        """Sizes by which two copies of a data set can be told apart.
+        """Sizes by which versions of a data set can be distinguished.
 
         ``users`` counts users with interactions, or users with a training window.
         ``test_targets_unseen_in_train`` counts test targets whose item is in no training sequence.
-        Where there are any, ``repeated_interactions`` counts events that equal an earlier one of
-        their user, and ``repeated_test_targets`` test targets whose item is in their own history:
-        nothing that leaves seen items out can hit these.
+        If non-zero, ``repeated_interactions`` counts events that equal an earlier one of their
+        user, and ``repeated_test_targets`` counts test targets whose item is in their own history,
+        which no recommender that excludes seen items can hit.
         """
         train, test = self.splits.train, self.splits.test
         test_items = test.items[test.targets()[1]]
@@ -79,7 +79,7 @@ class Dataset:
 
 
 def split_interactions(interactions: Interactions, split: Split) -> Splits:
-    """Cut interactions by the protocol of that name, with its default settings.
+    """Split interactions by the named protocol, with its default settings.
 
     Raises:
         ValueError: If the protocol needs windows, or the interactions do not fit it.
@@ -95,7 +95,7 @@ def split_interactions(interactions: Interactions, split: Split) -> Splits:
 
 
 def __getattr__(name: str) -> Any:
-    """Find ``load_dataset`` and ``load_catalog`` in ``baselines.data.loading``, as before."""
+    """Re-export ``load_dataset`` and ``load_catalog`` of ``baselines.data.loading`` lazily."""
     if name not in ("load_dataset", "load_catalog"):
         raise AttributeError(f"module {__name__} has no attribute {name}")
     return getattr(import_module("baselines.data.loading"), name)

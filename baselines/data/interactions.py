@@ -1,4 +1,4 @@
-"""Interactions: who met which item, in order."""
+"""Interactions: the ordered events of users with items."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from baselines.data.config import Repeats, Ties
+from semid.arrays import IntArray
 from semid.catalog import Catalog
 from semid.columns import as_ids, as_times, note_near_equal
 from semid.tables import read_table
-
-IntArray = NDArray[np.int64]
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +35,12 @@ class Interactions:
 
     Attributes:
         users: int64 ``(event,)``, dense user number in ``[0, len(user_ids))``, non-decreasing.
-        user_ids: The outside id of each user number, in the order of the ids.
+        user_ids: The original id of each user number, in sorted order.
         items: int64 ``(event,)``, catalogue rows.
-        times: ``(event,)``, int64 or float64, or None where the source gives the order only.
-        dropped: How many rows (or users) of the source were left out, by reason.
-        repeated: How many events equal an earlier one in user, item and time, and were kept.
-        noted: What is strange but kept, by kind; only what there is.
+        times: ``(event,)``, int64 or float64, or None if the source gives only an order.
+        dropped: Number of rows (or users) of the source that were left out, by reason.
+        repeated: Number of kept events that equal an earlier one in user, item and time.
+        noted: Counts of unusual ids that were kept, by kind; non-zero kinds only.
     """
 
     users: IntArray
@@ -57,7 +56,7 @@ class Interactions:
 
     @property
     def offsets(self) -> IntArray:
-        """int64 ``(user + 1,)``; user ``u`` has the events ``offsets[u]`` to ``offsets[u + 1]``."""
+        """int64 ``(user + 1,)``; user ``u`` has the events ``offsets[u]:offsets[u + 1]``."""
         counts = np.bincount(self.users, minlength=len(self.user_ids))
         return np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
 
@@ -72,17 +71,17 @@ class Interactions:
         time_column: str | None = None,
         **options: Unpack[EventOptions],
     ) -> Interactions:
-        """Read interactions from a parquet, CSV or JSON-lines file with one row an event.
+        """Read interactions from a parquet, CSV or JSON-lines file with one row per event.
 
         Args:
             path: The file.
-            catalog: Gives each item its row. Events with other items are dropped and counted.
+            catalog: Maps items to rows. Events with unknown items are dropped and counted.
             user_column: Column of user ids.
             item_column: Column of item ids.
-            time_column: Column that orders a user's events: numbers, dates, or text that spells
-                either. None takes ``timestamp`` if there is one, else ``position``. A column named
-                ``position`` gives an order and no times.
-            options: ``ties``, ``repeats``, ``time_format`` and ``seed`` of ``from_table``.
+            time_column: Column that orders a user's events: numbers, dates, or text containing
+                either. None means ``timestamp`` if present, else ``position``. A column named
+                ``position`` gives an order but no times.
+            options: ``ties``, ``repeats``, ``time_format`` and ``seed``, see ``from_table``.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -120,21 +119,21 @@ class Interactions:
         time_format: str | None = None,
         seed: int = 0,
     ) -> Interactions:
-        """Take interactions from a table in memory.
+        """Read interactions from a table in memory.
 
         Args:
-            table: One row an event, with the columns ``user_id``, ``item_id``, and ``timestamp`` or
-                ``position``, in any form that `semid.columns` takes. Rows with a missing value are
-                dropped and counted.
-            catalog: Gives each item its row. Events with other items are dropped and counted.
-            ties: Order of events of one user at one time. ``"file"`` keeps the order of the rows,
+            table: One row per event, with the columns ``user_id``, ``item_id``, and ``timestamp``
+                or ``position``, in any form that `semid.columns` accepts. Rows with a missing value
+                are dropped and counted.
+            catalog: Maps items to rows. Events with unknown items are dropped and counted.
+            ties: Order of a user's simultaneous events. ``"file"`` keeps the order of the rows,
                 ``"item"`` sorts by item id, and ``"shuffle"`` draws an order that depends on
                 ``seed`` and the events, not on the order of the rows.
-            repeats: What becomes of events that equal an earlier one in user, item and time, as in
-                a log that was written twice. ``"keep"`` keeps and counts them, ``"exact"`` drops
+            repeats: Treatment of events that equal an earlier one in user, item and time, as in a
+                log that was written twice. ``"keep"`` keeps and counts them, ``"exact"`` drops
                 and counts them.
-            time_format: How dates in text are written, such as ``"%d/%m/%Y"``; None to find out.
-            seed: Seed of ``"shuffle"``.
+            time_format: Format of dates given as text, such as ``"%d/%m/%Y"``; None to detect it.
+            seed: Seed for ``"shuffle"``.
 
         Raises:
             ValueError: If ids or times are of the wrong kind, or no event is left.
@@ -196,7 +195,7 @@ def _none_left(events: pl.DataFrame, whole: pl.DataFrame) -> str:
 
 
 def _sorted(events: pl.DataFrame, ties: Ties, seed: int) -> pl.DataFrame:
-    """Events by user and time, and by the rule for ties within these."""
+    """Sort events by user and time, and ties by the given rule."""
     if ties == "file":
         return events.sort("user", "time", maintain_order=True)
     events = events.sort("user", "time", "item", maintain_order=True)
@@ -207,7 +206,7 @@ def _sorted(events: pl.DataFrame, ties: Ties, seed: int) -> pl.DataFrame:
 
 
 def _left_out(events: pl.DataFrame, kept: pl.DataFrame, catalog: Catalog) -> dict[str, int]:
-    """How many rows and users are left out, by reason."""
+    """Number of rows and users left out, by reason."""
     unknown = events.drop_nulls().filter(pl.col("row") < 0)
     counts = {
         "interactions_with_missing_values": events.height - kept.height - unknown.height,

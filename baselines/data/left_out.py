@@ -1,4 +1,4 @@
-"""What a data set has lost or had repaired on the way from its files, in words."""
+"""Describe in words what was dropped or repaired when a data set was read."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from baselines.data.dataset import Dataset
 
 ALARMING = 0.05
-"""Share of events or windows left out from which on something is likely wrong with the files."""
+"""Share of dropped events or windows above which the files are probably faulty."""
 
 
 def share_left_out(dataset: Dataset) -> float:
-    """Share of the events, or windows, of the files that were left out; in ``[0, 1)``."""
+    """Share of the files' events, or windows, that were left out; in ``[0, 1)``."""
     splits = dataset.splits
     if dataset.interactions is not None:
         kept = len(dataset.interactions)
@@ -25,11 +25,11 @@ def share_left_out(dataset: Dataset) -> float:
     return left_out / (left_out + kept)
 
 
-def told(dataset: Dataset) -> dict[str, str]:
-    """What was left out, and what is strange but kept, by heading; only what there is.
+def data_notes(dataset: Dataset) -> dict[str, str]:
+    """What was left out, and what is unusual but kept, by heading; empty headings are omitted.
 
-    Such as ``106 interactions with unknown items, 1 user too short for evaluation``. What counts
-    near-equal items is part of what counts unknown ones.
+    For example ``106 interactions with unknown items, 1 user too short for evaluation``. Near-equal
+    items are a subset of unknown ones.
     """
     repeated = {
         kind: count for kind, count in dataset.statistics.items() if kind.startswith("repeated_")
@@ -51,5 +51,5 @@ def _in_words(counts: dict[str, int]) -> str:
 def _counted(kind: str, count: int) -> str:
     words = kind.replace("_", " ")
     if count == 1:
-        words = re.sub(r"(\w\w)s\b", r"\1", words, count=1)  # the first plural is what is counted
+        words = re.sub(r"(\w\w)s\b", r"\1", words, count=1)  # the first plural is the counted noun
     return f"{count:,} {words}"

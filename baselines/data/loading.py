@@ -1,4 +1,4 @@
-"""Reading a data set from a folder in the plain layout, and writing one."""
+"""Read data sets, and write the plain layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import polars as pl
 from baselines.data.config import Repeats, Split, Ties, source_kind
 from baselines.data.dataset import WINDOWS, Dataset, split_interactions
 from baselines.data.interactions import EventOptions, Interactions
-from baselines.data.left_out import ALARMING, share_left_out, told
+from baselines.data.left_out import ALARMING, data_notes, share_left_out
 from baselines.data.readers import read_by
 from baselines.data.splits import Splits, given_windows
 from semid.catalog import Catalog
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_catalog(source: str | Path) -> Catalog:
-    """Load the items alone of what ``load_dataset`` takes; raises as it does."""
+    """Load only the items of a source of ``load_dataset``; raises as it does."""
     if source_kind(source) != "folder":
         return load_dataset(source).catalog
     return Catalog.read(_only_file(Path(source), "items"))
@@ -40,27 +40,27 @@ def load_dataset(
     time_format: str | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Load a folder in the plain layout, the synthetic world, or what a reader returns.
+    """Load a folder in the plain layout, the synthetic world, or the result of a reader.
 
-    The plain layout is ``items.*`` (column ``item_id`` and text columns) beside either
+    The plain layout is ``items.*`` (column ``item_id`` and text columns) along with either
     ``interactions.*`` (``user_id``, ``item_id``, and ``timestamp`` or ``position``) or windows in
     ``train*.*``, ``valid*.*``, ``test*.*`` (``history``, ``item_id``; without ``valid*.*``, see
-    ``given_windows``); each a parquet, CSV or JSON-lines file. What is left out, and what is
-    strange but kept, is in ``dropped``, ``noted`` and ``statistics`` of the result, and in the log.
+    ``given_windows``); each a parquet, CSV or JSON-lines file. What was left out, and what is
+    unusual but kept, is in ``dropped``, ``noted`` and ``statistics`` of the result, and is logged.
 
     Args:
         source: The folder; or ``"synthetic"``, or ``"synthetic:1200x400"`` for that many users and
             items; or ``"package.module:function"``, see ``baselines.data.readers``.
-        split: ``"auto"`` is leave-one-out where there are interactions, else the given windows.
-        ties: Order of one user's events at one time, see ``Interactions.from_table``.
-        repeats: What becomes of events that equal an earlier one, see there.
-        time_format: How dates in text are written, such as ``"%d/%m/%Y"``; None to find out.
+        split: ``"auto"`` is leave-one-out if there are interactions, else the given windows.
+        ties: Order of a user's simultaneous events, see ``Interactions.from_table``.
+        repeats: Treatment of events that equal an earlier one, see there.
+        time_format: Format of dates given as text, such as ``"%d/%m/%Y"``; None to detect it.
         seed: Seed of shuffled ties and of the synthetic world.
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If a file that the split needs is missing, or holds what cannot be used; of a
-            reader, as ``read_by``.
+        ValueError: If a file that the split needs is missing or has unusable values; for a
+            reader, as in ``read_by``.
     """
     if split not in get_args(Split):
         raise ValueError(f"split must be one of {', '.join(get_args(Split))}, got {split!r}")
@@ -90,9 +90,9 @@ def _read_folder(folder: Path, split: Split, options: EventOptions) -> Dataset:
 
 
 def _logged(dataset: Dataset) -> Dataset:
-    """The same, once the log has what was left out and what is strange."""
+    """Log what was left out and what is unusual, and return the data set."""
     level = logging.WARNING if share_left_out(dataset) >= ALARMING else logging.INFO
-    for heading, words in told(dataset).items():
+    for heading, words in data_notes(dataset).items():
         logger.log(level, "%s, %s: %s", dataset.name, heading, words)
     return dataset
 
@@ -112,7 +112,7 @@ def _read_windows(
 ) -> Splits:
     if repeats != "keep":
         raise ValueError(
-            f"repeats {repeats!r} drops events of a log, but the windows in {folder} are taken as "
+            f"repeats {repeats!r} drops events of a log, but the windows in {folder} are used as "
             f"given; leave it out"
         )
     train, test = (_only_file(folder, name) for name in ("train", "test"))
@@ -121,10 +121,10 @@ def _read_windows(
 
 
 def write_plain_layout(dataset: Dataset, folder: str | Path) -> None:
-    """Write ``items.parquet`` and ``interactions.parquet``, as ``load_dataset`` reads them.
+    """Write ``items.parquet`` and ``interactions.parquet`` for ``load_dataset``.
 
-    Rows are in the order of the data set, so that ``ties="file"`` gives it back. The folder is made
-    where needed; other files in it stay.
+    Rows keep the order of the data set, so that ``ties="file"`` restores it. The folder is created
+    if needed; other files in it are left alone.
 
     Raises:
         ValueError: If the data set has windows and no interactions.
@@ -153,7 +153,7 @@ def write_plain_layout(dataset: Dataset, folder: str | Path) -> None:
 
 
 def _files(folder: Path, name: str) -> list[Path]:
-    """Files of that name; failing that, files whose names begin with it."""
+    """Files of that name, or else files whose names start with it."""
     files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     return [path for path in files if path.stem == name] or [
         path for path in files if path.stem.startswith(name)

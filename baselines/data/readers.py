@@ -1,7 +1,7 @@
-"""A data set from a function of one's own: ``package.module:function``, in place of a folder.
+"""Data sets from a user-defined function ``package.module:function`` instead of a folder.
 
-The function takes no arguments and returns a `Dataset`, or two tables: items and interactions, with
-the columns that files of the plain layout have. `baselines.testing.check_reader` checks one.
+The function takes no arguments and returns a `Dataset`, or two tables, items and interactions, with
+the columns of the plain layout's files. `baselines.testing.check_reader` checks such a function.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _USUAL = {"split": "auto", "ties": "file", "repeats": "keep", "time_format": Non
 
 
 def read_by(name: str, split: Split = "auto", **options: Unpack[EventOptions]) -> Dataset:
-    """Call a reader, and make a data set of what it returns.
+    """Call a reader and turn its result into a data set.
 
     Raises:
-        ValueError: If there is no such function, or as ``as_dataset``.
+        ValueError: If there is no such function, or as in ``as_dataset``.
     """
     return as_dataset(load_function(name, {}, what="reader")(), name, split, **options)
 
@@ -34,24 +34,24 @@ def read_by(name: str, split: Split = "auto", **options: Unpack[EventOptions]) -
 def as_dataset(
     read: Any, name: str, split: Split = "auto", **options: Unpack[EventOptions]
 ) -> Dataset:
-    """Make a data set of what a reader returned.
+    """Turn the result of a reader into a data set.
 
     Args:
         read: A `Dataset`, or tables of items and interactions.
-        name: Of the reader, in errors, and of a data set made here.
+        name: Name of the reader in errors, and of a data set built here.
         split: As in ``load_dataset``, for tables of interactions.
         options: ``ties``, ``repeats``, ``time_format`` and ``seed``, likewise.
 
     Raises:
-        ValueError: If it is something else, a table lacks a column or holds what cannot be used,
-            or options are given for a data set that is made already.
+        ValueError: If the result is of another type, a table lacks a column or has unusable values,
+            or options are given for a result that already is a `Dataset`.
     """
     if isinstance(read, Dataset):
         asked = {**_USUAL, "split": split, **options}
         if given := [option for option, usual in _USUAL.items() if asked[option] != usual]:
             raise ValueError(
-                f"{', '.join(given)} cannot be chosen for {name}, whose data set is ready. "
-                "Leave that out, or let the reader return tables of items and interactions."
+                f"{', '.join(given)} cannot be chosen for {name}, which returns a Dataset. "
+                "Leave them out, or return tables of items and interactions."
             )
         return read
     if not (isinstance(read, (tuple, list)) and len(read) == 2):
@@ -83,7 +83,7 @@ def _events(frame: Any, what: str) -> pl.DataFrame:
 
 
 def _table(frame: Any, what: str) -> pl.DataFrame:
-    """A frame of polars, of pandas, or a mapping of columns."""
+    """Convert a polars or pandas frame, or a mapping of columns."""
     try:
         table = pl.DataFrame(frame)
     except Exception as error:  # of polars, pandas or pyarrow

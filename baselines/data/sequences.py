@@ -1,32 +1,35 @@
-"""Sequences of items with their targets: the shape in which every split leaves the data room."""
+"""Sequences of items with their targets: the common form of all splits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.arrays import IntArray
 from semid.provenance import hash_arrays
 
-IntArray = NDArray[np.int64]
+Derived = TypeVar("Derived")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SequenceSet:
-    """Item sequences, oldest first, of which a suffix of positions are prediction targets.
+    """Item sequences, oldest first, each with a suffix of positions that are prediction targets.
 
     Position ``p`` of sequence ``s`` is a target when ``first_target[s] <= p < length[s]``; its
-    history is what stands before it in the same sequence. One shape serves all protocols:
+    history is everything before it in the same sequence. One form serves all protocols:
     leave-one-out training (every position from the second on), held-out evaluation (the last
     position), time splits (the positions after the cut) and given windows (the last position).
 
     Targets are numbered sequence by sequence, position by position: the *target id*.
 
     Attributes:
-        items: int64 ``(event,)``, catalogue rows, all sequences end to end.
+        items: int64 ``(event,)``, catalogue rows, all sequences concatenated.
         offsets: int64 ``(sequence + 1,)``; sequence ``s`` is ``items[offsets[s]:offsets[s + 1]]``.
-        first_target: int64 ``(sequence,)``, at least 1: a target has a history.
+        first_target: int64 ``(sequence,)``, at least 1, since a target needs a history.
         users: int64 ``(sequence,)``, the dense user number of each sequence.
     """
 
@@ -34,6 +37,7 @@ class SequenceSet:
     offsets: IntArray
     first_target: IntArray
     users: IntArray
+    _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.offsets)
@@ -42,12 +46,22 @@ class SequenceSet:
         if not len(lengths) == len(self.first_target) == len(self.users):
             raise ValueError("offsets, first_target and users must describe equally many sequences")
         if (self.first_target < 1).any():
-            raise ValueError(
-                "first_target must be at least 1: a target without history has no past"
-            )
+            raise ValueError("first_target must be at least 1: every target needs a history")
 
     def __len__(self) -> int:
         return len(self.first_target)
+
+    def derive(self, key: Hashable, make: Callable[[], Derived]) -> Derived:
+        """What ``make`` computes from these sequences, computed once and kept as long as they are.
+
+        Args:
+            key: Names it, with everything else that it depends on.
+            make: Computes it; nobody may change the result.
+        """
+        if key not in self._derived:
+            self._derived[key] = make()
+        derived: Derived = self._derived[key]
+        return derived
 
     @property
     def lengths(self) -> IntArray:
@@ -82,5 +96,5 @@ class SequenceSet:
         return repeated[self.targets()[1]]
 
     def content_hash(self) -> str:
-        """Hash of everything a model can see in these sequences."""
+        """Hash of everything that a model can read from these sequences."""
         return hash_arrays(self.items, self.offsets, self.first_target, self.users)

@@ -1,4 +1,4 @@
-"""Splits: which positions train, which choose the model, which count."""
+"""Splits into training, validation and test targets."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from baselines.data.interactions import Interactions
 from baselines.data.sequences import SequenceSet
+from semid.arrays import IntArray
 from semid.catalog import Catalog
 from semid.columns import as_id_lists, as_ids, as_times
 from semid.tables import read_table
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,11 +23,11 @@ class Splits:
     """Training, validation and test sequences of one protocol.
 
     Attributes:
-        train: What models may learn from; a sequence may be too short to hold a target.
-        valid: Targets that choose the model.
-        test: Targets that are reported.
-        protocol: Name of the protocol with its settings, as reports show it.
-        dropped: How many users, events or windows the protocol left out, by reason.
+        train: Training sequences; some may be too short to have a target.
+        valid: Validation targets, for model selection.
+        test: Test targets, which are reported.
+        protocol: Name of the protocol with its settings, as shown in reports.
+        dropped: Number of users, events or windows left out by the protocol, by reason.
     """
 
     train: SequenceSet
@@ -48,19 +46,20 @@ class Splits:
 
     @property
     def train_hash(self) -> str:
-        """Hash of the training interactions: what an artefact trained on them has seen."""
+        """Hash of the training interactions, recorded as ``seen`` by artefacts trained on them."""
         return self.train.content_hash()
 
 
 def leave_one_out(interactions: Interactions, *, min_length: int = 3) -> Splits:
     """Each user's last item is the test target, the one before it the validation target.
 
-    Training has the items before these two, every position from the second on a target. The test
-    history contains the validation item (SASRec, arXiv:1808.09781, section IV-A). A user with fewer
-    than ``min_length`` items is in training only, with all items; with a single item, nowhere.
+    The items before these two are for training, where every position from the second on is a
+    target. The test history includes the validation item (SASRec, arXiv:1808.09781, section IV-A).
+    Users with fewer than ``min_length`` items are used for training only, with all their items;
+    users with a single item are dropped.
 
     Raises:
-        ValueError: If ``min_length < 3``, or no user is that long.
+        ValueError: If ``min_length < 3``, or no user has that many items.
     """
     if min_length < 3:
         raise ValueError(
@@ -89,27 +88,27 @@ def global_time(
     ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
     min_history: int = 1,
 ) -> Splits:
-    """All events of all users, ordered by time, are cut into training, validation and test slices.
+    """Cut all events, ordered by time, into training, validation and test slices.
 
     Training sequences end at the first cut. A validation or test target is an event of its slice;
-    its history is all that the user did before it, earlier events of the slice included. In all
-    three, an event is a target only if at least ``min_history`` events of its user come before it.
-    Events at the time of a cut are split by user number (TCA4Rec's released data share days at the
-    borders as well).
+    its history is everything the user did before it, including earlier events of the slice. In all
+    three, an event is a target only if at least ``min_history`` events of its user precede it.
+    Events at exactly the time of a cut are split by user number (in TCA4Rec's released data, too,
+    slices share the days at their borders).
 
     Args:
-        interactions: With times.
-        ratios: Shares of the events, which sum to 1.
+        interactions: Events with times.
+        ratios: Shares of the events; they sum to 1.
         min_history: At least 1.
 
     Raises:
-        ValueError: If the interactions have an order but no times, a setting is out of range, or a
-            slice is left without targets.
+        ValueError: If the interactions have no times, a setting is out of range, or a slice has no
+            targets.
     """
     if interactions.times is None:
         raise ValueError(
             "the global_time split needs a timestamp for each interaction, got positions, which "
-            "order one user's events only; use leave_one_out"
+            "only order the events of a user; use leave_one_out"
         )
     _require_ratios(ratios, min_history)
     num_events, num_users = len(interactions), len(interactions.user_ids)
@@ -160,21 +159,21 @@ def given_windows(
     *,
     time_format: str | None = None,
 ) -> Splits:
-    """Windows that someone else has cut: each row a history and its one target.
+    """Splits from given windows: each row is a history and its single target.
 
     Columns: ``history`` (a list of item ids, oldest first, of any length; in CSV written as
     `semid.columns.as_id_lists` reads it, such as ``"1 2 3"`` or ``"[1, 2, 3]"``), ``item_id`` (the
-    target) and, if all three files have it, ``user_id``; otherwise every row is a user of its
-    own. Items outside the catalogue are taken out of histories; rows with such a target, or with no
-    history left, are dropped; both are counted.
+    target) and, if all three files have it, ``user_id``; otherwise every row is a separate
+    user. Items outside the catalogue are removed from histories; rows with such a target, or with
+    an empty remaining history, are dropped. Both are counted.
 
-    Where nobody has cut validation windows (MSL's release has none), the last tenth of the training
-    windows is taken for it: in order of ``timestamp``, or of the rows where there is no such
-    column; ``time_format`` says how dates in text are written there.
+    Without validation windows (MSL's release has none), the last tenth of the training windows is
+    used, in order of ``timestamp``, or of the rows if there is no such column; ``time_format`` is
+    the format of dates given as text there.
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If a column is missing or of the wrong kind, or a file has no window left.
+        ValueError: If a column is missing or of the wrong type, or a file has no usable window.
     """
     paths = {"train": train, "valid": train if valid is None else valid, "test": test}
     tables = {
@@ -213,7 +212,7 @@ def _without_last_tenth(
 def _prefixes(
     interactions: Interactions, users: IntArray, lengths: IntArray, first_target: IntArray
 ) -> SequenceSet:
-    """The first ``lengths[u]`` events of each given user; lengths and targets by user number."""
+    """The first ``lengths[u]`` events of each given user; arguments are indexed by user number."""
     offsets = np.concatenate(([0], np.cumsum(lengths[users]))).astype(np.int64)
     shift = np.repeat(interactions.offsets[users] - offsets[:-1], lengths[users])
     return SequenceSet(
@@ -225,7 +224,7 @@ def _prefixes(
 
 
 def _number_users(tables: Sequence[pl.DataFrame]) -> list[IntArray]:
-    """Dense user numbers over all tables: by sorted id, or one a row where ids are absent."""
+    """Dense user numbers over all tables: by sorted id, or one per row if there are no ids."""
     if all("user_id" in table.columns for table in tables):
         ids = [as_ids(table["user_id"]) for table in tables]
         if len({series.dtype for series in ids}) > 1:

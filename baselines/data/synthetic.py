@@ -1,31 +1,31 @@
 """A synthetic world with known structure, for demonstrations and tests without real data.
 
-What is planted:
+Its structure:
 
 - **Items.** Categories hold four subcategories each and have six brands of their own; twelve
-  styles run through all. The title is brand, style, two of the three words of the subcategory
-  and a model name; ``brand`` and ``categories`` are columns. Text tells the hierarchy.
-  Ids have nothing to do with it.
+  styles are shared by all. The title is brand, style, two of the three words of the subcategory
+  and a model name; ``brand`` and ``categories`` are columns. Text reveals the hierarchy; ids are
+  unrelated to it.
 - **Popularity.** An item's weight follows Zipf's law, ``1 / rank ** zipf`` with ranks drawn at
-  random over the whole catalogue; a subcategory weighs what its items weigh together.
+  random over the whole catalogue; a subcategory has the total weight of its items.
 - **Users.** Each has a favourite style, a favourite brand in each category, and two tastes over
-  categories, one for the beginning and one for the end of the life, mixed in proportion: tastes
-  drift. At each event the user is in one subcategory; with probability ``drift_rate`` it is
-  left, half of the time for one of the same category, else for one of a category by taste,
-  drawn by weight.
+  categories, one for the beginning and one for the end of their lifetime, mixed in proportion:
+  tastes drift. At each event the user is in one subcategory; with probability ``drift_rate`` they
+  leave it, half of the time for one of the same category, else for one of a category drawn by
+  taste, in both cases by weight.
 - **Sequence.** With probability ``complement_share`` the next item is a complement of the last
   one: each item has three, with weights 0.5, 0.3, 0.2, drawn uniformly from other categories.
-  **Text says nothing about them**; only sequences do. Else it is an item of the current
-  subcategory, by popularity and favourites. A complement does not change the subcategory, so
-  more than the last item matters. Nobody meets an item twice.
-- **Cold items.** A share ``cold_share`` of the items appears in the last fifth of the time
-  only. They are drawn like others, but have few or no training interactions.
+  **Only sequences reveal them**, not text. Else it is an item of the current subcategory, by
+  popularity and favourites. A complement does not change the subcategory, so more than the last
+  item matters. No user has an item twice.
+- **Cold items.** A share ``cold_share`` of the items appears only in the last fifth of the time.
+  They are drawn like others, but have few or no training interactions.
 - **Time.** In days; about a third of the steps stay within the day, so ties occur. The file
   order within a day is the true one.
 
-The world is for seeing that all parts work. Its shares were set so that popularity, text and
-sequence each carry signal, and were not chosen by, or for, the result of any method: neither
-TCA nor semantic IDs need come out ahead on it. It says nothing about real users.
+The world serves to check that all parts work. Its shares were set so that popularity, text and
+sequence each carry signal. They were not tuned for the result of any method: neither TCA nor
+semantic IDs need come out ahead on it. It says nothing about real users.
 """
 
 from __future__ import annotations
@@ -34,16 +34,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from baselines.data.config import Split, Ties
 from baselines.data.dataset import Dataset, split_interactions
 from baselines.data.interactions import Interactions
+from semid.arrays import FloatArray, IntArray
 from semid.catalog import Catalog
 from semid.checks import require_real
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 SUBCATEGORIES, BRANDS, STYLES = 4, 6, 12  # of each category, of each category, of the world
 SUCCESSORS = (0.5, 0.3, 0.2)  # how often each complement of an item follows it
@@ -55,13 +52,13 @@ FIRST_DAY, NUM_DAYS, DAY = 16_071, 1_000, 86_400  # 2014-01-01, days after it, s
 
 @dataclass(frozen=True, kw_only=True)
 class Planted:
-    """How strong the signals of the world are.
+    """Strength of the signals in the world.
 
     Attributes:
-        complement_share: Steps to a complement of the last item; in ``[0, 1]``.
-        drift_rate: Steps at which a user leaves the subcategory; in ``[0, 1]``.
+        complement_share: Share of steps to a complement of the last item; in ``[0, 1]``.
+        drift_rate: Share of steps at which a user leaves the subcategory; in ``[0, 1]``.
         zipf: Exponent of popularity, at least 0; 0 makes all items equally popular.
-        cold_share: Items that appear late; in ``[0, 1)``.
+        cold_share: Share of items that appear late; in ``[0, 1)``.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -93,17 +90,17 @@ def synthetic_dataset(
     ties: Ties = "file",
     seed: int = 0,
 ) -> Dataset:
-    """Draw a world of items with text and of users who walk through it.
+    """Generate a world of items with text and of users with sequences of them.
 
     Args:
         num_users: At least 1; too few for three targets is an error of the split.
         num_items: At least four for each category.
         num_categories: At least 2.
-        mean_length: Mean number of events of a user, about; at least 4, the shortest life.
-        planted: How strong each signal is.
-        split: See ``load_dataset``; there are no windows.
+        mean_length: Approximate mean number of events per user; at least 4, the minimum.
+        planted: Strength of each signal.
+        split: See ``load_dataset``; ``windows`` is not available.
         ties: See ``Interactions.from_table``.
-        seed: The world is a function of these arguments.
+        seed: The world is a deterministic function of these arguments.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -225,7 +222,7 @@ def _walk(
     complement_share: float,
     drift_rate: float,
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Users, items and days of all events; each user's in order. Loops over positions only."""
+    """Users, items and days of all events, each user's in order; loops over positions only."""
     num_users, longest = users.days.shape
     past = np.full((num_users, longest), -1)
     subcategory = np.zeros(num_users, dtype=np.int64)
@@ -269,10 +266,10 @@ def _by_popularity(
 def _choices(
     rng: np.random.Generator, items: _Items, users: _Users, who: IntArray, subcategory: IntArray
 ) -> IntArray:
-    """Items each user would take, best first: ``(user, candidate)``.
+    """Candidate items of each user, best first: ``(user, candidate)``.
 
     First come draws from the subcategory by popularity, ordered by favourites with Gumbel noise;
-    then two draws from the whole catalogue, for those who have met all of the others.
+    then two draws from the whole catalogue, for users who already have all the others.
     """
     first = items.first_of_subcategory[subcategory]
     last = items.first_of_subcategory[subcategory + 1]
@@ -311,7 +308,7 @@ def _catalog(rng: np.random.Generator, items: _Items) -> Catalog:
 
 
 def _words(rng: np.random.Generator, count: int) -> list[str]:
-    """Different words of two to four syllables."""
+    """Distinct words of two to four syllables."""
     syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
     words: dict[str, None] = {}
     while len(words) < count:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baselines.data.sequences import IntArray, SequenceSet
+from baselines.data.sequences import SequenceSet
 from baselines.evaluation.config import EvaluationConfig
-from baselines.evaluation.metrics import FloatArray, ListMetric, RankMetric, label, load_metric
+from baselines.evaluation.metrics import ListMetric, RankMetric, label, load_metric
 from baselines.evaluation.ranks import POLICIES, TOP, Ranks
 from baselines.evaluation.selection import Selection
+from semid.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,10 +19,8 @@ from baselines.evaluation.config import (
     RANK_METRICS,
     TieRule,
 )
+from semid.arrays import FloatArray, IntArray
 from semid.registry import load_class
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 MISS: int = int(np.iinfo(np.int64).max)
 """Value of ``better`` for a target that its list does not hold: every metric is then zero."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,14 +13,15 @@ from torch import Tensor
 from baselines.contracts.backbone import Backbone
 from baselines.contracts.scorer import ItemScorer, checked_scores
 from baselines.data.batches import Histories, histories_of_targets
-from baselines.data.sequences import IntArray, SequenceSet
+from baselines.data.sequences import SequenceSet
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.metrics import MISS, ranks_from_scores
 from baselines.evaluation.ranks import COUNTS, POLICIES, TOP, Ranks
-from baselines.runtime.distributed import add_up, is_my_turn
 from baselines.runtime.progress import track
+from semid.arrays import IntArray
 from semid.config import Renormalize
 from semid.decoding import apply_length_penalty, beam_search, rank_items
+from semid.distributed import all_reduce, is_my_turn
 from semid.filters import ItemFilter
 from semid.fusion import Fusion
 
@@ -59,17 +61,14 @@ def rank_targets(
     batch_size = evaluation.batch_size
     if isinstance(backbone, ItemScorer):
         return rank_by_scores(backbone, data, batch_size=batch_size, subset=subset, title=title)
-    return rank_by_beam(
-        backbone,
-        data,
+    search = _Search(
+        backbone=backbone,
         beam=beam,
         renormalize=evaluation.renormalize,
-        length_penalty=backbone.length_penalty,
         fuse=fuse,
-        batch_size=batch_size,
-        subset=subset,
-        title=title,
+        length_penalty=backbone.length_penalty,
     )
+    return _rank_all(search, data, batch_size=batch_size, subset=subset, title=title)
 
 
 def rank_by_scores(
@@ -127,7 +126,6 @@ def rank_by_beam(
     *,
     beam: int,
     renormalize: Renormalize = "children",
-    length_penalty: float = 0.0,
     fuse: FuseBatch | None = None,
     batch_size: int = 256,
     subset: IntArray | None = None,
@@ -135,40 +133,63 @@ def rank_by_beam(
 ) -> Ranks:
     """Rank targets by constrained beam search; all that a beam returns are items.
 
+    Scores are sums of log-probabilities: ``rank_targets`` is what applies the backbone's
+    ``length_penalty``.
+
     Args:
         backbone: The generator, in eval mode.
         data: Sequences with targets.
         beam: Paths kept.
         renormalize: As in ``semid.decoding``.
-        length_penalty: Power of a path's length that its score is divided by before items are
-            ranked, as of ``apply_length_penalty``.
         fuse: Makes what is mixed into the scores of the search, such as a teacher's opinion.
         batch_size: Histories decoded at a time.
         subset: Target ids to rank, all by default; the result is in their order.
         title: Shown beside the progress bar.
     """
-    trie = backbone.trie
-    num_items_below = trie.last_item - trie.first_item
+    search = _Search(backbone=backbone, beam=beam, renormalize=renormalize, fuse=fuse)
+    return _rank_all(search, data, batch_size=batch_size, subset=subset, title=title)
 
-    def rank(histories: Histories, targets: Tensor) -> dict[str, Tensor]:
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """Ranks the targets of a batch by a beam search.
+
+    Attributes:
+        backbone: The generator, in eval mode.
+        beam: Paths kept.
+        renormalize: As in ``semid.decoding``.
+        fuse: Makes what is mixed into the scores of the search.
+        length_penalty: Power of a path's length that its score is divided by before items are
+            ranked, as of ``apply_length_penalty``.
+    """
+
+    backbone: Backbone
+    beam: int
+    renormalize: Renormalize
+    fuse: FuseBatch | None
+    length_penalty: float = 0.0
+
+    @torch.inference_mode()
+    def __call__(self, histories: Histories, targets: Tensor) -> dict[str, Tensor]:
+        trie = self.backbone.trie
         histories, targets = histories.to(trie.device), targets.to(trie.device)
         found = beam_search(
-            backbone.start(histories),
+            self.backbone.start(histories),
             trie,
-            beam=beam,
-            renormalize=renormalize,
-            fusion=None if fuse is None else fuse(histories),
+            beam=self.beam,
+            renormalize=self.renormalize,
+            fusion=None if self.fuse is None else self.fuse(histories),
         )
-        found = apply_length_penalty(found, trie, penalty=length_penalty)
-        count = num_items_below[found.leaves] * (found.leaves >= 0)
+        found = apply_length_penalty(found, trie, penalty=self.length_penalty)
+        below = trie.last_item - trie.first_item
+        count = below[found.leaves] * (found.leaves >= 0)
         ranked = rank_items(found, trie, k=int(count.sum(dim=1).max().clamp_min(1)))
-        listed = ranked.items >= 0
         past = histories.items.masked_fill(~histories.mask, -1)
         unseen = ItemFilter(trie, deny=past).permits(ranked.items)
         order = (~unseen).to(torch.uint8).argsort(dim=1, stable=True)[:, :TOP]
         top = ranked.items.gather(1, order).masked_fill(~unseen.gather(1, order), -1)
         result = {"top": top}
-        for policy, candidates in (("kept", listed), ("removed", unseen)):
+        for policy, candidates in (("kept", ranked.items >= 0), ("removed", unseen)):
             hit = candidates & (ranked.items == targets[:, None])
             own = ranked.scores.masked_fill(~hit, torch.inf).amin(dim=1, keepdim=True)
             better = ((ranked.scores > own) & candidates).sum(dim=1)
@@ -177,9 +198,6 @@ def rank_by_beam(
             result[f"better/{policy}"] = better.masked_fill(missed, MISS)
             result[f"tied/{policy}"] = tied.masked_fill(missed, 0)
         return result
-
-    with torch.inference_mode():
-        return _rank_all(rank, data, batch_size=batch_size, subset=subset, title=title)
 
 
 def stable_topk(scores: Tensor, k: int) -> Tensor:
@@ -218,7 +236,7 @@ def _rank_all(
                 top = torch.nn.functional.pad(values["top"], missing, value=-1)
                 found[torch.from_numpy(position)] = torch.cat([counts, top], dim=1).cpu()
             progress.advance(len(position))
-    counts, top = add_up(found).tensor_split([len(COUNTS)], dim=1)
+    counts, top = all_reduce(found).tensor_split([len(COUNTS)], dim=1)
     results = dict(zip(COUNTS, counts.T.contiguous().numpy(), strict=True))
     return Ranks(
         better={policy: results[f"better/{policy}"] for policy in POLICIES},

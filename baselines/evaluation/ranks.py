@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import torch
 
-from baselines.data.sequences import IntArray
 from baselines.evaluation.config import DEFAULT_CUTOFFS, DEFAULT_METRICS, TieRule
-from baselines.evaluation.metrics import FloatArray, metric_values
+from baselines.evaluation.metrics import metric_values
+from semid.arrays import FloatArray, IntArray
 from semid.provenance import read_tensors, write_tensors
 
 SeenPolicy = Literal["removed", "kept"]

@@ -273,6 +273,15 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
+def backbones_of(config: CompareConfig) -> set[str]:
+    """Names of the backbones of a comparison's arms; nothing is imported.
+
+    Raises:
+        ValueError: If an arm names none.
+    """
+    return {_split(text)[0] for text in config.arms}
+
+
 def parse_arms(config: CompareConfig) -> list[Arm]:
     """The arms of a comparison, as its settings complete them.
 
@@ -282,6 +291,13 @@ def parse_arms(config: CompareConfig) -> list[Arm]:
     arms = [_parse(config, text) for text in config.arms]
     if not arms or not config.seeds:
         raise ValueError("expected at least one arm and one seed; see --arms and --seeds")
+    labels = {arm.backbone_class.label: arm.backbone for arm in arms}
+    for arm in arms:
+        if (other := labels[arm.backbone_class.label]) != arm.backbone:
+            raise ValueError(
+                f"expected a label of each backbone's own, got {arm.backbone_class.label!r} of "
+                f"{arm.backbone} and {other}. Give yours another label."
+            )
     given: dict[str, list[Any]] = {"arm": [a.label for a in arms], "seed": list(config.seeds)}
     for what, values in given.items():
         if len(set(values)) < len(values):

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from baselines.evaluation.significance import holm, paired_bootstrap
+from semid.arrays import FloatArray
 from semid.provenance import atomic_write
-
-FloatArray = NDArray[np.float64]
 
 _METHOD = {
     "interval": "paired percentile bootstrap over users, each averaged over seeds",

@@ -18,8 +18,8 @@ import numpy as np
 
 from baselines.backbones.language import LanguageBackbone
 from baselines.data.batches import histories_of_targets
-from baselines.data.sequences import IntArray, SequenceSet
-from baselines.evaluation.significance import FloatArray, paired_bootstrap
+from baselines.data.sequences import SequenceSet
+from baselines.evaluation.significance import paired_bootstrap
 from baselines.experiments.arms import Arm
 from baselines.experiments.config import FluencyConfig
 from baselines.experiments.folder import ComparisonFolder
@@ -27,6 +27,7 @@ from baselines.experiments.tables import markdown_table
 from baselines.lm.fluency import Fluency, existing, log_likelihoods, normalised, write_titles
 from baselines.models.merging import load_adapter
 from baselines.runtime.progress import track
+from semid.arrays import FloatArray, IntArray
 from semid.provenance import Provenance, atomic_write, read_json, write_json
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,13 @@ from baselines.contracts.backbone import Backbone
 from baselines.data.config import source_kind
 from baselines.data.dataset import Dataset
 from baselines.data.loading import load_dataset
-from baselines.experiments.arms import Arm, parse_arms
+from baselines.experiments.arms import Arm, backbones_of, parse_arms
 from baselines.experiments.claim import may_write
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.rows import spec_of
 from baselines.experiments.schemes import Scheme, schemes_of
-from baselines.training.checkpoint import recipe
+from baselines.models.config import BACKBONES
+from baselines.training.checkpoint import without_memory_settings
 from semid.build import fit_text_encoder
 from semid.ids import SemanticIds
 from semid.provenance import read_json, write_json
@@ -33,7 +34,7 @@ _READ_IN, _GIVEN = "working_directory", "given"  # what data.json says beside `d
 
 def settings_claimed(config: CompareConfig) -> dict[str, Any]:
     """What commands that work in one folder at the same time have to agree on."""
-    settings: dict[str, Any] = recipe(config)
+    settings: dict[str, Any] = without_memory_settings(config)
     return {name: value for name, value in settings.items() if name not in ("out", "mass_cache")}
 
 
@@ -138,16 +139,22 @@ class ComparisonFolder:
 
     @classmethod
     def read(
-        cls, folder: str | os.PathLike[str], dataset: Dataset | None = None
+        cls,
+        folder: str | os.PathLike[str],
+        dataset: Dataset | None = None,
+        *,
+        backbones: Collection[str] = (),
     ) -> ComparisonFolder:
         """Read the folder of a comparison; no model and no data yet.
 
         Args:
             folder: Of the comparison.
             dataset: Its data; None to read them, when they are asked for, where its settings say.
+            backbones: Class paths of the backbones from outside that its arms name: no code is run
+                because a folder names it.
 
         Raises:
-            ValueError: If it is none, or it is not finished.
+            ValueError: If it is none, it is not finished, or has other backbones from outside.
         """
         folder = Path(folder)
         settings = folder / CONFIG
@@ -158,6 +165,12 @@ class ComparisonFolder:
             )
         record = read_json(folder / DATA, take_unsealed=True) or {}
         config = _found_from(_config(settings), Path(record.get(_READ_IN, "")))
+        for name in backbones_of(config) - {*BACKBONES, *backbones}:
+            raise ValueError(
+                f"expected backbones in {folder} that are built in or that the caller names, got "
+                f"{name!r}, whose code is not run because a file says so. Name it: semid pick "
+                f"--backbone {name}, or ComparisonFolder.read(..., backbones=[{name!r}])."
+            )
         found = cls(folder=folder, config=config, arms=parse_arms(config), given=dataset)
         if not found._is_finished():
             raise ValueError(

@@ -15,7 +15,7 @@ from baselines.experiments.config import CompareConfig
 from baselines.experiments.folder import CONFIG, DATA, EMBEDDINGS, TEACHER_VECTORS, TEACHERS
 from baselines.experiments.schemes import FROM_TEACHER, schemes_of
 from baselines.models.config import BackboneConfigs
-from baselines.training.checkpoint import recipe
+from baselines.training.checkpoint import without_memory_settings
 from semid.atomic import is_temporary
 from semid.provenance import read_json
 from semid.settings import as_json
@@ -41,7 +41,10 @@ def require_free(out: Path, config: CompareConfig, arms: Sequence[Arm]) -> None:
     """
     found = read_json(out / CONFIG, take_unsealed=True)
     if found is not None:
-        changed = [*_changed(config, arms, recipe(found), out), *_changed_ids(config, arms, found)]
+        changed = [
+            *_changed(config, arms, without_memory_settings(found), out),
+            *_changed_ids(config, arms, found),
+        ]
         if changed:
             raise ValueError(
                 f"{out} holds a comparison with other settings ({', '.join(sorted(changed))}). "
@@ -63,7 +66,7 @@ def _changed(
     free = {*_FREE, *_OF_SCHEMES, *(f"backbones.{name}" for name in unused)}
     earlier, later = (
         values | {"evaluation": ranking_settings(values.get("evaluation", {}))}
-        for values in (before, recipe(config))
+        for values in (before, without_memory_settings(config))
     )
     return _differing(earlier, later, free=free)
 

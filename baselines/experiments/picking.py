@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from baselines.models.files import CARD
 from baselines.models.items import ModelItems
 from baselines.models.trained import Partner, TrainedModel
 from baselines.teachers.calibration import kept_temperature
-from baselines.teachers.fit import scores_hash
+from baselines.teachers.fit import require_named, scores_hash
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.registry import teacher_class
 from semid.catalog import Catalog
@@ -53,13 +53,18 @@ class FinishedComparison:
 
     Args:
         folder: Of the comparison.
+        backbones: Class paths of its backbones from outside, as `ComparisonFolder.read`.
+        teacher: Likewise ``package.module:Name`` of its teacher.
 
     Raises:
-        ValueError: If it is none, or it is not finished.
+        ValueError: As `ComparisonFolder.read`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._run = ComparisonFolder.read(folder)
+    def __init__(
+        self, folder: Path, *, backbones: Collection[str] = (), teacher: str | None = None
+    ) -> None:
+        self._run = ComparisonFolder.read(folder, backbones=backbones)
+        self._named = teacher
         table = read_json(folder / "comparison.json", take_unsealed=True) or {}
         self._rows: list[dict[str, Any]] = table["rows"]
         self._settings: dict[str, Any] = table["settings"]
@@ -135,8 +140,7 @@ class FinishedComparison:
         folder, config = self._run.trained(arm, seed), self._run.config
         spec = spec_of(config, arm, seed)
         if (folder / CARD).exists():
-            teacher_name = config.teacher.collaborative.model
-            model = TrainedModel.load(folder, backbone=arm.backbone, teacher=teacher_name)
+            model = TrainedModel.load(folder, backbone=arm.backbone, teacher=self._named)
             if model.spec.backbone == arm.backbone:
                 return model
             items, teacher = model.items, model.teacher  # it shares the weights of another arm
@@ -152,6 +156,7 @@ class FinishedComparison:
         """The teacher of a seed, without the data where it scores without them."""
         config = self._run.config
         folder = Path(config.teachers) if config.teachers else self._run.folder / TEACHERS
+        require_named(config.teacher.collaborative, self._named, folder)
         if teacher_class(config.teacher.collaborative).needs_interactions:
             run = ComparisonRun(
                 config=config,
@@ -171,9 +176,7 @@ class FinishedComparison:
             trained = self._run.trained(arm, seed)
             taught = Provenance.read(trained).inputs.get("teacher") == scores_hash(lineage)
             if taught or any(trained.glob(f"fused*-{guided_by}")):
-                return FittedTeacher.load(
-                    own, catalog, **how, model=config.teacher.collaborative.model
-                )
+                return FittedTeacher.load(own, catalog, **how, model=self._named)
         raise ValueError(
             f"expected the teacher of seed {seed} in {folder}, got none of {arm.label}. Put its "
             "folder back, or run the same semid compare again."

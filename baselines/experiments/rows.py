@@ -22,10 +22,10 @@ from baselines.models.fusion import decoded_with_teacher, teacher_fusion
 from baselines.models.items import ModelItems
 from baselines.models.spec import ModelSpec
 from baselines.models.trained import TrainedModel
-from baselines.runtime.distributed import processes
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.simple import Popularity
 from baselines.teachers.supervision import Supervision
+from semid.distributed import distributed_state
 from semid.provenance import hash_json
 
 IN_THE_BEAM = ", teacher in the beam"
@@ -144,7 +144,7 @@ def rows_of_seed(
                 folder=run.folder(arm, seed),
                 title=f"{arm.label}, seed {seed}",
             )
-            if processes().is_main_process and may_write(run.out):
+            if distributed_state().is_main_process and may_write(run.out):
                 model.keep()
             rows[arm] = [_row(run, arm, model, expected)]
             if arm in fused:

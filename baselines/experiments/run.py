@@ -29,17 +29,18 @@ from baselines.experiments.growth import require_free
 from baselines.experiments.report import comparison_page
 from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, popularity_row, rows_of_seed
 from baselines.experiments.schemes import Scheme, scheme_card, schemes_of
-from baselines.experiments.settings import told_settings
+from baselines.experiments.settings import report_settings
 from baselines.models.items import ModelItems
-from baselines.models.registry import backbone_settings
-from baselines.runtime.distributed import processes
+from baselines.models.registry import backbone_settings, require_contract
 from baselines.teachers.fit import fit_teacher, settled_training
 from baselines.teachers.registry import teacher_class
 from baselines.teachers.vectors import item_vectors, require_item_vectors
+from baselines.testing.objectives import check_objective
 from baselines.training.precision import settled
 from semid.atomic import atomic_write, remove_leftovers
+from semid.distributed import distributed_state
 from semid.ids import SemanticIds
-from tca.losses import load_loss
+from tca.config import OBJECTIVES
 
 MASS = "mass"
 
@@ -49,7 +50,7 @@ def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Com
 
     Below ``config.out``: ``config.json``, ``data.json``, ``ids/`` and ``ids-<name>/``, a folder
     for each trained model, ``comparison.json``, ``comparison.md`` and ``per_user.parquet``. Several
-    processes (``baselines.runtime.distributed``) share training and ranking; the main one writes.
+    processes (``semid.distributed``) share training and ranking; the main one writes.
 
     Args:
         config: The settings.
@@ -61,7 +62,11 @@ def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Com
             settings (``baselines.experiments.growth``) or other data, or another is at work there.
     """
     out = Path(config.out)
-    with claimed(out, settings_claimed(config)) if processes().is_main_process else nullcontext():
+    with (
+        claimed(out, settings_claimed(config))
+        if distributed_state().is_main_process
+        else nullcontext()
+    ):
         return _compared(begun_with(config), dataset, out)
 
 
@@ -83,7 +88,7 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
     teachers = Path(config.teachers) if config.teachers else out / TEACHERS
     masses = Path(config.mass_cache or out / MASS)
     config = settled_config(config, dataset, teachers)
-    here = processes()
+    here = distributed_state()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if here.is_main_process:
         for folder in {out, teachers, masses}:
@@ -105,7 +110,7 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
         records,
         baseline=arms[0].label,
         pairs=_pairs(arms, fused),
-        settings=told_settings(config, dataset, ids),
+        settings=report_settings(config, dataset, ids),
         schemes=[scheme_card(scheme, made) for scheme, made in ids.items()],
         resamples=config.resamples,
     )
@@ -120,7 +125,7 @@ def make_ids(
     config: CompareConfig, schemes: Sequence[Scheme], dataset: Dataset, out: Path, teachers: Path
 ) -> dict[Scheme, SemanticIds]:
     """The ids of each scheme; a teacher is fitted first where one learns from its vectors."""
-    here = processes()
+    here = distributed_state()
     if any(scheme.waits_for_teacher for scheme in schemes):
         teacher, _, lineage = fit_teacher(
             dataset,
@@ -161,7 +166,9 @@ def require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> Non
     require_metrics(config.evaluation)
     config.mass.require_fit(len(dataset.catalog))
     for arm in arms:
-        load_loss(arm.objective)
+        if arm.objective.name not in OBJECTIVES:
+            check_objective(arm.objective.name)
+    require_contract({arm.backbone for arm in arms}, config.backbones)
     taught = [arm for arm in arms if arm.objective.needs_teacher]
     if config.mass.top_k is not None and taught:
         require_vectors(teacher_class(config.teacher), needed_by="top_k")

@@ -10,7 +10,7 @@ from pathlib import Path
 from baselines.data.dataset import Dataset
 from baselines.experiments.arms import Arm
 from baselines.runtime.progress import track_epochs
-from semid.build import make_semantic_ids, require_made_by
+from semid.build import ids_from_config, require_made_by
 from semid.checks import did_you_mean
 from semid.config import IdsConfig
 from semid.ids import SemanticIds
@@ -64,7 +64,7 @@ class Scheme:
             config = dataclasses.replace(config, cf_embeddings=str(teacher_vectors))
         title = "semantic ids" if self.name is None else f"semantic ids {self.name}"
         with track_epochs(title) as show:
-            ids = make_semantic_ids(config, dataset.catalog, cache_dir=cache_dir, on_epoch=show)
+            ids = ids_from_config(config, dataset.catalog, cache_dir=cache_dir, on_epoch=show)
         if ids.provenance.seen is not None:
             require_same(
                 f"interactions that the {title} have seen",

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 
 from baselines.data.dataset import Dataset
-from baselines.data.left_out import told
+from baselines.data.left_out import data_notes
 from baselines.evaluation.selection import Selection
 from baselines.experiments.arms import parse_arms
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.schemes import Scheme
 from baselines.lm.config import LanguageModelConfig
-from baselines.runtime.distributed import processes
+from semid.distributed import distributed_state
 from semid.ids import SemanticIds
 
 
-def told_settings(
+def report_settings(
     config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
 ) -> dict[str, Any]:
     """What a report says of the settings, by name, on these data and ids."""
@@ -32,7 +32,7 @@ def told_settings(
         "data": dataset.name,
         "split": dataset.splits.protocol,
         **dataset.statistics,
-        **told(dataset),
+        **data_notes(dataset),
         "ids": "; ".join(said),
         "seeds": list(config.seeds),
         "epochs at most": config.training.epochs,
@@ -48,7 +48,7 @@ def told_settings(
         "checkpoint chosen by": f"validation {Selection.of(evaluation.selected_by).label}, "
         f"beam {evaluation.validation_beam}, "
         f"{min(evaluation.validation_targets, dataset.splits.valid.num_targets)} targets",
-        "processes": processes().num_processes,
+        "processes": distributed_state().num_processes,
         "threads": torch.get_num_threads(),
     }
 

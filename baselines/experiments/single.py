@@ -24,13 +24,13 @@ from baselines.experiments.growth import require_free
 from baselines.experiments.rows import ComparisonRun, spec_of
 from baselines.experiments.run import MASS, make_ids, require_fit, settled_config
 from baselines.experiments.schemes import schemes_of
-from baselines.experiments.settings import told_settings
+from baselines.experiments.settings import report_settings
 from baselines.models.items import ModelItems
 from baselines.models.trained import TrainedModel
-from baselines.runtime.distributed import processes
 from baselines.teachers.supervision import Supervision
-from baselines.training.checkpoint import recipe
+from baselines.training.checkpoint import without_memory_settings
 from semid.atomic import remove_leftovers
+from semid.distributed import distributed_state
 from semid.provenance import read_json
 
 _OF_MODEL = ("arms", "seeds", "backbones")
@@ -57,7 +57,11 @@ def train_model(config: CompareConfig, dataset: Dataset | None = None) -> Traine
             f"@{arm.scheme}, and say by --ids.scheme how they are made."
         )
     out = Path(config.out)
-    with claimed(out, settings_claimed(config)) if processes().is_main_process else nullcontext():
+    with (
+        claimed(out, settings_claimed(config))
+        if distributed_state().is_main_process
+        else nullcontext()
+    ):
         return _trained(begun_with(config), arm, dataset, out)
 
 
@@ -70,7 +74,7 @@ def _trained(config: CompareConfig, arm: Arm, dataset: Dataset | None, out: Path
     require_fit(config, [arm], dataset)
     teachers = Path(config.teachers) if config.teachers else out / TEACHERS
     config = settled_config(config, dataset, teachers)
-    here = processes()
+    here = distributed_state()
     here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
     if here.is_main_process:
         for folder in {out, teachers}:
@@ -88,7 +92,7 @@ def _trained(config: CompareConfig, arm: Arm, dataset: Dataset | None, out: Path
     model = dataclasses.replace(
         model,
         about={
-            "settings": told_settings(config, dataset, made),
+            "settings": report_settings(config, dataset, made),
             "data": describe(dataset),
             "training": {"epochs": model.state.epoch, "best_epoch": model.state.best_epoch},
         },
@@ -104,7 +108,7 @@ def _require_same_model(out: Path, config: CompareConfig) -> None:
     found = read_json(out / CONFIG, take_unsealed=True)
     if found is None:
         return
-    before, now = recipe(found), recipe(config)
+    before, now = without_memory_settings(found), without_memory_settings(config)
     if changed := [name for name in _OF_MODEL if before.get(name) != now.get(name)]:
         raise ValueError(
             f"{out} holds a model trained with other settings ({', '.join(changed)}). Name "

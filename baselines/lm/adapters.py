@@ -1,4 +1,4 @@
-"""Low-rank adapters on a language model: put on, and merged into an ordinary model's folder."""
+"""Low-rank adapters for a language model."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ _ALL = "all-linear"
 
 
 def adapt(model: Any, settings: LoraSettings) -> Any:
-    """Freeze a language model and put adapters on it; with ``r`` 0 it is trained itself.
+    """Freeze a language model and add adapters; with ``r`` 0, train the model itself.
 
-    What is trained is float32: a step is too small for most of the numbers of bfloat16.
+    Trained weights are float32: most updates would be lost to rounding in bfloat16.
 
     Draws from PyTorch's default generator.
 
     Args:
         model: Changed in place.
-        settings: Which layers, and how.
+        settings: Adapted layers and shape of the adapters.
 
     Returns:
         A ``PeftModel`` around ``model``, or ``model``.
 
     Raises:
-        ValueError: If it has no layer of the names, or one of them is its embedding or its output
-            matrix.
+        ValueError: If it has no layer of these names, or one is its embedding or output matrix.
     """
     if settings.r == 0:
         return model.float().requires_grad_(True)
@@ -42,13 +41,15 @@ def adapt(model: Any, settings: LoraSettings) -> Any:
         target_modules=_ALL if settings.target == _ALL else names,
         use_dora=settings.dora,
     )
-    with warnings.catch_warnings():  # peft 0.21 asks for what transformers 5.23 has renamed
+    with (
+        warnings.catch_warnings()
+    ):  # peft 0.21 reads an attribute that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         adapted = get_peft_model(model, lora)
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
         if isinstance(layer, BaseTunerLayer):
             raise ValueError(
-                f"adapters go on the layers between embedding and output matrix, got target "
+                f"adapters apply to layers between embedding and output matrix, got target "
                 f"{settings.target!r}. Name layers such as q_proj,v_proj, or {_ALL}."
             )
     return adapted

@@ -1,4 +1,4 @@
-"""Causal language models and tokenizers from a folder or the hub, and what they can do."""
+"""Causal language models and tokenizers from a folder or the hub, and their properties."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.lm.config import LanguageModelConfig
-from baselines.runtime.distributed import processes
+from semid.distributed import distributed_state
 from semid.provenance import hash_json
 
 _UNLIMITED = 2**31 - 1
@@ -23,7 +23,7 @@ _WINDOWS = ("sliding_window", "attention_window_size")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Base:
-    """A language model as its files have it, before anything is added.
+    """A language model as loaded, before anything is added.
 
     Attributes:
         model: A ``transformers`` causal language model.
@@ -37,7 +37,7 @@ class Base:
 
     @property
     def context(self) -> int:
-        """Most tokens whose attention is whole: positions, or a window that some layers have."""
+        """Longest text with full attention: all positions, or the smallest attention window."""
         config = self.model.config
         found = [int(getattr(config, "max_position_embeddings", _UNLIMITED))]
         if getattr(config, "use_sliding_window", True):
@@ -47,11 +47,11 @@ class Base:
 
 
 def load_outline(config: LanguageModelConfig) -> Base:
-    """Load what a config names without its weights: its layers stand on the ``meta`` device.
+    """Load a config's model without weights, with its layers on the ``meta`` device.
 
     Raises:
-        ValueError: If it names nothing, it is no causal language model with a tokenizer, or the
-            wish to quantise cannot be met.
+        ValueError: If no model is named, it is not a causal language model with a tokenizer, or
+            quantisation is unavailable.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -65,19 +65,22 @@ def load_outline(config: LanguageModelConfig) -> Base:
 
 
 def load_base(config: LanguageModelConfig) -> Base:
-    """Load what a config names.
+    """Load a config's model with its weights.
 
     Raises:
-        ValueError: If it names nothing, it cannot be loaded as a causal language model, the wish to
-            quantise cannot be met, or its logits are not a product of its last states with its
-            output matrix.
+        ValueError: If no model is named, it cannot be loaded as a causal language model,
+            quantisation is unavailable, or its logits are not the product of its last states and
+            its output matrix.
     """
     from transformers import AutoModelForCausalLM
 
     tokenizer = _tokenizer(config)
     options: dict[str, Any] = {"dtype": config.dtype if config.dtype == "auto" else _dtype(config)}
     if config.quantize != "none":
-        options |= {"quantization_config": _quantization(config), "device_map": processes().device}
+        options |= {
+            "quantization_config": _quantization(config),
+            "device_map": distributed_state().device,
+        }
     model = _loaded(partial(AutoModelForCausalLM.from_pretrained, **options), config)
     model.eval()
     _check_head(model)
@@ -85,13 +88,13 @@ def load_base(config: LanguageModelConfig) -> Base:
 
 
 def project(model: Any, states: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
-    """Logits of some tokens from a model's last states, as the model itself computes them.
+    """Logits of some tokens from a model's last hidden states, as the model computes them.
 
     Args:
         model: The language model, for its settings.
         states: Float ``(..., dim)``.
-        table: Float ``(token, dim)``, rows of its output matrix.
-        bias: Float ``(token,)``, if it has one.
+        table: Float ``(token, dim)``, rows of the output matrix.
+        bias: Float ``(token,)``, or None.
 
     Returns:
         Float ``(..., token)``.
@@ -102,14 +105,14 @@ def project(model: Any, states: Tensor, table: Tensor, bias: Tensor | None) -> T
 
 
 def logit_cap(model: Any) -> float | None:
-    """What a model bends its logits below after the product, as Gemma 2 does; None if nothing."""
+    """The soft cap applied to a model's logits, as in Gemma 2; None if there is none."""
     cap: float | None = getattr(model.config, "final_logit_softcapping", None)
     return cap
 
 
 @torch.no_grad()
 def _check_head(model: Any) -> None:
-    """Whoever projects only what is asked for must come to the model's own logits."""
+    """Raise unless ``project`` reproduces the model's own logits."""
     tokens = torch.tensor([[1, 2, 3]], device=model.device)
     head = model.get_output_embeddings()
     own = model(input_ids=tokens, use_cache=False).logits.float()
@@ -118,7 +121,7 @@ def _check_head(model: Any) -> None:
     if not torch.allclose(ours, own, rtol=0.02, atol=0.02 * float(own.abs().max())):
         raise ValueError(
             f"the logits of {type(model).__name__} are not its last states times its output "
-            "matrix, so they cannot be computed for some tokens alone. Take a model of the Llama, "
+            "matrix, so they cannot be computed for selected tokens. Use a model of the Llama, "
             "Qwen or Gemma families."
         )
 
@@ -137,7 +140,7 @@ def _tokenizer(config: LanguageModelConfig) -> Any:
 def _loaded(load: Callable[[str], Any], config: LanguageModelConfig) -> Any:
     from transformers.utils import logging
 
-    progress: Any = logging  # this project has bars of its own
+    progress: Any = logging  # this project shows its own progress bars
     shown = progress.is_progress_bar_enabled()
     progress.disable_progress_bar()
     try:
@@ -194,7 +197,7 @@ def _content_hash(model: Any) -> str:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep ``transformers`` from remarks and bars of its own."""
+    """Silence the messages and progress bars of ``transformers``."""
     from transformers.utils import logging as theirs
 
     level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()

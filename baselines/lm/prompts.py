@@ -1,4 +1,4 @@
-"""Prompts: a history as the tokens that a language model reads before it writes the next item."""
+"""Prompts: turn a history into the tokens that a language model reads."""
 
 from __future__ import annotations
 
@@ -26,28 +26,29 @@ _SLOTS = {"{user}": USER, "{vector}": FIRST_ITEM}
 
 
 class Prompts(nn.Module):
-    """Writes histories into a template, token by token.
+    """Fills histories into a template, as tokens.
 
-    Every piece is tokenised alone: the words around the history, those around an item, and the item
-    as it stands in the trie. So an item has one spelling wherever it stands, whatever a tokenizer
-    would merge it with. A history that does not fit loses its oldest items, never the latest.
+    Every piece is tokenised on its own: the text around the history, the text around an item, and
+    the item as spelled in the trie. An item thus has one spelling wherever it occurs, whatever a
+    tokenizer would merge it with. A history that does not fit loses its oldest items, never the
+    latest.
 
-    A slot is a place where no token stands but a vector, that of the user or of an item of the
-    history. It is written as a negative number, ``USER`` or ``FIRST_ITEM - item``.
+    A slot is a position filled by a vector, of the user or of a history item, instead of a token.
+    It is encoded as a negative number, ``USER`` or ``FIRST_ITEM - item``.
 
     Args:
-        tokenizer: Of the language model.
+        tokenizer: The language model's tokenizer.
         config: Template and lengths.
         items: Tokens of each item, without end token.
-        answer: Most tokens of an answer.
-        context: Most tokens that the model can look back on.
-        slots: What stands for a vector where it is written, ``{user}`` in the template and
-            ``{vector}`` in an item; anything else, and by default these too, is text.
-        around: What stands before and after the history; that of the template by default.
+        answer: Maximum number of tokens of an answer.
+        context: Maximum number of tokens that the model can attend to.
+        slots: Placeholders to treat as slots: ``{user}`` in the template, ``{vector}`` in an item.
+            All others, and by default these too, are text.
+        around: Text before and after the history; that of the template by default.
 
     Raises:
-        ValueError: If a single item of the history would not fit, or a chat template is asked for
-            and the tokenizer has none.
+        ValueError: If not even one history item would fit, or a chat template is requested and the
+            tokenizer has none.
     """
 
     head: Tensor
@@ -96,19 +97,19 @@ class Prompts(nn.Module):
         if longest > self._room:
             raise ValueError(
                 f"expected prompts of at most {most} tokens with at least the latest item, got "
-                f"{len(self.head) + len(self.tail)} of the template, up to {longest} of an item "
-                f"and up to {answer} of an answer. Raise max_length, up to the model's {context}, "
+                f"{len(self.head) + len(self.tail)} for the template, up to {longest} for an item "
+                f"and up to {answer} for an answer. Raise max_length, up to the model's {context}, "
                 "or shorten the template or the titles."
             )
 
     def content_hash(self) -> str:
-        """Hash of all that decides which tokens a history becomes."""
+        """Hash of everything that determines the tokens of a history."""
         parts = [self.head, self.tail, self.pieces, self.lengths]
         numbers = torch.tensor([self._separator, self._room, self.max_history])
         return hash_arrays(*(part.cpu().numpy() for part in (*parts, numbers)))
 
     def shortened(self, histories: Histories) -> Tensor:
-        """Which histories lose items because they do not fit; bool ``(batch,)``."""
+        """Whether each history loses items because it does not fit; bool ``(batch,)``."""
         histories = histories.last(self.max_history)
         return (self._kept(histories) != histories.mask).any(dim=1)
 
@@ -138,22 +139,22 @@ class Prompts(nn.Module):
         return tokens.new_zeros(mask.shape).masked_scatter_(mask, tokens[real]), mask
 
     def _kept(self, histories: Histories) -> Tensor:
-        """The items that fit, the latest first; bool ``(batch, pos)``."""
+        """Mask of the latest items that fit; bool ``(batch, pos)``."""
         taken = self.lengths[histories.items] * histories.mask
         until = taken.flip(1).cumsum(dim=1).flip(1) - self._separator
         return histories.mask & (until <= self._room)
 
 
 def positions(mask: Tensor) -> Tensor:
-    """Numbers of the real positions of left-padded rows, from 0; int64 ``(batch, pos)``."""
+    """Position ids of left-padded rows, from 0; int64 ``(batch, pos)``."""
     return (mask.cumsum(dim=1) - 1).clamp_min_(0)
 
 
 def words_around(tokenizer: Any, config: LanguageModelConfig) -> tuple[str, str]:
-    """What stands before and after the history, special tokens included.
+    """The text before and after the history, including special tokens.
 
     Raises:
-        ValueError: If a chat template is asked for and the tokenizer has none.
+        ValueError: If a chat template is requested and the tokenizer has none.
     """
     template = config.template
     if config.chat:

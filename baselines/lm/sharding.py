@@ -1,4 +1,4 @@
-"""The frozen layers of a language model, shared out over processes while it is trained."""
+"""Shard the frozen layers of a language model over processes during training."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from baselines.runtime.distributed import processes
+from semid.distributed import distributed_state
 
 
 class SharedLayers:
-    """The layers of a decoder, of whose frozen weights each process holds a part (FSDP2).
+    """The layers of a decoder, with frozen weights sharded over processes (FSDP2).
 
-    A layer is put together from all processes when it is run, forwards and backwards, and given up
-    behind it. So all of them have to run it equally often. What is trained is whole on each
-    process, and so are the embeddings and the output matrix, which are looked into without being
-    run.
+    A layer is gathered from all processes whenever it runs, forward and backward, and freed
+    afterwards, so all processes must run it equally often. Trained weights are replicated, and so
+    are the embeddings and the output matrix, which are read without being run as layers.
 
     Args:
-        decoder: Of a ``transformers`` language model, on the device of this process; changed in
+        decoder: Decoder of a ``transformers`` language model, on this process's device; changed in
             place.
     """
 
     def __init__(self, decoder: Any) -> None:
-        here = processes()
+        here = distributed_state()
         mesh = init_device_mesh(here.device.type, (here.num_processes,))
         lists = [child for child in decoder.children() if isinstance(child, nn.ModuleList)]
         layers = [layer for its in lists for layer in its]
@@ -39,19 +38,19 @@ class SharedLayers:
         for module in (*layers, decoder):
             fully_shard(module, mesh=mesh, ignored_params=whole)
         self._modules = [module for module in decoder.modules() if isinstance(module, FSDPModule)]
-        # Else the backward pass asks for what ran before it, which is not the same on all processes
-        # where only some had anything to decode, and they wait for each other forever.
+        # By default the backward pass prefetches in the order of the last forward passes. These
+        # differ between processes if only some had anything to decode, which would deadlock.
         for before, module in pairwise(self._modules):
             module.set_modules_to_backward_prefetch([before])
 
     def gather(self) -> None:
-        """Have every layer whole on this process, which may then run them as often as it likes."""
+        """Gather every layer, so that this process may run them any number of times."""
         for module in self._modules:
             module.set_reshard_after_forward(False, recurse=False)
             module.unshard()
 
     def share_out(self) -> None:
-        """Keep this process's part alone."""
+        """Keep only this process's shard."""
         for module in self._modules:
             module.set_reshard_after_forward(True, recurse=False)
             module.reshard()

@@ -1,4 +1,4 @@
-"""Codes as tokens that are added to a language model's vocabulary."""
+"""Codes as tokens added to a language model's vocabulary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOISE = 0.1  # of the vocabulary's standard deviation
 
 
 def add_code_tokens(tokenizer: Any, sizes: tuple[int, ...], vocabulary: int) -> CodeVocab:
-    """Add a token for each code, ``<a_0>`` for code 0 of the first level and so on.
+    """Add a token for each code: ``<a_0>`` for code 0 of the first level, and so on.
 
     Args:
         tokenizer: Changed in place.
@@ -34,7 +34,7 @@ def add_code_tokens(tokenizer: Any, sizes: tuple[int, ...], vocabulary: int) -> 
     if added != len(names) or tokenizer.convert_tokens_to_ids(names[-1]) != first + added - 1:
         raise ValueError(
             f"expected a tokenizer without tokens such as {names[0]}, got one that has some. "
-            "Take the model as it was before codes were added."
+            "Use the model as it was before codes were added."
         )
     flat = CodeVocab.flat(sizes, num_special=first)
     return CodeVocab(
@@ -43,17 +43,18 @@ def add_code_tokens(tokenizer: Any, sizes: tuple[int, ...], vocabulary: int) -> 
 
 
 class AddedTokens(nn.Module):
-    """Rows of tokens that are added to the vocabulary; the base's matrices are left as they are.
+    """Trainable rows of tokens added to the vocabulary; the base's matrices stay unchanged.
 
-    ``peft``'s ``trainable_token_indices`` keeps the same rows, but copies the whole embedding
-    matrix in every forward pass, and the output matrix again.
+    ``peft``'s ``trainable_token_indices`` would train the same rows, but copies the whole embedding
+    matrix, and the output matrix too, in every forward pass.
 
     Args:
         embedding: The base's input embedding.
-        first: Id of the first added token. Ids from there on that the base has rows for, as some
-            pad their vocabulary, are taken from here.
-        rows: Of the input, float ``(added, dim)``.
-        output_rows: Of the output; None where the base's matrices are tied, and one row is both.
+        first: Id of the first added token. Where the base has padding rows for these ids, the rows
+            here take precedence.
+        rows: Input rows, float ``(added, dim)``.
+        output_rows: Output rows, same shape; None if the base's matrices are tied, so that a row
+            serves as both.
     """
 
     def __init__(
@@ -67,18 +68,18 @@ class AddedTokens(nn.Module):
         self._scale = float(getattr(embedding, "embed_scale", 1.0))  # Gemma's
 
     def embed(self, embedding: nn.Module, tokens: Tensor) -> Tensor:
-        """Input vectors of tokens int64 ``(...)``, own or of the base; float ``(..., dim)``."""
+        """Input embeddings of tokens int64 ``(...)``, added or not; float ``(..., dim)``."""
         place, added = self._place(tokens)
         base: Tensor = embedding(tokens.masked_fill(added, 0))
         own = nn.functional.embedding(place, self.rows) * self._scale
         return torch.where(added.unsqueeze(-1), own.to(base.dtype), base)
 
     def output_table(self) -> Tensor:
-        """Their rows of the output matrix; float32 ``(added, dim)``."""
+        """Output rows of the added tokens; float32 ``(added, dim)``."""
         return self.rows if self.output_rows is None else self.output_rows
 
     def output_of(self, table: Tensor, tokens: Tensor) -> Tensor:
-        """Output rows of tokens int64 ``(n,)``, own or of the base's ``table``; ``(n, dim)``."""
+        """Output rows of tokens int64 ``(n,)``, added or from ``table``; ``(n, dim)``."""
         place, added = self._place(tokens)
         own = self.output_table()[place].to(table.dtype)
         return torch.where(added.unsqueeze(-1), own, table[tokens.masked_fill(added, 0)])
@@ -96,18 +97,18 @@ def first_rows(
     titles: Sequence[Sequence[int]] | None,
     generator: torch.Generator,
 ) -> Tensor:
-    """What added tokens are before they are trained.
+    """Initial rows of added tokens.
 
     Args:
         table: Float ``(token, dim)``, the base's matrix.
         codes: int64 ``(item, level)``.
         sizes: Number of codes of each level.
-        titles: Tokens of each item's title; None for no text.
-        generator: Of the noise.
+        titles: Tokens of each item's title; None to ignore titles.
+        generator: Source of the noise.
 
     Returns:
-        float32 ``(added, dim)``, level after level: the mean of the title tokens of the items that
-        have the code; the mean of the vocabulary with noise for a code without any.
+        float32 ``(added, dim)``, level by level: the mean of the title tokens of the items with
+        the code, or the mean of the vocabulary plus noise for a code without title tokens.
     """
     table = table.detach().float().cpu()
     noise = torch.randn(sum(sizes), table.shape[1], generator=generator)

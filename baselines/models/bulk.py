@@ -27,9 +27,9 @@ from baselines.models.config import Empty, Unknown
 from baselines.models.recommender import Recommender
 from baselines.models.requests import ItemId, KnownHistories
 from baselines.models.trained import TrainedModel
-from baselines.runtime.distributed import is_my_turn, one_run_at_a_time, processes
 from baselines.runtime.progress import track
 from semid.atomic import atomic_write, remove_leftovers
+from semid.distributed import distributed_state, is_my_turn, one_run_at_a_time
 from semid.provenance import hash_file, hash_json, read_json, write_json
 
 CHUNK = 4096  # histories; part of what a list's last digits depend on
@@ -155,7 +155,7 @@ class BulkRecommender:
                 there are of another model, other users or another request, or one was damaged.
         """
         self.table(0, 0)  # what is refused is refused before anything is written
-        parts, here, short = out.with_name(f"{out.name}.parts"), processes(), 0
+        parts, here, short = out.with_name(f"{out.name}.parts"), distributed_state(), 0
         with one_run_at_a_time(parts):
             if here.is_main_process:
                 remove_leftovers(parts)

@@ -14,7 +14,7 @@ from baselines.evaluation.certificate import certify
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import FuseBatch, rank_targets
 from baselines.evaluation.ranks import Ranks
-from baselines.runtime.distributed import processes
+from semid.distributed import broadcast_from_main, once
 from semid.provenance import read_json, write_json
 
 
@@ -48,24 +48,27 @@ def decoded(
     """
     test = dataset.splits.test
     kept, proof = path.with_name(f"{path.name}.safetensors"), path.with_name(f"{path.name}.json")
-    here = processes()
     made_from = {**made_from, "targets": test.content_hash()}
-    ranks = Ranks.load(kept, made_from=made_from)
-    if ranks is None:
-        ranks = rank_targets(
+    is_scorer = isinstance(backbone, ItemScorer)
+
+    def rank() -> Ranks:
+        return rank_targets(
             backbone, test, evaluation, beam=evaluation.beam, fuse=fuse, title=f"{title}, test"
         )
-        if here.is_main_process:
-            ranks.save(kept, made_from=made_from)
-        here.wait_for_everyone()
-    is_scorer = isinstance(backbone, ItemScorer)
-    with here.main_process_first():
-        notes = read_json(proof, made_from=made_from)
-        if notes is None:
-            notes = (
-                backbone.notes(test)
-                if is_scorer
-                else dataclasses.asdict(certify(backbone, test, evaluation, fuse=fuse))
-            )
-            write_json(proof, notes, made_from=made_from)
+
+    def note() -> dict[str, Any]:
+        if is_scorer:
+            return backbone.notes(test)
+        return dataclasses.asdict(certify(backbone, test, evaluation, fuse=fuse))
+
+    ranks = once(
+        lambda: Ranks.load(kept, made_from=made_from),
+        rank,
+        lambda ranks: ranks.save(kept, made_from=made_from),
+    )
+    notes = once(
+        lambda: read_json(proof, made_from=made_from),
+        lambda: broadcast_from_main(note),
+        lambda notes: write_json(proof, notes, made_from=made_from),
+    )
     return ranks, dict(notes) if is_scorer else {"certificate": notes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import rank_by_beam, rank_by_scores, validation_subset
 from baselines.evaluation.selection import Selection
 from baselines.models.stages import is_fitted, one_after_another, stage_folders, stage_lineages
-from baselines.runtime.distributed import one_run_at_a_time
 from baselines.training.checkpoint import TrainingState
 from baselines.training.config import TrainingConfig
 from baselines.training.loop import TrainingTask, train
+from semid.distributed import one_run_at_a_time
 from semid.provenance import Provenance
 from tca.alignment import AlphaContext
 from tca.candidates import candidates
@@ -29,15 +30,29 @@ from tca.config import ObjectiveConfig
 from tca.objective import Objective, ObjectiveOutput
 
 
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How a backbone is trained.
+
+    Attributes:
+        objective: Its loss.
+        training: Optimiser, batches and epochs; the same for all stages.
+        evaluation: How validation decodes, and which metric selects the epoch.
+        seed: Of data order and dropout.
+    """
+
+    objective: ObjectiveConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    seed: int
+
+
 def fit_backbone(
     backbone: Backbone,
-    objective: ObjectiveConfig,
+    settings: FitSettings,
     teacher: TargetDistributions | None,
     splits: Splits,
-    training: TrainingConfig,
-    evaluation: EvaluationConfig,
     *,
-    seed: int,
     folder: Path,
     lineage: Provenance,
     title: str,
@@ -48,14 +63,11 @@ def fit_backbone(
 
     Args:
         backbone: The generator.
-        objective: Its loss.
+        settings: How to train and validate it.
         teacher: The teacher's token distributions; ``None`` where the objective needs no teacher,
             or ``folder`` holds the trained model.
         splits: Only the training sequences are learned from; a fixed subset of the validation
             targets chooses the epoch, seen items removed.
-        training: How to train.
-        evaluation: How validation decodes.
-        seed: Of data order and dropout.
         folder: Where the model ends up; stages before the last are kept below it.
         lineage: What it is made from.
         title: Name shown beside the progress bar.
@@ -66,79 +78,108 @@ def fit_backbone(
     Raises:
         ValueError: If the objective needs a teacher and there is none, or leaves nothing to learn.
     """
-    if objective.needs_teacher and teacher is None and not is_fitted(backbone, folder):
-        raise ValueError(
-            f"{title} is trained with {objective.name} at alpha {objective.alpha}, which needs the "
-            "teacher's token distributions, got none. Compute them with cached_mass, or take "
-            "uniform labels."
-        )
-    loss_of = Objective(objective, end_token=backbone.end_token)
-    if backbone.trie.depth <= loss_of.unsupervised:
-        raise ValueError(
-            f"{title} has nothing to learn: reference=end leaves the last {loss_of.unsupervised} "
-            f"tokens of each path without a loss, and none has more. Leave it out."
-        )
+    objective = Objective(settings.objective, end_token=backbone.end_token)
+    is_taught = teacher is not None or is_fitted(backbone, folder)
+    _require_something_to_learn(backbone, objective, is_taught=is_taught, title=title)
+    loss = _Loss(backbone, objective, teacher, splits.train)
+    validate = _Validation(backbone, settings.evaluation, splits.valid)
     windows = backbone.windows(splits.train)
-    history_length, popularity = _counts(splits.train)
-
-    def loss(batch: TrainBatch) -> ObjectiveOutput:
-        batch = backbone.posed(batch)
-        trie, items = backbone.trie, batch.target_items
-        at = loss_of.positions(trie, items, together=backbone.together)
-        choices = candidates(trie, items, at)
-        p = None
-        if teacher is not None and loss_of.needs_teacher:
-            p = teacher(batch, at)
-        number = batch.target_id[at.target].to(history_length.device)
-        context = AlphaContext(
-            progress=batch.progress,
-            history_length=history_length[number].to(at.pos.device),
-            popularity=popularity[number].to(at.pos.device),
-        )
-        return backbone.loss(batch, at, lambda logits: loss_of(logits, choices, p, context))
-
-    chosen, selection = (
-        validation_subset(evaluation, splits.valid),
-        Selection.of(evaluation.selected_by),
-    )
-
-    def validate(stage: Stage) -> float:
-        how: dict[str, Any] = {"subset": chosen, "batch_size": evaluation.batch_size}
-        if stage.scorer is not None:
-            ranks = rank_by_scores(stage.scorer, splits.valid, title="validation", **how)
-        else:
-            ranks = rank_by_beam(
-                backbone,
-                splits.valid,
-                beam=evaluation.validation_beam,
-                renormalize=evaluation.renormalize,
-                title="validation",
-                **how,
-            )
-        return selection.value(ranks, evaluation.ties)
-
     stages, states = backbone.stages, []
     folders, lineages = stage_folders(stages, folder), stage_lineages(stages, folder, lineage)
     for stage, kept, made_from in zip(stages, folders, lineages, strict=True):
-        backbone.enter(stage.name)
+        backbone.begin_stage(stage.name)
+        task = TrainingTask(
+            windows=windows,
+            loss=stage.loss or loss,
+            validate=partial(validate, stage),
+            objective=torch.nn.Module() if stage.loss else objective,
+        )
         with one_run_at_a_time(kept):
             state = train(
                 backbone,
-                config=training,
-                seed=seed,
-                task=TrainingTask(
-                    windows=windows,
-                    loss=stage.loss or loss,
-                    validate=partial(validate, stage),
-                    objective=torch.nn.Module() if stage.loss else loss_of,
-                ),
+                task,
+                config=settings.training,
+                seed=settings.seed,
                 folder=kept,
                 lineage=made_from,
                 title=title if len(stages) == 1 else f"{title}, {stage.name}",
             )
         states.append(state)
-    backbone.enter(None)
+    backbone.begin_stage(None)
     return one_after_another(states)
+
+
+def _require_something_to_learn(
+    backbone: Backbone, objective: Objective, *, is_taught: bool, title: str
+) -> None:
+    config = objective.config
+    if config.needs_teacher and not is_taught:
+        raise ValueError(
+            f"{title} is trained with {config.name} at alpha {config.alpha}, which needs the "
+            "teacher's token distributions, got none. Compute them with cached_mass, or take "
+            "uniform labels."
+        )
+    if backbone.trie.depth <= objective.unsupervised:
+        raise ValueError(
+            f"{title} has nothing to learn: reference=end leaves the last {objective.unsupervised} "
+            f"tokens of each path without a loss, and none has more. Leave it out."
+        )
+
+
+class _Loss:
+    """The objective at the targets of a batch."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: Objective,
+        teacher: TargetDistributions | None,
+        train: SequenceSet,
+    ) -> None:
+        self.backbone, self.objective = backbone, objective
+        self.teacher = teacher if objective.needs_teacher else None
+        self.history_length, self.popularity = _counts(train)
+
+    def __call__(self, batch: TrainBatch) -> ObjectiveOutput:
+        backbone, objective = self.backbone, self.objective
+        batch = backbone.prepare_batch(batch)
+        trie, items = backbone.trie, batch.target_items
+        at = objective.positions(trie, items, together=backbone.pad_positions_to)
+        choices = candidates(trie, items, at)
+        p = None if self.teacher is None else self.teacher(batch, at)
+        number = batch.target_id[at.target].to(self.history_length.device)
+        context = AlphaContext(
+            progress=batch.progress,
+            history_length=self.history_length[number].to(at.pos.device),
+            popularity=self.popularity[number].to(at.pos.device),
+        )
+        return backbone.loss(batch, at, lambda logits: objective(logits, choices, p, context))
+
+
+class _Validation:
+    """The value that selects the epoch of a stage."""
+
+    def __init__(
+        self, backbone: Backbone, evaluation: EvaluationConfig, valid: SequenceSet
+    ) -> None:
+        self.backbone, self.evaluation, self.valid = backbone, evaluation, valid
+        self.chosen = validation_subset(evaluation, valid)
+
+    def __call__(self, stage: Stage) -> float:
+        evaluation = self.evaluation
+        how: dict[str, Any] = {"subset": self.chosen, "batch_size": evaluation.batch_size}
+        if stage.scorer is not None:
+            ranks = rank_by_scores(stage.scorer, self.valid, title="validation", **how)
+        else:
+            ranks = rank_by_beam(
+                self.backbone,
+                self.valid,
+                beam=evaluation.validation_beam,
+                renormalize=evaluation.renormalize,
+                title="validation",
+                **how,
+            )
+        return Selection.of(evaluation.selected_by).value(ranks, evaluation.ties)
 
 
 def _counts(train: SequenceSet) -> tuple[Tensor, Tensor]:

@@ -21,8 +21,8 @@ from baselines.evaluation.ranking import FuseBatch, rank_targets, validation_sub
 from baselines.evaluation.ranks import Ranks
 from baselines.evaluation.selection import Selection
 from baselines.models.evaluate import decoded
-from baselines.runtime.distributed import processes
 from semid.config import Renormalize
+from semid.distributed import once
 from semid.fusion import Fusion, PrefixGuide
 from semid.provenance import read_json, write_json
 from semid.trie import CodeTrie
@@ -145,11 +145,11 @@ def choose_weight(
     if len(weights) == 1:
         return ChosenWeight(weight=weights[0], validation={})
     made_from = {**made_from, "targets": valid.content_hash()}
-    known: dict[str, float] = read_json(path, made_from=made_from) or {}
-    here, selection = processes(), Selection.of(evaluation.selected_by)
-    for weight in weights:
-        if f"{weight:g}" in known:
-            continue
+
+    def known() -> dict[str, float]:
+        return read_json(path, made_from=made_from) or {}
+
+    def reached(weight: float) -> float:
         ranks = rank_targets(
             backbone,
             valid,
@@ -159,11 +159,17 @@ def choose_weight(
             subset=validation_subset(evaluation, valid),
             title=f"{title}, weight {weight:g}",
         )
-        known[f"{weight:g}"] = selection.value(ranks, evaluation.ties)
-        if here.is_main_process:
-            write_json(path, known, made_from=made_from)
-    here.wait_for_everyone()
-    validation = {f"{weight:g}": known[f"{weight:g}"] for weight in weights}
+        return Selection.of(evaluation.selected_by).value(ranks, evaluation.ties)
+
+    def kept(weight: float) -> float:
+        name = f"{weight:g}"
+        return once(
+            lambda: known().get(name),
+            lambda: reached(weight),
+            lambda value: write_json(path, {**known(), name: value}, made_from=made_from),
+        )
+
+    validation = {f"{weight:g}": kept(weight) for weight in weights}
     best = max(weights, key=lambda weight: validation[f"{weight:g}"])
     return ChosenWeight(weight=best, validation=validation)
 

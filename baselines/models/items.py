@@ -12,8 +12,8 @@ import polars as pl
 import torch
 
 from baselines.data.dataset import Dataset
-from baselines.data.sequences import IntArray
 from baselines.models.files import COUNTS, IDS, ITEMS
+from semid.arrays import IntArray
 from semid.atomic import atomic_write, copy_tree
 from semid.catalog import Catalog
 from semid.ids import SemanticIds

@@ -31,7 +31,7 @@ def load_adapter(folder: str | os.PathLike[str], backbone: LanguageBackbone) -> 
     """
     lineage = Provenance.read(folder)
     found, told = lineage.inputs, lineage.config.get("shape", {}).get("lora")
-    for name, content in backbone.made_from.items():
+    for name, content in backbone.input_hashes.items():
         require_same(
             f"the {name} of the adapters in {folder}",
             content,

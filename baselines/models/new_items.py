@@ -72,9 +72,9 @@ def _new_items(table: pl.DataFrame, known: Catalog) -> Catalog:
             f"{given[row]!r} in row {row}"
         )
     for name in columns:
-        old, its = known.fields.schema[name], table.schema[name]
-        if old.is_nested() != its.is_nested() and its != pl.Null:
-            raise ValueError(f"expected {name} of new items as {old}, got {its}")
+        expected, got = known.fields.schema[name], table.schema[name]
+        if expected.is_nested() != got.is_nested() and got != pl.Null:
+            raise ValueError(f"expected {name} of new items as {expected}, got {got}")
     fields = pl.concat([known.fields.clear(), table.select(columns)], how="diagonal_relaxed")
     new = Catalog(item_ids=ids.to_list(), fields=fields)
     old = [item for item, row in zip(new.item_ids, rows, strict=True) if row >= 0]

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from baselines.data.dataset import Dataset
-from baselines.data.sequences import IntArray, SequenceSet
+from baselines.data.sequences import SequenceSet
 from baselines.evaluation.metrics import MISS
 from baselines.evaluation.ranking import rank_targets
 from baselines.evaluation.ranks import POLICIES, TOP, Ranks
 from baselines.models.trained import TrainedModel
+from semid.arrays import IntArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

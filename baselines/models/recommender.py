@@ -14,10 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.data.sequences import IntArray
 from baselines.models.config import Empty, Unknown
 from baselines.models.explanation import Explanation, explain
 from baselines.models.hub import model_folder, push_to_hub
@@ -36,9 +34,8 @@ from baselines.models.requests import (
 from baselines.models.search import best_items
 from baselines.models.titles import titles_of
 from baselines.models.trained import TrainedModel
+from semid.arrays import Float32Array, IntArray
 from semid.checks import require_int
-
-FloatArray = NDArray[np.float32]
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +184,7 @@ class Recommender:
         exclude_seen: bool = True,
         boosts: Mapping[ItemId, float] | None = None,
         batch_size: int = 256,
-    ) -> tuple[IntArray, FloatArray]:
+    ) -> tuple[IntArray, Float32Array]:
         """The lists of ``recommend`` as arrays; histories without an item get the most popular.
 
         Returns:
@@ -303,10 +300,10 @@ class Recommender:
         return titles_of(self.model.items.catalog)
 
     @cached_property
-    def _vectors(self) -> FloatArray:
+    def _vectors(self) -> Float32Array:
         """Of length 1, float32 ``(item, dim)``."""
         vectors = item_vectors_of(self.model)
-        unit: FloatArray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+        unit: Float32Array = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
         return unit
 
     def _allowed(self, within: Collection[ItemId] | None) -> IntArray | None:
@@ -330,7 +327,7 @@ class Recommender:
         exclude_seen: bool,
         boosts: Tensor | None,
         batch_size: int,
-    ) -> Iterator[tuple[IntArray, tuple[IntArray, FloatArray]]]:
+    ) -> Iterator[tuple[IntArray, tuple[IntArray, Float32Array]]]:
         """Numbers of histories, with the items and scores of their lists."""
         device = self._device
         deny, allowed = self._short_list(allow)
@@ -360,7 +357,7 @@ class Recommender:
 
     def _popular(
         self, k: int, allow: IntArray | None, boosts: Tensor | None
-    ) -> tuple[IntArray, FloatArray]:
+    ) -> tuple[IntArray, Float32Array]:
         counts = self.model.items.counts + 1
         scores = np.log(counts / counts.sum()).astype(np.float32)
         if boosts is not None:
@@ -372,7 +369,7 @@ class Recommender:
         best = np.argsort(-scores, kind="stable")[:k]
         return np.where(scores[best] > -np.inf, best, -1), scores[best]
 
-    def _lists(self, items: IntArray, scores: FloatArray) -> list[list[Recommendation]]:
+    def _lists(self, items: IntArray, scores: Float32Array) -> list[list[Recommendation]]:
         ids, titles = self.model.items.catalog.item_ids, self.titles
         return [
             [

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from baselines.contracts.backbone import Backbone, BuildContext
+from baselines.lm.config import LanguageModelConfig
 from baselines.models.config import BACKBONES, BackboneConfigs
+from baselines.testing.backbones import check_backbone
+from semid.field_types import require_types
 from semid.registry import load_class
 
 
@@ -14,22 +19,27 @@ def backbone_class(name: str) -> type[Backbone]:
     """The class of a backbone, by its short name or as ``package.module:Class``.
 
     Raises:
-        ValueError: If there is no such class, or it is no backbone.
+        ValueError: If there is no such class, it is no backbone, or lacks something of one.
     """
-    return load_class(
+    found = load_class(
         name,
         BACKBONES,
         Backbone,  # type: ignore[type-abstract]
         what="backbone",
-        advice="Subclass it and write max_history, windows, forward and start.",
+        advice="Subclass it and write max_history, forward and start.",
     )
+    if not isinstance(getattr(found, "label", None), str):
+        raise ValueError(f"expected {name} to set label (its name in reports), got none.")
+    if not dataclasses.is_dataclass(getattr(found, "config_class", None)):
+        raise ValueError(f"expected {name} to set config_class (a dataclass of its settings).")
+    return found
 
 
 def backbone_settings(cls: type[Backbone], configs: BackboneConfigs) -> tuple[Any, Any]:
     """The settings of a backbone, and those that its family does not share, or None.
 
     Raises:
-        ValueError: If ``configs.settings`` are not those of a class from outside.
+        ValueError: If ``configs.settings`` are not those of a class from outside; says which.
     """
     extra = None if cls.extra_config_class is None else _of_class(cls.extra_config_class, configs)
     return _of_class(cls.config_class, configs), extra
@@ -49,9 +59,44 @@ def build_backbone(cls: type[Backbone], config: Any, extra: Any, context: BuildC
     return backbone
 
 
+def require_contract(names: Collection[str], configs: BackboneConfigs) -> None:
+    """Run backbones from outside through their contract, in the shape that they are to have.
+
+    Not those that are built from a teacher or a language model, which take long to make.
+
+    Args:
+        names: The backbones that are to be trained.
+        configs: Settings of all backbones.
+
+    Raises:
+        ContractError: At the first clause that is broken.
+        ValueError: If settings are not those of a backbone, or there are settings for none.
+    """
+    classes = {name: backbone_class(name) for name in names}
+    built_in = {type(getattr(configs, field.name)) for field in dataclasses.fields(configs)}
+    if configs.settings and all(cls.config_class in built_in for cls in classes.values()):
+        raise ValueError(
+            "backbones.settings are those of a backbone of your own, got "
+            f"{', '.join(configs.settings)} and no such backbone. Name it as package.module:Class."
+        )
+    for name, cls in classes.items():
+        config, extra = backbone_settings(cls, configs)
+        slow = cls.needs_teacher or isinstance(config, LanguageModelConfig)
+        if name not in BACKBONES and not slow:
+            check_backbone(_named(name, partial(build_backbone, cls, config, extra)))
+
+
 def is_searched(cls: type[Backbone]) -> bool:
     """Whether a beam search ranks for it; else it scores items itself, as ``ItemScorer``."""
     return not hasattr(cls, "score")
+
+
+def _named(name: str, build: Callable[[BuildContext], Backbone]) -> Callable[..., Backbone]:
+    def make(context: BuildContext) -> Backbone:
+        return build(context)
+
+    make.__name__ = name
+    return make
 
 
 def _of_class(config_class: type[Any], configs: BackboneConfigs) -> Any:
@@ -60,8 +105,10 @@ def _of_class(config_class: type[Any], configs: BackboneConfigs) -> Any:
         if type(value) is config_class:
             return value
     try:
-        return config_class(**configs.settings)
-    except TypeError as error:
+        made = config_class(**configs.settings)
+        require_types(made)
+        return made
+    except (TypeError, ValueError) as error:
         raise ValueError(
             f"backbones.settings must be those of {config_class.__name__}, got "
             f"{configs.settings} ({error})"

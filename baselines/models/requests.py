@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from baselines.data.batches import Histories
-from baselines.data.sequences import IntArray
 from baselines.models.config import Empty, Unknown
+from semid.arrays import IntArray
 from semid.catalog import Catalog
 
 ItemId = str | int

@@ -13,12 +13,12 @@ from baselines.data.dataset import Dataset
 from baselines.evaluation.config import EvaluationConfig, ranking_settings
 from baselines.models.config import BackboneConfigs
 from baselines.models.registry import backbone_class, backbone_settings, build_backbone
-from baselines.runtime.distributed import processes
 from baselines.teachers.config import MassConfig
 from baselines.teachers.fitted import FittedTeacher
-from baselines.training.checkpoint import recipe
+from baselines.training.checkpoint import without_memory_settings
 from baselines.training.config import TrainingConfig
 from semid.catalog import Catalog
+from semid.distributed import distributed_state
 from semid.ids import SemanticIds
 from semid.provenance import Provenance
 from semid.settings import as_json, from_json
@@ -78,7 +78,7 @@ class ModelSpec:
             teacher=None if teacher is None else teacher.model,
         )
         made = build_backbone(self.backbone_class, self.config, self.extra_config, context)
-        return made.to(processes().device)
+        return made.to(distributed_state().device)
 
     def lineage(
         self,
@@ -99,13 +99,13 @@ class ModelSpec:
         inputs = {
             "semantic_ids": ids.provenance.content,
             "valid": dataset.splits.valid.content_hash(),
-            **backbone.made_from,
+            **backbone.input_hashes,
         }
         settings = {
             "backbone": cls.shares_weights_with or self.backbone,
-            "shape": recipe(cls.training_settings(self.config, self.extra_config)),
+            "shape": without_memory_settings(cls.training_settings(self.config, self.extra_config)),
             "objective": dataclasses.asdict(objective),
-            "training": recipe(self.training),
+            "training": without_memory_settings(self.training),
             "evaluation": ranking_settings(self.evaluation),
             "seed": self.seed,
         }

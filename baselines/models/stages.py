@@ -61,7 +61,7 @@ def read_fitted(backbone: Backbone, folder: Path) -> TrainingState:
             what_to_do="It was trained again or replaced: remove the folder to train all stages.",
         )
     states = [read_trained(kept, backbone) for kept in folders]
-    backbone.enter(None)
+    backbone.begin_stage(None)
     return one_after_another(states)
 
 

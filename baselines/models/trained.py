@@ -16,8 +16,15 @@ from baselines.evaluation.ranking import FuseBatch
 from baselines.evaluation.ranks import Ranks
 from baselines.lm.config import LanguageModelConfig
 from baselines.models.evaluate import decoded
-from baselines.models.files import PARTNER, TEACHER, read_card, require_replaceable, write_card
-from baselines.models.fit import fit_backbone
+from baselines.models.files import (
+    IDS,
+    PARTNER,
+    TEACHER,
+    read_card,
+    require_replaceable,
+    write_card,
+)
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.models.fusion import generator_fusion, teacher_fusion
 from baselines.models.items import ModelItems
 from baselines.models.spec import ModelSpec
@@ -113,12 +120,14 @@ class TrainedModel:
             distributions = supervision(backbone, rounded=rounded)
         state = fit_backbone(
             backbone,
-            spec.objective,
+            FitSettings(
+                objective=spec.objective,
+                training=spec.training,
+                evaluation=spec.evaluation,
+                seed=spec.seed,
+            ),
             distributions,
             dataset.splits,
-            spec.training,
-            spec.evaluation,
-            seed=spec.seed,
             folder=folder,
             lineage=spec.lineage(backbone, dataset, items.ids, teacher),
             title=title,
@@ -148,7 +157,7 @@ class TrainedModel:
             "item order": (lineage.items, items.catalog.order_hash),
             "semantic ids": (lineage.inputs.get("semantic_ids"), items.ids.provenance.content),
         }
-        for name, content in backbone.made_from.items():
+        for name, content in backbone.input_hashes.items():
             expected[name] = (lineage.inputs.get(name), content)
         for name, (trained_on, found) in expected.items():
             what = f"{name} of the model in {folder}"
@@ -191,7 +200,7 @@ class TrainedModel:
         card = read_card(folder)
         try:
             spec = ModelSpec.from_json(card["spec"], backbone=backbone)
-            parts, removed = card["parts"], card["removed"]
+            parts, removed = _known_parts(card["parts"], folder), card["removed"]
         except (KeyError, TypeError) as error:
             raise ProvenanceError(
                 f"expected spec, parts and removed items of a model in {folder}, got none of "
@@ -209,19 +218,11 @@ class TrainedModel:
         if (said := parts["teacher"]) is not None:
             read = FittedTeacher.load(folder / TEACHER, items.catalog, model=teacher, **said)
         model = cls.read(spec, items, folder, teacher=read)
-        found = None
-        if (said := parts["partner"]) is not None:
-            if said["kind"] == "teacher":
-                settings = {name: said[name] for name in ("temperature", "mask_history")}
-                other: FittedTeacher | TrainedModel = FittedTeacher.load(
-                    folder / PARTNER, items.catalog, model=teacher, **settings
-                )
-            else:
-                other = cls.load(folder / PARTNER, backbone=backbone, teacher=teacher, base=base)
-            found = Partner(model=other, weight=said["weight"])
+        named = {"backbone": backbone, "teacher": teacher, "base": base}
+        found = [_load_partner(folder / PARTNER, items, said, named) for said in parts["partners"]]
         return dataclasses.replace(
             model,
-            partner=found,
+            partner=found[0] if found else None,
             removed=frozenset(items.catalog.rows(removed).tolist()),
             about=card["about"],
         )
@@ -256,7 +257,7 @@ class TrainedModel:
                 inputs={
                     **lineage.inputs,
                     "semantic_ids": self.items.ids.provenance.content,
-                    **self.backbone.made_from,
+                    **self.backbone.input_hashes,
                 },
             )
             if changed != lineage:
@@ -270,16 +271,24 @@ class TrainedModel:
             teacher.save(folder / TEACHER)
         if self.partner is not None:
             self.partner.model.save(folder / PARTNER)
-        spec = as_json(self.spec)
+        spec, base = as_json(self.spec), None
         if isinstance(self.spec.config, LanguageModelConfig):
-            base = Path(self.spec.config.model)
-            spec["config"]["model"] = str(base.resolve()) if base.exists() else str(base)
+            path = Path(self.spec.config.model)
+            name = str(path.resolve()) if path.exists() else str(path)
+            spec["config"]["model"] = name
+            base = {"name": name, "content": self.backbone.input_hashes["base"]}
         write_card(
             folder,
             {
                 "model": identity(Provenance.read(folder)),
                 "spec": spec,
-                "parts": {"teacher": _described(teacher), "partner": _described(self.partner)},
+                "parts": {
+                    "ids": [IDS],
+                    "heads": [],
+                    "teacher": _described(teacher),
+                    "partners": [] if self.partner is None else [_described(self.partner)],
+                    "base": base,
+                },
                 "removed": [self.items.catalog.item_ids[row] for row in sorted(self.removed)],
                 "about": dict(self.about),
             },
@@ -354,6 +363,35 @@ def _described(part: FittedTeacher | Partner | None) -> dict[str, Any] | None:
     if isinstance(part.model, FittedTeacher):
         return {"kind": "teacher", "weight": part.weight, **(_described(part.model) or {})}
     return {"kind": "model", "weight": part.weight}
+
+
+def _known_parts(parts: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """The parts of a model, if this version can use all of them.
+
+    Raises:
+        ProvenanceError: If one is unknown here, or there are more of them than can be used.
+    """
+    known = {"ids", "heads", "teacher", "partners", "base"}
+    more = sorted(parts.keys() - known)
+    usable = parts["ids"] == [IDS] and not parts["heads"] and len(parts["partners"]) <= 1
+    if more or not usable:
+        raise ProvenanceError(
+            f"expected a model of one set of ids, no further heads and at most one partner in "
+            f"{folder}, got {', '.join(more) or 'more'}. Read it with the version of semid that "
+            "wrote it."
+        )
+    return parts
+
+
+def _load_partner(
+    folder: Path, items: ModelItems, said: Mapping[str, Any], named: Mapping[str, str | None]
+) -> Partner:
+    settings = dict(said)
+    kind, weight = settings.pop("kind"), settings.pop("weight")
+    if kind == "teacher":
+        teacher = FittedTeacher.load(folder, items.catalog, model=named["teacher"], **settings)
+        return Partner(model=teacher, weight=weight)
+    return Partner(model=TrainedModel.load(folder, **named), weight=weight)
 
 
 def _with_base(spec: ModelSpec, base: str | None, folder: Path) -> ModelSpec:

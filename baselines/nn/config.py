@@ -1,4 +1,4 @@
-"""Shapes of layers."""
+"""Settings of layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from semid.checks import require_int, require_real
 from semid.field_types import require_types
 
 MOST_WIDE, MOST_LAYERS, MOST_ITEMS = 2**16, 2**10, 2**20
-"""Bounds of widths, layers and histories: what lies above them is a slip of the pen."""
+"""Upper bounds of widths, layers and history lengths, to catch typing errors."""
 
 
 @dataclass(frozen=True, kw_only=True)

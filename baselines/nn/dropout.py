@@ -1,4 +1,4 @@
-"""Dropout whose random numbers do not cost more than the layers around it."""
+"""Dropout with cheap random numbers on CPU."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """``nn.Dropout``, on CPU from one random byte an element instead of one random float.
+    """``nn.Dropout``, drawing one random byte instead of one float per element on CPU.
 
-    PyTorch draws CPU dropout masks one element at a time on one thread, a third of a training step
-    of a small transformer. A byte makes the rate a multiple of 1/256 (.2 becomes .199); the
-    scaling uses that same rate. Draws from PyTorch's default generator.
+    PyTorch draws CPU dropout masks element by element on one thread, which takes a third of a
+    training step of a small transformer. With bytes the rate is a multiple of 1/256 (.2 becomes
+    .199); the scaling uses the same rate. Draws from PyTorch's default generator.
     """
 
     def __init__(self, rate: float) -> None:

@@ -12,12 +12,18 @@ from torch import Tensor, nn
 
 from baselines.nn.config import EncoderConfig
 from baselines.nn.dropout import Dropout
-from baselines.nn.kv_cache import Continuations, KeysAndValues, KeyValues, mix_own, scores_of_own
+from baselines.nn.kv_cache import (
+    KeysAndValues,
+    KeyValues,
+    PrefixCache,
+    mix_prefix_values,
+    prefix_scores,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """Histories that are continued: keys and values once a history, not once a continuation.
+    """Keys and values of histories, stored once per history and shared by its continuations.
 
     Attributes:
         cache: By layer, keys and values ``(batch, head, pos, dim)``.
@@ -31,10 +37,10 @@ class Past:
 class CausalEncoder(nn.Module):
     """Pre-norm causal transformer; the caller adds positions.
 
-    With ``both_ways``, every position sees all others, and histories cannot be extended.
+    With ``both_ways``, every position attends to all others, and histories cannot be extended.
 
-    Attention is written as two matrix products and a softmax: on CPU the fused kernel's backward
-    in bfloat16 is many times slower.
+    Attention is written as two matrix products and a softmax: on CPU the backward pass of the
+    fused kernel is many times slower in bfloat16.
     """
 
     def __init__(self, config: EncoderConfig, *, both_ways: bool = False) -> None:
@@ -45,7 +51,7 @@ class CausalEncoder(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, KeyValues]:
-        """States of all positions.
+        """Hidden states of all positions.
 
         Args:
             x: float ``(batch, pos, dim)``.
@@ -59,7 +65,7 @@ class CausalEncoder(nn.Module):
         allowed = torch.ones(pos, pos, dtype=torch.bool, device=x.device)
         allowed = allowed if self.both_ways else allowed.tril()
         if not mask.all():
-            # a padded query sees itself, so that no softmax is over nothing
+            # a padded query attends to itself, so that no softmax is over an empty set
             itself = torch.eye(pos, dtype=torch.bool, device=x.device)
             allowed = allowed & (mask[:, None, None, :] | itself)
         bias = torch.zeros(allowed.shape, device=x.device).masked_fill(~allowed, -torch.inf)
@@ -70,25 +76,25 @@ class CausalEncoder(nn.Module):
             cache.append(keys_values)
         return self.norm(x), cache
 
-    def extend(self, x: Tensor, past: Past, own: Continuations) -> tuple[Tensor, Continuations]:
-        """States of one position more of continuations, many to a history.
+    def extend(self, x: Tensor, past: Past, prefixes: PrefixCache) -> tuple[Tensor, PrefixCache]:
+        """Hidden states after one more position of many continuations of each history.
 
         Args:
-            x: float ``(batch, beam, dim)``.
+            x: float ``(batch, beam, dim)``, embeddings of the new position.
             past: The histories.
-            own: What the continuations have read.
+            prefixes: Cache of the continuations so far.
 
         Returns:
-            States ``(batch, beam, dim)``, and what the continuations have read now.
+            States ``(batch, beam, dim)``, and the cache with the new position.
         """
         bias = torch.zeros(past.mask.shape, device=x.device).masked_fill(~past.mask, -torch.inf)
         token: KeyValues = []
         block: Any
         for layer, block in enumerate(self.blocks):
-            back = own.back(layer)
-            x, keys_values = block.extend(x, past.cache[layer], back, bias[:, None, None, :])
+            prefix_kv = prefixes.lookup(layer)
+            x, keys_values = block.extend(x, past.cache[layer], prefix_kv, bias[:, None, None, :])
             token.append(keys_values)
-        return self.norm(x), own.and_token(token)
+        return self.norm(x), prefixes.append(token)
 
 
 class _Block(nn.Module):
@@ -116,7 +122,7 @@ class _Block(nn.Module):
         return self._feed_forward(x + self.dropout(self.project(mixed))), (key, value)
 
     def extend(
-        self, x: Tensor, shared: KeysAndValues, back: KeyValues, bias: Tensor
+        self, x: Tensor, shared: KeysAndValues, prefix_kv: KeyValues, bias: Tensor
     ) -> tuple[Tensor, KeysAndValues]:
         query, key, value = rearrange(
             self.query_key_value(self.attention_norm(x)),
@@ -124,13 +130,14 @@ class _Block(nn.Module):
             three=3,
             head=self.num_heads,
         )
-        own = [*back, (key, value)]
+        prefix_kv = [*prefix_kv, (key, value)]
         query = query * query.shape[-1] ** -0.5
         past_scores = query.transpose(1, 2) @ shared[0].transpose(-1, -2) + bias
-        own_scores = scores_of_own(query, own).transpose(1, 2)
-        weights = torch.cat([past_scores, own_scores], dim=-1).softmax(dim=-1).to(value.dtype)
-        of_past, of_own = weights.tensor_split([past_scores.shape[-1]], dim=-1)
-        mixed = (of_past @ shared[1]).transpose(1, 2) + mix_own(of_own.transpose(1, 2), own)
+        scores = torch.cat([past_scores, prefix_scores(query, prefix_kv).transpose(1, 2)], dim=-1)
+        weights = scores.softmax(dim=-1).to(value.dtype)
+        on_past, on_prefix = weights.tensor_split([past_scores.shape[-1]], dim=-1)
+        mixed = (on_past @ shared[1]).transpose(1, 2)
+        mixed = mixed + mix_prefix_values(on_prefix.transpose(1, 2), prefix_kv)
         x = x + self.dropout(self.project(mixed.flatten(2)))
         return self._feed_forward(x), (key, value)
 

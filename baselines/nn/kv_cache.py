@@ -1,4 +1,4 @@
-"""What attention looks back on while a history is continued in many ways at once."""
+"""Keys and values for decoding many continuations of one history at once."""
 
 from __future__ import annotations
 
@@ -14,58 +14,57 @@ KeyValues = list[KeysAndValues]
 
 
 @dataclass(frozen=True, eq=False)
-class Continuations:
-    """Keys and values of the tokens of prefixes.
+class PrefixCache:
+    """Keys and values of the tokens of a beam's prefixes.
 
-    Those of a prefix stand once, however many others continue it: each prefix knows by index which
-    positions lead to it.
+    A token's keys and values are stored once and shared by all prefixes that extend it;
+    ``ancestors`` indexes them.
 
     Attributes:
-        own: By depth and layer, keys and values of a token, ``(batch, n, head, dim)``, ``n``
-            differing by depth.
-        ancestors: By depth, int64 ``(batch, beam)``: which of the ``n`` each prefix continues; the
-            last depth has none, its tokens being the prefixes' own.
+        kv: Keys and values by depth and layer, ``(batch, n, head, dim)``; ``n`` varies by depth.
+        ancestors: By depth, int64 ``(batch, beam)``: which of the ``n`` entries each prefix
+            extends. The last depth has none: its entries are the prefixes' last tokens.
     """
 
-    own: tuple[KeyValues, ...] = ()
+    kv: tuple[KeyValues, ...] = ()
     ancestors: tuple[Tensor, ...] = ()
 
     @property
     def depth(self) -> int:
         """Number of tokens read."""
-        return len(self.own)
+        return len(self.kv)
 
-    def of_parents(self, parent: Tensor) -> Continuations:
-        """What each new prefix looks back on.
+    def reorder(self, parent: Tensor) -> PrefixCache:
+        """The cache of new prefixes, before their last token is appended.
 
         Args:
-            parent: int64 ``(batch, beam)``, the prefix that each new one continues.
+            parent: int64 ``(batch, beam)``, the prefix that each new one extends.
         """
-        if not self.own:
-            return self  # a history has one empty continuation, and all new ones continue that
+        if not self.kv:
+            return self  # each history has a single empty prefix, which all new ones extend
         older = [ancestor.gather(1, parent) for ancestor in self.ancestors]
-        return Continuations(self.own, (*older, parent))
+        return PrefixCache(self.kv, (*older, parent))
 
-    def and_token(self, keys_values: KeyValues) -> Continuations:
-        """With one token more; by layer, keys and values ``(batch, beam, head, dim)``."""
-        return Continuations((*self.own, keys_values), self.ancestors)
+    def append(self, keys_values: KeyValues) -> PrefixCache:
+        """A cache with one more token: keys and values ``(batch, beam, head, dim)`` by layer."""
+        return PrefixCache((*self.kv, keys_values), self.ancestors)
 
-    def back(self, layer: int) -> KeyValues:
-        """By depth, a layer's keys and values of each prefix's tokens ``(batch, beam, head, dim)``.
+    def lookup(self, layer: int) -> KeyValues:
+        """One layer's keys and values by depth, ``(batch, beam, head, dim)``.
 
-        Where a single token leads to all prefixes, ``beam`` is 1.
+        ``beam`` is 1 where all prefixes share a single token.
         """
-        found = []
-        for by_layer, ancestor in zip(self.own, self.ancestors, strict=True):
+        gathered = []
+        for by_layer, ancestor in zip(self.kv, self.ancestors, strict=True):
             keys, values = by_layer[layer]
             if keys.shape[1] > 1:
                 keys, values = of_parents(keys, ancestor), of_parents(values, ancestor)
-            found.append((keys, values))
-        return found
+            gathered.append((keys, values))
+        return gathered
 
 
-def scores_of_own(query: Tensor, keys_values: KeyValues) -> Tensor:
-    """Products of queries with their own prefix's keys.
+def prefix_scores(query: Tensor, keys_values: KeyValues) -> Tensor:
+    """Dot products of each query with the keys of its prefix.
 
     Args:
         query: float ``(batch, beam, head, dim)``.
@@ -77,8 +76,8 @@ def scores_of_own(query: Tensor, keys_values: KeyValues) -> Tensor:
     return torch.stack([(query * keys).sum(dim=-1) for keys, _ in keys_values], dim=-1)
 
 
-def mix_own(weights: Tensor, keys_values: KeyValues) -> Tensor:
-    """Their own prefix's values, weighted.
+def mix_prefix_values(weights: Tensor, keys_values: KeyValues) -> Tensor:
+    """Weighted sum of the values of each prefix.
 
     Args:
         weights: float ``(batch, beam, head, pos)``.

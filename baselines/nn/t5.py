@@ -1,6 +1,7 @@
-"""T5's own layers, walked without any padding, and one position at a time for many beams.
+"""T5's layers run without padding, and decoded one position at a time for many beams.
 
-The parameters stay those of ``transformers``; only the order of the work differs from its forward.
+The parameters are those of ``transformers``; only the order of computation differs from its
+forward pass.
 """
 
 from __future__ import annotations
@@ -12,21 +13,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.nn.dropout import Dropout
-from baselines.nn.kv_cache import Continuations, KeysAndValues, mix_own, scores_of_own
+from baselines.nn.kv_cache import (
+    KeysAndValues,
+    PrefixCache,
+    mix_prefix_values,
+    prefix_scores,
+)
 
 
 class Packing:
-    """Rows of different lengths laid side by side, shortest first.
+    """Rows of different lengths packed without padding, shortest first.
 
-    Layers that look at one position at a time run on ``(real, dim)``. Rows of one length are a
-    block ``(row, pos, dim)`` of it, which is all that attention needs.
+    Position-wise layers run on ``(real, dim)``. Rows of equal length form a contiguous block
+    ``(row, pos, dim)``, over which attention runs.
 
     Args:
         mask: bool ``(batch, pos)``, True at real positions.
 
     Attributes:
         order: int64 ``(batch,)``, the rows in packed order.
-        place: int64 ``(batch,)``, where each row stands in that order.
+        place: int64 ``(batch,)``, the place of each row in that order.
         longest: Length of the longest row.
     """
 
@@ -45,24 +51,24 @@ class Packing:
         return x.flatten().index_select(0, self._real)
 
     def blocks(self, x: Tensor) -> list[Tensor]:
-        """From ``(real, head, dim)`` to a block ``(row, head, pos, dim)`` for each length."""
+        """Split ``(real, head, dim)`` into one block ``(row, head, pos, dim)`` per length."""
         parts = torch.split(x, [rows * length for rows, length in self._shapes])
         shapes = zip(parts, self._shapes, strict=True)
         return [part.view(*shape, *x.shape[1:]).transpose(1, 2) for part, shape in shapes]
 
     def rows(self, x: Tensor) -> list[Tensor]:
-        """From ``(batch, pos, head, dim)`` in packed order to those rows of each block."""
+        """Split ``(batch, pos, head, dim)`` in packed order into the rows of each block."""
         parts = torch.split(x, [rows for rows, _ in self._shapes])
         return [part.transpose(1, 2) for part in parts]
 
 
 def encode(stack: Any, tokens: Tensor, packing: Packing, weights_dropout: Dropout) -> Tensor:
-    """States of the encoder; float ``(real, dim)``.
+    """Hidden states of the encoder; float ``(real, dim)``.
 
     Args:
-        stack: ``T5Stack``, an encoder.
+        stack: An encoder ``T5Stack``.
         tokens: int64 ``(batch, pos)``.
-        packing: Of the real positions.
+        packing: Packing of the real positions.
         weights_dropout: Dropout of the attention weights.
     """
     longest = packing.longest
@@ -83,12 +89,12 @@ def encode(stack: Any, tokens: Tensor, packing: Packing, weights_dropout: Dropou
 
 
 class Source:
-    """What the decoder reads of the histories: by layer, keys and values, without padding.
+    """The encoded histories as keys and values of the decoder's cross-attention, unpadded.
 
     Args:
-        stack: ``T5Stack``, a decoder.
+        stack: A decoder ``T5Stack``.
         encoded: float ``(real, dim)``, from ``encode``.
-        packing: Of the real positions.
+        packing: Packing of the real positions.
         weights_dropout: Dropout of the attention weights.
     """
 
@@ -116,10 +122,10 @@ class Source:
 
 
 def decode(stack: Any, tokens: Tensor, source: Source, weights_dropout: Dropout) -> Tensor:
-    """States of the decoder, teacher-forced; float ``(batch, pos, dim)``.
+    """Teacher-forced hidden states of the decoder; float ``(batch, pos, dim)``.
 
     Args:
-        stack: ``T5Stack``, a decoder.
+        stack: A decoder ``T5Stack``.
         tokens: int64 ``(batch, pos)``, rows in packed order, no padding.
         source: The histories.
         weights_dropout: Dropout of the attention weights.
@@ -141,18 +147,18 @@ def decode(stack: Any, tokens: Tensor, source: Source, weights_dropout: Dropout)
 
 
 def extend(
-    stack: Any, tokens: Tensor, source: Source, past: Continuations
-) -> tuple[Tensor, Continuations]:
-    """States of the decoder after one token more, of many continuations of each history.
+    stack: Any, tokens: Tensor, source: Source, past: PrefixCache
+) -> tuple[Tensor, PrefixCache]:
+    """Hidden states of the decoder after one more token of many continuations of each history.
 
     Args:
-        stack: ``T5Stack``, a decoder in eval mode.
+        stack: A decoder ``T5Stack`` in eval mode.
         tokens: int64 ``(batch, beam)``, rows in packed order.
         source: The histories.
-        past: What the continuations have read.
+        past: Cache of the continuations so far.
 
     Returns:
-        float ``(batch, beam, dim)``, and what the continuations have read now.
+        float ``(batch, beam, dim)``, and the cache with the new token.
     """
     x = stack.embed_tokens(tokens)
     pos = past.depth + 1
@@ -161,17 +167,18 @@ def extend(
     for number, block in enumerate(stack.block):
         attention, cross, feed_forward = block.layer
         query, key, value = _queries_keys_values(attention, x)
-        own = [*past.back(number), (key, value)]
-        weights = (scores_of_own(query, own) + bias).softmax(dim=-1)  # T5 does not scale
-        x = x + attention.SelfAttention.o(mix_own(weights.to(value.dtype), own).flatten(2))
+        prefix_kv = [*past.lookup(number), (key, value)]
+        weights = (prefix_scores(query, prefix_kv) + bias).softmax(dim=-1)  # T5 does not scale
+        mixed = mix_prefix_values(weights.to(value.dtype), prefix_kv)
+        x = x + attention.SelfAttention.o(mixed.flatten(2))
         token.append((key, value))
         x = source.attend(number, cross, x)
         x = _feed_forward(feed_forward, x)
-    return stack.final_layer_norm(x), past.and_token(token)
+    return stack.final_layer_norm(x), past.append(token)
 
 
 def _queries_keys_values(attention: Any, x: Tensor) -> list[Tensor]:
-    """Of self-attention; each ``(..., head, dim)``."""
+    """Queries, keys and values of self-attention, each ``(..., head, dim)``."""
     layer, normed = attention.SelfAttention, attention.layer_norm(x)
     return [_heads(layer, f(normed)) for f in (layer.q, layer.k, layer.v)]
 
@@ -184,8 +191,8 @@ def _heads(layer: Any, x: Tensor) -> Tensor:
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: Dropout
 ) -> Tensor:
-    """Attention between ``(row, head, pos, dim)``; ``(row, pos, head dim)``. T5 does not scale."""
-    if dropout.training:  # on CPU the fused kernel's backward in bfloat16 is many times slower
+    """Unscaled attention, as in T5, over ``(row, head, pos, dim)``; ``(row, pos, head dim)``."""
+    if dropout.training:  # on CPU the fused kernel's backward is many times slower in bfloat16
         scores = query @ key.transpose(-1, -2)
         weights = dropout((scores if bias is None else scores + bias).softmax(dim=-1))
         mixed = weights.to(value.dtype) @ value

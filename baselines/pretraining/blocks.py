@@ -1,4 +1,4 @@
-"""Texts of any length side by side in blocks of one length."""
+"""Packing of texts of any length into blocks of equal length."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-NOT_LEARNED = -100  # the label that transformers' losses leave out
+from baselines.lm.fluency import IGNORED_LABEL
 
 
 class Blocks(Dataset[dict[str, Tensor]]):
-    """Blocks of token ids for a causal language model, in which no text sees another.
+    """Blocks of token ids for a causal language model, in which texts do not attend to each other.
 
-    The positions of every text begin at 0, by which ``transformers`` tells the texts of a block
-    apart and keeps attention within each (given no attention mask, and ``use_cache=False``). What
-    is left of a block is padding and not learned.
+    The positions of every text start at 0, by which ``transformers`` separates the texts of a block
+    and confines attention to each (given no attention mask, and ``use_cache=False``). The rest of a
+    block is padding without loss.
 
-    A block takes the longest text that still fits, again and again, so next to nothing is left.
+    A block is filled greedily with the longest text that still fits, so padding is rare.
 
     Args:
-        texts: Token ids of each text, whole with their first and last token.
-        length: Of a block; longer texts are cut to it.
-        pad: The token that fills a block up.
+        texts: Token ids of each text, including its first and last token.
+        length: Block length; longer texts are truncated to it.
+        pad: The padding token.
     """
 
     def __init__(self, texts: Sequence[Sequence[int]], *, length: int, pad: int) -> None:
@@ -41,11 +41,11 @@ class Blocks(Dataset[dict[str, Tensor]]):
         room = self._length - sum(map(len, texts))
         padding = [self._pad] * room
         places = [place for text in texts for place in range(len(text))]
-        learned = [token for text in texts for token in (NOT_LEARNED, *text[1:])]
+        learned = [token for text in texts for token in (IGNORED_LABEL, *text[1:])]
         return {
             "input_ids": torch.tensor([token for text in [*texts, padding] for token in text]),
             "position_ids": torch.tensor([*places, *range(room)]),
-            "labels": torch.tensor([*learned, *[NOT_LEARNED] * room]),
+            "labels": torch.tensor([*learned, *[IGNORED_LABEL] * room]),
         }
 
 

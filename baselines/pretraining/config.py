@@ -1,4 +1,4 @@
-"""Settings of a language model of your own."""
+"""Settings for training a small language model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class NextTokenConfig:
 
     Attributes:
         epochs: Passes over the texts; the one that predicts held-out titles best is kept.
-        batch_blocks: Blocks of ``context`` tokens of a batch, over all processes.
-        lr: Peak learning rate of AdamW; it rises during the warm-up, then falls by a cosine.
-        weight_decay: AdamW's, on matrices only.
-        warmup: Share of all steps with a rising learning rate.
-        clip: Largest gradient norm.
+        batch_blocks: Batch size in blocks of ``context`` tokens, over all processes.
+        lr: Peak learning rate of AdamW, with linear warm-up and cosine decay.
+        weight_decay: AdamW's weight decay, on matrices only.
+        warmup: Warm-up steps, as a share of all steps.
+        clip: Maximum gradient norm.
 
     Raises:
         ValueError: If a value is out of its range, or not finite.
@@ -45,16 +45,16 @@ class NextTokenConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextsConfig:
-    """Which texts a small language model is trained on.
+    """The texts that a small language model is trained on.
 
     Attributes:
         title: Template of an item's title, with column names in braces.
-        further: Templates of further texts, each one text an item, such as ``{description}``.
+        further: Templates of further texts such as ``{description}``, each one text per item.
         lists: Share of the texts that are lists of titles in the order of a training sequence,
-            in ``[0, 1)``; fewer where there are not as many sequences.
-        list_titles: Titles of a list, the last ones of its sequence.
-        held_out: Share of the titles, in ``(0, 1)``, that neither the tokenizer nor the model sees,
-            alone or in a list. They choose the epoch and measure it.
+            in ``[0, 1)``; fewer if there are not enough sequences.
+        list_titles: Maximum number of titles per list, the last of its sequence.
+        held_out: Share of the titles, in ``(0, 1)``, hidden from tokenizer and model, alone and in
+            lists. They select the epoch and measure it.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -81,11 +81,11 @@ class SmallModelConfig:
     """Shape of a small Llama and of its vocabulary.
 
     Attributes:
-        vocab_size: Most tokens of the byte-pair vocabulary: all bytes, three special tokens and
+        vocab_size: Maximum size of the byte-pair vocabulary: all bytes, three special tokens and
             the most useful merges.
         dim: Width of the model.
-        num_layers: Of the model.
-        num_heads: Attention heads; they divide ``dim`` into even widths.
+        num_layers: Number of layers.
+        num_heads: Attention heads; ``dim / num_heads`` must be even.
         ff_dim: Width of the feed-forward layers.
         context: Longest text, in tokens.
 
@@ -115,7 +115,7 @@ class SmallModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SmallLMConfig:
-    """A small language model: what it reads, its shape, and how it is trained."""
+    """A small language model: its texts, its shape, and its training."""
 
     texts: TextsConfig = field(default_factory=TextsConfig)
     model: SmallModelConfig = field(default_factory=SmallModelConfig)

@@ -17,8 +17,8 @@ import torch
 from baselines.lm.loading import quietly
 from baselines.pretraining.blocks import Blocks
 from baselines.pretraining.config import NextTokenConfig
-from baselines.runtime.distributed import processes
 from baselines.runtime.progress import Tracker, track
+from semid.distributed import distributed_state
 
 logger = logging.getLogger(__name__)
 
@@ -33,28 +33,28 @@ def train_next_token(
     work: Path,
     title: str,
 ) -> list[dict[str, float]]:
-    """Train on blocks of texts, and put the weights of the best epoch into ``model``, in eval mode.
+    """Train on blocks of texts; leaves ``model`` in eval mode with the best epoch's weights.
 
-    A checkpoint is written after every epoch. Called again after a kill, training goes on after the
-    last finished epoch and ends with the same weights. Called on several processes, each takes its
-    share of every batch, and the loss is the mean over the tokens of all.
+    A checkpoint is written after every epoch. When called again after an interruption, training
+    resumes after the last finished epoch and ends with the same weights. With several processes,
+    each takes its share of every batch, and the loss is the mean over all tokens.
 
     Args:
         model: A causal language model of ``transformers``; trained in place.
-        learned: What to learn from.
-        held_out: What chooses the epoch.
+        learned: Training blocks.
+        held_out: Blocks that select the epoch.
         config: Settings.
-        seed: Of data order.
+        seed: Seed of the data order.
         work: Folder for the checkpoints of ``Trainer``, which hold pickles.
         title: Name shown beside the progress bar.
 
     Returns:
-        One entry an epoch: ``loss``, a training token's in the mean over the epoch, and
-        ``held_out``, a held-out token's after it.
+        One entry per epoch: ``loss``, the mean over the epoch's training tokens, and
+        ``held_out``, the mean over held-out tokens after it.
 
     Raises:
-        ValueError: If the blocks of a batch cannot be shared by the processes, or the loss is no
-            longer a number.
+        ValueError: If the blocks of a batch cannot be divided among the processes, or the held-out
+            loss is not finite.
     """
     from transformers import Trainer
     from transformers.trainer_callback import PrinterCallback
@@ -69,7 +69,7 @@ def train_next_token(
             callbacks=[_progress_callback(progress, title)],
         )
         trainer.remove_callback(PrinterCallback)  # it prints to standard output
-        model.config.use_cache = False  # with a cache, positions tell no texts apart
+        model.config.use_cache = False  # with a cache, positions would not separate texts
         trainer.train(resume_from_checkpoint=_last_checkpoint(work))
         model.config.use_cache = True
     model.eval()
@@ -77,10 +77,10 @@ def train_next_token(
 
 
 def _arguments(config: NextTokenConfig, steps: int, *, seed: int, work: Path) -> Any:
-    """The settings in the words of ``Trainer``, for this process's share of a batch."""
+    """The settings as ``Trainer`` arguments, for this process's share of a batch."""
     from transformers import TrainingArguments
 
-    here = processes()
+    here = distributed_state()
     share, left = divmod(config.batch_blocks, here.num_processes)
     if left:
         raise ValueError(
@@ -116,7 +116,7 @@ def _progress_callback(progress: Tracker, title: str) -> Any:
     from transformers import TrainerCallback
 
     class ProgressCallback(TrainerCallback):
-        """Moves the bar, and stops on a held-out loss that is not finite."""
+        """Updates the progress bar, and stops on a non-finite held-out loss."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             progress.advance(state.global_step)
@@ -138,7 +138,7 @@ def _progress_callback(progress: Tracker, title: str) -> Any:
 
 
 def _last_checkpoint(work: Path) -> str | None:
-    """The newest checkpoint that is whole: the trainer writes its own state last."""
+    """The newest complete checkpoint: the trainer writes its own state last."""
     found: dict[int, Path] = {}
     for path in work.glob("checkpoint-*"):
         try:
@@ -157,7 +157,7 @@ def _history(log: list[dict[str, float]]) -> list[dict[str, float]]:
 
 @contextmanager
 def _global_seeds_kept() -> Iterator[None]:
-    """Put back the global random states, which ``Trainer`` seeds."""
+    """Restore the global random states, which ``Trainer`` seeds."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():

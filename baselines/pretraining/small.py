@@ -1,4 +1,4 @@
-"""A small language model of the project's own, trained on nothing but a catalogue's texts."""
+"""A small language model trained from scratch on a catalogue's texts alone."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from baselines.pretraining.config import (
 )
 from baselines.pretraining.next_token import train_next_token
 from baselines.pretraining.texts import SEPARATOR, Texts, make_texts
-from baselines.runtime.distributed import processes
 from baselines.training.checkpoint import require_lineage
+from semid.distributed import distributed_state, once
 from semid.provenance import (
     Provenance,
     atomic_dir,
@@ -45,25 +45,25 @@ _REPORT = "report.json"
 
 @dataclass(frozen=True, kw_only=True)
 class SmallLMReport:
-    """What a small language model has seen and learned; ``report.json`` of its folder.
+    """Training data and results of a small language model; ``report.json`` of its folder.
 
-    All perplexities are a token's, of the held-out titles with their end tokens, under one
+    All perplexities are per token, over the held-out titles with their end tokens, under the same
     vocabulary.
 
     Attributes:
-        titles: Distinct titles it has read.
-        further: Distinct further texts it has read.
-        lists: Lists of titles it has read.
-        items_without_title: Items that were left out.
-        cut: Texts that were longer than the context.
-        held_out: Distinct titles it has not read.
-        vocabulary: Tokens.
-        parameters: Of the model, tied ones counted once.
-        best_epoch: The epoch that was kept.
-        perplexity: Of the model that was kept.
-        unigram: Of token frequencies in the titles it has read, one added to each.
-        uniform: Of a guess among all tokens, which is their number.
-        history: One entry an epoch, as ``train_next_token`` returns them.
+        titles: Number of distinct training titles.
+        further: Number of distinct further texts.
+        lists: Number of lists of titles.
+        items_without_title: Number of items without a title, which are left out.
+        cut: Number of texts truncated to the context.
+        held_out: Number of distinct held-out titles.
+        vocabulary: Number of tokens.
+        parameters: Number of parameters, tied ones counted once.
+        best_epoch: The selected epoch, from 1.
+        perplexity: Perplexity of the selected model.
+        unigram: Perplexity of token frequencies in the training titles, with add-one smoothing.
+        uniform: Perplexity of a uniform guess, i.e. the number of tokens.
+        history: One entry per epoch, as returned by ``train_next_token``.
     """
 
     titles: int
@@ -81,30 +81,40 @@ class SmallLMReport:
     history: list[dict[str, float]]
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """A language model before it is written, and how its training went."""
+
+    model: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerFast
+    history: list[dict[str, float]]
+    cut: int
+
+
 def train_small_lm(
     dataset: Dataset, config: SmallLMConfig, *, seed: int, folder: str | Path
 ) -> SmallLMReport:
-    """Train a byte-pair tokenizer and a small Llama on a catalogue's texts, from nothing.
+    """Train a byte-pair tokenizer and a small Llama on a catalogue's texts, from scratch.
 
-    The folder is then an ordinary one of ``transformers``: ``AutoTokenizer`` and
-    ``AutoModelForCausalLM`` load it. It appears whole or not at all. Until then, a checkpoint of
-    every epoch stands beside it (``NAME.training``); called again after a kill, training goes on
-    after the last finished epoch and ends with the same weights. Called again after the end, the
-    report is read.
+    The result is an ordinary ``transformers`` folder that ``AutoTokenizer`` and
+    ``AutoModelForCausalLM`` load, written atomically. Until then, a checkpoint per epoch is kept in
+    ``NAME.training`` next to it. When called again after an interruption, training resumes after
+    the last finished epoch and ends with the same weights; after completion, only the report is
+    read.
 
-    Training goes through ``transformers.Trainer``, on all processes together. Its checkpoints hold
-    pickles; they are removed at the end.
+    Training uses ``transformers.Trainer``, across all processes. Its checkpoints contain pickles;
+    they are removed at the end.
 
     Args:
-        dataset: Its catalogue and training sequences are read, and nothing else.
+        dataset: Only its catalogue and training sequences are read.
         config: Settings.
-        seed: Of weights, chosen sequences and data order.
-        folder: Where the model ends up.
+        seed: Seed of weights, chosen sequences and data order.
+        folder: Output folder.
 
     Raises:
-        ProvenanceError: If the folder holds something that was made from other data or settings.
-        ValueError: If there is nothing to learn from, the blocks of a batch cannot be shared by
-            the processes, or the loss is no longer a number.
+        ProvenanceError: If the folder was made from other data or settings.
+        ValueError: If there are no training texts, the blocks of a batch cannot be divided among
+            the processes, or the held-out loss is not finite.
     """
     folder = Path(folder).resolve()
     texts = make_texts(dataset, config.texts, seed=seed)
@@ -117,26 +127,36 @@ def train_small_lm(
         config={"seed": seed, **dataclasses.asdict(config)},
     )
     work = folder.with_name(f"{folder.name}.training")
-    if not (folder.exists() and any(folder.iterdir())):
-        _train(texts, config, lineage, seed=seed, folder=folder, work=work)
-    require_lineage(folder, Provenance.read(folder), lineage)
-    if processes().is_main_process:
+    report = once(
+        lambda: _read(folder, lineage) if folder.exists() and any(folder.iterdir()) else None,
+        lambda: _train(texts, config, lineage, seed=seed, work=work),
+        lambda trained: _save(folder, trained, texts, lineage),
+    )
+    if distributed_state().is_main_process:
         shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def _read(folder: Path, lineage: Provenance) -> SmallLMReport:
+    require_lineage(folder, Provenance.read(folder), lineage)
     report = read_json(folder / _REPORT, take_unsealed=True)
     if report is None:
-        raise FileNotFoundError(f"expected {_REPORT} in {folder}, which is gone. Train another.")
+        raise FileNotFoundError(
+            f"expected {_REPORT} in {folder}, but it is missing. Train again in another folder."
+        )
     return SmallLMReport(**report)
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Byte-level byte-pair encoding (as GPT-2's) learned from ``texts``.
 
-    Any text can be written in it, since every byte is a token. ``bos`` is put before a text that is
-    tokenised with special tokens, as Llama's tokenizers do, and nothing behind it.
+    It can encode any text, since every byte is a token. With special tokens, ``bos`` is prepended
+    and nothing appended, as in Llama's tokenizers.
 
     Args:
-        texts: What merges are counted in.
-        vocab_size: Most tokens, special ones included; fewer where there is nothing to merge.
+        texts: Texts from which merges are learned.
+        vocab_size: Maximum number of tokens, special ones included; fewer if nothing is left to
+            merge.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from tokenizers.processors import TemplateProcessing
@@ -160,7 +180,7 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
         pad_token=PAD,
         bos_token=BOS,
         eos_token=EOS,
-        padding_side="left",  # a decoder-only model writes after the last column
+        padding_side="left",  # a decoder-only model generates after the last column
         clean_up_tokenization_spaces=False,
     )
 
@@ -168,7 +188,7 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
 def small_llama(
     tokenizer: PreTrainedTokenizerFast, config: SmallModelConfig, *, seed: int
 ) -> LlamaForCausalLM:
-    """An untrained Llama with tied embeddings for this vocabulary."""
+    """An untrained Llama with tied embeddings for the tokenizer's vocabulary."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     shape = LlamaConfig(
@@ -194,14 +214,13 @@ def _train(
     lineage: Provenance,
     *,
     seed: int,
-    folder: Path,
     work: Path,
-) -> None:
-    here = processes()
-    if here.is_main_process and not work.exists():
-        with atomic_dir(work) as fresh:
-            lineage.write(fresh)
-    here.wait_for_everyone()
+) -> _Trained:
+    once(
+        lambda: Provenance.read(work) if work.exists() else None,
+        lambda: None,
+        lambda _: _begin(work, lineage),
+    )
     require_lineage(work, Provenance.read(work), lineage)
     tokenizer = train_tokenizer([*texts.titles, *texts.further], config.model.vocab_size)
     model = small_llama(tokenizer, config.model, seed=seed)
@@ -219,32 +238,19 @@ def _train(
         work=work,
         title="small language model",
     )
-    if here.is_main_process:
-        report = SmallLMReport(
-            titles=len(texts.titles),
-            further=len(texts.further),
-            lists=len(texts.lists),
-            items_without_title=texts.items_without_title,
-            cut=sum(len(row) > context for row in rows),
-            held_out=len(texts.held_out),
-            vocabulary=len(tokenizer),
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            best_epoch=1 + min(range(len(history)), key=lambda e: history[e]["held_out"]),
-            perplexity=fluency(model, tokenizer, texts.held_out).perplexity,
-            unigram=_unigram_perplexity(tokenizer, texts),
-            uniform=float(len(tokenizer)),
-            history=history,
-        )
-        with quietly(), atomic_dir(folder) as out:
-            _save(out, model, tokenizer, lineage, report)
-    here.wait_for_everyone()
+    return _Trained(model, tokenizer, history, cut=sum(len(row) > context for row in rows))
+
+
+def _begin(work: Path, lineage: Provenance) -> None:
+    with atomic_dir(work) as fresh:
+        lineage.write(fresh)
 
 
 def _token_rows(tokenizer: PreTrainedTokenizerFast, texts: Sequence[list[str]]) -> list[list[int]]:
     """Each text as ``bos``, its titles joined by the separator, ``eos``.
 
-    A title is tokenised alone, as ``semid.title_paths`` does, so that it is the same tokens
-    wherever it stands.
+    Titles are tokenised separately, as in ``semid.title_paths``, so that a title has the same
+    tokens wherever it occurs.
     """
     parts = list(dict.fromkeys(part for text in texts for part in text))
     tokens = tokenizer([SEPARATOR, *parts], add_special_tokens=False)["input_ids"]
@@ -269,17 +275,28 @@ def _unigram_perplexity(tokenizer: PreTrainedTokenizerFast, texts: Texts) -> flo
     return math.exp(-sum(log_p) / len(log_p))
 
 
-def _save(
-    out: Path,
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    lineage: Provenance,
-    report: SmallLMReport,
-) -> None:
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    weights = dict(sorted(model.named_parameters()))
-    arrays = hash_arrays(*(value.detach().cpu().numpy() for value in weights.values()))
-    content = hash_json([arrays, hash_file(out / "tokenizer.json")])
-    dataclasses.replace(lineage, content=content).write(out)
-    write_json(out / _REPORT, dataclasses.asdict(report))
+def _save(folder: Path, trained: _Trained, texts: Texts, lineage: Provenance) -> None:
+    model, tokenizer, history = trained.model, trained.tokenizer, trained.history
+    report = SmallLMReport(
+        titles=len(texts.titles),
+        further=len(texts.further),
+        lists=len(texts.lists),
+        items_without_title=texts.items_without_title,
+        cut=trained.cut,
+        held_out=len(texts.held_out),
+        vocabulary=len(tokenizer),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        best_epoch=1 + min(range(len(history)), key=lambda e: history[e]["held_out"]),
+        perplexity=fluency(model, tokenizer, texts.held_out).perplexity,
+        unigram=_unigram_perplexity(tokenizer, texts),
+        uniform=float(len(tokenizer)),
+        history=history,
+    )
+    with quietly(), atomic_dir(folder) as out:
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        weights = dict(sorted(model.named_parameters()))
+        arrays = hash_arrays(*(value.detach().cpu().numpy() for value in weights.values()))
+        content = hash_json([arrays, hash_file(out / "tokenizer.json")])
+        dataclasses.replace(lineage, content=content).write(out)
+        write_json(out / _REPORT, dataclasses.asdict(report))

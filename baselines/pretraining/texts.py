@@ -1,4 +1,4 @@
-"""What a small language model reads: a catalogue's titles, and lists of them as users had them."""
+"""Training texts of a small language model: a catalogue's titles, and lists of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from baselines.pretraining.config import TextsConfig
 from semid.provenance import hash_json
 
 SEPARATOR = "\n"  # between the titles of a list
-_STEP = 2.0**-32  # between the places that titles have
+_STEP = 2.0**-32  # resolution of a title's place
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Texts:
-    """Texts to learn from, and titles that are kept away from them.
+    """Training texts and held-out titles.
 
     Attributes:
         titles: Each distinct title that is not held out, once.
@@ -35,26 +35,26 @@ class Texts:
 
     @property
     def content_hash(self) -> str:
-        """Hash of all that is learned from, and of what is held out."""
+        """Hash of all training texts and held-out titles."""
         return hash_json([self.titles, self.further, self.lists, self.held_out])
 
 
 def make_texts(dataset: Dataset, config: TextsConfig, *, seed: int) -> Texts:
     """Take the texts of a catalogue, and lists of titles from its training sequences.
 
-    Every title of the catalogue may be among the texts, those of validation and test targets too:
-    a catalogue is known before anybody buys. Which titles follow each other comes from the training
-    sequences alone. Whether a title is held out depends on its letters alone, so items that share a
-    title are held out together, and a catalogue that grows keeps them; only where the share would
-    hold out none, in a small catalogue, it holds out one.
+    Any title of the catalogue may be used, including those of validation and test targets, since a
+    catalogue is known before any interaction. Which titles follow each other is taken from the
+    training sequences alone. Whether a title is held out depends only on a hash of it, so items
+    that share a title are held out together, and they stay held out as the catalogue grows. In a
+    small catalogue, at least one title is held out.
 
     Args:
         dataset: Catalogue and split.
-        config: Which texts.
-        seed: Of the choice of sequences.
+        config: Settings of the texts.
+        seed: Seed of the choice of sequences.
 
     Raises:
-        ValueError: If a template names no column, or no title is left to learn from.
+        ValueError: If a template names an unknown column, or no title is left for training.
     """
     of_item = [text.strip() for text in dataset.catalog.texts(config.title)]
     place = {title: _place(title) for title in dict.fromkeys(of_item) if title}
@@ -65,9 +65,9 @@ def make_texts(dataset: Dataset, config: TextsConfig, *, seed: int) -> Texts:
     learned = [title in kept for title in of_item]
     if not titles or not held_out:
         raise ValueError(
-            f"expected titles to learn from and titles to hold out, got {len(titles)} and "
+            f"expected titles to train on and titles to hold out, got {len(titles)} and "
             f"{len(held_out)} of {len(of_item)} items. Choose another held_out than "
-            f"{config.held_out}, or fill the titles."
+            f"{config.held_out}, or add titles."
         )
     more = [dataset.catalog.texts(template) for template in config.further]
     further = [
@@ -110,5 +110,5 @@ def _lists(
 
 
 def _place(title: str) -> float:
-    """A number in ``[0, 1)`` that belongs to the title."""
+    """A number in ``[0, 1)`` derived from the title by hashing."""
     return int(hash_json(title)[:8], 16) * _STEP

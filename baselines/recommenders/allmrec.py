@@ -1,4 +1,4 @@
-"""A-LLMRec (arXiv:2404.11343): a frozen language model reads vectors that know of both sides."""
+"""A-LLMRec (arXiv:2404.11343): a frozen language model reads joint collaborative-text vectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.lm.config import LanguageModelConfig
 from baselines.recommenders.config import AllmrecConfig
-from baselines.recommenders.vectors import UserVectorBackbone, size_of
+from baselines.recommenders.vectors import UserVectorBackbone, rms
 from baselines.teachers.losses import binary_loss, draw_outside, require_outside
 from semid.catalog import Catalog
 from semid.embed import embeddings_from
@@ -26,11 +26,11 @@ _OF_VECTORS, _OF_TEXT = 0.5, 0.2  # weights of the two reconstructions
 
 
 class Autoencoder(nn.Module):
-    """A linear layer with sigmoid, and a linear layer back.
+    """A linear encoder with sigmoid, and a linear decoder.
 
     Args:
-        dim: Of what it is given.
-        joint: Of what it makes of it.
+        dim: Input width.
+        joint: Width of the latent vectors.
     """
 
     def __init__(self, dim: int, joint: int) -> None:
@@ -39,34 +39,34 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Linear(joint, dim)
 
     def encode(self, vectors: Tensor) -> Tensor:
-        """Vectors in (0, 1); float ``(n, joint)``."""
+        """Latent vectors in (0, 1); float ``(n, joint)``."""
         joint: Tensor = self.encoder(vectors).sigmoid()
         return joint
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Joint vectors ``(n, joint)`` and what they give back ``(n, dim)``."""
+        """Latent vectors ``(n, joint)`` and reconstructions ``(n, dim)``."""
         joint = self.encode(vectors)
         return joint, self.decoder(joint)
 
 
 class AllmrecBackbone(UserVectorBackbone):
-    """Joint vectors of items, and states of users, for a language model that nobody trains.
+    """Joint item vectors and user states for a frozen language model.
 
     Trained in two stages, Stage-1 and Stage-2 of the paper. ``alignment`` learns two autoencoders,
-    of the teacher's item vectors and of embeddings of the items' texts, whose middles are drawn to
-    each other; those of the item vectors are the joint ones. ``answers`` freezes them and learns
-    two projectors into the language model by the arm's objective, and the added tokens where codes
-    are written. ``lm.template``, ``lm.item`` and ``lm.lora`` count for nothing.
+    one of the teacher's item vectors and one of the items' text embeddings, whose latent vectors
+    are pulled together; the latents of the item vectors are the joint vectors. ``answers`` freezes
+    both and learns two projectors into the language model with the arm's objective, and any code
+    tokens. ``lm.template``, ``lm.item`` and ``lm.lora`` are ignored.
 
     Args:
         config: The language model.
-        context: Catalogue, semantic IDs, seed, and the teacher where one is read.
-        extra: Its own settings.
+        context: Catalogue, semantic IDs, seed, and the trained teacher.
+        extra: Settings specific to A-LLMRec.
 
     Raises:
         ValueError: As ``UserVectorBackbone``; if there are no texts, or their embeddings cannot be
-            read, are of another catalogue or know of interactions, or the catalogue is no larger
-            than a window.
+            read, belong to another catalogue or were trained on interactions, or the catalogue is
+            no larger than a window.
     """
 
     extra_config_class: ClassVar[type[Any] | None] = AllmrecConfig
@@ -82,9 +82,9 @@ class AllmrecBackbone(UserVectorBackbone):
         super().__init__(config, context, template=extra.template, item=extra.item)
         self.extra = extra
         texts = _embedded(extra, context.catalog)
-        self.register_buffer("texts", texts / size_of(texts), persistent=False)
-        del self._made_from["prompts"]  # those without vectors, which nobody reads here
-        self._made_from["texts"] = hash_arrays(texts.numpy())
+        self.register_buffer("texts", texts / rms(texts), persistent=False)
+        del self._input_hashes["prompts"]  # the text-only prompts, which are unused here
+        self._input_hashes["texts"] = hash_arrays(texts.numpy())
         dim, width = self.item_vectors.shape[1], self.width
         with torch.random.fork_rng():
             torch.manual_seed(context.seed)
@@ -92,60 +92,62 @@ class AllmrecBackbone(UserVectorBackbone):
             self.of_texts = Autoencoder(texts.shape[1], _JOINT)
             self.user_projector = _projector(dim, width, nn.LeakyReLU())
             self.item_projector = _projector(_JOINT, width, nn.GELU())
-        aligned = {name for name in self.learned() if name.startswith(("of_vectors", "of_texts"))}
-        self._learned = {
-            None: self.learned(),
-            _ALIGNMENT: frozenset(aligned),
-            _ANSWERS: self.learned() - aligned,
+        aligned = {
+            name for name in self.trainable_names() if name.startswith(("of_vectors", "of_texts"))
         }
-        some = self.some_items()
+        self._trainable_in = {
+            None: self.trainable_names(),
+            _ALIGNMENT: frozenset(aligned),
+            _ANSWERS: self.trainable_names() - aligned,
+        }
+        some = self.sample_items()
         with torch.no_grad():
             joint = self.of_vectors.encode(self.item_vectors[some])
-        self.begin_as_large_as_words(self.item_projector, joint)
+        self.match_embedding_scale(self.item_projector, joint)
         states = self.user_states(Histories.alone(some))
-        self.begin_as_large_as_words(self.user_projector, states)
+        self.match_embedding_scale(self.user_projector, states)
 
     @classmethod
     def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
-        """Refuse windows that may hold the whole catalogue."""
+        """Raise if a window could contain the whole catalogue."""
         require_outside(num_items, config.max_history + 1)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """First what the vectors are, then what the language model makes of them."""
-        scorer = _GivenBack(self)
+        """``alignment``, which learns the vectors, then ``answers``."""
+        scorer = _ReconstructionScorer(self)
         return (
             Stage(name=_ALIGNMENT, loss=self.alignment_loss, scorer=scorer),
             Stage(name=_ANSWERS),
         )
 
-    def enter(self, stage: str | None) -> None:
-        """Freeze what the stage does not train."""
-        self.learn(self._learned[stage])
+    def begin_stage(self, stage: str | None) -> None:
+        """Freeze everything that the stage does not train."""
+        self.set_trainable(self._trainable_in[stage])
 
     def windows(self, data: SequenceSet) -> Windows:
-        """One target a window; of each user all of them, or the last."""
+        """One window per target, or only the last of each user."""
         windows = super().windows(data)
         return windows.last_of_users() if self.extra.targets == "last" else windows
 
     def alignment_loss(self, batch: TrainBatch) -> ObjectiveOutput:
-        """The loss of the first stage, over each target and an item drawn from outside its window.
+        """Loss of the first stage, over each target and one negative drawn from outside its window.
 
         ``recommendation + matching + 0.5 vectors + 0.2 texts``: binary cross-entropy of the
-        teacher's state times the item vectors that the autoencoder gives back, mean squared
-        distance of the two joint vectors, and of what either gives back. Weights of paper and code.
+        teacher's state times the reconstructed item vectors; mean squared error between the two
+        latent vectors; and the two reconstruction errors. The weights are those of paper and code.
 
         Returns:
             The loss and these four parts.
         """
         past = batch.windows.without_last()
-        states = self.user_states(past) * self.user_size
+        states = self.user_states(past) * self.user_rms
         windows = batch.windows.items.masked_fill(~batch.windows.mask, -1)
         negative = draw_outside(windows[batch.target_row], len(self.item_vectors), 1).squeeze(1)
         items = torch.stack([batch.target_items, negative])
         vectors, texts = self.item_vectors[items], self.texts[items]
         (joint, again), (joint_text, text_again) = self.of_vectors(vectors), self.of_texts(texts)
-        logits = (states * again.float()).sum(dim=-1) * self.item_size
+        logits = (states * again.float()).sum(dim=-1) * self.item_rms
         parts = {
             "recommendation": binary_loss(logits[0], logits[1].unsqueeze(1)),
             "matching": F.mse_loss(joint.float(), joint_text.float()),
@@ -169,8 +171,8 @@ class AllmrecBackbone(UserVectorBackbone):
         return vectors
 
 
-class _GivenBack:
-    """The teacher, with item vectors as the autoencoder gives them back."""
+class _ReconstructionScorer:
+    """The teacher, with item vectors replaced by their reconstructions."""
 
     def __init__(self, backbone: AllmrecBackbone) -> None:
         self.backbone = backbone
@@ -196,7 +198,7 @@ def _embedded(extra: AllmrecConfig, catalog: Catalog | None) -> Tensor:
     found = embeddings_from(extra.embeddings, catalog, template=extra.text)
     if found.provenance.seen is not None:
         raise ValueError(
-            f"expected embeddings of the items' texts, got {extra.embeddings!r}, which have seen "
-            "interactions. Take --backbones.allmrec.embeddings lsa, or a text encoder."
+            f"expected embeddings of the items' texts, got {extra.embeddings!r}, trained on "
+            "interactions. Use --backbones.allmrec.embeddings lsa, or a text encoder."
         )
     return torch.from_numpy(found.vectors)

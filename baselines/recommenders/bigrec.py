@@ -1,4 +1,4 @@
-"""BIGRec: write a title freely, then look for the items whose titles are nearest to it."""
+"""BIGRec: generate a title freely, then ground it to the items with the nearest titles."""
 
 from __future__ import annotations
 
@@ -22,24 +22,23 @@ _AT_ONCE = 256  # titles read together
 
 
 class BigrecBackbone(LanguageBackbone):
-    """BIGRec (arXiv:2308.08434): generation in the space of language, then grounded to items.
+    """BIGRec (arXiv:2308.08434): unconstrained generation, then grounding to items.
 
-    Tuned by next-token prediction, of the prompt's tokens too as in the released code, the model
-    writes one title after the prompt, held to nothing. What it wrote and every title of the
-    catalogue are read alone by the base, without adapters, and items are ranked by the L2 distance
-    between the states of the last tokens. Items of one title tie. The paper's re-weighting by
-    popularity or a collaborative model is not done.
+    Tuned by next-token prediction, including the prompt's tokens as in the released code, the model
+    generates one unconstrained title after the prompt. The base without adapters then embeds that
+    title and every title of the catalogue, and items are ranked by the L2 distance between the
+    states of the last tokens. Items with equal titles tie. The paper's re-weighting by popularity
+    or a collaborative model is not implemented.
 
-    An ``ItemScorer``: the score of an item is minus its distance.
+    An ``ItemScorer``: the score of an item is its negative distance.
 
     Args:
-        config: Which model, what it is asked, what is trained.
+        config: Base model, prompt, and what is trained.
         context: Catalogue and seed; the semantic IDs are ignored.
-        extra: How it writes.
+        extra: Settings specific to BIGRec.
 
     Raises:
-        ValueError: As ``LanguageBackbone``, or if codes are to be written, or there is no base
-            without adapters.
+        ValueError: As ``LanguageBackbone``, or with codes, or if the base itself is trained.
     """
 
     extra_config_class: ClassVar[type[Any] | None] = BigrecConfig
@@ -55,7 +54,7 @@ class BigrecBackbone(LanguageBackbone):
         self.require_settings(config, len(context.codes))
         super().__init__(config, context)
         self.extra = extra
-        assert context.catalog is not None  # titles are written
+        assert context.catalog is not None  # titles require it
         titles = context.catalog.texts(config.title)
         place = {title: number for number, title in enumerate(dict.fromkeys(titles))}
         self._titles = list(place)
@@ -64,21 +63,21 @@ class BigrecBackbone(LanguageBackbone):
 
     @classmethod
     def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
-        """Refuse codes, and a base that is trained itself."""
+        """Raise for codes, and for a base that is itself trained."""
         if config.items != "titles":
             raise ValueError(
-                f"{cls.label} compares written titles, got items {config.items}. "
-                "Take --backbones.lm.items titles."
+                f"{cls.label} compares generated titles, got items {config.items}. "
+                "Use --backbones.lm.items titles."
             )
         if config.lora.r == 0:
             raise ValueError(
-                f"{cls.label} reads titles by the base as it was before training, which lora.r 0 "
-                "changes. Give --backbones.lm.lora.r."
+                f"{cls.label} embeds titles with the base as it was before training, which r 0 "
+                "changes. Set --backbones.lm.lora.r."
             )
 
     @torch.no_grad()
     def score(self, histories: Histories) -> Tensor:
-        """Minus the distance of each item's title to the one that is written.
+        """Negative distance of each item's title to the generated one.
 
         Args:
             histories: On any device.
@@ -87,11 +86,13 @@ class BigrecBackbone(LanguageBackbone):
             float32 ``(batch, item)``.
         """
         written = self.read_alone(self.write(histories))
-        exactly = "donot_use_mm_for_euclid_dist"  # the other way small distances drown in rounding
+        exactly = (
+            "donot_use_mm_for_euclid_dist"  # the faster mode loses small distances to rounding
+        )
         return -torch.cdist(written, self._of_titles, compute_mode=exactly)[:, self.title_of_item]
 
     def write(self, histories: Histories) -> list[str]:
-        """The title that is written after each prompt, at most as long as the catalogue's longest.
+        """Generate a title for each history, at most as long as the catalogue's longest.
 
         Args:
             histories: On any device.
@@ -107,10 +108,10 @@ class BigrecBackbone(LanguageBackbone):
 
     @torch.no_grad()
     def read_alone(self, texts: Sequence[str]) -> Tensor:
-        """States of the base without adapters at the last token of each text.
+        """Last-token states of texts, each read on its own by the base without adapters.
 
-        A text is read after the token that begins one (``eos`` where a tokenizer has no ``bos``),
-        tokenised without special tokens; an empty text is that token alone.
+        A text is tokenised without special tokens and preceded by ``bos`` (``eos`` if the tokenizer
+        has no ``bos``); an empty text is that token alone.
 
         Args:
             texts: At least one.
@@ -136,5 +137,5 @@ class BigrecBackbone(LanguageBackbone):
 
     @cached_property
     def _of_titles(self) -> Tensor:
-        """States of the catalogue's titles; what is trained has no part in them."""
+        """States of the catalogue's titles; independent of what is trained."""
         return self.read_alone(self._titles)

@@ -1,4 +1,4 @@
-"""CoLLM (arXiv:2310.19488): collaborative vectors of user and items, learned after the text."""
+"""CoLLM (arXiv:2310.19488): collaborative user and item vectors, learned after the text."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _TEXT, _VECTORS = "text", "vectors"
 
 
 class CollmBackbone(UserVectorBackbone):
-    """The user's state and item vectors in the prompt, through one projector with ReLU.
+    """User state and item vectors in the prompt, through one projector with ReLU.
 
     Trained in two stages, the paper's two-step tuning: ``text`` learns the language model's
-    adapters, and the codes where it writes codes, from prompts without vectors; ``vectors`` freezes
-    them and learns the projector from prompts with vectors; or all at once. The teacher is frozen
-    throughout.
+    adapters, and any code tokens, from prompts without vectors; ``vectors`` freezes them and learns
+    the projector from prompts with vectors. With ``together``, both are learned in one stage. The
+    teacher is frozen throughout.
 
     Args:
         config: The language model and the text-only prompt.
-        context: Catalogue, semantic IDs, seed, and the teacher where one is read.
-        extra: Its own settings.
+        context: Catalogue, semantic IDs, seed, and the trained teacher.
+        extra: Settings specific to CoLLM.
 
     Raises:
         ValueError: As ``UserVectorBackbone``.
@@ -41,7 +41,7 @@ class CollmBackbone(UserVectorBackbone):
         self, config: LanguageModelConfig, context: BuildContext, extra: CollmConfig
     ) -> None:
         super().__init__(config, context, template=extra.template, item=extra.item)
-        language = self.learned()
+        language = self.trainable_names()
         with torch.random.fork_rng():
             torch.manual_seed(context.seed)
             dim = self.item_vectors.shape[1]
@@ -49,29 +49,29 @@ class CollmBackbone(UserVectorBackbone):
             self.projector = nn.Sequential(
                 nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, self.width)
             )
-        self.begin_as_large_as_words(self.projector, self.item_vectors[self.some_items()])
+        self.match_embedding_scale(self.projector, self.item_vectors[self.sample_items()])
         self._stage: str | None = None
         stages = (Stage(name=_TEXT), Stage(name=_VECTORS))
         self._stages = (WHOLE,) if extra.together else stages
-        self._learned = {
-            None: self.learned(),
-            WHOLE.name: self.learned(),
+        self._trainable_in = {
+            None: self.trainable_names(),
+            WHOLE.name: self.trainable_names(),
             _TEXT: language,
-            _VECTORS: self.learned() - language,
+            _VECTORS: self.trainable_names() - language,
         }
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """First the text, then the vectors; or both together."""
+        """``text`` and ``vectors``, or a single stage."""
         return self._stages
 
-    def enter(self, stage: str | None) -> None:
-        """Freeze what the stage does not train, and write prompts as it reads them."""
+    def begin_stage(self, stage: str | None) -> None:
+        """Freeze what the stage does not train, and switch to its prompts."""
         self._stage = stage
-        self.learn(self._learned[stage])
+        self.set_trainable(self._trainable_in[stage])
 
     def prompts_of(self, batch: TrainBatch | None) -> Prompts:
-        """Without vectors in the first stage."""
+        """Text-only prompts in the first stage."""
         return self.text_prompts if self._stage == _TEXT else self.prompts
 
     def project_items(self, items: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Settings that language-model recommenders do not share."""
+"""Settings specific to single language-model recommenders."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from semid.checks import require_int, require_text
 from semid.field_types import require_types
 
 ITEM = '"{item}" {vector}'
-"""An item of a history: its title, and then its vector."""
+"""An item of the history: its title, followed by its vector."""
 
 
 def require_slots(name: str, text: str, slots: Sequence[str]) -> None:
-    """Refuse a text of a prompt in which one of ``slots`` does not stand once.
+    """Raise unless each of ``slots`` occurs exactly once in a text of the prompt.
 
     Raises:
-        ValueError: Says which.
+        ValueError: Names the slot.
     """
     for slot in slots:
         if text.count(slot) != 1:
-            raise ValueError(f"{name} must hold {slot} once, got {text!r}")
+            raise ValueError(f"{name} must contain {slot} exactly once, got {text!r}")
 
 
 ALLMREC_TEMPLATE = (
@@ -36,19 +36,19 @@ ALLMREC_TEMPLATE = (
 
 @dataclass(frozen=True, kw_only=True)
 class AllmrecConfig:
-    """What A-LLMRec does not share with other language models.
+    """Settings specific to A-LLMRec.
 
     Attributes:
-        template: The prompt, with ``{history}`` and ``{user}`` once.
-        item: An item of the history, with ``{item}`` and ``{vector}`` once.
+        template: The prompt, with ``{history}`` and ``{user}`` exactly once each.
+        item: An item of the history, with ``{item}`` and ``{vector}`` exactly once each.
         embeddings: Embeddings of the items' texts: ``lsa``, a sentence-transformers model, an
-            artefact folder, or a ``.npy`` file with one row an item.
-        text: Text of an item where it is embedded; None for all its text fields.
-        targets: What an epoch of either stage learns from: every training target, or the ``last``
-            of each user alone, as in the released code.
+            artefact folder, or a ``.npy`` file with one row per item.
+        text: Template of the text to embed; None for all text fields.
+        targets: Targets of an epoch in both stages: ``all`` training targets, or only the ``last``
+            of each user, as in the released code.
 
     Raises:
-        ValueError: If one of the slots is missing, or targets are neither.
+        ValueError: If a slot is missing, or ``targets`` is unknown.
     """
 
     template: str = ALLMREC_TEMPLATE
@@ -66,10 +66,10 @@ class AllmrecConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BigrecConfig:
-    """How BIGRec writes.
+    """Settings specific to BIGRec.
 
     Attributes:
-        beams: Of the search for the title that is written; the paper's code takes 4.
+        beams: Beam width when generating a title; 4 in the paper's code.
 
     Raises:
         ValueError: If ``beams`` is below 1.
@@ -92,20 +92,20 @@ COLLM_TEMPLATE = (
 
 @dataclass(frozen=True, kw_only=True)
 class CollmConfig:
-    """What CoLLM does not share with other language models.
+    """Settings specific to CoLLM.
 
     Attributes:
-        template: The prompt of the second stage, with ``{history}`` and ``{user}`` once;
-            ``lm.template`` is that of the first.
-        item: An item of its history, with ``{item}`` and ``{vector}`` once; ``lm.item`` is that of
-            the first.
-        expansion: Width of the projector's hidden layer, in widths of the teacher; the released
-            settings have 10 or 15, TCA4Rec's port 5.
+        template: Prompt of the second stage, with ``{history}`` and ``{user}`` exactly once each;
+            the first stage uses ``lm.template``.
+        item: An item of its history, with ``{item}`` and ``{vector}`` exactly once each; the first
+            stage uses ``lm.item``.
+        expansion: Width of the projector's hidden layer, as a multiple of the teacher's width; 10
+            or 15 in the released settings, 5 in TCA4Rec's port.
         together: Learn adapters and projector in one stage, from prompts with vectors, as TCA4Rec's
-            ``--use_feature`` does; ``lm.template`` and ``lm.item`` then count for nothing.
+            ``--use_feature`` does; ``lm.template`` and ``lm.item`` are then ignored.
 
     Raises:
-        ValueError: If one of them is missing, or the width is below 1.
+        ValueError: If a slot is missing, or ``expansion`` is below 1.
     """
 
     template: str = COLLM_TEMPLATE
@@ -125,19 +125,20 @@ Curriculum = Literal["paper", "released", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class LlaraConfig:
-    """What LLaRA does not share with other language models.
+    """Settings specific to LLaRA.
 
     Attributes:
-        item: An item of the history where it has its vector, with ``{item}`` and ``{vector}``
-            once; ``lm.item`` is the text-only one.
-        curriculum: Which batches have vectors. ``paper``: with the probability that is the share of
-            the training done. ``released``: as in the code, whose count of steps restarts with each
-            epoch and is divided by the steps of all epochs, so that of five epochs each rises from
-            0 to 1/5; drawn for each part of a batch (``accumulate``). ``none``: all of them, from
-            the first step, as TCA4Rec's ``--use_feature`` learns projector and adapters together.
+        item: An item of the history with its vector, with ``{item}`` and ``{vector}`` exactly once
+            each; text-only prompts use ``lm.item``.
+        curriculum: Which batches contain vectors. ``paper``: a batch does with probability equal to
+            the completed share of training. ``released``: as in the released code, whose step
+            counter restarts every epoch but is divided by the steps of all epochs, so that with
+            five epochs the probability rises from 0 to 1/5 in each; drawn per micro-batch
+            (``accumulate``). ``none``: every batch from the first step, as TCA4Rec's
+            ``--use_feature`` learns projector and adapters jointly.
 
     Raises:
-        ValueError: If a slot is missing, or there is no such curriculum.
+        ValueError: If a slot is missing, or the curriculum is unknown.
     """
 
     item: str = ITEM
@@ -158,16 +159,17 @@ YES_NO_TEMPLATE = (
 
 @dataclass(frozen=True, kw_only=True)
 class YesNoConfig:
-    """What is asked about a candidate, and about which.
+    """Settings of the yes/no questions.
 
     Attributes:
-        template: The question, with ``{history}`` once and ``{candidate}`` once after it.
-        yes: The answer about the next item.
-        no: The answer about any other.
-        candidates: So many of the teacher's best items are asked about when all are ranked.
+        template: The question, with ``{history}`` exactly once and then ``{candidate}`` exactly
+            once.
+        yes: The answer for the next item.
+        no: The answer for any other item.
+        candidates: Number of the teacher's best items that are re-ranked by questions.
 
     Raises:
-        ValueError: If a value is out of its range, or the answers are not two.
+        ValueError: If a value is out of its range, or the answers are not distinct.
     """
 
     template: str = YES_NO_TEMPLATE
@@ -181,8 +183,10 @@ class YesNoConfig:
         before, _, after = self.template.partition("{history}")
         if "{candidate}" in before or after.count("{candidate}") != 1 or "{history}" in after:
             raise ValueError(
-                "template must hold {history} once and {candidate} once after it, "
-                f"got {self.template!r}"
+                "template must contain {history} exactly once, and {candidate} exactly once "
+                f"after it, got {self.template!r}"
             )
         if self.yes == self.no or not self.yes.strip() or not self.no.strip():
-            raise ValueError(f"yes and no must be two answers, got {self.yes!r} and {self.no!r}")
+            raise ValueError(
+                f"yes and no must be two different answers, got {self.yes!r} and {self.no!r}"
+            )

@@ -1,4 +1,4 @@
-"""D3: a language model whose decoding neither favours long titles nor dilutes scores."""
+"""D3: a language model decoded without length bias and without score dilution."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from baselines.backbones.language import LanguageBackbone
 class D3Backbone(LanguageBackbone):
     """D3, "Decoding Matters" (arXiv:2406.14900).
 
-    Its two corrections of the search are what ``LanguageBackbone`` does by itself: scores are not
-    divided by length, and a token without rival ("ghost token") has probability one, so that it
-    changes no score. The released code does the first alone: its probabilities are those of the
-    whole vocabulary (``renormalize="none"``), by which such a token may cost. Its third part, a
-    collaborative model's opinion on every step, is the comparison's ``fusion``
+    ``LanguageBackbone`` already implements its two corrections of beam search: scores are not
+    divided by length, and a token without alternatives ("ghost token") has probability one, so
+    that it does not change the score. The released code does only the first: its probabilities are
+    over the whole vocabulary (``renormalize="none"``), where such a token can cost. Its third
+    part, a collaborative model's score at every step, is the comparison's ``fusion``
     (``semid.fusion.Fusion`` with ``tca.guide.TeacherGuide``).
     """
 

@@ -17,17 +17,17 @@ from baselines.recommenders.vectors import VectorBackbone
 
 
 class LlaraBackbone(VectorBackbone):
-    """Titles with item vectors, begun with titles alone.
+    """Titles with item vectors, learned by a curriculum that starts from titles alone.
 
-    The projector is two layers with GELU, as wide as the language model. Training goes from the
-    easy to the hard task: a batch is written with vectors with a probability that rises, else as
-    text alone, by which the projector does not change (the paper's curriculum prompt tuning).
-    Decoding always reads vectors.
+    The projector is two layers with GELU, as wide as the language model. Training moves from the
+    easy to the hard task (the paper's curriculum prompt tuning): a batch contains vectors with a
+    rising probability, else text alone, which leaves the projector unchanged. Decoding always uses
+    vectors.
 
     Args:
         config: The language model and the text-only prompt.
-        context: Catalogue, semantic IDs, seed, and the teacher where one is read.
-        extra: Its own settings.
+        context: Catalogue, semantic IDs, seed, and the trained teacher.
+        extra: Settings specific to LLaRA.
 
     Raises:
         ValueError: As ``VectorBackbone``.
@@ -47,10 +47,10 @@ class LlaraBackbone(VectorBackbone):
             self.projector = nn.Sequential(
                 nn.Linear(dim, width), nn.GELU(), nn.Linear(width, width)
             )
-        self.begin_as_large_as_words(self.projector, self.item_vectors[self.some_items()])
+        self.match_embedding_scale(self.projector, self.item_vectors[self.sample_items()])
 
     def prompts_of(self, batch: TrainBatch | None) -> Prompts:
-        """With vectors, or of text alone as the curriculum has it."""
+        """Prompts with vectors, or of text alone, as the curriculum decides."""
         if batch is None or not self.training or has_vectors(self.seed, batch, self.curriculum):
             return self.prompts
         return self.text_prompts
@@ -62,14 +62,14 @@ class LlaraBackbone(VectorBackbone):
 
 
 def has_vectors(seed: int, batch: TrainBatch, curriculum: Curriculum = "paper") -> bool:
-    """Whether a batch is written with vectors.
+    """Whether the prompts of a batch contain vectors.
 
-    The draw depends on the seed, on how far the training is and, where each part of a batch has one
-    of its own, on the number of the part. So it is the same in every process and after a resume.
+    The draw depends only on the seed, the training progress and, for ``released``, the index of the
+    micro-batch, so it is the same in every process and after a resume.
 
     Args:
-        seed: Of the run.
-        batch: The batch, of which nothing but that is looked at.
+        seed: Seed of the run.
+        batch: The batch; only its progress and part are read.
         curriculum: See ``LlaraConfig``.
     """
     if curriculum == "none":

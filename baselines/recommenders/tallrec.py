@@ -1,4 +1,4 @@
-"""TALLRec as a writer of titles: a language model that is tuned to write the next one."""
+"""TALLRec as a generator: a language model tuned to write the next title."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from baselines.backbones.language import LanguageBackbone
 
 
 class TallrecBackbone(LanguageBackbone):
-    """TALLRec (arXiv:2305.00447) as it is compared with where the whole catalogue is ranked.
+    """TALLRec (arXiv:2305.00447) in the form used when the whole catalogue is ranked.
 
-    An instruction and the history's titles are the prompt, the next title is the answer, adapters
-    are tuned by next-token prediction, of the prompt's tokens too as in the released code:
-    ``LanguageBackbone``. Decoded is as ``generate`` does unless told otherwise, with scores divided
-    by the number of tokens, the end token counted. The paper itself asks for yes or no
+    The prompt is an instruction and the history's titles, the answer is the next title, and
+    adapters are tuned by next-token prediction, including the prompt's tokens as in the released
+    code: a ``LanguageBackbone``. Decoding follows the default of ``generate``: scores are divided
+    by the number of tokens, including the end token. The paper itself asks yes/no questions
     (``YesNoBackbone``).
     """
 

@@ -1,4 +1,4 @@
-"""A language model whose prompts have slots for vectors of a frozen collaborative teacher."""
+"""Language models whose prompts contain projected vectors of a frozen collaborative teacher."""
 
 from __future__ import annotations
 
@@ -21,27 +21,26 @@ from baselines.recommenders.config import ITEM
 from baselines.teachers.model import TeacherModel
 from semid.provenance import hash_arrays
 
-_SAMPLE = 1024  # items whose vectors say how large vectors are
+_SAMPLE = 1024  # items, or tokens, by which the scale of vectors is measured
 
 
 class VectorBackbone(LanguageBackbone):
-    """A language model that reads projected vectors of items beside its tokens.
+    """A language model that reads projected item vectors along with its tokens.
 
-    The teacher is frozen, and no part of the weights: its item vectors are a buffer that no file
-    holds. Only the items of a batch are projected.
+    The teacher is frozen and not part of the weights: its item vectors are a non-persistent buffer.
+    Only the items of a batch are projected.
 
-    Vectors are divided by the root of their mean square, over all items: how long a teacher's
-    vectors are is its own affair, and in a projector that starts at random the bias would drown
-    short ones.
+    Vectors are divided by their root mean square over all items. Teachers differ in scale, and with
+    a randomly initialised projector the bias would dominate short vectors.
 
     Args:
-        config: The language model, and the text-only prompt.
+        config: The language model and the text-only prompt.
         context: Catalogue, semantic IDs, seed, and the trained teacher in eval mode.
         template: The prompt with vectors; None for that of ``config``.
-        item: An item of it, with ``{item}`` and ``{vector}``.
+        item: An item of the history, with ``{item}`` and ``{vector}``.
 
     Raises:
-        ValueError: As ``LanguageBackbone``; if the teacher lacks vectors that have a slot.
+        ValueError: As ``LanguageBackbone``; if the teacher lacks vectors for a slot.
     """
 
     reads_vectors: ClassVar[bool] = True
@@ -60,7 +59,7 @@ class VectorBackbone(LanguageBackbone):
     ) -> None:
         teacher = cast("TeacherModel | None", context.teacher)
         if teacher is None:
-            raise ValueError(f"{self.label} reads the vectors of a teacher, got none")
+            raise ValueError(f"{self.label} needs a teacher with vectors, got none")
         self.require_teacher(type(teacher))
         super().__init__(config, context)
         self.text_prompts = self.prompts
@@ -68,43 +67,43 @@ class VectorBackbone(LanguageBackbone):
         self.prompts = self.write_prompts(written, slots=self.slots)
         assert isinstance(teacher, ItemVectors)
         vectors = teacher.item_vectors().detach().float().cpu()
-        self.item_size = size_of(vectors)
-        self.register_buffer("item_vectors", vectors / self.item_size, persistent=False)
-        self._made_from |= {
+        self.item_rms = rms(vectors)
+        self.register_buffer("item_vectors", vectors / self.item_rms, persistent=False)
+        self._input_hashes |= {
             "prompts_with_vectors": self.prompts.content_hash(),
             "item_vectors": hash_arrays(vectors.numpy()),
         }
-        self._teacher = (teacher,)  # in a tuple, where it is not taken for a part of this module
+        self._teacher = (teacher,)  # in a tuple so that nn.Module does not register it
 
     @classmethod
     def require_teacher(cls, teacher: type[TeacherModel]) -> None:
-        """Refuse a class of teachers that have no vectors for a slot.
+        """Check that a class of teachers has a vector for every slot.
 
         Raises:
-            ValueError: If it lacks some.
+            ValueError: If it lacks one.
         """
         if lacks := cls.lacking(teacher):
             raise ValueError(
                 f"{cls.label} reads vectors of its teacher, but {teacher.__name__} has no "
-                f"{' and no '.join(lacks)}. Take --teacher.model sasrec."
+                f"{' and no '.join(lacks)}. Use --teacher.model sasrec."
             )
 
     @classmethod
     def lacking(cls, teacher: type[TeacherModel]) -> list[str]:
-        """Which vectors a class of teachers has not, of those that have a slot."""
+        """Vectors that have a slot but that a class of teachers does not offer."""
         return [] if issubclass(teacher, ItemVectors) else ["item vectors"]
 
     @property
     def width(self) -> int:
-        """Of the language model's input vectors."""
+        """Width of the language model's input embeddings."""
         return int(self.base.get_input_embeddings().weight.shape[1])
 
-    def learned(self) -> frozenset[str]:
-        """Names of the parameters that are not frozen."""
+    def trainable_names(self) -> frozenset[str]:
+        """Names of the parameters that require gradients."""
         return frozenset(name for name, value in self.named_parameters() if value.requires_grad)
 
-    def learn(self, names: Collection[str]) -> None:
-        """Freeze all parameters but these."""
+    def set_trainable(self, names: Collection[str]) -> None:
+        """Freeze all parameters except these."""
         for name, value in self.named_parameters():
             value.requires_grad_(name in names)
 
@@ -113,7 +112,7 @@ class VectorBackbone(LanguageBackbone):
         """Vectors for the slots of items int64 ``(n,)``; float ``(n, width)``."""
 
     def inputs(self, tokens: Tensor, past: Histories | None) -> dict[str, Tensor]:
-        """Input vectors, those of slots projected."""
+        """Input embeddings, with item slots filled by projected vectors."""
         slot = tokens < 0
         if past is None or not slot.any():
             return super().inputs(tokens, past)
@@ -125,65 +124,64 @@ class VectorBackbone(LanguageBackbone):
         return {"inputs_embeds": vectors}
 
     @torch.no_grad()
-    def begin_as_large_as_words(self, projector: nn.Sequential, vectors: Tensor) -> None:
-        """Scale the last layer, so that vectors begin as large as the words around them.
+    def match_embedding_scale(self, projector: nn.Sequential, vectors: Tensor) -> None:
+        """Scale the projector's last layer so that its output starts at the scale of embeddings.
 
-        How large a language model's input vectors are is learned. What a fresh projector makes may
-        be many times as large, and a model would read little else; or so small that it is lost.
+        The output of a fresh projector may be many times larger than the learned input embeddings
+        and dominate them, or so small that it is lost.
 
         Args:
-            projector: Its last layer is a ``Linear``.
-            vectors: Float ``(n, dim)``, some of what it will be given.
+            projector: Ends with a ``Linear`` layer; changed in place.
+            vectors: Float ``(n, dim)``, a sample of its inputs.
         """
         embedding, last = self.base.get_input_embeddings(), projector[-1]
         assert isinstance(last, nn.Linear)
         rows = torch.linspace(0, len(embedding.weight) - 1, _SAMPLE).long()
         words = embedding(rows.to(embedding.weight.device))
-        factor = size_of(words) / size_of(projector(vectors))
+        factor = rms(words) / rms(projector(vectors))
         last.weight.mul_(factor)
         last.bias.mul_(factor)
 
-    def some_items(self) -> Tensor:
-        """Items of the catalogue to measure by; int64 ``(n,)``."""
+    def sample_items(self) -> Tensor:
+        """Items by which the scale of vectors is measured; int64 ``(n,)``."""
         return torch.arange(min(len(self.item_vectors), _SAMPLE))
 
 
 class UserVectorBackbone(VectorBackbone):
-    """A language model that reads a projected state of the user as well.
+    """A language model that also reads a projected user state.
 
-    States are computed for each batch, from the items that the prompt may hold, and divided by the
-    root of their mean square over the histories of one item. Arguments and errors are those of
-    ``VectorBackbone``.
+    States are computed per batch, from the items that fit the prompt, and divided by their root
+    mean square over single-item histories. Arguments and errors are those of ``VectorBackbone``.
     """
 
     slots: ClassVar[tuple[str, ...]] = ("{vector}", "{user}")
 
     @classmethod
     def lacking(cls, teacher: type[TeacherModel]) -> list[str]:
-        """Item vectors, or states of users."""
+        """Missing item vectors or user states."""
         states = [] if issubclass(teacher, DotProductScorer) else ["states of users"]
         return super().lacking(teacher) + states
 
     @property
-    def made_from(self) -> dict[str, str]:
-        """With all weights of the teacher, which the states are computed by."""
+    def input_hashes(self) -> dict[str, str]:
+        """The hashes, including one of all teacher weights, which produce the states."""
         (teacher,) = self._teacher
         weights = teacher.state_dict()
         users = hash_arrays(*(weights[name].cpu().numpy() for name in sorted(weights)))
-        return super().made_from | {"users": users}
+        return super().input_hashes | {"users": users}
 
     @abstractmethod
     def project_users(self, states: Tensor) -> Tensor:
-        """Vectors for the slots of users, from their states ``(n, dim)``; float ``(n, width)``."""
+        """Vectors for user slots, from states ``(n, dim)``; float ``(n, width)``."""
 
     @cached_property
-    def user_size(self) -> float:
-        """What states are divided by."""
-        return size_of(self._states(Histories.alone(self.some_items())))
+    def user_rms(self) -> float:
+        """Root mean square of states, by which they are divided."""
+        return rms(self._states(Histories.alone(self.sample_items())))
 
     def user_states(self, past: Histories) -> Tensor:
-        """The teacher's states, as large as a projector takes them; float32 ``(batch, dim)``."""
-        return self._states(past) / self.user_size
+        """The teacher's normalised user states; float32 ``(batch, dim)``."""
+        return self._states(past) / self.user_rms
 
     def _states(self, past: Histories) -> Tensor:
         (teacher,) = self._teacher
@@ -193,7 +191,7 @@ class UserVectorBackbone(VectorBackbone):
         return states.to(self.item_vectors.device).clone()
 
     def inputs(self, tokens: Tensor, past: Histories | None) -> dict[str, Tensor]:
-        """Input vectors, those of slots projected."""
+        """Input embeddings, with item and user slots filled by projected vectors."""
         given = super().inputs(tokens, past)
         row, pos = (tokens == USER).nonzero(as_tuple=True)
         if past is not None and len(row):
@@ -203,6 +201,6 @@ class UserVectorBackbone(VectorBackbone):
         return given
 
 
-def size_of(vectors: Tensor) -> float:
-    """Root of the mean square of all numbers, not zero."""
+def rms(vectors: Tensor) -> float:
+    """Root mean square over all elements, bounded away from zero."""
     return max(float(vectors.detach().float().square().mean().sqrt()), 1e-12)

@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 
 YES, NO = 0, 1  # rows of the answers' paths
-_AT_ONCE = 16  # candidates of a history that are read together
+_AT_ONCE = 16  # candidates of a history processed at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Questions(TrainBatch):
-    """Questions about the last item of each window, one window a question.
+    """Questions about the last item of each window, one question per window.
 
     Attributes:
         answer: int64 ``(target,)``, ``YES`` or ``NO``: a row of the answers' paths.
-        other: int64 ``(target,)``, the item that the candidate was put against.
+        other: int64 ``(target,)``, the item that the candidate is paired with.
     """
 
     answer: Tensor
@@ -52,32 +52,31 @@ class Questions(TrainBatch):
 
     @property
     def target_items(self) -> Tensor:
-        """The answers, which are what is written."""
+        """The answers, which the model generates."""
         return self.answer
 
     @property
     def candidate(self) -> Tensor:
-        """int64 ``(target,)``, the items that are asked about."""
+        """int64 ``(target,)``, the items in question."""
         return self.windows.items[:, -1]
 
 
 class YesNoBackbone(LanguageBackbone):
     """TALLRec (arXiv:2305.00447): asked about an item, the model answers yes or no.
 
-    Training asks twice about each target: about itself, which is a yes, and about an item drawn
-    uniformly from outside of its window, which is a no. The paper asks about liked and disliked
-    items; implicit data have none that are disliked. The paths are the two answers, so that every
-    objective works. A teacher's distribution over the answers is ours: the softmax over its scores
-    of the candidate and of the item that this was put against, which is the Collaborative
-    Tokenizer of a catalogue of the two.
+    Training asks two questions per target: one about the target itself (yes), one about an item
+    drawn uniformly from outside its window (no). The paper asks about liked and disliked items;
+    implicit data have no disliked ones. The paths are the two answers, so every objective works.
+    The teacher's distribution over the answers is our addition: the softmax over its scores of the
+    candidate and of the paired item, i.e. the Collaborative Tokenizer on a catalogue of these two.
 
-    An ``ItemScorer``: the probability of a yes, relative to a no, orders the teacher's best items;
-    all others follow in the teacher's order.
+    An ``ItemScorer``: the odds of yes against no re-rank the teacher's best items; all others
+    follow in the teacher's order.
 
     Args:
-        config: Which model, how an item is written, what is trained.
-        context: Catalogue, semantic IDs, seed, and the teacher whose best items are asked about.
-        extra: What is asked.
+        config: Base model, spelling of items, and what is trained.
+        context: Catalogue, semantic IDs, seed, and the teacher whose best items are re-ranked.
+        extra: Settings of the questions.
 
     Raises:
         ValueError: As ``LanguageBackbone``, or if a window could hold the whole catalogue.
@@ -100,17 +99,17 @@ class YesNoBackbone(LanguageBackbone):
         self.extra = extra
         self.num_items = len(self.paths)
         assert context.teacher is not None
-        self._teacher = (context.teacher,)  # a module, but none of this one
+        self._teacher = (context.teacher,)  # in a tuple so that nn.Module does not register it
         self._ask(self.spelled_items())
-        self.end_token = True  # of the answers
+        self.end_token = True  # answers end with one
 
     @classmethod
     def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
-        """Refuse windows that may hold the whole catalogue."""
+        """Raise if a window could contain the whole catalogue."""
         require_outside(num_items, config.max_history + 1)
 
     def _ask(self, written: list[list[int]]) -> None:
-        """Put questions in the place of prompts, and answers in that of titles."""
+        """Replace prompts by questions, and titles by the two answers."""
         config = self.config
 
         def tokens(text: str) -> list[int]:
@@ -134,7 +133,7 @@ class YesNoBackbone(LanguageBackbone):
             context=self.context,
             around=(before, middle),
         )
-        self._made_from |= {
+        self._input_hashes |= {
             "prompts": hash_json(
                 [self.prompts.content_hash(), hash_arrays(table.numpy(), mask.numpy())]
             ),
@@ -150,24 +149,25 @@ class YesNoBackbone(LanguageBackbone):
 
     @property
     def max_history(self) -> int:
-        """Most items looked back on, by the model or by the teacher."""
+        """Maximum number of history items read by the model or by the teacher."""
         return max(self.config.max_history, self._teacher[0].max_history)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """One, whose epoch is chosen by the ranking of all items."""
+        """A single stage; its epoch is chosen by the ranking of all items."""
         return (dataclasses.replace(WHOLE, scorer=self),)
 
-    def posed(self, batch: TrainBatch) -> Questions:
-        """Ask about each target, and about an item drawn from outside of its window.
+    def prepare_batch(self, batch: TrainBatch) -> Questions:
+        """Ask about each target, and about an item drawn from outside its window.
 
         Draws from PyTorch's default generator.
 
         Args:
-            batch: One target a window, its last item.
+            batch: One target per window, its last item.
 
         Returns:
-            Twice as many: first those of the targets, then the others in the same order.
+            Twice as many questions: first about the targets, then about the negatives, in the same
+            order.
         """
         windows, target = batch.windows, batch.target_items
         seen = windows.items.masked_fill(~windows.mask, -1)
@@ -193,7 +193,7 @@ class YesNoBackbone(LanguageBackbone):
         return self._questions(batch.windows)
 
     def start(self, histories: Histories) -> Prefixes:
-        """Read the question about the last item of each history, after those before it."""
+        """Encode the question about the last item of each history, given the items before it."""
         tokens, mask = self._questions(histories)
         return self.read_prompts(tokens, mask, histories.without_last())
 
@@ -205,10 +205,10 @@ class YesNoBackbone(LanguageBackbone):
 
     @torch.no_grad()
     def log_odds(self, histories: Histories, candidates: Tensor) -> Tensor:
-        """``log P(yes) - log P(no)`` for several items after each history, which is read once.
+        """``log P(yes) - log P(no)`` for several items per history; each history is encoded once.
 
-        The two answers differ first at one token, and relative to each other only this one counts.
-        Items that are written alike have exactly equal odds.
+        Only the first token at which the two answers differ is compared. Items that are spelled
+        alike have exactly equal odds.
 
         Args:
             histories: On the device of this module.
@@ -225,7 +225,7 @@ class YesNoBackbone(LanguageBackbone):
         odds = torch.cat([self._log_odds(after, part, common, rivals) for part in parts], dim=1)
         title = self.title_of_item[candidates]
         of_title = odds.new_empty(len(odds), self.num_items).scatter_(1, title, odds)
-        return of_title.gather(1, title)  # rounding differs from place to place
+        return of_title.gather(1, title)  # rounding differs between batch positions
 
     def _log_odds(
         self, after: LanguagePrefixes, candidates: Tensor, common: Tensor, rivals: Tensor
@@ -241,13 +241,13 @@ class YesNoBackbone(LanguageBackbone):
 
     @torch.no_grad()
     def score(self, histories: Histories) -> Tensor:
-        """The teacher's scores, but for its best items, which come first by their odds of a yes.
+        """The teacher's scores, with its best items re-ranked on top by their odds of yes.
 
         Args:
             histories: On any device.
 
         Returns:
-            float32 ``(batch, item)``; of the best items not odds, but their places.
+            float32 ``(batch, item)``; for re-ranked items a rank position, not log-odds.
         """
         device = self.tails.device
         scores = checked_scores(self._teacher[0], histories).float().to(device)
@@ -255,7 +255,7 @@ class YesNoBackbone(LanguageBackbone):
         odds = self.log_odds(histories.to(device), chosen)
         others = scores.scatter(1, chosen, -torch.inf).amax(dim=1, keepdim=True)
         others = others.masked_fill(others == -torch.inf, 0.0)
-        below = torch.searchsorted(odds.sort(dim=1).values, odds)  # whole numbers lose no tie
+        below = torch.searchsorted(odds.sort(dim=1).values, odds)  # integers keep ties exact
         place = others.floor() + 1 + below
         place = place.masked_fill(scores.gather(1, chosen) == -torch.inf, -torch.inf)
         return scores.scatter(1, chosen, place)
@@ -263,15 +263,15 @@ class YesNoBackbone(LanguageBackbone):
     def distributions(
         self, scorer: ItemScorer, train: SequenceSet, temperature: float
     ) -> PairDistributions:
-        """A teacher's distributions over the answers."""
+        """A teacher's distributions over yes and no."""
         tokenizer = CollaborativeTokenizer(self.trie, temperature=temperature)
         return PairDistributions(scorer, tokenizer, train)
 
     def notes(self, data: SequenceSet) -> dict[str, Any]:
         """AUC and UAUC of the targets, each against one item that its user has not chosen.
 
-        That item is drawn uniformly, the same for all models. Users who have chosen every item are
-        left out.
+        That item is drawn uniformly, with the same draw for all models. Users who have chosen every
+        item are left out.
 
         Returns:
             ``questions``: ``AUC``, ``UAUC`` and the number of ``targets``.
@@ -307,7 +307,7 @@ class PairDistributions:
     Args:
         scorer: The frozen teacher.
         tokenizer: Over the paths of the answers.
-        train: The training sequences, from which its histories come.
+        train: The training sequences, from which its histories are taken.
     """
 
     def __init__(
@@ -318,11 +318,13 @@ class PairDistributions:
 
     @torch.no_grad()
     def __call__(self, batch: TrainBatch, at: Positions) -> Tensor:
-        """Score the histories, and let the two items of each question share the mass."""
+        """Score the histories, and normalise over the two items of each question."""
         assert isinstance(batch, Questions)
         number, row = np.unique(batch.target_id.cpu().numpy(), return_inverse=True)
         past = self._windows.batch(number).windows.without_last()
         scores = checked_scores(self.scorer, past).to(at.pos.device)[torch.from_numpy(row)]
-        pair = torch.stack([batch.candidate, batch.other], dim=1)  # as the answers stand: yes, no
+        pair = torch.stack(
+            [batch.candidate, batch.other], dim=1
+        )  # in the order of the answers: yes, no
         p = self.tokenizer(scores.gather(1, pair), batch.answer)
         return p[at.target, at.pos]

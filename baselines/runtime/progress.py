@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from baselines.runtime.distributed import processes
+from semid.distributed import distributed_state
 
 _running: list[Progress] = []  # one display for all bars: work inside work adds a line to it
 
@@ -67,7 +67,7 @@ class Tracker:
     def advance(self, steps: int) -> None:
         """Count ``steps`` as done."""
         self._progress.advance(self._task, steps)
-        if self._progress.disable and _lines.is_due() and processes().is_main_process:
+        if self._progress.disable and _lines.is_due() and distributed_state().is_main_process:
             _write(_line(self._progress, self._task))
 
     def note(self, text: str) -> None:
@@ -93,7 +93,7 @@ def track(title: str, total: int) -> Iterator[Tracker]:
         finally:
             tracker.close()
         return
-    is_shown = _lines.wanted and sys.stderr.isatty() and processes().is_main_process
+    is_shown = _lines.wanted and sys.stderr.isatty() and distributed_state().is_main_process
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),

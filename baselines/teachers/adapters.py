@@ -1,7 +1,7 @@
-"""Models of other libraries as teachers: whatever turns histories into scores.
+"""Adapters that turn models of other libraries, or any scoring function, into teachers.
 
-None of the libraries is imported: their models are taken by the methods that they offer in public,
-and these adapters are tested with stand-ins that offer the same, not with the libraries.
+None of the libraries is imported: the adapters use the models' public methods, and are tested with
+stand-ins that offer the same methods, not with the libraries themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from baselines.data.batches import Histories
 from semid.catalog import Catalog
 
 ScoreLists = Callable[[list[list[int]]], Any]
-"""From histories, oldest item first, to scores ``(history, item)``: an array, a tensor, lists."""
+"""Maps histories, oldest item first, to scores ``(history, item)``: array, tensor or lists."""
 
 ItemId = str | int | None
 
@@ -27,13 +27,13 @@ class CallableScorer:
     """An ``ItemScorer`` from any function of histories.
 
     Args:
-        function: Takes histories as lists of catalogue rows, oldest first, none of them empty;
-            returns scores ``(history, item)`` of all catalogue rows, ``-inf`` for an item that
-            it cannot recommend. The higher the better; a teacher's should be log-probabilities up
-            to a constant and a temperature.
+        function: Takes non-empty histories as lists of catalogue rows, oldest first; returns scores
+            ``(history, item)`` of all catalogue rows, ``-inf`` for items it cannot recommend.
+            Higher is better; for a teacher they should be log-probabilities up to a constant and a
+            temperature.
         num_items: Size of the catalogue.
-        max_history: Most items of a history that the function gets.
-        name: Of the function, in errors.
+        max_history: Maximum number of history items passed to the function.
+        name: Name of the function in errors.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class CallableScorer:
         """The function's scores; float32 ``(batch, item)`` on the CPU.
 
         Raises:
-            ValueError: If the function returns another shape, NaN, +inf, or nothing but -inf for
-                some history.
+            ValueError: If the function returns a wrong shape, NaN, +inf, or only -inf for some
+                history.
         """
         past = histories.last(self.max_history)
         pasts = [items[mask].tolist() for items, mask in zip(past.items, past.mask, strict=True)]
@@ -66,23 +66,22 @@ class CallableScorer:
 
 
 class ExternalScorer(CallableScorer):
-    """An ``ItemScorer`` from a model that numbers its items in a way of its own.
+    """An ``ItemScorer`` from a model with its own item numbering.
 
-    Items that only the model knows are left out; items that only the catalogue knows get ``-inf``
-    and are left out of histories. A history of which nothing is left says nothing: all known items
-    then get the score 0.
+    Items known only to the model are ignored; items known only to the catalogue get ``-inf`` and
+    are removed from histories. If nothing is left of a history, all known items get the score 0.
 
     Args:
-        function: Takes histories as lists of the model's own item numbers; returns scores
+        function: Takes histories as lists of the model's item numbers; returns scores
             ``(history, model item)``.
-        item_ids: The id of each of the model's item numbers, as in the catalogue; ``None`` where a
-            number is no item, such as padding.
+        item_ids: Catalogue id of each of the model's item numbers; ``None`` for numbers that are
+            not items, such as padding.
         catalog: The catalogue.
-        max_history: Most items of a history that the model gets.
-        name: Of the model, in errors.
+        max_history: Maximum number of history items passed to the model.
+        name: Name of the model in errors.
 
     Raises:
-        ValueError: If an id stands for two numbers, or none is in the catalogue.
+        ValueError: If two numbers have the same id, or no id is in the catalogue.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class ExternalScorer(CallableScorer):
         self.num_external = len(item_ids)
         number_of = {item: number for number, item in enumerate(item_ids) if item is not None}
         if len(number_of) < sum(item is not None for item in item_ids):
-            raise ValueError(f"{name} must know each item by one number, but some id stands twice")
+            raise ValueError(f"{name} must have one number per item, but some id occurs twice")
         numbers = [number_of.get(item, -1) for item in catalog.item_ids]
         self.number_of_row = torch.tensor(numbers, dtype=torch.int64)
         known = self.number_of_row >= 0
@@ -107,7 +106,7 @@ class ExternalScorer(CallableScorer):
             raise ValueError(
                 f"{name} and the catalogue have no item in common: expected ids such as "
                 f"{catalog.item_ids[0]!r}, got ids such as {next(iter(number_of), None)!r}. "
-                "Are they ids of one kind, text or numbers, of the same data?"
+                "Are they of the same data, and the same type (text or numbers)?"
             )
         self.known_rows = known.nonzero().squeeze(1)
 
@@ -126,19 +125,19 @@ class ExternalScorer(CallableScorer):
 
 
 def recbole_scorer(model: Any, dataset: Any, catalog: Catalog) -> ExternalScorer:
-    """A sequential recommender of RecBole, as its ``load_data_and_model`` returns it.
+    """A sequential recommender of RecBole, as returned by its ``load_data_and_model``.
 
     Args:
-        model: A ``SequentialRecommender`` in eval mode: ``full_sort_predict`` of a mapping with
+        model: A ``SequentialRecommender`` in eval mode: ``full_sort_predict``, given a mapping with
             ``model.ITEM_SEQ`` (right-padded with 0 to ``model.max_seq_length``) and
-            ``model.ITEM_SEQ_LEN`` gives the scores of all items. Models that need users are not
-            for histories.
-        dataset: Its dataset: ``field2id_token[iid_field]`` lists the items' own ids by number, the
-            first being the padding.
-        catalog: Item ids must be those of the atomic files; whole numbers may stand as text there.
+            ``model.ITEM_SEQ_LEN``, returns the scores of all items. Models that need user ids
+            cannot be used.
+        dataset: Its dataset: ``field2id_token[iid_field]`` lists the original item ids by number,
+            starting with padding.
+        catalog: Item ids must be those of the atomic files; integers may be text there.
 
     Returns:
-        The scorer. Nothing tells which interactions the model has seen: it is for you to train it
+        The scorer. It is not recorded which interactions the model has seen: make sure to train it
         on this split's training part alone.
     """
     as_numbers = isinstance(catalog.item_ids[0], int)
@@ -164,18 +163,18 @@ def recbole_scorer(model: Any, dataset: Any, catalog: Catalog) -> ExternalScorer
 def implicit_scorer(
     model: Any, item_ids: Sequence[ItemId], catalog: Catalog, *, max_history: int = 50
 ) -> ExternalScorer:
-    """A model of ``implicit`` (version 0.5 and later) that can be asked about new users.
+    """A model of ``implicit`` (version 0.5 or later) that can score new users.
 
     ``model.recommend(users, user_items, N=, filter_already_liked_items=False,
-    recalculate_user=True)`` gives the items and scores of each row of a sparse matrix. Items that
-    it does not list, as item-item models do not list what nothing speaks for, get a score that is
-    as much below the lowest listed one as that is below the highest.
+    recalculate_user=True)`` returns items and scores for each row of a sparse matrix. Items it does
+    not list (item-item models omit items without evidence) get a score as far below the lowest
+    listed one as that is below the highest.
 
     Args:
         model: The fitted model.
-        item_ids: Id of each column of the matrix that it was fitted to.
+        item_ids: Id of each column of the matrix it was fitted to.
         catalog: The catalogue.
-        max_history: Most items of a history that the model gets.
+        max_history: Maximum number of history items passed to the model.
     """
     from scipy.sparse import csr_matrix
 
@@ -210,23 +209,23 @@ def rectools_scorer(
 ) -> ExternalScorer:
     """A model of RecTools that can recommend to users it was not fitted to.
 
-    ``model.recommend(users, dataset, k, filter_viewed=False)`` gives a table with the columns
-    ``user_id``, ``item_id`` and ``score``. Items that it does not list are scored as in
+    ``model.recommend(users, dataset, k, filter_viewed=False)`` returns a table with the columns
+    ``user_id``, ``item_id`` and ``score``. Items it does not list are scored as in
     ``implicit_scorer``.
 
-    RecTools numbers items by their first appearance in a dataset, and a fitted model goes by the
-    numbers. So a dataset of histories begins with one more user, who has all items in the model's
-    order and is not asked for.
+    RecTools numbers items by first appearance in a dataset, and a fitted model relies on these
+    numbers. A dataset of histories therefore starts with an additional user who has all items in
+    the model's order; no recommendations are requested for this user.
 
     Args:
         model: The fitted model.
-        make_dataset: From columns ``user_id``, ``item_id``, ``weight`` and ``datetime`` (days in
-            the order of the history) to a RecTools dataset:
+        make_dataset: Turns columns ``user_id``, ``item_id``, ``weight`` and ``datetime`` (days in
+            the order of the history) into a RecTools dataset:
             ``lambda columns: Dataset.construct(pandas.DataFrame(columns))``.
-        item_ids: Ids of all items that the model knows, in its order:
-            ``dataset.item_id_map.get_external_sorted_by_internal()`` of what it was fitted to.
+        item_ids: Ids of all items the model knows, in its order:
+            ``dataset.item_id_map.get_external_sorted_by_internal()`` of its training dataset.
         catalog: The catalogue.
-        max_history: Most items of a history that the model gets.
+        max_history: Maximum number of history items passed to the model.
     """
     number_of = {item: number for number, item in enumerate(item_ids)}
 
@@ -271,7 +270,7 @@ def _as_tensor(scores: Any) -> Tensor:
 
 
 def _spread(rows: list[tuple[Any, Any]], shape: tuple[int, int]) -> Tensor:
-    """Lists of items and scores as one row a list, what is not listed below what is."""
+    """Turn lists of items and scores into dense rows, with unlisted items below listed ones."""
     scores = torch.zeros(shape)
     for row, (items, values) in enumerate(rows):
         if len(items):

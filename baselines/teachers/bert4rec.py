@@ -1,4 +1,4 @@
-"""BERT4Rec (arXiv:1904.06690): masked items told from both sides."""
+"""BERT4Rec (arXiv:1904.06690): masked items predicted from both sides."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tca.objective import ObjectiveOutput
 
 
 class BERT4Rec(TeacherModel):
-    """Bidirectional transformer; the next item is what stands where a mask follows the history.
+    """Bidirectional transformer; the next item is predicted at a mask appended to the history.
 
     Scores are ``gelu(state W + b) E^T + c`` with the input embeddings ``E`` (equation 7).
-    Positions are counted back from the last one.
+    Positions are counted backwards from the last one.
     """
 
     label = "BERT4Rec"
 
     @classmethod
     def build(cls, dataset: Dataset, seed: int, config: BERT4RecConfig) -> TeacherModel:
-        """Make one for the items of a data set."""
+        """Build a teacher for a data set."""
         return cls(config, len(dataset.catalog), seed)
 
     def __init__(self, config: BERT4RecConfig, num_items: int, seed: int) -> None:
@@ -48,11 +48,11 @@ class BERT4Rec(TeacherModel):
                 nn.init.normal_(table, std=0.02)
 
     def states(self, histories: Histories, masked: Tensor) -> Tensor:
-        """What is told of each position; float ``(batch, pos, dim)``.
+        """Output state of each position; float ``(batch, pos, dim)``.
 
         Args:
-            histories: Of at most ``max_history + 1`` items.
-            masked: bool ``(batch, pos)``, where the item is hidden.
+            histories: At most ``max_history + 1`` items each.
+            masked: bool ``(batch, pos)``, True where the item is masked.
         """
         distance = torch.arange(masked.shape[1] - 1, -1, -1, device=masked.device)
         items = self.item_embedding(histories.items)
@@ -62,7 +62,7 @@ class BERT4Rec(TeacherModel):
         return states
 
     def objective(self, batch: TrainBatch) -> ObjectiveOutput:
-        """Mean cross-entropy over masked items, drawn anew by every call."""
+        """Mean cross-entropy over masked items; masks are redrawn on every call."""
         windows = batch.windows
         masked = self._draw_masks(windows.mask)
         loss = catalogue_cross_entropy(
@@ -78,7 +78,7 @@ class BERT4Rec(TeacherModel):
         return self.objective(batch).loss
 
     def _draw_masks(self, real: Tensor) -> Tensor:
-        """Which items are hidden: bool ``(batch, pos)``, one to all but one of each window."""
+        """Mask positions: bool ``(batch, pos)``; at least one and not all of each window."""
         lengths = real.sum(dim=1, keepdim=True)
         counts = (lengths * self.config.masked).round().clamp_min(1).minimum(lengths - 1)
         noise = torch.rand(real.shape, device=real.device).masked_fill(~real, 2)
@@ -101,5 +101,5 @@ class BERT4Rec(TeacherModel):
         return self.states(asked, masked)[:, -1] @ self.item_embedding.weight.T + self.bias
 
     def item_vectors(self) -> Tensor:
-        """Input embeddings, by which items are scored too; float32 ``(item, dim)``."""
+        """Input embeddings, which are also the output embeddings; float32 ``(item, dim)``."""
         return self.item_embedding.weight.detach()

@@ -1,10 +1,12 @@
-"""Token distributions computed once, kept in a file, and read from it by whoever trains."""
+"""A file cache of token distributions, shared by all runs that need the same ones."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ import torch
 from torch import Tensor
 
 from baselines.data.sequences import SequenceSet
-from baselines.runtime.distributed import processes
 from baselines.teachers.mass import MassSource, mass_blocks, mass_shape
+from semid.arrays import IntArray
+from semid.distributed import distributed_state, once
 from semid.provenance import (
     Provenance,
     atomic_dir,
@@ -36,29 +39,30 @@ def cached_mass(
     folder: Path,
     batch_size: int = 256,
 ) -> Tensor:
-    """Token distributions of all targets, mapped from a file that is written where there is none.
+    """Token distributions of all targets, memory-mapped from a file that is created if missing.
 
-    Each distinct teacher, set of sequences, code table and setting has a folder of its own below
-    ``folder``, named by a hash of them all, so arms, seeds and runs share what is the same and
-    nothing else. A file is written block by block and appears whole or not at all; after a kill it
-    is computed anew. Of several processes, all compute and the main one writes.
+    Each combination of teacher, sequences, code table and settings has its own folder below
+    ``folder``, named by a hash of them, so arms, seeds and runs share exactly what is equal. A file
+    is written block by block but appears atomically; after an interruption it is computed again.
+    With several processes, all compute and the main one writes.
 
     Args:
-        source: What computes them.
+        source: Computes the distributions.
         data: Sequences with targets.
-        teacher: Hash of all that decides its scores (``baselines.teachers.fit.scores_hash``).
-        folder: Where files are kept; may be shared, and removed when no training runs.
-        batch_size: Histories of one process scored at a time.
+        teacher: Hash that identifies the teacher's scores
+            (``baselines.teachers.fit.scores_hash``).
+        folder: Cache folder; may be shared, and removed while no training runs.
+        batch_size: Histories that a process scores at a time.
 
     Returns:
-        float16 ``(target, pos, child)`` on the CPU, rows in the order of target ids. It is read
-        from the file as it is used and holds no memory; what is written to it stays private.
+        float16 ``(target, pos, child)`` on the CPU, rows in the order of target ids. Memory-mapped,
+        so it is read on demand; writes to it stay private.
 
     Raises:
-        ProvenanceError: If the file found is of another teacher, set of sequences, code table or
-            setting, or is damaged.
-        ValueError: If the teacher's content is not known.
-        OSError: If the disk has no room for the file.
+        ProvenanceError: If the file found is damaged, or of another teacher, other sequences,
+            another code table or other settings.
+        ValueError: If the teacher's hash is empty.
+        OSError: If the disk has too little space.
     """
     if not teacher:
         raise ValueError("expected the content hash of a trained teacher, got none")
@@ -73,8 +77,18 @@ def cached_mass(
         config=json.loads(json.dumps(source.settings)),
     )
     own = folder / f"mass-{_key(lineage)[:16]}"
-    if not own.exists():
-        _write(source, data, own, lineage, batch_size)
+
+    def make() -> None:
+        blocks = mass_blocks(source, data, batch_size=batch_size)
+        if distributed_state().is_main_process:
+            _write(blocks, mass_shape(source, data), own, lineage)
+        else:
+            deque(blocks, maxlen=0)
+
+    return once(lambda: _read(own, lineage) if own.exists() else None, make)
+
+
+def _read(own: Path, lineage: Provenance) -> Tensor:
     found = Provenance.read(own)
     what_to_do = f"Remove {own}; it is computed again."
     require_same(f"the teacher mass in {own}", _key(lineage), _key(found), what_to_do=what_to_do)
@@ -84,9 +98,9 @@ def cached_mass(
 
 
 def code_table_hash(trie: CodeTrie) -> str:
-    """Hash of what decides the rows and slots of token distributions: which item is where.
+    """Hash of the trie's structure, which determines the rows and slots of token distributions.
 
-    Tries over one code table whose tokens are numbered otherwise have the same hash.
+    Tries over the same code table have the same hash even if their tokens are numbered differently.
     """
     names = ("first_child", "item_order", "first_item", "last_item")
     return hash_arrays(*(getattr(trie, name).cpu().numpy() for name in names))
@@ -97,32 +111,24 @@ def _key(lineage: Provenance) -> str:
 
 
 def _write(
-    source: MassSource, data: SequenceSet, own: Path, lineage: Provenance, batch_size: int
+    blocks: Iterable[tuple[IntArray, Tensor]],
+    shape: tuple[int, int, int],
+    own: Path,
+    lineage: Provenance,
 ) -> None:
-    here, shape = processes(), mass_shape(source, data)
-    here.wait_for_everyone()  # so that all of them find the folder missing
-    blocks = mass_blocks(source, data, batch_size=batch_size)
-    if here.is_main_process:
-        _require_room(own, shape)
-        with atomic_dir(own) as filling:
-            path = filling / _FILE
-            mass = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-            for ids, block in blocks:
-                mass[ids] = block.numpy()
-            mass.flush()
-            del mass
-            content = hash_file(path)
-            Provenance(
-                kind=lineage.kind, content=content, inputs=lineage.inputs, config=lineage.config
-            ).write(filling)
-    else:
-        for _ in blocks:
-            pass
-    here.wait_for_everyone()
+    _require_room(own, shape)
+    with atomic_dir(own) as filling:
+        path = filling / _FILE
+        mass = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        for ids, block in blocks:
+            mass[ids] = block.numpy()
+        mass.flush()
+        del mass
+        dataclasses.replace(lineage, content=hash_file(path)).write(filling)
 
 
 def _require_room(own: Path, shape: Sequence[int]) -> None:
-    """A mapped file that outgrows its disk ends the process; so look first."""
+    """Check free space first: a memory-mapped file that outgrows its disk kills the process."""
     own.parent.mkdir(parents=True, exist_ok=True)
     needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(own.parent).free
     if needed > free:

@@ -1,4 +1,4 @@
-"""The temperature at which a teacher's softmax says best what users took next."""
+"""Calibration of a teacher's softmax temperature on held-out targets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from baselines.contracts.scorer import ItemScorer, checked_scores, without_seen
 from baselines.data.batches import histories_of_targets
 from baselines.data.sequences import SequenceSet
-from baselines.runtime.distributed import add_up, is_my_turn, processes
 from baselines.runtime.progress import track
+from semid.distributed import all_reduce, is_my_turn, once
 from semid.provenance import (
     Provenance,
     atomic_dir,
@@ -24,17 +24,17 @@ from semid.provenance import (
 )
 
 _FILE = "calibration.json"
-_RANGE = (1e-3, 1e3)  # of temperatures that are looked through
-_PRECISION = 1e-4  # of the logarithm
-_PASSES = 30  # at most; a dozen do
+_RANGE = (1e-3, 1e3)  # searched range of temperatures
+_PRECISION = 1e-4  # of the log temperature
+_PASSES = 30  # at most; a dozen usually suffice
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How well the softmax of a teacher's scores fits held-out targets.
+    """Fit of a teacher's softmax to held-out targets.
 
     Attributes:
-        temperature: The best one; scores are divided by it.
+        temperature: The best temperature; scores are divided by it.
         nll: Mean ``-log p(target)`` over the whole catalogue at this temperature, in nats.
         nll_at_one: The same at temperature 1.
         targets: Number of targets.
@@ -51,20 +51,20 @@ def calibrate(
 ) -> Calibration:
     """The temperature that minimises the negative log-likelihood of held-out targets.
 
-    The likelihood is that of the item among the whole catalogue, one softmax a target. In
-    ``1 / temperature`` it is convex, so its slope, ``E_p[s] - s(target)``, has one root, which is
-    bracketed and closed in on. Every try scores all histories anew: nothing but one block of scores
-    is kept. Several processes share the blocks.
+    The likelihood is that of the target under a softmax over the whole catalogue. Its negative
+    logarithm is convex in ``1 / temperature``, so its slope, ``E_p[s] - s(target)``, has a single
+    root, found by bracketing. Every evaluation scores all histories again, so only one block of
+    scores is in memory. Several processes share the blocks.
 
     Args:
         scorer: The frozen teacher.
         data: Held-out sequences with targets, such as the validation split.
-        mask_history: Leave out the items that the user has seen, but for the target itself.
+        mask_history: Exclude items that the user has seen, except the target itself.
         batch_size: Histories scored at a time.
 
     Raises:
-        ValueError: If there is no target, a score is not a number or a target's score is not
-            finite, or no temperature in [0.001, 1000] is best: the scores know nothing, or all.
+        ValueError: If there are no targets, a score is NaN or a target's score is not finite, or
+            the optimum is outside [0.001, 1000]: the scores are uninformative or perfect.
     """
     from scipy.optimize import brentq
 
@@ -82,7 +82,7 @@ def calibrate(
             raise ValueError(
                 f"no temperature between {_RANGE[0]:g} and {_RANGE[1]:g} fits the validation "
                 "targets best: does the teacher score them no better than other items, or all "
-                "above every other? Name a temperature instead of auto."
+                "of them above every other? Give a temperature instead of auto."
             )
         root = brentq(slope, low, high, xtol=_PRECISION, maxiter=_PASSES)
         temperature = float(f"{math.exp(root):.4g}")
@@ -100,36 +100,36 @@ def fit_temperature(
     folder: Path,
     mask_history: bool = False,
 ) -> Calibration:
-    """``calibrate``, or the artefact of an earlier call with the same teacher and targets.
+    """Run ``calibrate``, or read the result of an earlier call with the same inputs.
 
     Args:
         scorer: The frozen teacher.
         data: Held-out sequences with targets.
-        teacher: Hash of all that decides its scores (``baselines.teachers.fit.scores_hash``).
-        folder: Where the artefact's own folder stands, beside the teacher's.
+        teacher: Hash that identifies the teacher's scores
+            (``baselines.teachers.fit.scores_hash``).
+        folder: Parent of the artefact's folder, as of the teacher's.
         mask_history: As for ``calibrate``.
 
     Raises:
         ValueError: As ``calibrate``.
-        ProvenanceError: If the artefact found is of another teacher, targets or setting.
+        ProvenanceError: If the artefact found is of another teacher, other targets or settings.
     """
     inputs = {"teacher": teacher, "targets": data.content_hash()}
     config = {"mask_history": mask_history}
     own = _folder(inputs, config, folder)
-    if not own.exists():
-        processes().wait_for_everyone()  # so that all of them find the folder missing
-        found = calibrate(scorer, data, mask_history=mask_history)
-        if processes().is_main_process:
-            with atomic_dir(own) as filling:
-                write_json(filling / _FILE, asdict(found))
-                Provenance(
-                    kind="temperature",
-                    content=hash_json(asdict(found)),
-                    inputs=inputs,
-                    config=config,
-                ).write(filling)
-        processes().wait_for_everyone()
-    return _read(own, inputs, config)
+
+    def write(found: Calibration) -> None:
+        content = hash_json(asdict(found))
+        lineage = Provenance(kind="temperature", content=content, inputs=inputs, config=config)
+        with atomic_dir(own) as filling:
+            write_json(filling / _FILE, asdict(found))
+            lineage.write(filling)
+
+    return once(
+        lambda: _read(own, inputs, config) if own.exists() else None,
+        lambda: calibrate(scorer, data, mask_history=mask_history),
+        write,
+    )
 
 
 def kept_temperature(*, teacher: str, targets: str, folder: Path, mask_history: bool) -> float:
@@ -166,10 +166,7 @@ def _read(own: Path, inputs: dict[str, str], config: dict[str, bool]) -> Calibra
 
 
 class _Likelihood:
-    """Mean negative log-likelihood at a temperature, and its slope in the inverse temperature.
-
-    The slope is turned round, so that it falls as the temperature rises.
-    """
+    """Mean negative log-likelihood at a temperature, and its slope in the inverse temperature."""
 
     def __init__(
         self, scorer: ItemScorer, data: SequenceSet, mask_history: bool, batch_size: int
@@ -189,11 +186,11 @@ class _Likelihood:
                 if self.mask_history:
                     scores = without_seen(scores, histories, targets)
                 sums += _likelihood(scores, targets, temperature)
-        nll, slope = (add_up(sums) / len(self.targets)).tolist()
+        nll, slope = (all_reduce(sums) / len(self.targets)).tolist()
         if not math.isfinite(nll):
             raise ValueError(
                 "the teacher gives a validation target the score -inf, which no temperature makes "
-                "likely. Does it know all items? Name a temperature instead of auto."
+                "likely. Does it score all items? Give a temperature instead of auto."
             )
         return nll, slope
 

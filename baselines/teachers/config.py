@@ -1,4 +1,4 @@
-"""Which teacher, and in which shape."""
+"""Settings of teachers."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ BUILT_IN = {
 
 
 def require_temperature(name: str, value: object) -> None:
-    """Refuse a temperature by which no score can be divided and mean anything.
+    """Raise unless a temperature is in a sensible range.
 
     Raises:
-        ValueError: If it is no number from 1e-6 to 1e6.
+        ValueError: If it is not a number in [1e-6, 1e6].
     """
     require_real(name, value, low=1e-6, high=1e6)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HybridConfig:
-    """How a collaborative teacher and the items' content are blended.
+    """Blend of a collaborative teacher and the items' content.
 
-    The defaults were chosen on Beauty's validation targets, beside SASRec with LSA vectors.
+    The defaults were chosen on Beauty's validation targets, with SASRec and LSA vectors.
 
     Attributes:
-        cf: The collaborative teacher, by any name that ``TeacherConfig.model`` takes but
-            ``hybrid``; its settings are those it would have alone.
-        cf_temperature: Divides its scores before their softmax.
-        embeddings: Item vectors of the content: ``lsa``, a sentence-transformers model, an
-            artefact folder, or a ``.npy`` file with one row an item.
-        template: Text of an item where it is embedded; None for all its text fields.
+        cf: The collaborative teacher, any ``TeacherConfig.model`` but ``hybrid``, with the settings
+            given for it.
+        cf_temperature: Divides the collaborative scores before their softmax.
+        embeddings: Content vectors: ``lsa``, a sentence-transformers model, an artefact folder, or
+            a ``.npy`` file with one row per item.
+        template: Template of the text to embed; None for all text fields.
         content_temperature: Divides the cosines before their softmax.
-        decay: Weight of an item of the history against the one that came after it; 1 for none.
-        half_items: Training events at which an item's collaborative probability counts one half.
-        half_history: Known items of a history at which the collaborative teacher counts one half.
-        max_history: Most items whose content is looked at, and counted.
+        decay: Weight of a history item relative to the next one; 1 for equal weights.
+        half_items: Training events at which an item's collaborative probability is halved.
+        half_history: Known history items at which all collaborative probabilities are halved.
+        max_history: Maximum number of history items used for content, and counted.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -87,15 +87,15 @@ class SASRecConfig:
     Attributes:
         variant: ``prenorm``, blocks that normalise before they attend, or ``released``, the
             architecture of TCA4Rec's released teacher (``ReleasedSASRec``).
-        loss: Full cross-entropy over the catalogue, whose softmax is a calibrated start for a
-            teacher; the paper's binary cross-entropy with sampled negatives; or gSASRec's, which
-            takes back the overconfidence that sampling brings.
-        num_negatives: Uniform negatives a position for the binary losses, none of them in the
-            window. The SASRec paper takes 1, gSASRec 256.
-        gbce_t: Calibration of the loss gbce, from 0 (plain bce) to 1; gSASRec takes 0.75.
-        max_history: Most items looked back on.
-        encoder: Shape of the transformer; ``released`` has a feed-forward as wide as the model,
-            whatever ``ff_dim``.
+        loss: ``ce``, cross-entropy over the full catalogue, whose softmax is reasonably calibrated
+            for a teacher; ``bce``, the paper's binary cross-entropy with sampled negatives; or
+            ``gbce``, gSASRec's, which corrects the overconfidence caused by sampling.
+        num_negatives: Uniform negatives per position for the binary losses, drawn from outside the
+            window. 1 in the SASRec paper, 256 in gSASRec.
+        gbce_t: Calibration of the loss gbce, from 0 (plain bce) to 1; 0.75 in gSASRec.
+        max_history: Maximum number of history items.
+        encoder: Shape of the transformer; ``released`` ignores ``ff_dim``, its feed-forward is as
+            wide as the model.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -123,13 +123,13 @@ class BERT4RecConfig:
 
     Attributes:
         masked: Share of a window's items that are masked: 0.6 on Beauty (paper, section 4.3).
-        last_only: Share of windows of which only the last item is masked, as when the model is
-            used (section 3.5). The released code has one such copy to ten others.
-        passes: Times that an epoch takes each window, every time with other masks; the released
-            code's ``dupe_factor``.
-        max_history: Most items looked back on; with the mask, a window has one more.
-        encoder: Shape of the transformer. The released code has two heads; width, layers and
-            feed-forward are those of ``EncoderConfig``.
+        last_only: Share of windows in which only the last item is masked, as at inference (section
+            3.5). The released code has one such copy for every ten others.
+        passes: Passes over the windows per epoch, each with new masks; the released code's
+            ``dupe_factor``.
+        max_history: Maximum number of history items; with the mask, a window has one more.
+        encoder: Shape of the transformer. Two heads as in the released code; width, layers and
+            feed-forward as in ``EncoderConfig``.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -157,8 +157,8 @@ class GRU4RecConfig:
         dim: Width of item embeddings.
         hidden_dim: Width of the recurrent state.
         num_layers: Recurrent layers.
-        dropout: Of the item embeddings.
-        max_history: Most items looked back on.
+        dropout: Dropout on the item embeddings.
+        max_history: Maximum number of history items.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -184,10 +184,11 @@ class ItemKNNConfig:
     """Settings of item-kNN; the defaults of ``neighbours`` and ``shrinkage`` are RecBole's.
 
     Attributes:
-        neighbours: Most similar items that each item speaks for.
-        shrinkage: Added to the cosine's denominator, so that few co-occurrences count less.
-        decay: Weight of an item of the history against the one that came after it; 1 for none.
-        max_history: Most items looked back on.
+        neighbours: Number of nearest neighbours kept per item.
+        shrinkage: Added to the cosine's denominator, to reduce similarities with few
+            co-occurrences.
+        decay: Weight of a history item relative to the next one; 1 for equal weights.
+        max_history: Maximum number of history items.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -212,11 +213,11 @@ class LightGCNConfig:
 
     Attributes:
         dim: Width of the embeddings (paper, section 4.1.2).
-        num_layers: Times that embeddings are handed on; the paper's best on most data is 3.
-        regularisation: Weight of the squared norm of a triple's own embeddings (section 4.1.2).
-        passes: Times that an epoch takes each target. The paper trains for up to 1000 epochs of
-            one draw an interaction.
-        max_history: Most items of a history that the scores depend on.
+        num_layers: Propagation layers; 3 is best on most data in the paper.
+        regularisation: Weight of the squared norm of a triple's layer-0 embeddings (section 4.1.2).
+        passes: Passes over the targets per epoch. The paper trains for up to 1000 epochs with one
+            draw per interaction.
+        max_history: Maximum number of history items.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -242,14 +243,14 @@ Tail = Literal["sampled", "uniform"]
 
 @dataclass(frozen=True, kw_only=True)
 class MassConfig:
-    """What a teacher's token distributions are made from.
+    """How a teacher's token distributions are computed.
 
     Attributes:
-        mask_history: Leave out the items that the user has seen, but for the target itself.
-        top_k: Take only so many best items of a teacher whose scores are dot products, those near
-            the target, and a tail for the rest; None takes every item.
-        tail: What the other items hold together: estimated from random items (``sampled``), or at
-            most what they would hold if each scored as the lowest of the best (``uniform``).
+        mask_history: Exclude items that the user has seen, except the target itself.
+        top_k: Use only this many best items of a teacher whose scores are dot products, the items
+            near the target, and a tail for the rest; None uses every item.
+        tail: Total mass of the remaining items: ``sampled``, estimated from random items; or
+            ``uniform``, an upper bound, as if each scored like the lowest of the best.
 
     Raises:
         ValueError: If ``top_k`` is below 1.
@@ -265,7 +266,7 @@ class MassConfig:
             require_int("top_k", self.top_k, 1)
 
     def require_fit(self, num_items: int) -> None:
-        """Refuse more best items than a catalogue has, before anything is trained for them."""
+        """Raise, before anything is trained, if ``top_k`` exceeds the catalogue."""
         if self.top_k is not None and self.top_k > num_items:
             raise ValueError(
                 f"top_k must be at most the {num_items} items of the catalogue, got {self.top_k}. "
@@ -275,13 +276,13 @@ class MassConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
-    """A teacher by name, and a shape for each name; only that of ``model`` counts.
+    """A teacher by name, and settings for each name; only those of ``model`` apply.
 
     Attributes:
         model: A short name (``BUILT_IN``) such as ``sasrec``; or your own ``package.module:Name``,
             a ``TeacherModel`` or a function that returns an ``ItemScorer``. ``popularity`` has no
             settings.
-        settings: Settings of a teacher of your own, by name.
+        settings: Settings of a custom teacher, by name.
         sasrec: Shape and loss of SASRec.
         bert4rec: Shape and masking of BERT4Rec.
         gru4rec: Shape of GRU4Rec.
@@ -305,8 +306,8 @@ class TeacherConfig:
         _require_teacher("model", self.model, BUILT_IN)
         if self.settings and self.collaborative.is_built_in:
             raise ValueError(
-                f"settings are those of a teacher of your own, got some for "
-                f"{self.collaborative.model}. Its options begin with its name."
+                f"settings are for custom teachers, got some for {self.collaborative.model}. "
+                "Its options start with its name."
             )
 
     @property
@@ -316,18 +317,18 @@ class TeacherConfig:
 
     @property
     def collaborative(self) -> TeacherConfig:
-        """The teacher that learns from interactions: of a hybrid its own, else itself."""
+        """The collaborative teacher: that of a hybrid, else the teacher itself."""
         return replace(self, model=self.hybrid.cf) if self.model == "hybrid" else self
 
     @property
     def shape(self) -> Any:
-        """The settings of ``model``: its dataclass, a mapping for one of your own, or None."""
+        """The settings of ``model``: a dataclass, a mapping for a custom teacher, or None."""
         return getattr(self, self.model, None) if self.is_built_in else self.settings
 
     def record(self) -> dict[str, Any]:
-        """The model and the settings that it depends on, as JSON values.
+        """The model and the settings that its scores depend on, as JSON values.
 
-        Where a hybrid's item vectors come from is not among them: what they are decides.
+        The source of a hybrid's item vectors is not included: their content identifies them.
         """
         if self.model == "hybrid":
             settings = dataclasses.asdict(self.hybrid)
@@ -345,7 +346,7 @@ class TeacherConfig:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> TeacherConfig:
-        """The config that ``record`` describes; what else the mapping holds is left alone."""
+        """The config described by a ``record``; other keys of the mapping are ignored."""
         model = record["model"]
         if model == "popularity":
             return cls(model=model)
@@ -358,17 +359,17 @@ class TeacherConfig:
 
     @property
     def passes(self) -> int:
-        """Times that an epoch goes over the training part."""
+        """Passes over the training part per epoch."""
         return int(getattr(self.shape, "passes", 1))
 
 
 def teacher_training() -> TrainingConfig:
-    """How a teacher is trained unless told otherwise."""
+    """Default training settings of a teacher."""
     return TrainingConfig(epochs=30, patience=4, batch_events=1024)
 
 
 def _require_teacher(option: str, model: str, names: Collection[str]) -> None:
-    """Refuse what is neither a known name nor has the form of a path; nothing is imported."""
+    """Raise unless ``model`` is a known name or an import path; nothing is imported."""
     if model not in names and (model in BUILT_IN or not is_import_path(model)):
         hint = did_you_mean(model, names)
         raise ValueError(
@@ -378,7 +379,7 @@ def _require_teacher(option: str, model: str, names: Collection[str]) -> None:
 
 
 def _from_json(config: Any, record: Mapping[str, Any]) -> Any:
-    """A config dataclass from a mapping that holds its fields, configs within it included."""
+    """A config dataclass from a mapping of its fields, including nested configs."""
     hints, found = get_type_hints(config), settings_before(config)
     for entry in dataclasses.fields(config):
         if entry.name in record:

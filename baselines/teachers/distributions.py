@@ -1,4 +1,4 @@
-"""Where a training takes its teacher's token distributions from: a table, or the teacher itself."""
+"""Sources of a teacher's token distributions in training: a stored table, or the live teacher."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from tca.candidates import Positions
 
 
 class StoredDistributions:
-    """Distributions that were computed once, for all arms and epochs.
+    """Distributions computed once for all arms and epochs.
 
     Args:
-        mass: Float ``(target, pos, child)``, rows in the order of the training target ids, such as
-            ``cached_mass`` gives.
+        mass: Float ``(target, pos, child)``, rows in the order of the training target ids, as
+            returned by ``cached_mass``.
     """
 
     def __init__(self, mass: Tensor) -> None:
         self.mass = mass
 
     def __call__(self, batch: TrainBatch, at: Positions) -> Tensor:
-        """Read them."""
+        """Look up the rows of a batch."""
         row = batch.target_id[at.target].to(self.mass.device)
         return self.mass[row, at.pos.to(self.mass.device)].to(at.pos.device)
 
 
 class LiveDistributions:
-    """Distributions that the frozen teacher gives for each batch anew.
+    """Distributions computed by the frozen teacher for each batch.
 
-    A trie of titles has hundreds of first tokens or more, and paths of a dozen: a table of all
-    targets would be large and hold almost only zeros. Beside a step of a language model, scoring a
-    batch is little.
+    A trie of titles has hundreds of first tokens or more, and paths of a dozen tokens: a table for
+    all targets would be large and almost entirely zero. Scoring a batch is cheap compared with a
+    step of a language model.
 
     Args:
-        source: What computes them.
-        train: The training sequences, from which the teacher's histories come: they may be longer
-            than those that the backbone reads.
+        source: Computes the distributions.
+        train: The training sequences, from which the teacher's histories are taken; these may be
+            longer than those that the backbone reads.
     """
 
     def __init__(self, source: MassSource, train: SequenceSet) -> None:
@@ -49,7 +49,7 @@ class LiveDistributions:
 
     @torch.no_grad()
     def __call__(self, batch: TrainBatch, at: Positions) -> Tensor:
-        """Score the batch's histories, and sum."""
+        """Score the batch's histories, and aggregate by next token."""
         chosen: np.ndarray = batch.target_id.cpu().numpy()
         past = self._windows.batch(chosen)
         mass = self.source(past.windows.without_last(), past.target_items)

@@ -1,4 +1,4 @@
-"""Fit a teacher to the training interactions of a split, or read one that is there already."""
+"""Fit a teacher to the training interactions of a split, or load one fitted earlier."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from baselines.data.dataset import Dataset
 from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.evaluation.selection import Selection
-from baselines.runtime.distributed import one_run_at_a_time
 from baselines.teachers.config import BUILT_IN, HybridConfig, TeacherConfig
 from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.registry import build_teacher, teacher_class
 from baselines.teachers.scorer_teacher import ScorerTeacher, source_hash
-from baselines.training.checkpoint import TrainingState, is_trained, read_trained, recipe
+from baselines.training.checkpoint import (
+    TrainingState,
+    is_trained,
+    read_trained,
+    without_memory_settings,
+)
 from baselines.training.config import PRECISIONS, Precision, TrainingConfig
 from baselines.training.loop import TrainingTask, train
 from baselines.training.precision import settled
+from semid.distributed import one_run_at_a_time
 from semid.embed import CUT_TEXTS, Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
 
@@ -41,28 +46,28 @@ def fit_teacher(
     folder: Path,
     selected_by: str = DEFAULT_SELECTION,
 ) -> tuple[TeacherModel, TrainingState, Provenance]:
-    """Fit a teacher; the epoch that ``selected_by`` finds best on validation is kept.
+    """Fit a teacher, keeping the epoch with the best validation value of ``selected_by``.
 
     Args:
-        dataset: Only its training sequences are learned from.
-        config: Which teacher, in which shape. The collaborative teacher of a hybrid is fitted
-            first, or taken from ``folder`` as any other.
-        training: How to train it, with ``auto`` as in ``settled_training``; a teacher that counts
-            is not trained, nor is a scorer that a function returns.
-        seed: Of weights, data order, dropout, masks and negatives.
-        folder: Parent of the model's own folder, whose name says what it was made from, so that
-            several experiments can share one trained teacher.
-        selected_by: As of ``EvaluationConfig``.
+        dataset: Only its training sequences are used for training.
+        config: The teacher and its settings. The collaborative teacher of a hybrid is fitted first,
+            or reused from ``folder`` like any other.
+        training: Settings of the training, with ``auto`` as in ``settled_training``. Teachers that
+            are counted, and scorers returned by a function, are not trained.
+        seed: Seed of weights, data order, dropout, masks and negatives.
+        folder: Parent of the model's folder, whose name identifies its inputs, so that several
+            experiments can share a trained teacher.
+        selected_by: As in ``EvaluationConfig``.
 
     Returns:
-        The model in eval mode, its training, and its provenance. A hybrid was trained as long as
-        its collaborative teacher, and validated itself.
+        The model in eval mode, the state of its training, and its provenance. The state of a hybrid
+        has the epochs and training time of its collaborative teacher, and its own validation.
 
     Raises:
-        ProvenanceError: If the item vectors of a hybrid are of another catalogue, or have seen
-            other interactions than the training part; if a scorer from outside does not score as
-            it did.
-        ValueError: If they cannot be read or made, or the teacher cannot.
+        ProvenanceError: If the item vectors of a hybrid are of another catalogue, or were trained
+            on other interactions than the training part; if the scores of a custom scorer have
+            changed.
+        ValueError: If the vectors cannot be read or computed, or the teacher cannot be built.
     """
     training = settled_training(dataset, config, training, folder=folder, selected_by=selected_by)
     if config.model == "hybrid":
@@ -86,11 +91,11 @@ def settled_training(
     folder: Path,
     selected_by: str = DEFAULT_SELECTION,
 ) -> TrainingConfig:
-    """Settings with a precision in place of ``auto``: that of the teachers in ``folder``.
+    """Replace precision ``auto`` by that of the matching teachers in ``folder``.
 
-    Those count, trained or begun, that differ in nothing but precision and seed. So all seeds have
-    one precision, a folder goes on as it was begun, and teachers that are shared are taken as they
-    are; of either precision those in float32. Where there is none, the faster is taken.
+    Matching teachers, finished or not, differ in nothing but precision and seed. So all seeds have
+    one precision, a folder is resumed as it was started, and shared teachers are reused; if both
+    precisions are present, float32 is preferred. If there are none, the faster one is chosen.
     """
     config = config.collaborative
 
@@ -112,13 +117,13 @@ def settled_training(
 def _settings(
     seed: int, config: TeacherConfig, training: TrainingConfig, selected_by: str
 ) -> dict[str, Any]:
-    """What the lineage of a teacher holds of its settings."""
-    settings = {"seed": seed, **config.record(), "training": recipe(training)}
+    """The settings recorded in a teacher's lineage."""
+    settings = {"seed": seed, **config.record(), "training": without_memory_settings(training)}
     return settings | _selection(selected_by)
 
 
 def _selection(selected_by: str) -> dict[str, str]:
-    """Its part of a lineage: nothing by default, as before there was a choice."""
+    """The lineage entry of ``selected_by``; none for the default, as in older folders."""
     return {} if selected_by == DEFAULT_SELECTION else {"selected_by": selected_by}
 
 
@@ -153,30 +158,30 @@ def _fit_hybrid(
     inputs = {"collaborative": scores_hash(cf_lineage), "content": content.provenance.content}
     learned = [parameter for parameter in cf.parameters() if parameter.requires_grad]
     for parameter in learned:
-        parameter.requires_grad_(False)  # it is trained already
+        parameter.requires_grad_(False)  # already trained
     state, lineage = _fit(model, dataset, training, settings, folder=folder, inputs=inputs)
     for parameter in learned:
-        parameter.requires_grad_(True)  # and counts among what was trained
+        parameter.requires_grad_(True)  # but saved as trained
     spent = {name: getattr(cf_state, name) for name in ("epoch", "best_epoch", "seconds")}
     return model, dataclasses.replace(state, **spent), lineage
 
 
 def _encoded_by(content: Embeddings) -> dict[str, Any]:
-    """The encoder and its settings, without what was only counted."""
+    """The encoder and its settings, without mere counts."""
     return {name: value for name, value in content.provenance.config.items() if name != CUT_TEXTS}
 
 
 def _content(config: HybridConfig, dataset: Dataset, *, cache_dir: Path) -> Embeddings:
-    """Item vectors that nobody has learned from what is held out."""
+    """Item vectors that do not depend on held-out interactions."""
     content = embeddings_from(
         config.embeddings, dataset.catalog, template=config.template, cache_dir=cache_dir
     )
     if content.provenance.seen is not None:
         require_same(
-            "interactions that the item vectors of the hybrid have seen",
+            "training interactions of the hybrid's item vectors",
             dataset.splits.train_hash,
             content.provenance.seen,
-            what_to_do="Take vectors of the content alone, or of the training part of this split.",
+            what_to_do="Use vectors of the content alone, or of the training part of this split.",
         )
     return content
 
@@ -191,7 +196,7 @@ def _fit(
     passes: int = 1,
     inputs: Mapping[str, str] | None = None,
 ) -> tuple[TrainingState, Provenance]:
-    """Train a model in a folder below ``folder`` that is named by all it is made from."""
+    """Train a model in a subfolder of ``folder`` whose name identifies its inputs."""
     splits, seed = dataset.splits, settings["seed"]
     lineage = _lineage(dataset, settings, inputs)
     folder = folder / folder_name(lineage)
@@ -220,10 +225,10 @@ def _fit(
 
 
 def require_unchanged(model: TeacherModel, folder: Path) -> None:
-    """Refuse a scorer from outside that does not score as ``folder``, which was read, recorded.
+    """Check that custom scorers within ``model`` still score as recorded in ``folder``.
 
     Raises:
-        ProvenanceError: If one within ``model`` does not.
+        ProvenanceError: If one does not.
     """
     for part in model.modules():
         if isinstance(part, ScorerTeacher):
@@ -244,14 +249,14 @@ def _lineage(
 
 
 def folder_name(lineage: Provenance) -> str:
-    """Name of a teacher's folder: its model, its seed, and a hash of all that it is made from."""
+    """Name of a teacher's folder: its model, its seed, and a hash of its inputs."""
     settings = lineage.config
     key = hash_json([lineage.items, lineage.seen, lineage.inputs, settings])
     return f"{_folder_prefix(settings['model'])}-{settings['seed']}-{key[:8]}"
 
 
 def _folder_prefix(model: str) -> str:
-    return model.replace(":", ".")  # no file of Windows has a colon in its name
+    return model.replace(":", ".")  # Windows does not allow colons in file names
 
 
 def _repeated(windows: Windows, times: int) -> Windows:
@@ -273,26 +278,26 @@ def read_teacher(
     model: str | None = None,
     other_interactions: bool = False,
 ) -> tuple[TeacherModel, Provenance]:
-    """Read a teacher that ``fit_teacher`` has fitted to this data.
+    """Load a teacher that ``fit_teacher`` fitted to this data.
 
     Args:
-        dataset: What it must have been fitted to.
-        seed: It was fitted with.
-        folder: The ``folder`` of ``fit_teacher``, if it holds one teacher of this seed; else the
-            teacher's own folder in it.
-        model: Of a teacher from outside, its ``package.module:Name``: no code is run because a
+        dataset: The data it was fitted to.
+        seed: The seed it was fitted with.
+        folder: The ``folder`` of ``fit_teacher``, if it holds a single teacher of this seed; else
+            the teacher's own subfolder.
+        model: For a custom teacher, its ``package.module:Name``; code is never run merely because a
             folder names it.
-        other_interactions: Also take one that has learned from other interactions than the
-            training part of ``dataset``, and so perhaps from those that are held out here.
+        other_interactions: Also accept a teacher trained on other interactions than the training
+            part of ``dataset``, which may include those held out here.
 
     Returns:
         The model in eval mode, and its provenance.
 
     Raises:
         FileNotFoundError: If there is no fitted teacher of this seed.
-        ValueError: If there are several, or it is one from outside and not ``model``.
-        ProvenanceError: If it was fitted to another catalogue, or to other interactions and these
-            were not asked for, or it cannot do without them.
+        ValueError: If there are several, or it is a custom teacher other than ``model``.
+        ProvenanceError: If it was fitted to another catalogue, or to other interactions although
+            these are not allowed or it needs them for scoring.
     """
     below = sorted(path for path in folder.glob(f"*-{seed}-*") if _is_teacher(path, seed))
     found = [folder] if _is_teacher(folder, seed) else below
@@ -314,8 +319,8 @@ def read_teacher(
     made_by = teacher_class(config.collaborative)
     if made_by.needs_interactions and lineage.seen != dataset.splits.train_hash:
         raise ProvenanceError(
-            f"the teacher in {found[0]} scores by the graph of its training part, which is not "
-            "that of this data. Train it on this data, or take another teacher."
+            f"the teacher in {found[0]} needs the interactions it was trained on for scoring, and "
+            "they are not those of this data. Train it on this data, or use another teacher."
         )
     vectors = None
     if config.model == "hybrid":
@@ -327,21 +332,22 @@ def read_teacher(
 
 
 def require_named(config: TeacherConfig, model: str | None, folder: Path) -> None:
-    """Refuse a teacher from outside that only its folder names, and not the caller.
+    """Raise if a folder names a custom teacher that the caller does not.
 
     Args:
-        config: What the folder holds; of a hybrid, its collaborative teacher.
-        model: What the caller names.
-        folder: Where it lies.
+        config: Config of the teacher in the folder; for a hybrid, of its collaborative teacher.
+        model: The name given by the caller.
+        folder: Folder of the teacher.
 
     Raises:
         ValueError: If they differ.
     """
     if not config.is_built_in and config.model != model:
         raise ValueError(
-            f"expected a teacher in {folder} that is built in or that the caller names, got "
-            f"{config.model!r}, whose code is not run because a file says so. "
-            f"Name it: --model {config.model}, or read_teacher(..., model=...)."
+            f"expected a teacher in {folder} that is built in or named by the caller, got "
+            f"{config.model!r}; code is not run merely because a file names it. "
+            f"Pass its name: --teacher {config.model} (of semid teacher export --model), or "
+            "read_teacher(..., model=...)."
         )
 
 
@@ -352,13 +358,13 @@ def require_teacher_of(
     whose: str = "of the teacher",
     other_interactions: bool = False,
 ) -> None:
-    """Refuse a teacher of another catalogue, or one that may know what is held out.
+    """Raise for a teacher of another catalogue, or one that may have seen held-out targets.
 
     Args:
-        dataset: What it is to teach.
+        dataset: The data of the students.
         lineage: The teacher's provenance.
-        whose: Names it in the error.
-        other_interactions: Whether it may have learned from other interactions than the training
+        whose: Describes the teacher in the error.
+        other_interactions: Whether it may have been trained on other interactions than the training
             part of ``dataset``.
 
     Raises:
@@ -375,17 +381,17 @@ def require_teacher_of(
             f"training part {whose}",
             dataset.splits.train_hash,
             lineage.seen,
-            what_to_do="It may have seen what is held out here: train the teacher on this split, "
-            "or ask for it by other_interactions.",
+            what_to_do="It may have seen held-out targets: train the teacher on this split, "
+            "or allow it with other_interactions.",
         )
 
 
 def scores_hash(lineage: Provenance) -> str:
-    """Hash of all that decides the scores of a fitted teacher; what is made of them is kept by it.
+    """Hash that identifies the scores of a fitted teacher, as key for what is derived from them.
 
-    Other settings of a training make other weights, which are enough. What was counted, or blended,
-    is the same under settings that only say how to score by it, such as item-kNN's ``decay``;
-    a teacher from outside may have such settings too.
+    For trained teachers the weights suffice. Counted, blended and custom teachers may have settings
+    that change the scores but not the stored weights, such as item-kNN's ``decay``, so theirs are
+    included.
     """
     model = lineage.config["model"]
     if model in ("itemknn", "hybrid") or model not in BUILT_IN:

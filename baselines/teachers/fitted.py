@@ -1,4 +1,4 @@
-"""A fitted teacher, with all that the models it teaches need of it."""
+"""A fitted teacher and everything its students need from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
 from baselines.evaluation.config import DEFAULT_SELECTION
-from baselines.runtime.distributed import processes
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import TeacherConfig
 from baselines.teachers.fit import (
@@ -32,6 +31,7 @@ from baselines.training.checkpoint import TrainingState, read_trained
 from baselines.training.config import TrainingConfig
 from semid.atomic import copy_tree
 from semid.catalog import Catalog
+from semid.distributed import distributed_state
 from semid.provenance import Provenance, read_tensors, require_same, write_tensors
 
 _INTERACTIONS = "interactions.safetensors"
@@ -43,13 +43,13 @@ class FittedTeacher:
     """A teacher, its training, its lineage and the temperature of its softmax.
 
     Attributes:
-        model: In eval mode.
-        state: Its training.
+        model: The model, in eval mode.
+        state: State of its training.
         lineage: Its provenance.
-        folder: Its own; what was calibrated is kept beside it.
+        folder: Its folder; calibrations are stored next to it.
         asked: The temperature, or ``auto`` for the one that fits validation targets best.
-        mask_history: Whether seen items are left out, in calibration and in the beam.
-        dataset: What it was fitted to; None for one that was loaded.
+        mask_history: Whether seen items are excluded, in calibration and in the beam.
+        dataset: The data it was fitted to; None if it was loaded.
     """
 
     model: TeacherModel
@@ -73,7 +73,7 @@ class FittedTeacher:
         mask_history: bool = False,
         selected_by: str = DEFAULT_SELECTION,
     ) -> FittedTeacher:
-        """Fit it, or read it where it is fitted already; see ``fit_teacher``."""
+        """Fit a teacher, or read one that is already fitted; see ``fit_teacher``."""
         model, state, lineage = fit_teacher(
             dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
         )
@@ -89,15 +89,15 @@ class FittedTeacher:
 
     @property
     def scores_hash(self) -> str:
-        """Hash of all that decides its scores."""
+        """Hash that identifies its scores."""
         return scores_hash(self.lineage)
 
     @cached_property
     def temperature(self) -> float:
-        """Divides its scores; calibrated when first asked for where it is ``auto``."""
+        """Divides its scores; with ``auto``, calibrated on first access."""
         if self.asked != "auto":
             return self.asked
-        assert self.dataset is not None  # a loaded one says its temperature
+        assert self.dataset is not None  # a loaded teacher has a number
         return fit_temperature(
             self.model,
             self.dataset.splits.valid,
@@ -107,7 +107,7 @@ class FittedTeacher:
         ).temperature
 
     def save(self, folder: Path) -> None:
-        """Copy its folder; one that scores by the training interactions takes them along."""
+        """Copy its folder, with the training interactions if it needs them for scoring."""
         copy_tree(self.folder, folder)
         if self.model.needs_interactions and self.dataset is not None:
             train = self.dataset.splits.train
@@ -124,19 +124,19 @@ class FittedTeacher:
         mask_history: bool,
         model: str | None = None,
     ) -> FittedTeacher:
-        """Read what ``save`` wrote, without the data that it was fitted to.
+        """Load a saved teacher, without the data it was fitted to.
 
         Args:
-            folder: Where it was saved.
+            folder: Folder written by ``save``.
             catalog: Its items.
             temperature: Divides its scores.
-            mask_history: Whether it leaves out seen items in the beam.
-            model: Of a teacher from outside, its ``package.module:Name``: no code is run because a
-                folder names it.
+            mask_history: Whether seen items are excluded in the beam.
+            model: For a custom teacher, its ``package.module:Name``; code is never run merely
+                because a folder names it.
 
         Raises:
-            ProvenanceError: If it was damaged, is of other items, or scores otherwise than it did.
-            ValueError: If it is from outside and not ``model``.
+            ProvenanceError: If it is damaged, has other items, or its scores have changed.
+            ValueError: If it is a custom teacher other than ``model``.
         """
         lineage = Provenance.read(folder)
         require_same(
@@ -156,7 +156,7 @@ class FittedTeacher:
         state = read_trained(folder, teacher)
         require_unchanged(teacher, folder)
         return cls(
-            model=teacher.to(processes().device),
+            model=teacher.to(distributed_state().device),
             state=state,
             lineage=lineage,
             folder=folder,
@@ -167,7 +167,7 @@ class FittedTeacher:
 
 
 def _served(catalog: Catalog, train: Mapping[str, Tensor] | None) -> Dataset:
-    """What a teacher is built from whose weights are about to be read."""
+    """A minimal data set from which a teacher is built before its weights are loaded."""
     nothing = {"items": [0, 0], "offsets": [0, 2], "first_target": [1], "users": [0]}
     columns = {name: np.asarray((train or nothing)[name], dtype=np.int64) for name in _COLUMNS}
     data = SequenceSet(**columns)

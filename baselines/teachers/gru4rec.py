@@ -14,16 +14,16 @@ from baselines.teachers.model import TeacherModel
 
 
 class GRU4Rec(TeacherModel):
-    """A GRU reads the history; its projected state times an item's embedding is the score.
+    """A GRU over the history; a score is the projected state times an item's embedding.
 
-    The cells have no biases (as in RecBole), so that a state of zeros stays zero over padding.
+    The cells have no biases (as in RecBole), so that a zero state stays zero over padding.
     """
 
     label = "GRU4Rec"
 
     @classmethod
     def build(cls, dataset: Dataset, seed: int, config: GRU4RecConfig) -> TeacherModel:
-        """Make one for the items of a data set."""
+        """Build a teacher for a data set."""
         return cls(config, len(dataset.catalog), seed)
 
     def __init__(self, config: GRU4RecConfig, num_items: int, seed: int) -> None:
@@ -65,5 +65,5 @@ class GRU4Rec(TeacherModel):
         return self.states(past)[:, -1]
 
     def item_vectors(self) -> Tensor:
-        """Input embeddings, by which items are scored too; float32 ``(item, dim)``."""
+        """Input embeddings, which are also the output embeddings; float32 ``(item, dim)``."""
         return self.item_embedding.weight.detach()

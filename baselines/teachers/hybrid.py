@@ -1,4 +1,4 @@
-"""A collaborative teacher and the items' content as one: the less was seen, the more content."""
+"""A collaborative teacher that backs off to item content where interactions are few."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from baselines.teachers.model import TeacherModel
 
 
 class Hybrid(TeacherModel):
-    """Log-probabilities: a collaborative teacher, discounted, and content in place of the rest.
+    """A discounted collaborative teacher; the remaining probability goes to content.
 
-    Of an item with ``n`` training events, the collaborative teacher's probability is trusted by
-    ``w = n / (n + half_items)``; of a history with ``m`` items that occur in training, all of them
-    by ``v = m / (m + half_history)``. What is not trusted goes to content::
+    The collaborative probability of an item with ``n`` training events is discounted by
+    ``w = n / (n + half_items)``; for a history with ``m`` items that occur in training, all
+    probabilities are also discounted by ``v = m / (m + half_history)``. The rest goes to content::
 
         p(i) = v w_i p_cf(i) + (1 - sum_j v w_j p_cf(j)) p_content(i)
 
-    as language models discount what they have counted and back off to a wider distribution;
-    ``n / (n + half)`` is the share of the counts in the mean of a Dirichlet posterior whose prior
-    weighs ``half`` events (Zhai and Lafferty, SIGIR 2001, section 3). It sums to one, no item has
-    probability zero, and an item that was never seen has its probability from content alone. Such
-    items are no part of the teacher's softmax, nor of the histories that it gets: their embeddings
-    are little but random starts.
+    as language models discount counts and back off to a wider distribution; ``n / (n + half)`` is
+    the weight of the counts in the mean of a Dirichlet posterior whose prior has the weight of
+    ``half`` events (Zhai and Lafferty, SIGIR 2001, section 3). The result sums to one, no item has
+    probability zero, and an item without training events gets its probability from content alone.
+    Such items are excluded from the teacher's softmax and from its histories, since their
+    embeddings are hardly more than random initialisation.
 
-    ``p_content`` is the softmax of cosines between an item's vector and the mean of the history's,
-    all of length 1; the ``a``-th from the end weighs ``decay ** a``. An item of the history is held
-    against the others only: it would be nearest to itself. A vector of zeros is like none.
+    ``p_content`` is the softmax of cosines between an item's vector and the mean of the history's
+    unit vectors, where the ``a``-th item from the end has weight ``decay ** a``. An item of the
+    history is compared with the other items only, since it would be nearest to itself. A zero
+    vector has cosine 0 with everything.
 
     Args:
-        config: How to blend.
-        cf: The collaborative teacher, trained.
-        vectors: Content; float ``(item, dim)``, finite.
-        train: Its items are counted.
+        config: Settings of the blend.
+        cf: The trained collaborative teacher.
+        vectors: Content vectors; float ``(item, dim)``, finite.
+        train: Training sequences, in which items are counted.
     """
 
     def __init__(
@@ -71,9 +72,9 @@ class Hybrid(TeacherModel):
         )
 
     def _known_alone(self, past: Histories) -> Histories:
-        """The history without items of no training event; of nothing but such, the last of them.
+        """Drop history items without training events; if no item is left, keep the last.
 
-        That one is not trusted at all, but a model wants a history.
+        The model needs a history; its scores are then discounted to zero weight.
         """
         known = past.mask & (self.counts[past.items] > 0)
         order = known.to(torch.uint8).argsort(dim=1, stable=True)
@@ -82,7 +83,7 @@ class Hybrid(TeacherModel):
         return dataclasses.replace(past, items=past.items.gather(1, order), mask=known)
 
     def _cosines(self, past: Histories) -> Tensor:
-        """Of all items with the history's mean; float32 ``(batch, item)``."""
+        """Cosines of all items with the history's mean; float32 ``(batch, item)``."""
         age = torch.arange(past.items.shape[1] - 1, -1, -1, device=past.items.device)
         weight = self.config.decay ** age.float() * past.mask
         own = self.vectors[past.items]
@@ -95,20 +96,20 @@ class Hybrid(TeacherModel):
 
 
 def trust(counts: Tensor, half: float) -> Tensor:
-    """``n / (n + half)``, and 0 of nothing; float64, for it comes close to 1."""
+    """``n / (n + half)``, and 0 for ``n = 0``; float64, since it comes close to 1."""
     n = counts.double()
     return torch.where(n > 0, n / (n + half), 0.0)
 
 
 def blend(log_cf: Tensor, log_content: Tensor, of_item: Tensor, of_history: Tensor) -> Tensor:
-    """Discount one distribution and let another have what is left; see ``Hybrid``.
+    """Discount one distribution and give the rest to another; see ``Hybrid``.
 
     Args:
-        log_cf: Log-probabilities, float32 ``(batch, item)``; ``-inf`` for none.
-        log_content: Likewise, all above ``-inf``.
-        of_item: Trust in each item's probability, float64 ``(item,)`` in [0, 1]. At least a
-            float's last digit is left.
-        of_history: Trust in each row, float64 ``(batch, 1)`` in [0, 1].
+        log_cf: Log-probabilities, float32 ``(batch, item)``; may be ``-inf``.
+        log_content: Likewise, but above ``-inf``.
+        of_item: Discount of each item's probability, float64 ``(item,)`` in [0, 1]. At least one
+            machine epsilon remains for content.
+        of_history: Discount of each row, float64 ``(batch, 1)`` in [0, 1].
 
     Returns:
         float32 ``(batch, item)``, log-probabilities above ``-inf``.

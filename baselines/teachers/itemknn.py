@@ -1,4 +1,4 @@
-"""Item-kNN: what those who chose an item chose besides, as cosines of co-occurrence."""
+"""Item-kNN: cosine similarity of items by co-occurrence."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ _ROWS_AT_ONCE = 2048
 
 
 class ItemKNN(TeacherModel):
-    """The score of an item is its similarity to the items of the history, summed.
+    """The score of an item is the sum of its similarities to the items of the history.
 
-    The similarity of two items is ``n_ij / (sqrt(n_i n_j) + shrinkage)``, with ``n_ij`` the users
-    who have both, and ``n_i`` those who have one. Each item of the history speaks for its nearest
-    neighbours only (Deshpande and Karypis, TOIS 2004, section 4), ties going to the lower row; the
-    ``a``-th item from the end weighs ``decay ** a``. Exact: all pairs that occur are counted.
+    The similarity of two items is ``n_ij / (sqrt(n_i n_j) + shrinkage)``, with ``n_ij`` the number
+    of users who have both, and ``n_i`` of those who have item ``i``. Each history item contributes
+    to its nearest neighbours only (Deshpande and Karypis, TOIS 2004, section 4), with ties going to
+    the lower row; the ``a``-th item from the end has weight ``decay ** a``. Exact: all co-occurring
+    pairs are counted.
 
-    Scores are similarities and no logits: as a teacher they want a temperature far below 1.
+    Scores are similarities, not logits: as a teacher it needs a temperature far below 1.
     """
 
     label = "item-kNN"
 
     @classmethod
     def build(cls, dataset: Dataset, seed: int, config: ItemKNNConfig) -> TeacherModel:
-        """Make one for the items of a data set."""
+        """Build a teacher for a data set."""
         return cls(config, dataset.splits.train, len(dataset.catalog))
 
     def __init__(self, config: ItemKNNConfig, train: SequenceSet, num_items: int) -> None:
@@ -54,7 +55,7 @@ class ItemKNN(TeacherModel):
 
 
 def _nearest(config: ItemKNNConfig, train: SequenceSet, num_items: int) -> tuple[Tensor, Tensor]:
-    """Rows int64 and similarities float32 ``(item, neighbour)``; row 0 at 0 where there are few."""
+    """Rows int64 and similarities float32 ``(item, neighbour)``; padded with row 0 at weight 0."""
     from scipy.sparse import csr_array
 
     owner = np.repeat(train.users, train.lengths)

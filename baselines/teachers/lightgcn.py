@@ -18,20 +18,20 @@ from baselines.teachers.model import TeacherModel
 
 
 class LightGCN(TeacherModel):
-    """Users and items hand their embeddings to each other; scores are inner products of means.
+    """Embeddings propagated between users and items; scores are inner products of layer means.
 
     Layer ``k + 1`` of a user is ``sum e_i^k / sqrt(|N_u| |N_i|)`` over its items, that of an item
     likewise, and the final embedding is the mean of layers ``0 .. K`` (equations 3 and 4). Trained
     by BPR with negatives outside the user's training items (equation 15).
 
-    ``score`` has a history and no user. It takes the final embedding of a user who is joined to
-    exactly the distinct items of the history, whose own embedding (layer 0) is still zero, in the
-    graph as it was trained on: ``1 / (K + 1) sum_{k < K} sum_{i in H} e_i^k / sqrt(|H| |N_i|)``.
-    For a training user with all its items, that is the paper's score without the share of layer
-    0. Items that no training user has are left out of ``H``; with none left, all scores are 0.
+    ``score`` gets a history and no user. It uses the final embedding of a user connected to exactly
+    the distinct items of the history, with a layer-0 embedding of zero, in the training graph:
+    ``1 / (K + 1) sum_{k < K} sum_{i in H} e_i^k / sqrt(|H| |N_i|)``. For a training user with all
+    their items, this is the paper's score without the user's layer 0. Items without training users
+    are left out of ``H``; if none is left, all scores are 0.
 
     Raises:
-        ValueError: If a user has every item, so that there is no negative.
+        ValueError: If a user has every item, leaving no negatives.
     """
 
     label = "LightGCN"
@@ -39,7 +39,7 @@ class LightGCN(TeacherModel):
 
     @classmethod
     def build(cls, dataset: Dataset, seed: int, config: LightGCNConfig) -> TeacherModel:
-        """Make one for the items of a data set."""
+        """Build a teacher for a data set."""
         return cls(config, dataset.splits.train, len(dataset.catalog), seed)
 
     def __init__(
@@ -58,7 +58,7 @@ class LightGCN(TeacherModel):
         if int(of_user.max()) == num_items:
             raise ValueError(
                 f"lightgcn draws negatives among items that a user does not have, but user "
-                f"{int(of_user.argmax())} has all {num_items}. Take another teacher."
+                f"{int(of_user.argmax())} has all {num_items}. Use another teacher."
             )
         weight = (of_user[user] * of_item[item]).float().rsqrt()
         to_users = _sparse(user, item, weight, (num_users, num_items))
@@ -72,7 +72,7 @@ class LightGCN(TeacherModel):
         self.register_buffer("edges", edges, persistent=False)  # sorted: user * num_items + item
         item_weight = of_item.float().rsqrt().masked_fill(of_item == 0, 0)
         self.register_buffer("item_weight", item_weight, persistent=False)
-        self._handed_on: tuple[Tensor, Tensor] | None = None
+        self._cached_tables: tuple[Tensor, Tensor] | None = None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.user_embedding = nn.Embedding(num_users, config.dim)
@@ -84,20 +84,20 @@ class LightGCN(TeacherModel):
         """Layers 0 to K of users ``(user, dim)`` and of items ``(item, dim)``."""
         users, items = [self.user_embedding.weight], [self.item_embedding.weight]
         for _ in range(self.config.num_layers):
-            next_users = _hand_on(items[-1], self.to_users, self.to_items)
-            items.append(_hand_on(users[-1], self.to_items, self.to_users))
+            next_users = _propagate(items[-1], self.to_users, self.to_items)
+            items.append(_propagate(users[-1], self.to_items, self.to_users))
             users.append(next_users)
         return users, items
 
     def loss(self, batch: TrainBatch) -> Tensor:
-        """Mean BPR loss over the targets of a batch, and the norm of their embeddings."""
+        """Mean BPR loss over the targets of a batch, with L2 regularisation."""
         user, item = batch.windows.users[batch.target_row], batch.target_items
         negative = self._negatives(user)
         users, items = self.layers()
         all_users, all_items = torch.stack(users).mean(dim=0), torch.stack(items).mean(dim=0)
         gain = (all_users[user] * (all_items[item] - all_items[negative])).sum(dim=1)
-        own = [users[0][user], items[0][item], items[0][negative]]
-        norm = torch.stack([rows.square().sum() for rows in own]).sum() / (2 * len(user))
+        layer_0 = [users[0][user], items[0][item], items[0][negative]]
+        norm = torch.stack([rows.square().sum() for rows in layer_0]).sum() / (2 * len(user))
         return F.softplus(-gain).mean() + self.config.regularisation * norm
 
     def _negatives(self, user: Tensor) -> Tensor:
@@ -114,12 +114,12 @@ class LightGCN(TeacherModel):
 
     @torch.inference_mode()
     def score(self, histories: Histories) -> Tensor:
-        """Scores of all items for a user joined to these; float32 ``(batch, item)``."""
+        """Scores of all items for users connected to their histories; float32 ``(batch, item)``."""
         return self.user_vectors(histories) @ self._tables()[1].T
 
     @torch.inference_mode()
     def user_vectors(self, histories: Histories) -> Tensor:
-        """Final embeddings of users joined to these items; float32 ``(batch, dim)``."""
+        """Final embeddings of users connected to their histories; float32 ``(batch, dim)``."""
         past = histories.last(self.max_history).to(self.item_embedding.weight.device)
         to_user, _ = self._tables()
         again = (past.items[:, :, None] == past.items[:, None, :]) & past.mask[:, None, :]
@@ -129,28 +129,28 @@ class LightGCN(TeacherModel):
         return (to_user[past.items] * counted.unsqueeze(-1)).sum(dim=1) * size.float().rsqrt()
 
     def train(self, mode: bool = True) -> LightGCN:
-        """Switch between training and use, by which weights may have changed."""
-        self._handed_on = None
+        """Switch mode, and drop cached tables, since weights may change."""
+        self._cached_tables = None
         return super().train(mode)
 
     def _tables(self) -> tuple[Tensor, Tensor]:
-        """What an item hands to a user, and its final embedding; made once in eval mode."""
-        if self._handed_on is None or self.training:
+        """Items' contributions to users, and their final embeddings; cached in eval mode."""
+        if self._cached_tables is None or self.training:
             items = torch.stack(self.layers()[1])
             to_user = items[:-1].sum(dim=0) * self.item_weight[:, None] / len(items)
-            self._handed_on = to_user, items.mean(dim=0)
-        return self._handed_on
+            self._cached_tables = to_user, items.mean(dim=0)
+        return self._cached_tables
 
     def item_vectors(self) -> Tensor:
-        """Final embeddings, by which items are scored; float32 ``(item, dim)``."""
+        """Final embeddings, used for scoring; float32 ``(item, dim)``."""
         with torch.no_grad():
             return torch.stack(self.layers()[1]).mean(dim=0)
 
 
-class _HandOn(torch.autograd.Function):
-    """Sparse matrix times embeddings, with the transposed matrix at hand for the gradient.
+class _Propagate(torch.autograd.Function):
+    """Sparse matrix times embeddings, with the transposed matrix given for the gradient.
 
-    In float32: a mean over many neighbours in bfloat16 is not worth its name.
+    In float32, since a mean over many neighbours loses too much precision in bfloat16.
     """
 
     @staticmethod
@@ -165,9 +165,9 @@ class _HandOn(torch.autograd.Function):
         return transposed @ gradient, None, None
 
 
-def _hand_on(embeddings: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
-    handed: Tensor = _HandOn.apply(embeddings, matrix, transposed)  # type: ignore[no-untyped-call]
-    return handed
+def _propagate(embeddings: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
+    propagated: Tensor = _Propagate.apply(embeddings, matrix, transposed)  # type: ignore[no-untyped-call]
+    return propagated
 
 
 def _sparse(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

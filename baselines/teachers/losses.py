@@ -1,4 +1,4 @@
-"""The losses that teachers are trained by."""
+"""Training losses of teachers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 def catalogue_cross_entropy(
     states: Tensor, item_vectors: Tensor, targets: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    """Mean cross-entropy of the softmax over all items.
+    """Mean softmax cross-entropy over the whole catalogue.
 
     Args:
         states: float ``(target, dim)``.
@@ -26,7 +26,7 @@ def catalogue_cross_entropy(
 
 
 def binary_loss(positive: Tensor, negative: Tensor, *, beta: float = 1.0) -> Tensor:
-    """Binary cross-entropy with sampled negatives, positives by a generalised sigmoid.
+    """Binary cross-entropy with sampled negatives and a generalised sigmoid for positives.
 
     The mean over targets of ``-(log sigmoid(s+)^beta + sum log(1 - sigmoid(s-)))`` (gSASRec,
     arXiv:2308.07192, equation 11, without its factor 1 / (negatives + 1), which does not change
@@ -35,7 +35,7 @@ def binary_loss(positive: Tensor, negative: Tensor, *, beta: float = 1.0) -> Ten
     Args:
         positive: float32 ``(target,)``, scores of the targets.
         negative: float32 ``(target, negative)``.
-        beta: Power of the positive's probability, in (0, 1].
+        beta: Exponent of the positive's probability, in (0, 1].
 
     Returns:
         Scalar float32.
@@ -44,13 +44,14 @@ def binary_loss(positive: Tensor, negative: Tensor, *, beta: float = 1.0) -> Ten
 
 
 def gbce_beta(*, num_negatives: int, num_items: int, t: float) -> float:
-    """The power of gBCE: ``a (t (1 - 1/a) + 1/a)``, ``a = num_negatives / (num_items - 1)``.
+    """The exponent of gBCE: ``a (t (1 - 1/a) + 1/a)``, ``a = num_negatives / (num_items - 1)``.
 
-    gSASRec, arXiv:2308.07192, equations 10 and 16. ``t = 0`` gives 1, which leaves scores as
-    overconfident as sampling makes them; ``t = 1`` gives ``a``, which calibrates them.
+    gSASRec, arXiv:2308.07192, equations 10 and 16. ``t = 0`` gives 1, plain binary
+    cross-entropy, whose scores are overconfident through sampling; ``t = 1`` gives ``a``, which
+    calibrates them.
 
     Raises:
-        ValueError: If ``t`` or ``a`` does not lie in [0, 1], with ``a`` above 0.
+        ValueError: If ``t`` is not in [0, 1], or ``a`` is not in (0, 1].
     """
     share = num_negatives / (num_items - 1)
     if not (0 <= t <= 1 and 0 < share <= 1):
@@ -65,8 +66,8 @@ def draw_outside(windows: Tensor, num_items: int, num_negatives: int) -> Tensor:
     """Items drawn uniformly from outside each window, with replacement.
 
     Args:
-        windows: int64 ``(target, pos)``, the window of each target; -1 in the padding.
-        num_items: Size of the catalogue, above that of any window.
+        windows: int64 ``(target, pos)``, the window of each target, padded with -1.
+        num_items: Size of the catalogue, larger than any window.
         num_negatives: Items to draw for each target.
 
     Returns:
@@ -81,10 +82,10 @@ def draw_outside(windows: Tensor, num_items: int, num_negatives: int) -> Tensor:
 
 
 def require_outside(num_items: int, window: int) -> None:
-    """Refuse a catalogue of which nothing is outside a window of so many items.
+    """Raise if a window of this length could contain the whole catalogue.
 
     Raises:
-        ValueError: If it is no larger.
+        ValueError: If ``num_items <= window``.
     """
     if num_items <= window:
         raise ValueError(
@@ -94,7 +95,7 @@ def require_outside(num_items: int, window: int) -> None:
 
 
 def _in_window(items: Tensor, windows: Tensor) -> Tensor:
-    """Whether each item stands in its row's window, one position at a time for memory's sake."""
+    """Whether each item is in its row's window; position by position to save memory."""
     found = torch.zeros_like(items, dtype=torch.bool)
     for column in windows.unbind(dim=1):
         found |= items == column[:, None]

@@ -1,4 +1,4 @@
-"""A teacher's token distributions for every training target, computed once."""
+"""Computation of a teacher's token distributions."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from baselines.contracts.scorer import (
     without_seen,
 )
 from baselines.data.batches import Histories, histories_of_targets
-from baselines.data.sequences import IntArray, SequenceSet
-from baselines.runtime.distributed import add_up, processes
+from baselines.data.sequences import SequenceSet
 from baselines.runtime.progress import track
 from baselines.teachers.config import MassConfig
 from baselines.teachers.rounded import RoundedScorer
 from baselines.teachers.top_k_index import TopKIndex
+from semid.arrays import IntArray
+from semid.distributed import all_reduce, distributed_state
 from semid.trie import CodeTrie
 from tca.collaborative import CollaborativeTokenizer
 from tca.top_k import TopKTokenizer
 
 
 class MassSource(Protocol):
-    """Token distributions of targets, from histories.
+    """Computes the token distributions of targets from histories.
 
     Attributes:
-        trie: Whose prefixes they are of.
-        settings: JSON values; all that they depend on beside the teacher and the trie.
+        trie: The trie over whose prefixes the distributions are.
+        settings: Everything they depend on other than teacher and trie, as JSON values.
     """
 
     trie: CodeTrie
@@ -43,18 +44,18 @@ class MassSource(Protocol):
 
     @property
     def max_history(self) -> int | None:
-        """Most items of a history that they depend on; None for all."""
+        """Maximum number of history items that they depend on; None for all."""
         ...
 
     def __call__(self, histories: Histories, target_items: Tensor) -> Tensor:
         """Distributions along the path of each target.
 
         Args:
-            histories: The past of each target.
+            histories: The history of each target.
             target_items: int64 ``(batch,)``, catalogue rows.
 
         Returns:
-            float32 ``(batch, pos, child)``, as of ``CollaborativeTokenizer``.
+            float32 ``(batch, pos, child)``, as from ``CollaborativeTokenizer``.
         """
         ...
 
@@ -62,10 +63,10 @@ class MassSource(Protocol):
 def mass_source(
     scorer: ItemScorer, trie: CodeTrie, *, temperature: float = 1.0, config: MassConfig
 ) -> MassSource:
-    """The distributions that a config asks for.
+    """Build the source that a config describes.
 
     Raises:
-        ValueError: If ``top_k`` is asked of a teacher whose scores are no dot products, or is
+        ValueError: If ``top_k`` is set for a teacher whose scores are not dot products, or is
             larger than the catalogue.
     """
     if config.top_k is None:
@@ -75,12 +76,12 @@ def mass_source(
 
 
 class ExactMass:
-    """Every item counts.
+    """Exact distributions over all items.
 
     Args:
         scorer: The frozen teacher.
-        tokenizer: Sums its scores over the children of each prefix.
-        mask_history: Whether seen items are left out.
+        tokenizer: Aggregates item scores over the children of each prefix.
+        mask_history: Whether seen items are excluded.
     """
 
     def __init__(
@@ -97,15 +98,15 @@ class ExactMass:
 
     @property
     def max_history(self) -> int | None:
-        """That of the teacher; all, where seen items are left out."""
+        """That of the teacher; None (all items) if seen items are excluded."""
         return None if self.mask_history else self.scorer.max_history
 
     def __call__(self, histories: Histories, target_items: Tensor) -> Tensor:
-        """Score all items, and sum.
+        """Score all items, and aggregate by next token.
 
         Raises:
-            ValueError: If scores are NaN or +inf, a history has none above -inf, or all items
-                below a prefix of the target's path, with several tokens after it, are -inf.
+            ValueError: If scores are NaN or +inf, all scores of a history are -inf, or all items
+                below a branching prefix of the target's path are -inf.
         """
         scores = checked_scores(self.scorer, histories).to(self.trie.device)
         if self.mask_history:
@@ -114,14 +115,14 @@ class ExactMass:
 
 
 class TopKMass:
-    """The best items count, those near the target, and a tail; see ``TopKIndex``.
+    """Approximate distributions from the top-k items, those near the target, and a tail.
 
-    Seen items that are left out take their share of the tail with them.
+    See ``TopKIndex``. Seen items that are excluded take their share of the tail with them.
 
     Args:
         scorer: The frozen teacher, whose scores are dot products.
-        tokenizer: Sums the scores of its best items over the children of each prefix.
-        config: With ``top_k``.
+        tokenizer: Aggregates the scores of listed items over the children of each prefix.
+        config: Settings with ``top_k``.
 
     Raises:
         ValueError: As ``mass_source``.
@@ -144,11 +145,11 @@ class TopKMass:
 
     @property
     def max_history(self) -> int | None:
-        """That of the teacher; all, where seen items are left out."""
+        """That of the teacher; None (all items) if seen items are excluded."""
         return None if self.config.mask_history else self._longest
 
     def __call__(self, histories: Histories, target_items: Tensor) -> Tensor:
-        """Find the items, and sum."""
+        """Find the items, and aggregate by next token."""
         users = self.scorer.user_vectors(histories)
         scores, items, tail = self.best.with_prefix_neighbours(users, self.trie, target_items)
         if self.config.mask_history:
@@ -166,25 +167,25 @@ class TopKMass:
 
 
 def mass_shape(source: MassSource, data: SequenceSet) -> tuple[int, int, int]:
-    """Targets, positions and child slots."""
+    """Number of targets, positions and child slots."""
     return data.num_targets, source.trie.depth, source.trie.max_children
 
 
 def mass_blocks(
     source: MassSource, data: SequenceSet, *, batch_size: int = 256
 ) -> Iterator[tuple[IntArray, Tensor]]:
-    """The distributions of all targets, some at a time; several processes share each block.
+    """The distributions of all targets, block by block; several processes share each block.
 
     Args:
-        source: What computes them.
+        source: Computes the distributions.
         data: Sequences with targets.
-        batch_size: Histories of one process in a block.
+        batch_size: Histories per process in a block.
 
     Yields:
         Target ids int64 ``(batch,)`` and float16 ``(batch, pos, child)`` on the CPU, the same on
-        all processes. Every target comes exactly once.
+        all processes. Each target occurs exactly once.
     """
-    here = processes()
+    here = distributed_state()
     targets = torch.from_numpy(data.items[data.targets()[1]])
     _, *rest = mass_shape(source, data)
     longest = int(data.lengths.max(initial=1)) if source.max_history is None else source.max_history
@@ -198,5 +199,5 @@ def mass_blocks(
                 begin = sum(len(ids) for ids, _ in shared[: here.process_index])
                 p = source(histories, targets[torch.from_numpy(own)])
                 block[begin : begin + len(own)] = p.half().cpu()
-            yield ids, add_up(block)
+            yield ids, all_reduce(block)
             progress.advance(len(ids))

@@ -1,9 +1,9 @@
-"""The contract of a teacher that is fitted here.
+"""The base class of teachers that are fitted here.
 
-A teacher of your own subclasses `TeacherModel`, is made by ``Mine(dataset, seed, **settings)``, and
-writes `score` and, where it has something to train, `loss`. One that scores by products of vectors
-offers them too (``baselines.contracts.scorer.DotProductScorer``).
-`baselines.testing.check_teacher` runs every clause of the contract on it.
+A custom teacher subclasses `TeacherModel`, is constructed as ``Mine(dataset, seed, **settings)``,
+and implements `score` and, if it is trained, `loss`. One whose scores are dot products should offer
+the vectors too (``baselines.contracts.scorer.DotProductScorer``).
+`baselines.testing.check_teacher` checks every clause of the contract.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from tca.objective import ObjectiveOutput
 
 
 class TeacherModel(nn.Module, ABC):
-    """An ``ItemScorer`` whose parameters, trained or counted, are all that it has learned.
+    """An ``ItemScorer`` whose parameters, trained or counted, hold everything it has learned.
 
     Attributes:
-        label: Its name in reports.
-        max_history: Most items looked back on.
+        label: Name shown in reports.
+        max_history: Maximum number of history items.
     """
 
     label: str
     max_history: int
     needs_interactions: bool = False
-    """Whether it scores by the training interactions too, and not by its parameters alone."""
+    """Whether scoring needs the training interactions in addition to the parameters."""
 
     @classmethod
     def build(cls, dataset: Dataset, seed: int, config: Any) -> TeacherModel:
-        """Make one before any training, or counted: from the training part alone.
+        """Build an untrained teacher, or one counted from the training part alone.
 
         Args:
             dataset: The data.
-            seed: Of random starts.
-            config: ``TeacherConfig.shape``; of a teacher from outside, settings by name.
+            seed: Seed of the initial weights.
+            config: ``TeacherConfig.shape``; for a custom teacher, settings by name.
         """
         return cls(dataset, seed, **config)
 
@@ -49,18 +49,18 @@ class TeacherModel(nn.Module, ABC):
         """Scores of all items; float32 ``(batch, item)``."""
 
     def windows(self, data: SequenceSet) -> Windows:
-        """The windows that it learns from: by default, every target of a sequence at once."""
+        """The training windows; by default one per sequence with all its targets."""
         return Windows.per_sequence(data, self.max_history)
 
     def loss(self, batch: TrainBatch) -> Tensor:
         """Mean loss over the targets of a batch; scalar float32.
 
         Raises:
-            NotImplementedError: For a model that counts and has nothing to train.
+            NotImplementedError: For a model that is counted rather than trained.
         """
         raise NotImplementedError(f"{self.label} is counted, not trained")
 
     def objective(self, batch: TrainBatch) -> ObjectiveOutput:
-        """The loss, and how many terms it is the mean of."""
+        """The loss and the number of terms it is the mean of."""
         count = torch.tensor(len(batch.target_id), device=batch.target_id.device)
         return ObjectiveOutput(loss=self.loss(batch), parts={}, count=count)

@@ -1,4 +1,4 @@
-"""Which teachers there are: those that ship with the package, and those of users."""
+"""Lookup and construction of teachers, built-in or custom."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _ADVICE = (
 
 
 def teacher_class(config: TeacherConfig) -> type[TeacherModel]:
-    """The class of the teacher that ``config`` names; of a function, ``ScorerTeacher``.
+    """The class of the teacher that ``config`` names; ``ScorerTeacher`` for a function.
 
     Raises:
-        ValueError: If the name leads to no function and no complete subclass of ``TeacherModel``.
+        ValueError: If the name is neither a function nor a complete subclass of ``TeacherModel``.
     """
     if not inspect.isclass(_loaded(config)):
         return ScorerTeacher
@@ -37,17 +37,17 @@ def teacher_class(config: TeacherConfig) -> type[TeacherModel]:
 def build_teacher(
     config: TeacherConfig, dataset: Dataset, seed: int, *, vectors: Tensor | None = None
 ) -> TeacherModel:
-    """The teacher before any training, or counted: from the training part alone.
+    """Build an untrained teacher, or one counted from the training part alone.
 
     Args:
-        config: Which teacher, in which shape.
+        config: The teacher and its settings.
         dataset: The data.
-        seed: Of random starts.
-        vectors: The content of a hybrid, float ``(item, dim)``; no other takes any.
+        seed: Seed of the initial weights.
+        vectors: Content vectors of a hybrid, float ``(item, dim)``; unused by all others.
 
     Raises:
-        ValueError: For a hybrid without vectors; for a teacher from outside that cannot be made
-            from ``(dataset, seed, **settings)``, or breaks the contract.
+        ValueError: For a hybrid without vectors; for a custom teacher that cannot be constructed
+            from ``(dataset, seed, **settings)`` or breaks the contract.
     """
     if config.model == "hybrid":
         if vectors is None:
@@ -74,26 +74,26 @@ def _loaded(config: TeacherConfig) -> Callable[..., Any]:
 def _require_arguments(
     function: Callable[..., Any], dataset: Dataset, seed: int, config: TeacherConfig
 ) -> None:
-    """Refuse settings that a teacher from outside does not take, in its own words."""
+    """Raise if a custom teacher does not accept its settings."""
     try:
         inspect.signature(function).bind(dataset, seed, **config.settings)
     except TypeError as error:
         raise ValueError(
-            f"expected settings of {config.model}, which is called with (dataset, seed, "
+            f"expected settings of {config.model}, called as (dataset, seed, "
             f"**settings), got {sorted(config.settings) or 'none'} ({error}). "
-            "Mend --teacher.settings, or its arguments."
+            "Correct --teacher.settings, or its parameters."
         ) from error
 
 
 def _require_usable(model: TeacherModel, name: str) -> None:
-    """Refuse a model from outside that cannot be trained or named, before it is."""
+    """Raise, before training, if a custom model lacks its name, history length or loss."""
     cure = "baselines.testing.check_teacher runs the whole contract."
     for attribute, kind in (("label", str), ("max_history", int)):
         if not isinstance(getattr(model, attribute, None), kind):
             raise ValueError(f"expected {name} to set {attribute} ({kind.__name__}). {cure}")
     trained = any(parameter.requires_grad for parameter in model.parameters())
-    own = type(model)
-    if trained and own.loss is TeacherModel.loss and own.objective is TeacherModel.objective:
+    cls = type(model)
+    if trained and cls.loss is TeacherModel.loss and cls.objective is TeacherModel.objective:
         raise ValueError(
             f"expected a loss of {name}, which has parameters to train, got none. {cure}"
         )

@@ -1,4 +1,4 @@
-"""SASRec as TCA4Rec's released code has it (arXiv:2601.18457), to train or to load."""
+"""SASRec as in TCA4Rec's released code (arXiv:2601.18457), to train or to load."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from baselines.nn.config import EncoderConfig
 from baselines.teachers.config import SASRecConfig
 from baselines.teachers.sasrec import SASRec
 
-_EPS = 1e-8  # of every layer norm
+_EPS = 1e-8  # epsilon of every layer norm
 
 
 class ReleasedSASRec(SASRec):
-    """The teacher of the released code, whose parameters have the names that it gives them.
+    """The teacher of the released code, with its parameter names.
 
-    A block attends by ``q = LN(x)`` to ``x`` itself and goes on from ``q``:
-    ``y = q + MHA(q, x, x)``, ``z = LN(y)``, ``x = z + W2 relu(W1 z)``. Windows are always as long
-    as ``max_history``. Padding is not masked from attention, but its rows are set to zero before
-    each block and after it: its keys and values are the biases of their projections, and a short
-    history has many of them.
+    A block attends with queries ``q = LN(x)`` to ``x`` and adds its residual to ``q``:
+    ``y = q + MHA(q, x, x)``, ``z = LN(y)``, ``x = z + W2 relu(W1 z)``. Windows always have length
+    ``max_history``. Padding is not masked in attention, but its rows are zeroed before and after
+    each block: its keys and values are the biases of their projections, and a short history has
+    many of them.
 
-    It learns from the last position of each window alone, a window for each target.
+    It learns from the last position of each window only, with one window per target.
 
     Raises:
         ValueError: As ``SASRec``.
@@ -36,7 +36,7 @@ class ReleasedSASRec(SASRec):
     name: ClassVar[str] = "SASRec released"
 
     def make(self, config: SASRecConfig, num_items: int) -> None:
-        """Draw the weights, from PyTorch's default generator."""
+        """Create the weights, drawn from PyTorch's default generator."""
         shape = config.encoder
         dim, layers = shape.dim, range(shape.num_layers)
         self.item_emb = nn.Embedding(num_items + 1, dim)  # row 0 is padding
@@ -55,11 +55,11 @@ class ReleasedSASRec(SASRec):
 
     @property
     def item_table(self) -> Tensor:
-        """Embeddings of the items, without that of padding; float ``(item, dim)``."""
+        """Item embeddings, without the padding row; float ``(item, dim)``."""
         return self.item_emb.weight[1:]
 
     def windows(self, data: SequenceSet) -> Windows:
-        """One target a window, its last item."""
+        """One window per target, its last item."""
         return Windows.per_target(data, self.max_history)
 
     def states(self, histories: Histories) -> Tensor:
@@ -85,52 +85,52 @@ class ReleasedSASRec(SASRec):
         return states[:, -width:]
 
     def load_released(self, weights: Mapping[str, Tensor]) -> Self:
-        """Take weights that the released code has trained.
+        """Load weights trained by the released code.
 
-        What they have learned from nobody records: training them on this split's training part
-        alone is up to you. The released code's own have seen all of its train file, of which its
-        language model learns from 10,000 rows.
+        Their training data is not recorded: make sure that they were trained on this split's
+        training part alone. The weights shipped with the released code were trained on all of its
+        train file, of which its language model uses 10,000 rows.
 
         Args:
-            weights: Its state dict: ``item_emb.weight`` ``(item + 1, dim)``, row 0 of padding and
-                row ``i + 1`` of catalogue row ``i``; ``pos_emb.weight`` ``(max_history, dim)``;
-                of each block ``i`` ``attention_layernorms.i``, ``attention_layers.i``,
-                ``forward_layernorms.i`` and ``forward_layers.i.conv1`` and ``.conv2``, their
+            weights: Its state dict: ``item_emb.weight`` ``(item + 1, dim)``, row 0 for padding and
+                row ``i + 1`` for catalogue row ``i``; ``pos_emb.weight`` ``(max_history, dim)``;
+                for each block ``i`` ``attention_layernorms.i``, ``attention_layers.i``,
+                ``forward_layernorms.i`` and ``forward_layers.i.conv1`` and ``.conv2``, with
                 matrices ``(dim, dim, 1)``; ``last_layernorm``.
 
         Returns:
             This model, in eval mode.
 
         Raises:
-            ValueError: If a name is missing or unknown, or a shape is not that of this model. The
-                model is then as it was.
+            ValueError: If a name is missing or unknown, or a shape differs; the model is then
+                unchanged.
         """
-        own = self.state_dict()
+        expected = self.state_dict()
         whose = "weights of the released SASRec"
-        if missing := [name for name in own if name not in weights]:
+        if missing := [name for name in expected if name not in weights]:
             raise ValueError(
-                f"expected {whose} with {len(own)} tensors, got some without {missing[0]!r}"
-                f"{_and_others(missing)}. Has it {self.config.encoder.num_layers} blocks?"
+                f"expected {whose} with {len(expected)} tensors, got some without {missing[0]!r}"
+                f"{_and_others(missing)}. Does it have {self.config.encoder.num_layers} blocks?"
             )
-        if unknown := [name for name in weights if name not in own]:
+        if unknown := [name for name in weights if name not in expected]:
             raise ValueError(
                 f"expected {whose} of {self.config.encoder.num_layers} blocks, got {unknown[0]!r} "
-                f"too{_and_others(unknown)}. Set encoder.num_layers to their blocks."
+                f"too{_and_others(unknown)}. Set encoder.num_layers to their number of blocks."
             )
-        for name, value in own.items():
+        for name, value in expected.items():
             if weights[name].shape != value.shape:
                 raise ValueError(
                     f"expected {name} of {whose} to be {tuple(value.shape)} for {self.num_items} "
                     f"items, a max_history of {self.max_history} and a width of "
                     f"{self.config.encoder.dim}, got {tuple(weights[name].shape)}. "
-                    "Is it of this catalogue, and of these settings?"
+                    "Is it for this catalogue and these settings?"
                 )
         self.load_state_dict(dict(weights))
         return self.eval()
 
 
 class _FeedForward(nn.Module):
-    """``z + W2 relu(W1 z)``, the matrices kept as convolutions of width 1."""
+    """``z + W2 relu(W1 z)``, with the matrices stored as convolutions of width 1."""
 
     def __init__(self, shape: EncoderConfig) -> None:
         super().__init__()

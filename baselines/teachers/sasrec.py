@@ -24,18 +24,19 @@ from baselines.teachers.model import TeacherModel
 class SASRec(TeacherModel):
     """Causal transformer over items; the score of an item is its embedding times the last state.
 
-    Positions are counted back from the most recent item, as left padding to a fixed length does.
+    Positions are counted backwards from the most recent item, equivalent to left padding to a
+    fixed length.
 
     Raises:
-        ValueError: If a window could hold the whole catalogue, so that no negative is left, or
-            the loss gbce cannot be calibrated as asked for.
+        ValueError: If a window could contain the whole catalogue, leaving no negatives, or the loss
+            gbce cannot be calibrated with these settings.
     """
 
     name: ClassVar[str] = "SASRec"
 
     @classmethod
     def build(cls, dataset: Dataset, seed: int, config: SASRecConfig) -> TeacherModel:
-        """Make one for the items of a data set."""
+        """Build a teacher for a data set."""
         return cls(config, len(dataset.catalog), seed)
 
     def __init__(self, config: SASRecConfig, num_items: int, seed: int) -> None:
@@ -45,7 +46,7 @@ class SASRec(TeacherModel):
             raise ValueError(
                 f"the binary loss draws negatives from outside a window of {window} items, so the "
                 f"catalogue must hold more than {window} items, got {num_items}. "
-                "Lower max_history, or take the loss ce."
+                "Lower max_history, or use the loss ce."
             )
         self.config = config
         self.num_items = num_items
@@ -61,7 +62,7 @@ class SASRec(TeacherModel):
             self.make(config, num_items)
 
     def make(self, config: SASRecConfig, num_items: int) -> None:
-        """Draw the weights, from PyTorch's default generator."""
+        """Create the weights, drawn from PyTorch's default generator."""
         self.item_embedding = nn.Embedding(num_items, config.encoder.dim)
         self.position_embedding = nn.Embedding(config.max_history, config.encoder.dim)
         self.encoder = CausalEncoder(config.encoder)
@@ -70,7 +71,7 @@ class SASRec(TeacherModel):
 
     @property
     def item_table(self) -> Tensor:
-        """Embeddings of the items, with their gradient; float ``(item, dim)``."""
+        """Item embeddings, with gradient; float ``(item, dim)``."""
         return self.item_embedding.weight
 
     def states(self, histories: Histories) -> Tensor:
@@ -109,5 +110,5 @@ class SASRec(TeacherModel):
         return self.states(past)[:, -1]
 
     def item_vectors(self) -> Tensor:
-        """Input embeddings, by which items are scored too; float32 ``(item, dim)``."""
+        """Input embeddings, which are also the output embeddings; float32 ``(item, dim)``."""
         return self.item_table.detach()

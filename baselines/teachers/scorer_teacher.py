@@ -1,4 +1,4 @@
-"""A scorer that is taken as it is, such as a model of another library, as a teacher."""
+"""An untrained wrapper that makes any scorer, e.g. of another library, a teacher."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from baselines.data.batches import Histories
 from baselines.teachers.model import TeacherModel
 from semid.provenance import ProvenanceError, hash_file
 
-_SAMPLE, _LONGEST = 16, 8  # histories, and their items
+_SAMPLE, _LONGEST = 16, 8  # number of histories, and their maximum length
 
 
 class ScorerTeacher(TeacherModel):
     """Any ``ItemScorer`` as a teacher that is not trained.
 
-    In place of weights it keeps its scores of a fixed sample of histories. They are what its
-    lineage goes by, and they show when it is made again whether it still scores as it did.
+    Instead of weights it stores its scores of a fixed sample of histories. They identify it in
+    lineages, and show when it is rebuilt whether it still gives the same scores.
 
     Args:
-        scorer: What scores; a module within is not taken for a part of this one.
-        sample: The histories.
-        name: Of the scorer, in reports and errors.
+        scorer: The scorer; not registered as a submodule.
+        sample: The sample of histories.
+        name: Name of the scorer in reports and errors.
 
     Raises:
         ValueError: As ``require_scores``.
@@ -35,22 +35,25 @@ class ScorerTeacher(TeacherModel):
     def __init__(self, scorer: ItemScorer, sample: Histories, *, name: str) -> None:
         super().__init__()
         self.label, self.max_history = name, scorer.max_history
-        self._scorer, self._sample = (scorer,), sample  # in a tuple, so that no module registers it
+        self._scorer, self._sample = (
+            (scorer,),
+            sample,
+        )  # in a tuple so that nn.Module does not register it
         scores = self.score(sample).detach().clone()
         self.sample_scores = nn.Parameter(scores, requires_grad=False)
 
     @classmethod
     def of_catalog(cls, scorer: Any, num_items: int, *, name: str) -> ScorerTeacher:
-        """Take a scorer, with made-up histories as its sample: the same for one size of catalogue.
+        """Wrap a scorer, with random histories, fixed per catalogue size, as its sample.
 
         Raises:
-            ValueError: If it is no ``ItemScorer`` over so many items.
+            ValueError: If it is not an ``ItemScorer`` over ``num_items`` items.
         """
         if not isinstance(scorer, ItemScorer) or not isinstance(scorer.max_history, int):
             raise ValueError(
-                f"expected {name} to return an ItemScorer (score, and max_history, a whole "
-                f"number), got {type(scorer).__name__}. baselines.teachers.adapters makes one of "
-                "any function."
+                f"expected {name} to return an ItemScorer (score, and an integer "
+                f"max_history), got {type(scorer).__name__}. baselines.teachers.adapters makes one "
+                "from any function."
             )
         made = cls(scorer, _sample(num_items), name=name)
         expected = (_SAMPLE, num_items)
@@ -72,7 +75,7 @@ class ScorerTeacher(TeacherModel):
         return checked_scores(scorer, histories).float()
 
     def require_unchanged(self, folder: Path) -> None:
-        """Compare the scores of the sample, as read from ``folder``, with those of the scorer.
+        """Compare the sample scores read from ``folder`` with the scorer's current ones.
 
         Raises:
             ProvenanceError: If they differ by more than rounding.
@@ -81,13 +84,13 @@ class ScorerTeacher(TeacherModel):
         scale = before[before.isfinite()].abs().max()
         if not torch.allclose(now, before, rtol=1e-3, atol=1e-4 * float(scale)):
             raise ProvenanceError(
-                f"{self.label} does not score as it did when {folder} was written. "
-                f"Bring back the model it had, or name another folder of teachers."
+                f"the scores of {self.label} have changed since {folder} was written. "
+                f"Restore the model it used, or give another folder of teachers."
             )
 
 
 def _sample(num_items: int) -> Histories:
-    """Random items, of every length up to eight."""
+    """Random histories of every length up to eight."""
     gen = torch.Generator().manual_seed(0)
     items = torch.randint(num_items, (_SAMPLE, _LONGEST), generator=gen)
     lengths = torch.arange(_SAMPLE) % _LONGEST + 1
@@ -96,6 +99,6 @@ def _sample(num_items: int) -> Histories:
 
 
 def source_hash(name: str) -> str:
-    """Hash of the file that ``package.module:function`` is in; empty where it is in none."""
+    """Hash of the file that defines ``package.module:function``; empty if there is none."""
     file = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
     return hash_file(Path(file)) if file else ""

@@ -1,4 +1,4 @@
-"""Scorers without a model: the floor that every row of a comparison stands on."""
+"""Baselines that do not look at the history."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from baselines.teachers.model import TeacherModel
 
 
 class Popularity(TeacherModel):
-    """Scores an item by how often it occurs in training, whoever asks.
+    """Scores an item by its training count, independent of the history.
 
-    The score is ``log(count + 1)``: the softmax of a teacher's scores is then the share of the
-    training interactions, with one more of each item.
+    The score is ``log(count + 1)``, so the softmax of the scores is the share of training
+    interactions with add-one smoothing.
     """
 
     label = "Popularity"
@@ -23,7 +23,7 @@ class Popularity(TeacherModel):
 
     @classmethod
     def build(cls, dataset: Dataset, seed: int, config: None) -> TeacherModel:
-        """Make one for the items of a data set."""
+        """Build a teacher for a data set."""
         return cls(dataset.splits.train, len(dataset.catalog))
 
     def __init__(self, train: SequenceSet, num_items: int) -> None:

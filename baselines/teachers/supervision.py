@@ -14,19 +14,19 @@ from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.mass import mass_source
 from baselines.teachers.rounded import RoundedScorer
 from semid.ids import SemanticIds
-from semid.trie import CodeTrie
+from semid.vocab import CodeVocab
 
 
 class Supervision:
-    """What one teacher says about the training targets, for all models on the same ids.
+    """One teacher's distributions for the training targets, for all models on the same ids.
 
     Args:
-        teacher: Fitted.
-        ids: The semantic IDs. Distributions over their codes are stored, and shared by backbones;
-            those over other tokens, such as titles, are computed for each batch.
+        teacher: A fitted teacher.
+        ids: The semantic IDs. Distributions over their codes are stored and shared by backbones;
+            those over other tokens, such as titles, are computed per batch.
         train: The training sequences.
-        config: What the distributions are made from.
-        cache: Folder where stored ones are kept.
+        config: Settings of the distributions.
+        cache: Folder for stored distributions.
     """
 
     def __init__(
@@ -39,21 +39,21 @@ class Supervision:
     ) -> None:
         self.teacher, self.config = teacher, config
         self._train, self._cache = train, cache
-        self._trie = CodeTrie.from_paths(ids.codes, max(ids.sizes))
-        self._stored: dict[bool, StoredDistributions] = {}  # by whether scores are rounded
+        self._trie = CodeVocab.per_level(ids.sizes).trie(ids.codes)
+        self._stored: dict[bool, StoredDistributions] = {}  # keyed by whether scores are rounded
 
     def __call__(self, backbone: Backbone, *, rounded: bool = False) -> TargetDistributions:
-        """The distributions over what a backbone writes.
+        """The distributions over a backbone's tokens.
 
         Args:
-            backbone: The model to be taught.
+            backbone: The student.
             rounded: Whether scores are rounded to bfloat16, as in TCA4Rec's released code.
         """
         teacher = self.teacher
         scorer = RoundedScorer(teacher.model) if rounded else teacher.model
-        own = backbone.distributions(scorer, self._train, teacher.temperature)
-        if own is not None:
-            return own
+        custom = backbone.distributions(scorer, self._train, teacher.temperature)
+        if custom is not None:
+            return custom
         source = partial(mass_source, scorer, temperature=teacher.temperature, config=self.config)
         if code_table_hash(backbone.trie) != code_table_hash(self._trie):
             return LiveDistributions(source(backbone.trie), self._train)

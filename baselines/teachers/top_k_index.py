@@ -1,4 +1,4 @@
-"""The best items of a teacher whose scores are dot products, without scoring all in Python."""
+"""Top-k items of a teacher whose scores are dot products, through faiss."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from baselines.teachers.config import Tail
 from semid.trie import CodeTrie
 from tca.top_k import sampled_tail, uniform_tail
 
-_SAMPLE = 4096  # items that the tail is estimated from
-_NEAR = 8192  # items near the target that are scored however few the best are
-_AT_ONCE = 2**16  # items near targets; 16 MB of vectors
+_SAMPLE = 4096  # items from which the tail is estimated
+_NEAR = 8192  # maximum number of items near the target to score, if more than k
+_AT_ONCE = 2**16  # neighbours scored at a time; 16 MB of vectors
 
 
 class TopK(NamedTuple):
-    """Items of a teacher with their scores, and a tail for the rest, as ``TopKTokenizer`` takes it.
+    """Scored items and a tail for the rest, the input of ``TopKTokenizer``.
 
     Attributes:
-        scores: float32 ``(batch, entry)``; ``-inf`` where nothing is listed.
-        items: int64 ``(batch, entry)``, catalogue rows, each once a row; -1 where there is none.
-        tail_log_mass: float32 ``(batch,)``, of all items that are not listed.
+        scores: float32 ``(batch, entry)``; ``-inf`` for padding.
+        items: int64 ``(batch, entry)``, distinct catalogue rows; -1 for padding.
+        tail_log_mass: float32 ``(batch,)``, log of the summed mass of all unlisted items.
     """
 
     scores: Tensor
@@ -35,19 +35,19 @@ class TopK(NamedTuple):
 
 
 class TopKIndex:
-    """The ``k`` items with the largest dot products, by faiss, and what the others hold together.
+    """Exact search for the ``k`` largest dot products, with an estimate of the remaining mass.
 
-    The sample behind the tail ``sampled`` is drawn once, with a seed of its own, so the same
-    vectors always give the same result.
+    The sample for the tail ``sampled`` is drawn once with a fixed seed, so the same vectors always
+    give the same result.
 
     Args:
         item_vectors: Float ``(item, dim)``.
-        k: Items wanted, at most those of the catalogue.
+        k: Number of items, at most the size of the catalogue.
         tail: As in ``MassConfig``.
-        temperature: Of the tail's mass, above 0.
+        temperature: Temperature of the tail's mass, above 0.
 
     Raises:
-        ValueError: If ``k`` is not within the catalogue, or a vector holds NaN or infinity.
+        ValueError: If ``k`` exceeds the catalogue, or a vector contains NaN or infinity.
     """
 
     def __init__(
@@ -71,20 +71,20 @@ class TopKIndex:
         gen = torch.Generator().manual_seed(0)
         sample = torch.randperm(num_items, generator=gen)[:_SAMPLE]
         self._sample = self._vectors[sample]
-        self._place_in_sample = torch.full((num_items + 1,), len(sample))  # one for no item, last
+        self._place_in_sample = torch.full((num_items + 1,), len(sample))  # last entry: padding
         self._place_in_sample[sample] = torch.arange(len(sample))
 
     def __call__(self, user_vectors: Tensor) -> TopK:
-        """Search.
+        """Find the top k items.
 
         Args:
             user_vectors: Float ``(batch, dim)``.
 
         Returns:
-            The best ``k``, best first, on the CPU.
+            The best ``k`` items, best first, on the CPU.
 
         Raises:
-            ValueError: If a vector holds NaN or infinity.
+            ValueError: If a vector contains NaN or infinity.
         """
         users = user_vectors.detach().float().cpu()
         _require_finite(users, "user_vectors")
@@ -104,12 +104,12 @@ class TopKIndex:
     def with_prefix_neighbours(
         self, user_vectors: Tensor, trie: CodeTrie, target_items: Tensor
     ) -> TopK:
-        """Search, and list besides every item on a path that begins as the target's does.
+        """Top-k items plus all items sharing a long enough prefix with the target.
 
-        They are the items below the shortest prefix of the target's path that at most
-        ``max(k, 8192)`` items share: at and below it the distributions are exact, and only above
-        it do they depend on the search and the tail. Each item that is still not listed keeps its
-        share of the tail.
+        These are the items below the shortest prefix of the target's path that at most
+        ``max(k, 8192)`` items share. At and below it the distributions are exact; only above it do
+        they depend on the search and the tail. Items that remain unlisted keep their share of the
+        tail.
 
         Args:
             user_vectors: Float ``(batch, dim)``.
@@ -117,10 +117,10 @@ class TopKIndex:
             target_items: int64 ``(batch,)``, catalogue rows.
 
         Returns:
-            On the CPU.
+            The items, in no particular order, on the CPU.
 
         Raises:
-            ValueError: As when called.
+            ValueError: If a vector contains NaN or infinity.
         """
         found, users = self(user_vectors), user_vectors.detach().float().cpu()
         owner, near, node = prefix_neighbours(trie, target_items, max(self.k, _NEAR))
@@ -150,11 +150,11 @@ class TopKIndex:
 def prefix_neighbours(
     trie: CodeTrie, target_items: Tensor, most: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The items below the shortest prefix of each target's path that at most ``most`` share.
+    """Items below the shortest prefix of each target's path that at most ``most`` items share.
 
     Returns:
-        Row of the batch and item, both int64 ``(entry,)`` on the CPU, row after row; and the node
-        of each prefix, int64 ``(batch,)``. A leaf is taken however many items it has.
+        Batch row and item of each entry, both int64 ``(entry,)`` on the CPU, ordered by row; and
+        the node of each prefix, int64 ``(batch,)``. A leaf is used however many items it has.
     """
     path = trie.path(target_items.to(trie.device))
     fits = (trie.last_item - trie.first_item)[path] <= most
@@ -167,16 +167,16 @@ def prefix_neighbours(
 def _require_finite(vectors: Tensor, name: str) -> None:
     if (broken := ~vectors.isfinite().all(dim=1)).any():
         raise ValueError(
-            f"row {int(broken.nonzero()[0])} of {name} holds NaN or infinity. "
+            f"row {int(broken.nonzero()[0])} of {name} contains NaN or infinity. "
             "Check the teacher's output for that row."
         )
 
 
 @contextmanager
 def _matrix_products() -> Iterator[None]:
-    """Let faiss search by matrix products, which for dozens of vectors takes it a fifth as long.
+    """Make faiss search by matrix products, five times faster for dozens of vectors.
 
-    By default it does so only for more vectors than there are in any batch.
+    Its default threshold is more vectors than a batch has.
     """
     import faiss
 

@@ -1,4 +1,4 @@
-"""A teacher's item vectors as an artefact, for ID schemes that learn from interactions."""
+"""A teacher's item vectors as an artefact, for ID schemes that use interactions."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from semid.provenance import Provenance
 
 
 def require_item_vectors(config: TeacherConfig, *, needed_by: str) -> None:
-    """Refuse a teacher that will have no item vectors, before it is trained.
+    """Check, before training, that a teacher will have item vectors.
 
     Raises:
-        ValueError: For one that learns no embedding of an item; of a hybrid the collaborative part
-            counts.
+        ValueError: If it learns no item embeddings; for a hybrid, if its collaborative part does
+            not.
     """
     if not issubclass(teacher_class(config.collaborative), ItemVectors):
         raise ValueError(
-            f"{needed_by} needs a teacher that learns a vector of each item, such as sasrec, got "
-            f"{config.collaborative.model}. Choose another teacher, or bring vectors of your own."
+            f"{needed_by} needs a teacher that learns item vectors, such as sasrec, got "
+            f"{config.collaborative.model}. Choose another teacher, or provide your own vectors."
         )
 
 
 def item_vectors(teacher: TeacherModel, dataset: Dataset, lineage: Provenance) -> Embeddings:
-    """Item vectors of a trained teacher: those that a user's state is multiplied with.
+    """Item vectors of a trained teacher: those that user states are multiplied with.
 
-    Of a hybrid they are its collaborative part's: what its content says of an item is known without
-    it.
+    For a hybrid they are those of its collaborative part, since its content vectors are available
+    without it.
 
-    An item that occurs in no training sequence gets a row of zeros: nobody's choice has shaped its
-    vector, only its random start and its part in the softmax's denominator.
+    Items that occur in no training sequence get zeros: their vectors are shaped only by the random
+    initialisation and by the softmax's denominator, not by any interaction.
 
     Args:
-        teacher: Trained on the training part of ``dataset``.
-        dataset: What it was trained on.
+        teacher: A teacher trained on the training part of ``dataset``.
+        dataset: The data it was trained on.
         lineage: The teacher's provenance.
 
     Returns:
         float32 ``(item, dim)`` in catalogue order. ``provenance.seen`` is the hash of the training
-        interactions, so that nobody takes the vectors for made from text alone.
+        interactions, so that the vectors are not mistaken for text embeddings.
 
     Raises:
         ValueError: For a teacher without item vectors.

@@ -1,5 +1,6 @@
 from .backbones import check_backbone
 from .holding import ContractError
+from .metrics import check_metric
 from .objectives import check_objective
 from .readers import check_reader
 from .teachers import check_teacher
@@ -7,6 +8,7 @@ from .teachers import check_teacher
 __all__ = [
     "ContractError",
     "check_backbone",
+    "check_metric",
     "check_objective",
     "check_reader",
     "check_teacher",

@@ -14,8 +14,6 @@ from semid.checks import ContractError
 
 _holding = partial(holding, contract="readers")
 
-_STEPS = 30  # of a training that has to lower the loss of one batch
-
 
 def check_reader(reader: Callable[[], Any]) -> None:
     """Run a reader through every clause of the contract. It is called twice.
@@ -37,9 +35,7 @@ def check_reader(reader: Callable[[], Any]) -> None:
             and how to mend it.
     """
     name = getattr(reader, "__name__", type(reader).__name__)
-    with _holding(
-        name, "result", "a Dataset, or tables of items and interactions", contract="readers"
-    ):
+    with _holding(name, "result", "a Dataset, or tables of items and interactions"):
         one, other = as_dataset(reader(), name), as_dataset(reader(), name)
     _check_items(one, name)
     _check_held_out(one, name)

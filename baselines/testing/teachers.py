@@ -55,18 +55,15 @@ def check_teacher(
     ==================  =========================================================================
 
     Args:
-        teacher: A subclass of ``TeacherModel``, or a function that returns an ``ItemScorer``. Or a
-            scorer that is made already; the clauses from ``seed`` on are not run on it, and it is
-            left as it is.
+        teacher: A subclass of ``TeacherModel``, or a function that returns an ``ItemScorer``; or
+            a finished scorer, which is left as it is and spared the clauses from ``seed`` on.
         dataset: What to try it on, and what a scorer was made for; by default a small made-up one.
         settings: Of a class or a function, by name.
 
     Raises:
-        ContractError: At the first clause that is broken: its name, what was expected, what came,
-            and how to mend it.
+        ContractError: At the first broken clause, with what was expected, what came and a remedy.
     """
-    if dataset is None:
-        dataset = synthetic_dataset(num_users=60, num_items=40, num_categories=2)
+    dataset = dataset or synthetic_dataset(num_users=60, num_items=40, num_categories=2)
     if isinstance(teacher, ItemScorer) and not isinstance(teacher, type):
         _check_scores(teacher, dataset, type(teacher).__name__)
         return
@@ -74,9 +71,8 @@ def check_teacher(
     name = getattr(teacher, "__name__", type(teacher).__name__)
 
     def make(seed: int) -> Any:
-        with _holding(
-            name, "build", "to be made by (dataset, seed, **settings)", contract="teachers"
-        ):
+        expected = "to be made by (dataset, seed, **settings)"
+        with _holding(name, "build", expected, contract="teachers"):
             made = teacher(dataset, seed, **(settings or {}))
         return made.eval() if isinstance(made, TeacherModel) else made
 

@@ -1,4 +1,4 @@
-"""How anything is trained, resumed and kept."""
+"""Training, resuming and saving of models."""
 
 import lazy_loader
 

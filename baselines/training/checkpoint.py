@@ -1,4 +1,4 @@
-"""What a training leaves in its folder: checkpoints while it runs, the model when it is done."""
+"""Files of a training run: checkpoints while it runs, the model once it has finished."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _STATE = "state.json"
 
 
 TRAINED_FILES = (MODEL_FILE, _STATE, "provenance.json")
-"""What a finished training has left in its folder."""
+"""Files that a finished training run leaves in its folder."""
 
 
 _OF_MEMORY = ("accumulate", "shard")
@@ -49,15 +49,15 @@ _OBJECTIVE = "objective."
 
 @dataclass
 class TrainingState:
-    """Where a training stands; what a checkpoint stores beside the tensors.
+    """Progress of a training run, stored in checkpoints along with the tensors.
 
     Attributes:
-        epoch: Finished epochs.
+        epoch: Number of finished epochs.
         best: Best validation value so far.
-        best_epoch: The epoch that reached it.
-        seconds: Training time, validation not counted, over all resumed parts.
-        validation_seconds: Time spent in validation.
-        history: One entry a finished epoch: mean loss parts, and the validation value if any.
+        best_epoch: The epoch with the best value.
+        seconds: Training time without validation, summed over resumes.
+        validation_seconds: Validation time.
+        history: One entry per finished epoch: mean loss parts, and the validation value if any.
     """
 
     epoch: int = 0
@@ -68,32 +68,37 @@ class TrainingState:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def recipe(config: Any) -> Any:
-    """Settings as JSON, without those that say how memory is used and not what is learned.
+def without_memory_settings(config: Any) -> Any:
+    """Settings as JSON, without those that affect memory use but not the result.
 
-    A folder that was begun with other values of these goes on.
+    A run can be resumed with other values of these.
 
     Args:
-        config: A dataclass, or its JSON.
+        config: A dataclass or its JSON values.
     """
     config = as_json(config)
     if not isinstance(config, dict):
         return config
-    return {name: recipe(value) for name, value in config.items() if name not in _OF_MEMORY}
+    return {
+        name: without_memory_settings(value)
+        for name, value in config.items()
+        if name not in _OF_MEMORY
+    }
 
 
 def is_trained(folder: Path) -> bool:
-    """Whether ``train`` has finished in this folder."""
+    """Whether training has finished in this folder."""
     return (folder / _STATE).exists()
 
 
 def read_trained(
     folder: Path, model: nn.Module, objective: nn.Module | None = None
 ) -> TrainingState:
-    """Put the weights of a finished training into ``model``, and ``objective``, in eval mode.
+    """Load the weights of a finished run into ``model`` and ``objective``, and set eval mode.
 
     Raises:
-        ProvenanceError: If they are not those that were trained.
+        FileNotFoundError: If the files are missing or do not belong together.
+        ProvenanceError: If the weights are not those that were trained.
     """
     cure = f"Remove {folder} to train again, or, if it was copied here, copy it again."
     lineage = Provenance.read(folder)
@@ -103,7 +108,7 @@ def read_trained(
     found = read_tensors(folder / MODEL_FILE, take_unsealed=True, what_to_do=cure)
     if state is None or found is None:
         raise FileNotFoundError(
-            f"expected {MODEL_FILE} and {_STATE} of one finished training in {folder}, got "
+            f"expected {MODEL_FILE} and {_STATE} of one finished run in {folder}, got "
             f"{'another' if found else 'no'} {_STATE if found else MODEL_FILE}. {cure}"
         )
     weights, _ = found
@@ -113,16 +118,16 @@ def read_trained(
 
 
 def identity(lineage: Provenance) -> str:
-    """Hash of a trained model and of all that it was made from; results are bound to it."""
+    """Hash of a trained model and all its inputs, by which results are tied to it."""
     return hash_json([lineage.content, _lineage_hash(lineage)])
 
 
 def finish_training(folder: Path, state: TrainingState, lineage: Provenance) -> None:
-    """Record the lineage and the state of a training whose best weights are written.
+    """Write the lineage and state of a run whose best weights are already saved.
 
     Raises:
-        FileNotFoundError: If they are gone, or are those of another epoch or training.
-        ProvenanceError: If they were damaged.
+        FileNotFoundError: If the weights are missing, or those of another epoch or run.
+        ProvenanceError: If they are damaged.
     """
     path, cure = folder / MODEL_FILE, f"Remove {folder} to train again."
     found = read_tensors(
@@ -137,20 +142,20 @@ def finish_training(folder: Path, state: TrainingState, lineage: Provenance) -> 
     lineage.write(folder)
     write_json(folder / _STATE, dataclasses.asdict(state), made_from=identity(lineage))
     (folder / _CHECKPOINT).unlink(missing_ok=True)
-    for batch in folder.glob(f"{BROKEN}*"):  # of a try before
+    for batch in folder.glob(f"{BROKEN}*"):  # from an earlier attempt
         batch.unlink()
 
 
 def write_trained(
     folder: Path, model: nn.Module, state: TrainingState, lineage: Provenance
 ) -> None:
-    """Write a model that was changed after its training, such as for new items.
+    """Save a model that was changed after training, e.g. for new items.
 
     Args:
-        folder: Holds the model as it was; tensors that are none of ``model`` stay.
-        model: As it is now.
-        state: Of its training.
-        lineage: What it is made from; its content is hashed here.
+        folder: Holds the previous model; tensors that ``model`` does not have are kept.
+        model: The changed model.
+        state: State of its training.
+        lineage: Its provenance; the content hash is filled in here.
     """
     found = read_tensors(folder / MODEL_FILE, take_unsealed=True)
     weights = {**(found[0] if found else {}), **trained_weights(model)}
@@ -173,7 +178,7 @@ def _origin(lineage: Provenance, state: TrainingState) -> dict[str, Any]:
 
 
 def _as_array(weight: Tensor) -> np.ndarray[Any, Any]:
-    """A weight for NumPy, which knows no bfloat16."""
+    """A weight as NumPy array; bfloat16, which NumPy lacks, as int16 bits."""
     array: np.ndarray[Any, Any]
     array = (weight.view(torch.int16) if weight.dtype == torch.bfloat16 else weight).numpy()
     return array
@@ -184,7 +189,7 @@ def _content(weights: dict[str, Tensor]) -> str:
 
 
 def require_lineage(folder: Path, found: Provenance, expected: Provenance) -> None:
-    """Refuse a model in ``folder`` that was made from other data or settings than expected.
+    """Raise if the model in ``folder`` was made from other data or settings than expected.
 
     Raises:
         ProvenanceError: If the lineages differ in more than content and versions.
@@ -203,7 +208,7 @@ def _lineage_hash(lineage: Provenance) -> str:
 
 
 def trained_weights(model: nn.Module, objective: nn.Module | None = None) -> dict[str, Tensor]:
-    """What is saved: all that is trained, or everything where nothing is."""
+    """The weights to save: all trained ones, or all weights if none are trained."""
     every = dict(model.named_parameters())  # each tensor once, under one of its tied names
     trained = {name: value for name, value in every.items() if value.requires_grad}
     weights = {name: value.detach() for name, value in (trained or every).items()}
@@ -219,7 +224,7 @@ def _state_of(values: dict[str, Any], path: Path, what_to_do: str) -> TrainingSt
     known = {field.name for field in dataclasses.fields(TrainingState)}
     if values.keys() != known:
         raise ProvenanceError(
-            f"expected {', '.join(sorted(known))} of a training in {path}, got "
+            f"expected {', '.join(sorted(known))} of a training run in {path}, got "
             f"{', '.join(sorted(values)) or 'nothing'}. {what_to_do}"
         )
     return TrainingState(**values)
@@ -269,7 +274,7 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     lineage: Provenance,
 ) -> TrainingState:
-    """Put the last checkpoint, if there is one, into model, objective and optimizer."""
+    """Load the last checkpoint, if any, into model, objective and optimizer."""
     path = folder / _CHECKPOINT
     cure = "Remove it to train from the beginning."
     found = read_tensors(path, take_unsealed=True, what_to_do=cure)

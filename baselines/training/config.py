@@ -14,29 +14,29 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 LARGEST_SEED = 2**63 - 1
 
 MOST_LR, MOST_DECAY = 100, 100
-"""Bounds of learning rates and weight decays: no training comes through with more."""
+"""Upper bounds of learning rate and weight decay, beyond which no training converges."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a model is trained.
+    """Settings of a training run.
 
     Attributes:
-        epochs: Most epochs.
-        patience: Validations without a better result before training stops.
+        epochs: Maximum number of epochs.
+        patience: Validations without improvement before training stops.
         eval_every: Epochs between validations.
-        batch_events: Events (items, padding included) of a batch.
-        accumulate: Parts of a batch that are run one after another before each step, to save
-            memory. The step is that of the whole batch, but for what is drawn at random.
+        batch_events: Batch size in events (items, padding included).
+        accumulate: Micro-batches per step (gradient accumulation), to save memory; equal to the
+            full batch up to dropout and sampled negatives.
         lr: Peak learning rate of AdamW.
         betas: AdamW's averaging coefficients.
         weight_decay: AdamW's weight decay, on matrices only.
-        warmup: Share of all steps with a rising learning rate.
-        schedule: After the warm-up: constant, or cosine to zero at the last epoch.
-        precision: ``bf16`` runs matrix products in bfloat16, losses and weights stay float32;
-            ``fp32`` does not; ``auto`` is bf16 where the processor or device has it and is faster
-            with it. That is decided when a folder is begun, and kept wherever it goes on.
-        clip: Largest gradient norm.
+        warmup: Warm-up steps, as a share of all steps.
+        schedule: Learning rate after the warm-up: constant, or cosine decay to zero.
+        precision: ``bf16`` runs matrix products in bfloat16, with losses and weights in float32;
+            ``fp32`` runs all in float32; ``auto`` is bf16 if the device supports it and is faster
+            with it. The choice is made when a folder is started, and kept when it is resumed.
+        clip: Maximum gradient norm.
 
     Raises:
         ValueError: If a value is out of its range, or not finite.

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines import training  # whose checkpoint writer a test may replace
+from baselines import training  # tests replace its checkpoint writer
 from baselines.data.batches import TrainBatch, Windows
-from baselines.runtime.distributed import average, processes
 from baselines.runtime.progress import Tracker, track
 from baselines.training.checkpoint import (
     TrainingState,
@@ -33,6 +32,7 @@ from baselines.training.checkpoint import (
 from baselines.training.config import TrainingConfig
 from baselines.training.monitor import NonFiniteMonitor
 from baselines.training.precision import settled
+from semid.distributed import all_reduce_mean, distributed_state, once
 from semid.provenance import Provenance
 from tca.objective import ObjectiveOutput
 
@@ -43,16 +43,16 @@ _CHECK_EVERY = 32  # steps, where reading a value would synchronise the device
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTask:
-    """What is learned, and how it is validated.
+    """Training data, loss and validation of a run.
 
     Attributes:
-        windows: What to learn from; every epoch takes each window once.
+        windows: Training windows; every epoch uses each one once.
         loss: Loss of a batch. Must leave the same parameters without gradient on every process.
-        validate: Validation value, larger is better; called with the model in eval mode. The same
-            on all processes.
-        objective: What ``loss`` keeps from step to step: its parameters are trained with the
-            model's, and the numbers in its buffers averaged over processes; both are saved under
-            ``objective.`` in the model's files, and come back from them.
+        validate: Returns the validation value, larger is better; called in eval mode. Must be the
+            same on all processes.
+        objective: State that ``loss`` keeps across steps: its parameters are trained along with the
+            model's, and its buffers averaged over processes. Both are saved in the model's files,
+            prefixed ``objective.``, and restored from them.
     """
 
     windows: Windows
@@ -71,56 +71,60 @@ def train(
     lineage: Provenance,
     title: str,
 ) -> TrainingState:
-    """Train until validation stops getting better, then put the best weights into ``model``.
+    """Train until validation stops improving, then load the best weights into ``model``.
 
-    A checkpoint is written after every epoch. Called again after a kill, training goes on after
-    the last finished epoch and ends with the same weights: the data order and the dropout of an
-    epoch depend on the seed and the epoch's number alone. Called again after the end, the best
-    weights are read. The folder is then an artefact whose provenance is ``lineage`` with the hash
-    of the weights for content. A model without trained parameters is validated and kept as it is.
+    A checkpoint is written after every epoch. When called again after an interruption, training
+    resumes after the last finished epoch and ends with the same weights: data order and dropout of
+    an epoch depend only on the seed and the epoch's number. When called again after completion, the
+    best weights are loaded. The folder is then an artefact whose provenance is ``lineage`` with the
+    hash of the weights as content. A model without trainable parameters is validated and saved.
 
-    Only what is trained is saved: a frozen base is in no file, and has to be in ``model`` already.
+    Only trained weights are saved: a frozen base is in no file and must already be in ``model``.
 
-    Several processes (``baselines.runtime.distributed``) share the windows of every batch, and make
-    the steps that one process would make. Each draws dropout masks of its own.
+    Several processes (``semid.distributed``) share the windows of every batch and make the same
+    steps as a single process, except that each draws its own dropout masks.
 
     Args:
         model: Trained in place.
-        task: What it learns.
+        task: Training data, loss and validation.
         config: Settings.
-        seed: Of data order and dropout.
-        folder: Where checkpoints live and the trained model ends up.
-        lineage: What the model is made from; its content is filled in at the end.
+        seed: Seed of data order and dropout.
+        folder: Folder for checkpoints and for the trained model.
+        lineage: Provenance of the model; its content hash is filled in at the end.
         title: Name shown beside the progress bar.
 
     Raises:
-        ProvenanceError: If the folder holds a model that was made from something else.
-        ValueError: If the loss, a gradient or the validation value is no longer a number; the batch
-            that broke them is then in ``broken_batch.safetensors`` in the folder.
+        ProvenanceError: If the folder holds a model with another lineage.
+        ValueError: If the loss, a gradient or the validation value is not finite; the offending
+            batch is then in ``broken_batch.safetensors`` in the folder.
     """
-    here = processes()
     config = settled(config)
     for module in (model, task.objective):
-        module.to(here.device)
-    if is_trained(folder):
+        module.to(distributed_state().device)
+    is_frozen = not any(parameter.requires_grad for parameter in model.parameters())
+
+    def read() -> TrainingState | None:
+        if not is_trained(folder):
+            return None
         require_lineage(folder, Provenance.read(folder), lineage)
         return read_trained(folder, model, task.objective)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        return _keep_untrained(model, task.validate, folder, lineage)
-    run = _Run(model, task, config, seed=seed, folder=folder, lineage=lineage, title=title)
-    here.wait_for_everyone()  # before the main process changes what the others have to read
-    with track(title, config.epochs * run.batches_per_epoch) as progress:
-        progress.advance(run.state.epoch * run.batches_per_epoch)
-        while not _finished(run.state, config):
-            run.epoch(progress)
-    if here.is_main_process:
-        finish_training(folder, run.state, lineage)
-    here.wait_for_everyone()
-    return read_trained(folder, model, task.objective)
+
+    def make() -> TrainingState:
+        if is_frozen:
+            return _validated(model, task.validate)
+        run = _Run(model, task, config, seed=seed, folder=folder, lineage=lineage, title=title)
+        return run.to_the_end()
+
+    def write(state: TrainingState) -> None:
+        if is_frozen:
+            save_model(folder, trained_weights(model), state, lineage)
+        finish_training(folder, state, lineage)
+
+    return once(read, make, write)
 
 
 class _Run:
-    """A training under way, from its last checkpoint on."""
+    """A training run, continued from its last checkpoint."""
 
     def __init__(
         self,
@@ -140,11 +144,20 @@ class _Run:
         self.optimizer = _optimizer(self.parameters, config)
         self.state = load_checkpoint(folder, model, task.objective, self.optimizer, lineage)
         self.batches_per_epoch = task.windows.num_batches(config.batch_events)
-        is_cpu = processes().device.type == "cpu"
+        is_cpu = distributed_state().device.type == "cpu"
         self.monitor = NonFiniteMonitor(folder, title, every=1 if is_cpu else _CHECK_EVERY)
 
+    def to_the_end(self) -> TrainingState:
+        """Train every epoch that is left."""
+        distributed_state().wait_for_everyone()  # all have read the checkpoint that epochs replace
+        with track(self.title, self.config.epochs * self.batches_per_epoch) as progress:
+            progress.advance(self.state.epoch * self.batches_per_epoch)
+            while not _finished(self.state, self.config):
+                self.epoch(progress)
+        return self.state
+
     def epoch(self, progress: Tracker) -> None:
-        """Train an epoch, validate if it is time, and write a checkpoint."""
+        """Train an epoch, validate if due, and write a checkpoint."""
         state, started = self.state, time.perf_counter()
         entry = self._train(progress)
         state.epoch += 1
@@ -157,7 +170,7 @@ class _Run:
         better = entry.get("validation", -math.inf) > state.best
         if better:
             state.best, state.best_epoch = entry["validation"], state.epoch
-        if processes().is_main_process:
+        if distributed_state().is_main_process:
             training._save_checkpoint(
                 self.folder,
                 trained_weights(self.model, self.task.objective),
@@ -169,7 +182,7 @@ class _Run:
 
     def _train(self, progress: Tracker) -> dict[str, float]:
         """Take the steps of an epoch; the mean over them of the loss and what is logged with it."""
-        here, epoch = processes(), self.state.epoch
+        here, epoch = distributed_state(), self.state.epoch
         sums: dict[str, Tensor] = {}
         self.model.train()
         self.task.objective.train()
@@ -195,7 +208,7 @@ class _Run:
         batch = dataclasses.replace(batch, progress=done / steps, since_epoch=step / steps)
         means, count = _accumulate(batch, config, self.task.loss, self.parameters, objective)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        average([*means.values(), *objective.buffers(), *gradients], count)
+        all_reduce_mean([*means.values(), *objective.buffers(), *gradients], count)
         norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
         self.monitor.record(batch, epoch + 1, means["loss"], norm)
         self.optimizer.step()
@@ -209,8 +222,8 @@ class _Run:
         self.state.validation_seconds += time.perf_counter() - started
         if not math.isfinite(value):
             raise ValueError(
-                f"the validation of {self.title} became {value} in epoch {self.state.epoch}, by "
-                "which no epoch can be chosen."
+                f"the validation value of {self.title} became {value} in epoch {self.state.epoch}, "
+                "by which no epoch can be selected."
             )
         return value
 
@@ -222,15 +235,15 @@ def _accumulate(
     parameters: Sequence[nn.Parameter],
     objective: nn.Module,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Run the parts of a batch; gradients and the objective's buffers become those of the whole.
+    """Run the micro-batches of a batch; gradients and buffers become those of the whole batch.
 
-    All are means over the parts, weighted by their counted positions, and brought up to date part
-    by part. Each part finds the buffers as they were before the step, as each process does.
+    Both are running means over the parts, weighted by their supervised positions. Each part starts
+    from the buffers as they were before the step, as each process does.
 
     Returns:
-        The means of the loss and what is logged beside it, and the counted positions.
+        The means of the loss and of its logged parts, and the number of supervised positions.
     """
-    device = processes().device
+    device = distributed_state().device
     before = [buffer.clone() for buffer in objective.buffers()]
     buffers = before
     means: dict[str, Tensor] = {}
@@ -259,18 +272,13 @@ def _put(buffers: Sequence[Tensor], objective: nn.Module) -> None:
         buffer.copy_(value)
 
 
-def _keep_untrained(
-    model: nn.Module, validate: Callable[[], float], folder: Path, lineage: Provenance
-) -> TrainingState:
+def _validated(model: nn.Module, validate: Callable[[], float]) -> TrainingState:
+    """The state of a model that has nothing to train."""
     started = time.perf_counter()
     model.eval()
     state = TrainingState(best=validate())
     state.validation_seconds = time.perf_counter() - started
-    if processes().is_main_process:
-        save_model(folder, trained_weights(model), state, lineage)
-        finish_training(folder, state, lineage)
-    processes().wait_for_everyone()
-    return read_trained(folder, model)
+    return state
 
 
 def _finished(state: TrainingState, config: TrainingConfig) -> bool:

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from baselines.data.batches import TrainBatch
-from baselines.runtime.distributed import processes
+from semid.distributed import distributed_state
 from semid.provenance import atomic_write
 
 BROKEN = "broken_batch"
@@ -19,12 +19,12 @@ BROKEN = "broken_batch"
 class NonFiniteMonitor:
     """Checks every loss and gradient norm, but synchronises the device only every few steps.
 
-    Values are recorded step by step and checked together; the first that is not finite is found
-    all the same.
+    Values are recorded at every step and checked together; the first non-finite one is still
+    identified.
 
     Args:
-        folder: Where the batch is written.
-        title: Name of the training.
+        folder: Folder for the offending batch.
+        title: Name of the training run.
         every: Steps checked together; with 1, each is checked before its weight update.
     """
 
@@ -36,10 +36,10 @@ class NonFiniteMonitor:
         """Record a step, and check once ``every`` of them are recorded.
 
         Args:
-            batch: What was learned from.
-            epoch: Its number, from 1.
+            batch: The batch of the step.
+            epoch: Number of the epoch, from 1.
             loss: Scalar.
-            norm: Scalar, of its gradient.
+            norm: Scalar, norm of the gradient.
 
         Raises:
             ValueError: As ``check``.
@@ -52,7 +52,7 @@ class NonFiniteMonitor:
         """Check the steps recorded since the last check.
 
         Raises:
-            ValueError: If a loss or a gradient norm is not finite; names the file with its batch.
+            ValueError: If a loss or gradient norm is not finite; the message names the saved batch.
         """
         steps, self._steps = self._steps, []
         if not steps:
@@ -70,7 +70,7 @@ class NonFiniteMonitor:
 
     def _save(self, batch: TrainBatch) -> Path:
         """Write a batch, of several processes each its own share."""
-        here = processes()
+        here = distributed_state()
         share = f"-{here.process_index}" if here.num_processes > 1 else ""
         path = self.folder / f"{BROKEN}{share}.safetensors"
         tensors = {

@@ -1,6 +1,6 @@
-"""Contracts in executable form, for schemes and collision strategies from outside the package.
+"""Executable contracts for custom schemes and collision strategies.
 
-A test of your own is one line, and a failure names the clause that is broken::
+A test is one line, and a failure names the violated clause::
 
     from semid.testing import check_collisions, check_tokenizer
 

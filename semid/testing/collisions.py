@@ -17,7 +17,7 @@ _NUM_ITEMS = 13
 
 
 def check_collisions(strategy: Strategy) -> None:
-    """Run a collision strategy through every clause of its contract, on small random codes.
+    """Check a collision strategy against every clause of its contract, on small random codes.
 
     ======================  =====================================================================
     clause                  what holds
@@ -37,12 +37,12 @@ def check_collisions(strategy: Strategy) -> None:
 
     Args:
         strategy: Called as ``strategy(codes, sizes, costs, taken)``; see
-            `semid.reassignment.Strategy`. A ``ValueError`` of its own, for too few codes, is no
-            breach where paths are taken.
+            `semid.reassignment.Strategy`. It may raise ``ValueError`` for too few codes if paths
+            are taken.
 
     Raises:
-        ContractError: At the first clause that is broken: its name, what was expected, what came,
-            and how to mend it.
+        ContractError: At the first violated clause: its name, what was expected, what was found,
+            and how to fix it.
     """
     generator = torch.Generator().manual_seed(0)
     distances = torch.rand(_NUM_ITEMS, *_SIZES, generator=generator)
@@ -109,7 +109,7 @@ def _check(strategy: Strategy, codes: Tensor, costs: Costs | None, taken: Tensor
 def _resolved(
     strategy: Strategy, codes: Tensor, costs: Costs | None, taken: Tensor
 ) -> Tensor | None:
-    """Codes that it returns, checked; None where it finds too few codes beside those taken."""
+    """The returned codes, checked; None if it finds too few codes besides the taken ones."""
     name = _name_of(strategy)
     cure = "Write strategy(codes, sizes, costs, taken) -> (codes, sizes); costs may be None."
     with holding(name, "call", "codes and sizes", cure, contract=CONTRACT):

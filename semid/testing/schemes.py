@@ -31,7 +31,7 @@ def check_tokenizer(
     cf_embeddings: Tensor | None = None,
     fields: Fields | None = None,
 ) -> None:
-    """Run a scheme through every clause of the contract. It is fitted twice.
+    """Check a scheme against every clause of the contract. It is fitted twice.
 
     ======================  =====================================================================
     clause                  what holds
@@ -44,12 +44,12 @@ def check_tokenizer(
     ``dtype``               codes are int64
     ``sizes``               ``codebook_sizes`` are whole numbers, known once fitted
     ``shape``               there is one code for each item and level
-    ``device``              codes stand where the embeddings do (a GPU is tried where there is one)
+    ``device``              codes are on the embeddings' device (a GPU is tried if there is one)
     ``range``               level ``l`` lies in ``[0, codebook_sizes[l])``
     ``determinism``         two fits learn the same, two encodings agree, and change nothing learned
     ``global randomness``   global generators of torch, NumPy and Python stay as they are
     ``inputs untouched``    embeddings are not written to
-    ``row order``           a code depends on its item's embedding, not on the row it stands in
+    ``row order``           a code depends on its item's embedding, not on its row
     ``subset``              or on which other items are encoded with it
     ``unseen items``        items that were not fitted get valid codes, or a ``ValueError``
     ``save and load``       what is loaded has the same settings, content and codes
@@ -59,17 +59,17 @@ def check_tokenizer(
     ======================  =====================================================================
 
     Args:
-        tokenizer: A class, to be made with its defaults, or a tokenizer whose settings are taken;
-            it is left as it is.
-        embeddings: What to try it on, float ``(item, dim)``. By default random vectors of width
-            24, twice as many as the largest level has codes, and at least 120.
+        tokenizer: A class, instantiated with its defaults, or a tokenizer whose settings are used;
+            it is not modified.
+        embeddings: Test inputs, float ``(item, dim)``. By default random vectors of width 24, twice
+            as many as the largest level has codes, and at least 120.
         cf_embeddings: For a scheme with ``uses_cf``; by default random vectors of width 12.
         fields: For a scheme with ``uses_fields``; by default one of seven values for each item.
 
     Raises:
-        ContractError: At the first clause that is broken: its name, what was expected, what came,
-            and how to mend it.
-        ValueError: If a class cannot be made without arguments.
+        ContractError: At the first violated clause: its name, what was expected, what was found,
+            and how to fix it.
+        ValueError: If a class cannot be instantiated without arguments.
     """
     template = _made(tokenizer)
     check_settings(template)
@@ -88,25 +88,25 @@ def check_tokenizer(
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """Items that a scheme is tried on."""
+    """Items for testing a scheme."""
 
     embeddings: Tensor
     cf_embeddings: Tensor | None = None
     fields: Fields | None = None
 
     def at(self, rows: Tensor) -> _Sample:
-        """Some of them, without collaborative vectors."""
+        """Some of the items, without collaborative vectors."""
         return _Sample(self.embeddings[rows], None, rows_of_fields(self.fields, rows))
 
     def encoder(self, tokenizer: SemanticIdTokenizer) -> Callable[[], Tensor]:
-        """Encodes them when it is called."""
+        """A function that encodes them."""
         if self.fields is None:
             return lambda: tokenizer.encode(self.embeddings)
         return lambda: tokenizer.encode(self.embeddings, fields=self.fields)
 
 
 def check_settings(tokenizer: SemanticIdTokenizer) -> None:
-    """The clauses that need no embeddings: ``settings`` and ``unknown settings``.
+    """Check the clauses that need no embeddings: ``settings`` and ``unknown settings``.
 
     Raises:
         ContractError: As `check_tokenizer`.
@@ -140,17 +140,17 @@ def check_encoding(
     fields: Fields | None = None,
     moved: float = 0.0,
 ) -> None:
-    """The clauses of a fitted tokenizer that two or three encodings show.
+    """Check the clauses of a fitted tokenizer that need only a few encodings.
 
     ``encode`` and what it checks, ``determinism``, ``global randomness``, ``inputs untouched``,
     ``row order`` and ``subset``.
 
     Args:
         tokenizer: Fitted.
-        embeddings: Float ``(item, dim)``, of the width it was fitted on.
-        fields: Of these items, for a scheme with ``uses_fields``.
-        moved: Share of the items whose codes may change with their row or company: in real data
-            some lie halfway between two codes, where rounding decides.
+        embeddings: Float ``(item, dim)``, of the fitted width.
+        fields: Fields of these items, for a scheme with ``uses_fields``.
+        moved: Share of the items whose codes may change with their row or batch: in real data some
+            lie halfway between two codes, where rounding decides.
 
     Raises:
         ContractError: As `check_tokenizer`.
@@ -196,7 +196,7 @@ def _sample_of(
     cf_embeddings: Tensor | None,
     fields: Fields | None,
 ) -> _Sample:
-    """What was given, and random inputs for the rest of what the scheme uses."""
+    """The given inputs, completed with random ones."""
     if embeddings is None:
         embeddings = _random_vectors(_num_items(template), 24, seed=0)
     if cf_embeddings is None and template.uses_cf:
@@ -210,7 +210,7 @@ def _sample_of(
 
 
 def _again(tokenizer: SemanticIdTokenizer) -> SemanticIdTokenizer:
-    """One that has learned nothing, with the same settings."""
+    """An unfitted tokenizer with the same settings."""
     return type(tokenizer)(**tokenizer.settings)
 
 
@@ -227,7 +227,7 @@ def _fitted(template: SemanticIdTokenizer, sample: _Sample) -> SemanticIdTokeniz
     embeddings, cf_embeddings = sample.embeddings, sample.cf_embeddings
     inputs = [embeddings] if cf_embeddings is None else [embeddings, cf_embeddings]
     shapes = " and ".join(str(tuple(values.shape)) for values in inputs)
-    cure = "Mend _fit, or pass embeddings= that the scheme can learn from."
+    cure = "Fix _fit, or pass embeddings= that the scheme can learn from."
     name = type(tokenizer).__name__
     with holding(name, "fit", f"to learn from finite vectors {shapes}", cure):
         return watched(
@@ -241,13 +241,13 @@ def _fitted(template: SemanticIdTokenizer, sample: _Sample) -> SemanticIdTokeniz
 def _encoded(tokenizer: SemanticIdTokenizer, sample: _Sample) -> Tensor:
     embeddings = sample.embeddings
     name, expected = type(tokenizer).__name__, f"codes of {tuple(embeddings.shape)} embeddings"
-    cure = "Mend _encode; it may use only what _fit returned, and settings."
+    cure = "Fix _encode; it may use only the settings and what _fit returned."
     with holding(name, "encode", expected, cure):
         return watched(name, "encode", [embeddings], sample.encoder(tokenizer))
 
 
 def _check_second_fit(first: SemanticIdTokenizer, sample: _Sample) -> None:
-    """A second fit, in another state of the global generators, learns the same."""
+    """Check that a second fit, with other global random state, learns the same."""
     name = type(first).__name__
     own = "Draw from a torch.Generator with a seed of the settings, if at all."
     before = random_state()
@@ -285,7 +285,7 @@ def _check_unseen_items(tokenizer: SemanticIdTokenizer, sample: _Sample) -> None
 def _check_save_and_load(tokenizer: SemanticIdTokenizer, sample: _Sample) -> None:
     name = type(tokenizer).__name__
     codes, provenance = sample.encoder(tokenizer)(), tokenizer.provenance
-    cure = "Return from _fit all that _encode needs, each tensor with memory of its own."
+    cure = "Return from _fit all that _encode needs, each tensor with its own memory."
     with tempfile.TemporaryDirectory() as folder:
         expected = "a class that is found by its name, and its from_pretrained to give it back"
         with holding(name, "save and load", expected, cure):

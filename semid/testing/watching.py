@@ -1,4 +1,4 @@
-"""Calls to code from outside: what they must leave alone, and errors as broken clauses."""
+"""Calls to external code: checking for side effects, and reporting errors as violated clauses."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def watched(
     *,
     contract: str = "id schemes",
 ) -> T:
-    """What ``call`` returns; it must leave its inputs and the global generators alone.
+    """Return ``call()``, checking that it leaves its inputs and the global generators alone.
 
     Args:
-        name: What is tried, for the error.
-        doing: What it is asked to do.
-        inputs: Tensors that ``call`` gives it.
-        call: Asks it.
-        contract: Whose contract it is.
+        name: Name of the tested object in an error.
+        doing: What the call does, for the error.
+        inputs: Tensors that ``call`` passes to it.
+        call: The call to check.
+        contract: Name of the contract.
 
     Raises:
-        ContractError: Of the clause ``global randomness`` or ``inputs untouched``.
+        ContractError: For the clause ``global randomness`` or ``inputs untouched``.
     """
     copies, before = [values.clone() for values in inputs], random_state()
     result = call()
@@ -69,7 +69,7 @@ def random_state() -> tuple[Tensor, dict[str, Any], Any]:
 
 
 def set_random_state(state: tuple[Tensor, dict[str, Any], Any]) -> None:
-    """Put back what `random_state` returned."""
+    """Restore the state returned by `random_state`."""
     torch.set_rng_state(state[0])
     np.random.set_state(state[1])
     random.setstate(state[2])
@@ -87,7 +87,7 @@ def _differ(
 def holding(
     name: str, clause: str, expected: str, cure: str, *, contract: str = "id schemes"
 ) -> Iterator[None]:
-    """Any error but a broken clause becomes one of this clause."""
+    """Turn any error except a violated clause into a violation of this clause."""
     try:
         yield
     except ContractError:

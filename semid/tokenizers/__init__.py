@@ -1,4 +1,4 @@
-"""ID schemes: how an item's embedding becomes its codes."""
+"""ID schemes: from an item's embedding to its codes."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""K-means with clusters of near-equal size, whose rule assigns any vector by itself."""
+"""K-means with clusters of near-equal size that can assign any single vector."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from semid.tokenizers.kmeans import CHUNK, argmin, cluster_means, kmeans, square
 __all__ = ["balanced_kmeans"]
 
 _SLACK = 1.05
-"""Items a cluster may hold, over an equal share of them."""
+"""Maximum cluster size relative to an equal share of the items."""
 
 _RAISES, _LAST_RAISES = 10, 200
-"""Rounds of raising prices for each set of means, and at most for the last."""
+"""Price updates per set of means, and at most for the last set."""
 
 _DECAY = 0.9
-"""Part of the prices that the next means start from, so that an emptied cluster fills again."""
+"""Share of the prices carried over to the next means, so that an emptied cluster can refill."""
 
 
 def balanced_kmeans(
     vectors: Tensor, size: int, *, iterations: int, seed: int, start: str = "random"
 ) -> tuple[Tensor, Tensor]:
-    """Codewords, and a price for each under which clusters have near-equal sizes.
+    """Codewords with prices under which clusters have near-equal sizes.
 
     The least-squares assignment to clusters of given sizes is a power diagram: every vector goes
     to ``argmin_k ||v - e_k||^2 + price_k`` (Aurenhammer, Hoffmann and Aronov, "Minkowski-type
-    theorems and least-squares clustering", Algorithmica 20, 1998). So sizes can be held
-    and yet every vector, also a new one, is assigned by itself. Prices are found as in an auction
-    (Bertsekas, Annals of Operations Research 14, 1988): clusters over their share raise their
-    prices, each by as much as makes its excess leave, or all together by as much as makes the
-    excess of all leave, whichever is more. Starts from a plain `kmeans`, which is the end of it
-    where each distinct vector has a codeword of its own.
+    theorems and least-squares clustering", Algorithmica 20, 1998). So sizes are balanced, yet every
+    vector, even a new one, is assigned independently. Prices are found as in an auction (Bertsekas,
+    Annals of Operations Research 14, 1988): oversized clusters raise their prices, each by as much
+    as makes its own excess leave or all by as much as makes their total excess leave, whichever is
+    more. Starts from a plain `kmeans`, which is returned if every distinct vector has its own
+    codeword.
 
-    The largest cluster is meant to have 1.05 times an equal share. It comes near, though not where
-    most vectors lie in one cloud far denser than the rest; nothing holds the smallest, where
-    vectors lie alone. Equal vectors stay in one cluster.
+    The target for the largest cluster is 1.05 times an equal share, which is nearly reached unless
+    most vectors lie in one cloud far denser than the rest. The smallest size is not bounded. Equal
+    vectors stay in one cluster.
 
     Args:
         vectors: Finite float32 ``(item, dim)``, at least as many as codewords.
         size: Number of codewords.
-        iterations: Of Lloyd's algorithm, plain and then with prices.
-        seed: Of the random start.
+        iterations: Lloyd iterations, first without and then with prices.
+        seed: Seed of the random start.
         start: As in `kmeans`.
 
     Returns:
@@ -66,7 +66,7 @@ def balanced_kmeans(
 def _balanced(
     vectors: Tensor, codebook: Tensor, prices: Tensor, most: int, raises: int
 ) -> tuple[Tensor, Tensor]:
-    """Of the prices that some raises lead to, those of the smallest largest cluster; the codes."""
+    """The best prices over some updates (smallest largest cluster), and their codes."""
     best, best_codes, fewest = prices, None, len(vectors) + 1
     for raised in range(raises + 1):
         codes, margins = _bids(vectors, codebook, prices)
@@ -85,7 +85,7 @@ def _balanced(
 
 
 def _bids(vectors: Tensor, codebook: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:
-    """Each vector's cluster, and how much its price may rise before another is as good."""
+    """Each vector's cluster, and by how much its price can rise before another is as good."""
     codes, margins = [], []
     for part in torch.split(vectors, CHUNK):
         costs = squared_distances(part, codebook) + prices
@@ -97,12 +97,12 @@ def _bids(vectors: Tensor, codebook: Tensor, prices: Tensor) -> tuple[Tensor, Te
 
 
 def _raise(codes: Tensor, margins: Tensor, counts: Tensor, most: int) -> Tensor:
-    """Half-way between the margins of the last vector to leave a cluster and the first to stay."""
+    """Price rises midway between the margins of the last vector to leave and the first to stay."""
     order = torch.argsort(margins, stable=True)
     order = order[torch.argsort(codes[order], stable=True)]
     sorted_margins = margins[order]
     full = (counts > most).nonzero()[:, 0]
-    stays = (counts.cumsum(0) - most)[full]  # place of the first to stay: `most` before the end
+    stays = (counts.cumsum(0) - most)[full]  # index of the first to stay: `most` before the end
     rises = torch.zeros(len(counts), dtype=margins.dtype, device=margins.device)
     rises[full] = (sorted_margins[stays - 1] + sorted_margins[stays]) / 2
     return rises
@@ -111,7 +111,7 @@ def _raise(codes: Tensor, margins: Tensor, counts: Tensor, most: int) -> Tensor:
 def _raise_together(
     vectors: Tensor, codebook: Tensor, prices: Tensor, codes: Tensor, full: Tensor, most: int
 ) -> Tensor:
-    """The one raise of all full clusters after which others hold what is too much for them."""
+    """A common rise of all full clusters after which the others absorb their excess."""
     margins = []
     chunks = zip(torch.split(vectors, CHUNK), torch.split(codes, CHUNK), strict=True)
     for part, part_codes in chunks:

@@ -14,7 +14,7 @@ A new scheme subclasses `SemanticIdTokenizer`, takes its settings as keyword arg
             width = len(self.codebook_sizes)
             return (embeddings > learned["center"])[:, :width].long()
 
-`semid.testing.check_tokenizer` runs every clause of the contract on it.
+`semid.testing.check_tokenizer` checks every clause of the contract.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from semid.checks import ContractError
-from semid.distributed import num_ranks, on_first, require_equal
+from semid.distributed import broadcast_from_main, num_processes, require_equal
 from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
 from semid.registry import load_class
@@ -65,33 +65,34 @@ BUILT_IN = {
     "atomic": "semid.tokenizers.controls:AtomicTokenizer",
     "random": "semid.tokenizers.controls:RandomTokenizer",
 }
-"""Short names of the schemes that ship with the package."""
+"""Short names of the built-in schemes."""
 
 MOST_SEED = 2**32 - 1
-"""Largest seed of a scheme's random choices."""
+"""Largest seed of a scheme."""
 
 _CONFIG = "config.json"
 _LEARNED = "learned.safetensors"
 
 
 class NotFittedError(ValueError):
-    """A tokenizer was asked for codes before it learned how to make them."""
+    """A tokenizer was used before it was fitted."""
 
 
 class SemanticIdTokenizer(ABC):
     """Turns item embeddings into codes.
 
-    The settings of a scheme are the arguments of its ``__init__``, which stores each under its own
-    name and does no work. What it learns is the mapping that `_fit` returns. The public methods
-    check what goes in and out, and are not overridden.
+    The settings of a scheme are the arguments of its ``__init__``, which stores each under its name
+    and does nothing else. Its learned state is the mapping returned by `_fit`. The public methods
+    check inputs and outputs and must not be overridden.
 
     Attributes:
-        codebook_sizes: Number of codes of each level; a setting, or known once fitted.
-        uses_cf: Whether the scheme learns from collaborative embeddings; others refuse them.
-        uses_fields: Columns of the catalogue that it learns from too, such as ``("category",)``.
-            Then `_fit` and `_encode` take a last argument ``fields``: by column, int64 ``(item,)``,
-            the number of each item's value among the sorted values that were fitted. An item with
-            another value is refused.
+        codebook_sizes: Number of codes of each level; a setting, or available once fitted.
+        uses_cf: Whether the scheme learns from collaborative embeddings; otherwise they are
+            refused.
+        uses_fields: Columns of the catalogue that it also uses, such as ``("category",)``. `_fit`
+            and `_encode` then take a last argument ``fields``: by column, int64 ``(item,)``, the
+            index of each item's value among the sorted fitted values. An item with an unknown value
+            is refused.
     """
 
     codebook_sizes: tuple[int, ...]
@@ -105,7 +106,7 @@ class SemanticIdTokenizer(ABC):
 
     @abstractmethod
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
-        """Learn from all items; return every tensor that `_encode` needs, by name.
+        """Fit on all items; return every tensor that `_encode` needs, by name.
 
         Args:
             embeddings: Finite float32 ``(item, dim)``.
@@ -117,25 +118,25 @@ class SemanticIdTokenizer(ABC):
         """Codes of each item, int64 ``(item, level)``; deterministic.
 
         Args:
-            embeddings: Finite float32 ``(item, dim)``, of the width that was fitted.
-            learned: What `_fit` returned, on the device of ``embeddings``.
+            embeddings: Finite float32 ``(item, dim)``, of the fitted width.
+            learned: The tensors returned by `_fit`, on the device of ``embeddings``.
         """
 
     def _costs(self, embeddings: Tensor, prefix: Tensor, learned: dict[str, Tensor]) -> Tensor:
-        """What `costs` returns; all codes equally far unless a scheme knows better."""
+        """The values of `costs`; zero unless overridden."""
         return embeddings.new_zeros(len(embeddings), self.codebook_sizes[prefix.shape[1]])
 
     @property
     def scheme(self) -> str:
-        """The name that `load_tokenizer_class` finds this class by."""
+        """The name under which `load_tokenizer_class` finds this class."""
         return _name_of(type(self))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments this tokenizer was made with.
+        """The constructor arguments of this tokenizer.
 
         Raises:
-            ContractError: If ``__init__`` did not store one under its name.
+            ContractError: If ``__init__`` did not store an argument under its name.
         """
         names = list(inspect.signature(type(self)).parameters)
         if lost := [name for name in names if not hasattr(self, name)]:
@@ -149,12 +150,12 @@ class SemanticIdTokenizer(ABC):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether `encode` can be called."""
+        """Whether the tokenizer is fitted."""
         return self._learned is not None
 
     @property
     def learned(self) -> dict[str, Tensor]:
-        """What was learned, by name.
+        """The learned tensors, by name.
 
         Raises:
             NotFittedError: Before `fit` or `from_pretrained`.
@@ -186,7 +187,7 @@ class SemanticIdTokenizer(ABC):
 
     @property
     def _widths(self) -> dict[str, Any]:
-        """What is known of the inputs that were fitted, as JSON values."""
+        """Properties of the fitted inputs, as JSON values."""
         known = {"field_values": self._field_values} if self.uses_fields else {}
         return {"input_dim": self._input_dim, **known}
 
@@ -197,24 +198,24 @@ class SemanticIdTokenizer(ABC):
         cf_embeddings: Tensor | None = None,
         fields: Fields | None = None,
     ) -> Self:
-        """Learn the scheme from the embeddings of all items.
+        """Fit the scheme to the embeddings of all items.
 
-        Deterministic for its settings on one device; leaves global random state alone. Where
-        ``torch.distributed`` is initialised, all processes call this with the same arguments: the
-        first one fits, as it would alone, and the others wait and get what it learned.
+        Deterministic given its settings and device; does not touch global random state. If
+        ``torch.distributed`` is initialised, all processes must call this with the same arguments:
+        rank 0 fits and the others receive the result.
 
         Args:
             embeddings: Float ``(item, dim)``, in the row order of the catalogue.
             cf_embeddings: Collaborative item vectors, float ``(item, cf_dim)`` in the same order,
                 for schemes that use them.
-            fields: Text of the columns of ``uses_fields``, one for each item; see
+            fields: Text of the columns in ``uses_fields``, one per item; see
                 `semid.tokenizers.fields.fields_of`.
 
         Raises:
-            ValueError: If an input is not a finite float matrix, if their row counts differ, if
-                the scheme does not use ``cf_embeddings`` and they are given, or if several
-                processes call this with different inputs or settings.
-            ContractError: If the scheme's ``_fit`` returns anything but tensors by name.
+            ValueError: If an input is not a finite float matrix, row counts differ,
+                ``cf_embeddings`` are given to a scheme that does not use them, or processes pass
+                different inputs or settings.
+            ContractError: If ``_fit`` returns anything but tensors by name.
         """
         vectors = checked_vectors("embeddings", embeddings)
         inputs = {"embeddings": hash_arrays(vectors.cpu().numpy())}
@@ -236,10 +237,12 @@ class SemanticIdTokenizer(ABC):
         indices = field_indices(fields, known, vectors)
         if fields is not None:
             inputs["fields"] = hash_fields(fields)
-        if num_ranks() > 1:
+        if num_processes() > 1:
             asked = {"inputs": inputs, "scheme": self.scheme, "settings": self.settings}
             require_equal(hash_json(asked), "inputs and settings")
-        learned = on_first(lambda: self._tensors_learned(vectors, cf_embeddings, indices))
+        learned = broadcast_from_main(
+            lambda: self._tensors_learned(vectors, cf_embeddings, indices)
+        )
         self._learned = {name: value.to(vectors.device) for name, value in learned.items()}
         self._inputs = inputs
         self._input_dim = vectors.shape[1]
@@ -249,19 +252,19 @@ class SemanticIdTokenizer(ABC):
     def _tensors_learned(
         self, embeddings: Tensor, cf_embeddings: Tensor | None, fields: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """What `_fit` returns, checked, on the CPU."""
+        """The result of `_fit`, checked, on the CPU."""
         more: dict[str, Any] = {"fields": fields} if self.uses_fields else {}
         learned = self._fit(embeddings, cf_embeddings, **more)
         require_tensors(learned, made_by=type(self).__name__)
         return {name: value.detach().cpu().contiguous() for name, value in learned.items()}
 
     def encode(self, embeddings: Tensor, *, fields: Fields | None = None) -> Tensor:
-        """Assign each item its codes.
+        """Encode items as codes.
 
-        Two items may receive equal codes; `semid.collisions` makes them distinct.
+        Items may receive equal codes; `semid.collisions` makes them distinct.
 
         Args:
-            embeddings: Float ``(item, dim)``, of the width that was fitted.
+            embeddings: Float ``(item, dim)``, of the fitted width.
             fields: As in `fit`, of these items.
 
         Returns:
@@ -270,9 +273,9 @@ class SemanticIdTokenizer(ABC):
 
         Raises:
             NotFittedError: Before `fit` or `from_pretrained`.
-            ValueError: If ``embeddings`` has another width or is not finite, or ``fields`` are
-                others than those used, or hold a value that was not fitted.
-            ContractError: If the scheme's ``_encode`` returns anything else.
+            ValueError: If ``embeddings`` has another width or is not finite, or ``fields`` are not
+                those of ``uses_fields`` or contain an unknown value.
+            ContractError: If ``_encode`` returns anything else.
         """
         vectors, learned = self._ready(embeddings)
         more: dict[str, Any] = {}
@@ -286,15 +289,15 @@ class SemanticIdTokenizer(ABC):
         return codes
 
     def costs(self, embeddings: Tensor, prefix: Tensor) -> Tensor:
-        """How far from each item its path would be with each next code.
+        """Distance between each item and its prefix extended by each next code.
 
-        What `semid.collisions` chooses other codes by: the squared distance, in the space that the
-        scheme quantises, between the item and what prefix and code together say about it. Zero
-        throughout where a scheme knows no distances.
+        Used by `semid.collisions` to choose other codes: the squared distance, in the space that
+        the scheme quantises, between the item and its reconstruction from prefix and code. Zero
+        everywhere if a scheme defines no distances.
 
         Args:
             embeddings: Float ``(item, dim)``, of the width that was fitted.
-            prefix: int64 ``(item, level)``, the codes of each item's first levels; fewer than all.
+            prefix: int64 ``(item, level)``, the codes of each item's first levels, but not of all.
 
         Returns:
             float32 ``(item, code)``, over the codes of the level after ``prefix``.
@@ -302,8 +305,8 @@ class SemanticIdTokenizer(ABC):
         Raises:
             NotFittedError: Before `fit` or `from_pretrained`.
             ValueError: If ``embeddings`` has another width or is not finite, or ``prefix`` is
-                whole or no prefix.
-            ContractError: If the scheme's ``_costs`` has another shape.
+                complete or invalid.
+            ContractError: If ``_costs`` returns another shape.
         """
         vectors, learned = self._ready(embeddings)
         level = prefix.shape[1]
@@ -328,7 +331,7 @@ class SemanticIdTokenizer(ABC):
         return costs.float()
 
     def _ready(self, embeddings: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Checked embeddings, and what was learned on their device."""
+        """Checked embeddings, and the learned tensors on their device."""
         learned = {name: value.to(embeddings.device) for name, value in self.learned.items()}
         vectors = checked_vectors("embeddings", embeddings)
         if vectors.shape[1] != self._input_dim:
@@ -358,15 +361,14 @@ class SemanticIdTokenizer(ABC):
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read a tokenizer of this class; on `SemanticIdTokenizer` itself, of any that is built in.
+        """Load a tokenizer of this class; on `SemanticIdTokenizer` itself, of any built-in class.
 
-        No class is imported because the folder names it: one from outside the package reads its
-        own folders.
+        No class is imported because the folder names it: call this on an external class to load its
+        folders.
 
         Raises:
             FileNotFoundError: If the folder is not a whole artefact.
-            ValueError: If the folder holds another scheme than this class, or files of another
-                form.
+            ValueError: If the folder belongs to another scheme, or its files are malformed.
             ProvenanceError: If its content is not what was saved.
         """
         recorded, path = Provenance.read(folder), Path(folder) / _CONFIG
@@ -397,7 +399,7 @@ class SemanticIdTokenizer(ABC):
 
     @classmethod
     def _known_class(cls, name: str, folder: str | os.PathLike[str]) -> type[Self]:
-        """The class that a folder names, if it is built in or this one."""
+        """The class named by a folder, if it is built in or this one."""
         found: type[SemanticIdTokenizer] = cls
         if name in BUILT_IN:
             found = load_tokenizer_class(name)
@@ -419,7 +421,7 @@ def load_tokenizer_class(name: str) -> type[SemanticIdTokenizer]:
     """Find a scheme's class by its short name (`BUILT_IN`) or as ``package.module:Class``.
 
     Raises:
-        ValueError: If there is no such name, module or class, or the class is no tokenizer.
+        ValueError: If there is no such name, module or class, or the class is not a tokenizer.
     """
     return load_class(
         name,
@@ -431,14 +433,14 @@ def load_tokenizer_class(name: str) -> type[SemanticIdTokenizer]:
 
 
 def make_tokenizer(scheme: str, settings: Mapping[str, Any]) -> SemanticIdTokenizer:
-    """A tokenizer that is not fitted yet.
+    """Make an unfitted tokenizer.
 
     Args:
         scheme: As in `load_tokenizer_class`.
         settings: Arguments of the class, by name.
 
     Raises:
-        ValueError: If there is no such scheme or setting, or a value cannot be meant.
+        ValueError: If there is no such scheme or setting, or a value is invalid.
     """
     made_by: Any = load_tokenizer_class(scheme)
     try:
@@ -451,6 +453,6 @@ def make_tokenizer(scheme: str, settings: Mapping[str, Any]) -> SemanticIdTokeni
 
 
 def _name_of(made_by: type[SemanticIdTokenizer]) -> str:
-    """The name that `load_tokenizer_class` finds a class by."""
+    """The name under which `load_tokenizer_class` finds a class."""
     path = f"{made_by.__module__}:{made_by.__qualname__}"
     return next((name for name, known in BUILT_IN.items() if known == path), path)

@@ -1,4 +1,4 @@
-"""What goes into a tokenizer and what comes out of it, checked."""
+"""Checks of a tokenizer's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semid.checks import MOST_CODES, ContractError
 __all__ = ["check_codes", "checked_vectors", "code_flaw", "load_tensors", "require_tensors"]
 
 LARGEST = 1e15
-"""Largest value of an embedding; sums of squares of much larger ones leave float32."""
+"""Largest embedding value; sums of squares of much larger ones overflow float32."""
 
 
 def check_codes(codes: Tensor, sizes: tuple[int, ...], *, num_items: int, made_by: str) -> None:
@@ -29,7 +29,7 @@ def check_codes(codes: Tensor, sizes: tuple[int, ...], *, num_items: int, made_b
 def code_flaw(
     codes: Any, sizes: tuple[int, ...], num_items: int, device: torch.device
 ) -> tuple[str, str] | None:
-    """The first thing that is wrong with codes: the clause, and what to say; None if nothing is."""
+    """The first flaw in codes as clause and message; None if there is none."""
     if not isinstance(codes, Tensor) or codes.dtype != torch.int64:
         found = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
         return "dtype", f"expected an int64 tensor of codes, got {found}. Return indices as int64."
@@ -59,10 +59,10 @@ def code_flaw(
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file.
+    """Read the tensors of a safetensors file.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not one.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -76,7 +76,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def require_tensors(learned: Any, *, made_by: str) -> None:
-    """Refuse what `_fit` has learned unless it is tensors by name.
+    """Require that `_fit` returned tensors by name.
 
     Raises:
         ContractError: Naming ``made_by``.
@@ -99,12 +99,12 @@ def checked_vectors(name: str, values: Tensor) -> Tensor:
     """Embeddings as float32, detached and contiguous.
 
     Args:
-        name: Names them in an error.
+        name: Name of the embeddings in an error.
         values: Float ``(item, dim)``.
 
     Raises:
-        ValueError: If they are no finite float matrix with at least one row, or hold values that
-            float32 cannot square.
+        ValueError: If they are not a finite float matrix with at least one row, or contain values
+            that float32 cannot square.
     """
     if values.ndim != 2 or not values.is_floating_point() or 0 in values.shape:
         raise ValueError(

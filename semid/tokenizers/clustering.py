@@ -1,4 +1,4 @@
-"""K-means of our own: Lloyd's rounds, and clusters of bounded sizes."""
+"""K-means: Lloyd iterations, and clusters of bounded sizes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def lloyd(
     iterations: int,
     assign: Callable[[Tensor, Tensor], Tensor] = nearest,
 ) -> Tensor:
-    """Move each centre to the mean of its items, ``iterations`` times; one without items stays.
+    """Move each centre to the mean of its items, ``iterations`` times; empty ones stay.
 
     Args:
         vectors: float32 ``(item, dim)``.
-        centres: float32 ``(code, dim)``, as started.
+        centres: float32 ``(code, dim)``, the initial centres.
         iterations: Number of rounds.
-        assign: Vectors and centres to the centre of each item, int64 ``(item,)``.
+        assign: Maps vectors and centres to the centre of each item, int64 ``(item,)``.
 
     Returns:
         float32 ``(code, dim)``.
@@ -36,23 +36,23 @@ def lloyd(
 
 
 def bounded_assignment(costs: Tensor, smallest: int, largest: int) -> Tensor:
-    """Give each item a cluster, every cluster ``smallest`` to ``largest`` items.
+    """Assign items to clusters of ``smallest`` to ``largest`` items.
 
-    Deferred acceptance (Gale and Shapley, 1962): items ask clusters in the order of cost, a full
-    cluster keeps those to which it is nearest, and whom it turns away asks the next. Clusters are
-    filled to ``smallest`` first, then to ``largest``. No item and cluster that prefer each other
-    are kept apart by this, which is near the least cost, though not always at it.
+    Deferred acceptance (Gale and Shapley, 1962): items propose to clusters in order of cost, a full
+    cluster keeps the nearest ones, and rejected items propose to the next. Clusters are filled to
+    ``smallest`` first, then to ``largest``. The matching is stable and near, though not always at,
+    the least cost.
 
     Args:
         costs: Finite float ``(item, cluster)``.
-        smallest: Fewest items of a cluster; at most ``item // cluster``.
-        largest: Most items of a cluster; at least ``item / cluster``.
+        smallest: Minimum cluster size; at most ``item // cluster``.
+        largest: Maximum cluster size; at least ``item / cluster``.
 
     Returns:
         int64 ``(item,)``. Deterministic.
 
     Raises:
-        ValueError: If no assignment has such sizes.
+        ValueError: If no assignment satisfies the bounds.
     """
     num_items, num_clusters = costs.shape
     if not smallest * num_clusters <= num_items <= largest * num_clusters:
@@ -67,7 +67,7 @@ def bounded_assignment(costs: Tensor, smallest: int, largest: int) -> Tensor:
 
 
 def _match(costs: Tensor, room: int) -> Tensor:
-    """Deferred acceptance with equal room in each cluster; -1 where every cluster is full."""
+    """Deferred acceptance with equal capacity per cluster; -1 if every cluster is full."""
     num_items, num_clusters = costs.shape
     cluster = torch.full((num_items,), -1, dtype=torch.int64, device=costs.device)
     if room == 0 or num_items == 0:
@@ -99,21 +99,21 @@ def bounded_kmeans(
     iterations: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """K-means from a k-means++ start with clusters of bounded sizes.
+    """K-means with a k-means++ start and clusters of bounded sizes.
 
     Args:
         vectors: float32 ``(item, dim)``.
         num_clusters: Number of clusters.
         smallest: As in `bounded_assignment`.
         largest: As in `bounded_assignment`.
-        iterations: Lloyd rounds.
+        iterations: Lloyd iterations.
         generator: On the CPU.
 
     Returns:
         Centres float32 ``(cluster, dim)`` and the cluster of each item, int64 ``(item,)``.
 
     Raises:
-        ValueError: If no clusters have such sizes.
+        ValueError: If no clustering satisfies the bounds.
     """
 
     def assign(vectors: Tensor, centres: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Codebooks while they are trained: moving averages, and new life for codes that no item uses."""
+"""Codebook training: moving averages, and restarts of unused codes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["MovingAverages", "forget_moments", "restart_unused"]
 
 
 class MovingAverages:
-    """Codebooks as moving averages of the items that use them, in place of a gradient.
+    """Codebooks updated as moving averages of their items instead of by gradient.
 
     ``N[k] <- decay N[k] + (1 - decay) n[k]``, ``m[k] <- decay m[k] + (1 - decay) sum of r`` and
     ``e[k] = m[k] / N[k]``, with the ``n[k]`` items of the batch that chose code ``k`` and their
     residuals ``r`` (van den Oord et al. 2017, arXiv:1711.00937, appendix A.1).
 
-    A code that no item of the batch chose stays where it is, exactly; no smoothing pulls it.
+    A code that no item of the batch chose stays exactly where it is; there is no smoothing.
 
     Args:
         codebooks: Per level, float32 ``(code, dim)``; changed in place by `update`.
-        decay: Weight of what was, in [0, 1).
-        batch_size: Items a step; an average begins with the weight of an even share of them.
+        decay: Weight of the previous average, in [0, 1).
+        batch_size: Items per step; an average starts with the weight of an equal share of them.
     """
 
     def __init__(self, codebooks: Sequence[Tensor], *, decay: float, batch_size: int) -> None:
@@ -42,11 +42,11 @@ class MovingAverages:
 
     @torch.no_grad()
     def update(self, codes: Sequence[Tensor], residuals: Sequence[Tensor]) -> None:
-        """Learn from a batch.
+        """Update from a batch.
 
         Args:
             codes: Per level, int64 ``(item,)``.
-            residuals: Per level, float32 ``(item, dim)``: what the level was given.
+            residuals: Per level, float32 ``(item, dim)``: the level's inputs.
         """
         counts = [torch.zeros_like(weights) for weights in self.weights]
         totals = [torch.zeros_like(sums) for sums in self.sums]
@@ -62,7 +62,7 @@ class MovingAverages:
 
     @torch.no_grad()
     def restart(self, level: int, codes: Tensor) -> None:
-        """Begin anew at the place where these codes of a level are now."""
+        """Reset the averages of these codes of a level to their current codewords."""
         weight = self._weight_at_start[level]
         self.weights[level][codes] = weight
         self.sums[level][codes] = self._codebooks[level][codes] * weight
@@ -75,7 +75,7 @@ def restart_unused(
     """Move each code that no item uses to the residual of a random item, level by level.
 
     Args:
-        latents: float32 ``(item, dim)``, of all items.
+        latents: float32 ``(item, dim)``, the latents of all items.
         codebooks: Changed in place.
         generator: On the CPU.
 
@@ -95,9 +95,9 @@ def restart_unused(
 
 @torch.no_grad()
 def forget_moments(optimizer: torch.optim.Optimizer, parameter: Tensor, rows: Tensor) -> None:
-    """Let the optimiser know nothing of the gradients that moved these rows of a parameter.
+    """Reset the optimiser's moments for these rows of a parameter.
 
-    Moments of a code that was moved would push it away from its new place.
+    The moments of a restarted code would push it away from its new position.
     """
     for value in optimizer.state[parameter].values():
         if isinstance(value, Tensor) and value.shape == parameter.shape:

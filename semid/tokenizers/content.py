@@ -1,4 +1,4 @@
-"""What a row holds as one number: equal rows agree wherever they stand, on every machine."""
+"""Content hashes of rows: equal rows have equal hashes, in any position and on any machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["distinct_rows", "mix", "one_of_each", "row_hashes"]
 _GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, odd, as signed 64 bits
 _FIRST, _SECOND = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 _CHUNK = 1 << 12
-"""Rows hashed at once; bounds memory."""
+"""Rows hashed at once, to bound memory."""
 
 
 def mix(values: Tensor) -> Tensor:
-    """Spread every bit of int64 values over all 64, one to one.
+    """Mix the bits of int64 values, bijectively.
 
     The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
     generators", OOPSLA 2014, figure 16; constants of Stafford's variant 13), modulo 2^64.
@@ -25,11 +25,11 @@ def mix(values: Tensor) -> Tensor:
 
 
 def row_hashes(vectors: Tensor, *, seed: int = 0) -> Tensor:
-    """A 64-bit number for each row, of its values alone.
+    """A 64-bit hash of each row's values.
 
     ``mix(sum_d mix(bits(v[d]) + key[d]))`` modulo 2^64, with ``bits`` the float32 as an integer,
-    -0 counted as 0, and ``key[d] = mix(seed + (d + 1) * 2^64 / golden ratio)``. Integers only, so
-    the same on every platform and device. Two different rows agree with probability 2^-64.
+    -0 taken as 0, and ``key[d] = mix(seed + (d + 1) * 2^64 / golden ratio)``. Integers only, so the
+    same on every platform and device. Two different rows agree with probability 2^-64.
 
     Args:
         vectors: Finite float32 ``(item, dim)``.
@@ -48,14 +48,14 @@ def row_hashes(vectors: Tensor, *, seed: int = 0) -> Tensor:
 
 
 def distinct_rows(vectors: Tensor, *, enough: int) -> int:
-    """Number of distinct rows, counted only until there are ``enough``.
+    """Number of distinct rows, counting only up to ``enough``.
 
     Args:
         vectors: Finite float32 ``(item, dim)``.
         enough: Where to stop.
 
     Returns:
-        The exact number if it is below ``enough``, else some number of at least ``enough``.
+        The exact number if it is below ``enough``, else any number that is at least ``enough``.
     """
     found = torch.empty(0, dtype=torch.int64, device=vectors.device)
     for part in torch.split(vectors, max(_CHUNK, enough)):
@@ -70,10 +70,10 @@ def one_of_each(vectors: Tensor, *, most: int) -> Tensor | None:
 
     Args:
         vectors: Finite float32 ``(item, dim)``.
-        most: How many groups there may be.
+        most: Maximum number of groups.
 
     Returns:
-        int64 ``(group,)``, or None where there are more than ``most``.
+        int64 ``(group,)``, or None if there are more than ``most``.
     """
     if distinct_rows(vectors, enough=most + 1) > most:
         return None
@@ -84,5 +84,5 @@ def one_of_each(vectors: Tensor, *, most: int) -> Tensor | None:
 
 
 def _shift(values: Tensor, bits: int) -> Tensor:
-    """Shift right with zeros from the left, where ``>>`` would repeat the sign."""
+    """Logical right shift; ``>>`` would extend the sign."""
     return (values >> bits) & ((1 << (64 - bits)) - 1)

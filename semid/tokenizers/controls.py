@@ -1,4 +1,4 @@
-"""Controls: schemes that know nothing of the items, to show what a real one is worth."""
+"""Controls: schemes that ignore item content, as baselines for real ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class RandomTokenizer(SemanticIdTokenizer):
     """Uniform random codes ("Random ID", TIGER, arXiv:2305.05065, section 4.3).
 
     A code is a hash of the seed, the level and the bytes of the item's embedding
-    (`semid.tokenizers.content.row_hashes`): the same in any order, beside any other items and on
-    any platform, and no nearer for items that are alike. Equal embeddings have equal codes; else
-    collisions are as rare as chance makes them.
+    (`semid.tokenizers.content.row_hashes`): independent of item order, other items and platform,
+    and unrelated for similar items. Equal embeddings have equal codes; other collisions occur by
+    chance.
 
     Attributes:
-        codebook_sizes: Codes of each level, fewer than 2^31.
-        seed: Of the draw.
+        codebook_sizes: Number of codes of each level, below 2^31.
+        seed: Seed of the hash.
     """
 
     codebook_sizes: tuple[int, ...] = (256, 256, 256)
@@ -41,13 +41,13 @@ class RandomTokenizer(SemanticIdTokenizer):
     def _encode(self, embeddings: Tensor, learned: dict[str, Tensor]) -> Tensor:
         items = row_hashes(embeddings, seed=self.seed)
         draws = [mix(items + level) for level in range(1, len(self.codebook_sizes) + 1)]
-        uniform = torch.stack(draws, dim=1) >> 32 & (1 << 32) - 1  # of 32 bits
+        uniform = torch.stack(draws, dim=1) >> 32 & (1 << 32) - 1  # 32 bits
         return uniform * torch.tensor(self.codebook_sizes, device=embeddings.device) >> 32
 
 
 @dataclass(kw_only=True, eq=False)
 class AtomicTokenizer(SemanticIdTokenizer):
-    """One level, and a code of its own for every distinct embedding: plain item ids.
+    """One level with a separate code for every distinct embedding: plain item ids.
 
     Codes are numbered in the order of a hash of the embedding's bytes, so they do not depend on the
     order of the items. Equal embeddings have equal codes.

@@ -1,4 +1,4 @@
-"""How a gradient passes the choice of a code: straight through, rotated, or by Gumbel-softmax."""
+"""Gradient estimators for code selection: straight-through, rotation, and Gumbel-softmax."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One step's items.
+    """The items of one training step.
 
     Attributes:
         rows: int64 ``(item,)``, rows of the catalogue.
         inputs: float32 ``(item, dim)`` of these rows.
-        progress: Share of the training that lies behind, from 0 to 1.
-        generator: Of what is drawn for the batch, on the CPU.
+        progress: Completed share of the training, from 0 to 1.
+        generator: Source of the batch's random draws, on the CPU.
     """
 
     rows: Tensor
@@ -52,12 +52,12 @@ class StraightThrough:
     """The gradient passes as if the quantiser were the identity (van den Oord et al. 2017, 3.2)."""
 
     def choose(self, residual: Tensor, codebook: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Code of each item at one level, and what it adds to the quantised latent.
+        """Code of each item at one level, and its contribution to the quantised latent.
 
         Args:
             residual: float32 ``(item, dim)``, with its gradient.
             codebook: float32 ``(code, dim)``, with its gradient.
-            batch: Of these items.
+            batch: The batch of these items.
 
         Returns:
             int64 ``(item,)`` and float32 ``(item, dim)``.
@@ -71,23 +71,23 @@ class StraightThrough:
 
 
 class Rotation(StraightThrough):
-    """The gradient is turned and scaled as the latent was (Fifty et al., arXiv:2410.06424)."""
+    """The gradient is rotated and scaled like the latent (Fifty et al., arXiv:2410.06424)."""
 
     def join(self, latent: Tensor, quantised: Tensor) -> Tensor:
-        """``lambda R e`` of the latent ``e``, see `rotate`; its value is ``quantised``."""
+        """``lambda R e`` for the latent ``e``, see `rotate`; its value is ``quantised``."""
         turned = rotate(latent, quantised.detach())
         return turned + (quantised - turned).detach()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gumbel(StraightThrough):
-    """Codes drawn by their distance, with the gradient of a softmax (Jang et al. 2017, 2.2).
+    """Codes sampled by distance, with the gradient of a softmax (Jang et al. 2017, 2.2).
 
     The straight-through form of arXiv:1611.01144: forward, the codeword of
     ``argmax_k (g_k - d_k / s)`` with Gumbel noise ``g`` and squared distances ``d``; backward,
     ``softmax((g - d / s) / temperature)``. ``s`` is the mean squared distance of the batch's
-    items to their nearest codewords, so that the noise is as large as the quantisation error on
-    any scale of latents. The temperature falls geometrically over the training.
+    items to their nearest codewords, so that the noise matches the quantisation error at any scale
+    of the latents. The temperature falls geometrically over the training.
 
     Attributes:
         start: Temperature at the beginning.
@@ -102,7 +102,7 @@ class Gumbel(StraightThrough):
         return float(self.start ** (1 - progress) * self.end**progress)
 
     def choose(self, residual: Tensor, codebook: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """As in `StraightThrough`, drawn; the codeword carries the softmax's gradient."""
+        """As in `StraightThrough`, but sampled; the codeword carries the softmax's gradient."""
         distances = squared_distances(residual, codebook)
         uniform = batch.uniform(len(codebook)).clamp_min(_TINY)
         noise = -(-uniform.log()).clamp_min(_TINY).log()
@@ -115,20 +115,20 @@ class Gumbel(StraightThrough):
         return codes, (hard + soft - soft.detach()) @ codebook
 
     def join(self, latent: Tensor, quantised: Tensor) -> Tensor:
-        """The sum of codewords as it is: each has its own gradient."""
+        """The unchanged sum of codewords: each has its own gradient."""
         return quantised
 
 
 ESTIMATORS = ("straight_through", "rotation", "gumbel")
-"""The names of the strategies."""
+"""Names of the estimators."""
 
 
 def estimator_of(name: str, temperatures: tuple[float, float]) -> StraightThrough:
-    """The strategy of a name.
+    """The estimator with a given name.
 
     Args:
         name: One of `ESTIMATORS`.
-        temperatures: First and last of the Gumbel-softmax; see `require_temperatures`.
+        temperatures: First and last temperature of the Gumbel-softmax; see `require_temperatures`.
     """
     if name == "gumbel":
         return Gumbel(start=temperatures[0], end=temperatures[1])
@@ -139,7 +139,7 @@ def require_temperatures(temperatures: object) -> None:
     """Require a first and a last temperature above 0.
 
     Raises:
-        ValueError: If there are not two, or one is no such number.
+        ValueError: If there are not two, or one is not such a number.
     """
     if not isinstance(temperatures, (list, tuple)) or len(temperatures) != 2:
         raise ValueError(f"temperatures must be two numbers, got {temperatures!r}")
@@ -151,9 +151,9 @@ def rotate(vectors: Tensor, targets: Tensor) -> Tensor:
     """``(|q| / |e|) R e`` with the rotation ``R`` that takes ``e``'s direction to ``q``'s.
 
     ``R = I - 2 r r' + 2 q^ e^'`` with ``r = (e^ + q^) / |e^ + q^|`` and ``e^``, ``q^`` of length 1,
-    all constants to the gradient (arXiv:2410.06424, section 4.2 and equation 1). Equal to
-    ``targets`` up to rounding. Where ``e`` and ``q`` are opposite or one is zero no such rotation
-    is determined; the gradient there is scaled, mirrored or zero, and finite.
+    all treated as constants by the gradient (arXiv:2410.06424, section 4.2 and equation 1). Equal
+    to ``targets`` up to rounding. If ``e`` and ``q`` are opposite or one is zero, the rotation is
+    undefined; the gradient is then scaled, mirrored or zero, and finite.
 
     Args:
         vectors: float32 ``(item, dim)``, ``e``.

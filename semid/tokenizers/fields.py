@@ -1,4 +1,4 @@
-"""Fields of the catalogue that a scheme learns from beside vectors, such as a category."""
+"""Catalogue fields, such as a category, that a scheme uses in addition to vectors."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["Fields", "field_indices", "fields_of", "hash_fields", "rows_of_fields"]
 
 Fields: TypeAlias = Mapping[str, Sequence[str]]
-"""The text of some fields by name, one for each item."""
+"""Text of fields by name, one per item."""
 
 
 def fields_of(names: Sequence[str], catalog: Catalog) -> Fields | None:
     """Columns of a catalogue as text, as in `semid.catalog.Catalog.texts`; empty where missing.
 
     Args:
-        names: Of the columns, a scheme's ``uses_fields``.
+        names: Names of the columns, a scheme's ``uses_fields``.
         catalog: The items.
 
     Returns:
-        None for no names.
+        The fields; None if there are no names.
 
     Raises:
         ValueError: If the catalogue has no such column.
@@ -49,12 +49,12 @@ def fields_of(names: Sequence[str], catalog: Catalog) -> Fields | None:
 
 
 def hash_fields(fields: Fields) -> str:
-    """SHA-256 of fields by name, whatever their order."""
+    """SHA-256 of fields by name, independent of their order."""
     return hash_json({name: list(values) for name, values in fields.items()})
 
 
 def rows_of_fields(fields: Fields | None, rows: Tensor) -> Fields | None:
-    """The fields of some items, by row."""
+    """The fields of the items in some rows."""
     if fields is None:
         return None
     return {name: [values[row] for row in rows.tolist()] for name, values in fields.items()}
@@ -63,19 +63,19 @@ def rows_of_fields(fields: Fields | None, rows: Tensor) -> Fields | None:
 def field_indices(
     fields: Fields | None, known: Mapping[str, Sequence[str]], like: Tensor
 ) -> dict[str, Tensor]:
-    """Each field as numbers of the values that were fitted.
+    """Each field as indices of its fitted values.
 
     Args:
-        fields: What was given, for the items of ``like``.
-        known: By field that is used, its values in the order of their numbers.
+        fields: The given fields, for the items of ``like``.
+        known: For each field in use, its values in index order.
         like: Float ``(item, dim)``.
 
     Returns:
         By field, int64 ``(item,)`` on the device of ``like``.
 
     Raises:
-        ValueError: If other fields are given than are used, one has not a value for each item, or
-            a value was not fitted.
+        ValueError: If the given fields are not those in use, one does not have a value per item, or
+            a value is unknown.
     """
     given = {} if fields is None else fields
     if set(given) != set(known):

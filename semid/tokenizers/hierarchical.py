@@ -1,4 +1,4 @@
-"""Hierarchical k-means: below every prefix a codebook of its own."""
+"""Hierarchical k-means: a separate codebook below every prefix."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class HierarchicalKMeans(SemanticIdTokenizer):
     """K-means on all items, then within each cluster, once for each level.
 
     The tree of Nister and Stewenius, "Scalable recognition with a vocabulary tree", CVPR 2006,
-    section 3. Codes of the same number below different prefixes have nothing in common. A node with
-    fewer distinct items than codes has one for each of them and uses the lowest codes alone, so
-    no level takes more memory than the embeddings do.
+    section 3. Equal codes below different prefixes are unrelated. A node with fewer distinct items
+    than codes gives each its own, using only the lowest codes, so no level takes more memory than
+    the embeddings.
 
     Attributes:
-        codebook_sizes: Codewords of each node of a level. The first at most as many as there are
-            distinct items.
-        iterations: Lloyd iterations of each node.
+        codebook_sizes: Number of codewords per node of each level. The first is at most the number
+            of distinct items.
+        iterations: Lloyd iterations per node.
         seed: Of the random starts; level ``l`` uses ``seed + l``.
     """
 
@@ -57,7 +57,9 @@ class HierarchicalKMeans(SemanticIdTokenizer):
         node = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
         codewords = torch.zeros_like(mean)[None]  # of the root
         for level, size in enumerate(self.codebook_sizes):
-            codebooks = list(torch.split(codewords, 1))  # where no item is, the node's own
+            codebooks = list(
+                torch.split(codewords, 1)
+            )  # for codes without items, the parent's own codeword
             codes = torch.empty_like(node)
             for place, rows in _rows_of_nodes(node):
                 codebooks[place] = self._codebook(vectors[rows], hashes[rows], size, level)
@@ -90,7 +92,7 @@ class HierarchicalKMeans(SemanticIdTokenizer):
         return torch.stack(codes, dim=1)
 
     def _costs(self, embeddings: Tensor, prefix: Tensor, learned: dict[str, Tensor]) -> Tensor:
-        """A code that its node does not use says no more than the prefix before it."""
+        """An unused code is reconstructed as its prefix."""
         vectors = embeddings - learned["mean"]
         node = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
         known, said = torch.ones_like(node, dtype=torch.bool), torch.zeros_like(vectors)
@@ -112,7 +114,7 @@ class HierarchicalKMeans(SemanticIdTokenizer):
 
 
 def _rows_of_nodes(node: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Each node that has items, and their rows."""
+    """Each node with items, and their rows."""
     places, counts = torch.unique(node, return_counts=True)
     rows = torch.split(torch.argsort(node, stable=True), counts.tolist())
     return zip(places.tolist(), rows, strict=True)

@@ -1,4 +1,4 @@
-"""K-means over all items, and the nearest codeword."""
+"""K-means over all items, and nearest-codeword search."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 KMEANS_STARTS = ("random", "kmeans++", "greedy_kmeans++")
-"""Where `kmeans` may begin."""
+"""Initialisations of `kmeans`."""
 
 CHUNK = 1 << 11
-"""Rows compared with a codebook at once, so that their scores stay in the cache."""
+"""Rows compared with a codebook at once, so that their scores fit in the cache."""
 
 TILE = 64
-"""Matrix products round a row alike in any larger number of rows, but not in a handful."""
+"""Minimum rows of a matrix product: with fewer, a row may be rounded differently."""
 
 SMALLEST_SPREAD = 1e-10
-"""Least difference of vectors in some dimension; what is left over of them must be squared too."""
+"""Smallest spread of vectors in some dimension, since their residuals must be squared too."""
 
 _SAMPLED = 1 << 12
-"""Rows whose median stands for that of all."""
+"""Rows sampled to estimate the median."""
 
 _OUTLIER = 100.0
-"""How many times as far out as half of all rows a row is called an outlier."""
+"""Distance from the median, in median distances, from which a row is an outlier."""
 
 _BURIES = 1e6
-"""How many times as far out it leaves float32 nothing of the others."""
+"""Distance, in median distances, at which rounding to float32 erases the other rows."""
 
 _ONE_IN = 20
-"""Outliers are at most one row in so many; else the rows only come in two kinds."""
+"""Outliers are at most one row in this many; otherwise they count as a second group of rows."""
 
 _FEW = 4
-"""Threads up to which numpy's search for the least, on one, is faster than torch's on all."""
+"""Threads up to which numpy's single-threaded argmin is faster than torch's."""
 
 
 def row_chunks(vectors: Tensor, size: int = CHUNK) -> Iterator[Tensor]:
-    """Chunks of rows for matrix products, the last filled up with zeros to a whole tile.
+    """Chunks of rows for matrix products, the last padded with zeros to a whole tile.
 
-    So the products of a row are the same bits whatever rows stand around it, and an item's codes
-    do not depend on the batch that it is encoded in.
+    So the products of a row are bit-identical whatever the other rows, and an item's codes do not
+    depend on its batch.
     """
     for part in torch.split(vectors, size):
         missing = -len(part) % TILE
@@ -72,19 +72,19 @@ def row_chunks(vectors: Tensor, size: int = CHUNK) -> Iterator[Tensor]:
 
 
 def argmin(scores: Tensor) -> Tensor:
-    """Place of the least of each row, int64; the first where tied."""
+    """Index of the minimum of each row, int64; the first in case of ties."""
     if scores.device.type == "cpu" and torch.get_num_threads() <= _FEW:
         return torch.from_numpy(scores.numpy().argmin(axis=1))
     return scores.min(dim=1).indices
 
 
 class Scores:
-    """Half the squared distances, less what is the same for all codewords, in memory used again.
+    """Half the squared distances up to a constant per row, in a reused buffer.
 
-    Fresh memory of that size would take longer to map than the scores take to compute.
+    Mapping fresh memory of that size would take longer than computing the scores.
 
     Args:
-        like: Of the device of all vectors to come.
+        like: A tensor on the device of all later vectors.
     """
 
     def __init__(self, like: Tensor) -> None:
@@ -101,12 +101,12 @@ class Scores:
 
 @torch.no_grad()
 def nearest(vectors: Tensor, codebook: Tensor, *, prices: Tensor | None = None) -> Tensor:
-    """Index of the nearest codeword, ``argmin_k ||v - e_k||^2 + price_k``; the lowest where tied.
+    """Index of the nearest codeword, ``argmin_k ||v - e_k||^2 + price_k``; the lowest if tied.
 
     Args:
         vectors: float32 ``(item, dim)``.
         codebook: float32 ``(code, dim)``.
-        prices: float32 ``(code,)``, of `semid.tokenizers.balanced`; none by default.
+        prices: float32 ``(code,)``, from `semid.tokenizers.balanced`; none by default.
 
     Returns:
         int64 ``(item,)``.
@@ -120,12 +120,12 @@ def nearest(vectors: Tensor, codebook: Tensor, *, prices: Tensor | None = None) 
 
 
 def squared_distances(vectors: Tensor, codebook: Tensor, *, norms: Tensor | None = None) -> Tensor:
-    """``||v - e||^2`` of every vector and codeword, float32 ``(item, code)``, never below 0.
+    """``||v - e||^2`` for every vector and codeword, float32 ``(item, code)``, at least 0.
 
     Args:
         vectors: float32 ``(item, dim)``.
         codebook: float32 ``(code, dim)``.
-        norms: ``||v||^2``, float32 ``(item, 1)``, where they are at hand.
+        norms: ``||v||^2``, float32 ``(item, 1)``, if already computed.
     """
     products = [part @ codebook.T for part in row_chunks(vectors)]
     products_of_items = torch.cat(products)[: len(vectors)]
@@ -138,18 +138,18 @@ def squared_distances(vectors: Tensor, codebook: Tensor, *, norms: Tensor | None
 def kmeans(
     vectors: Tensor, size: int, *, iterations: int, seed: int, start: str = "random"
 ) -> Tensor:
-    """Codewords of a k-means on all vectors; deterministic.
+    """Codewords from k-means on all vectors; deterministic.
 
-    Where there are no more distinct vectors than codewords, those are the codewords, in row order
-    and over again: no codeword can be better, and Lloyd's rounds may leave one without items.
+    If there are no more distinct vectors than codewords, the distinct vectors, repeated in row
+    order, are the codewords: this is optimal, and Lloyd iterations might leave one without items.
 
     Args:
         vectors: Finite float32 ``(item, dim)``, at least as many as codewords.
         size: Number of codewords.
-        iterations: Of Lloyd's algorithm.
+        iterations: Lloyd iterations.
         seed: Of the random start.
-        start: One of `KMEANS_STARTS`: items drawn evenly, or by `kmeans_plus_plus`, plain or with
-            ``2 + log(size)`` tries.
+        start: One of `KMEANS_STARTS`: items drawn uniformly, or by `kmeans_plus_plus` with one or
+            ``2 + log(size)`` candidates.
 
     Returns:
         float32 ``(code, dim)`` on the device of ``vectors``.
@@ -179,17 +179,17 @@ def kmeans(
 def kmeans_plus_plus(
     vectors: Tensor, count: int, generator: torch.Generator, *, tries: int = 1
 ) -> Tensor:
-    """Starting centres, each an item drawn by its squared distance to the nearest one before.
+    """Initial centres, each an item drawn by its squared distance to the nearest previous one.
 
-    Arthur and Vassilvitskii, "k-means++", SODA 2007, section 2.2. Where all items already stand on
-    a centre, the rest are drawn uniformly. With several tries the greedy variant of their closing
-    remarks: of so many items drawn, the one that leaves the least sum of squares.
+    Arthur and Vassilvitskii, "k-means++", SODA 2007, section 2.2. If every item already equals a
+    centre, the rest are drawn uniformly. With several tries this is the greedy variant of their
+    closing remarks: of that many candidates, the one that minimises the sum of squares.
 
     Args:
         vectors: float32 ``(item, dim)``.
         count: Number of centres.
         generator: On the CPU.
-        tries: Items drawn for each centre but the first.
+        tries: Candidates drawn for each centre but the first.
 
     Returns:
         float32 ``(code, dim)``, rows of ``vectors``.
@@ -214,7 +214,7 @@ def kmeans_plus_plus(
 
 
 def cluster_means(vectors: Tensor, codes: Tensor, codebook: Tensor) -> Tensor:
-    """Mean of each cluster, float32 ``(code, dim)``; the codeword as it was where it is empty."""
+    """Mean of each cluster, float32 ``(code, dim)``; an empty cluster keeps its codeword."""
     sums = torch.zeros(codebook.shape, dtype=torch.float64, device=vectors.device)
     for part, part_codes in zip(
         torch.split(vectors, CHUNK), torch.split(codes, CHUNK), strict=True
@@ -231,10 +231,10 @@ def mean_of(vectors: Tensor) -> Tensor:
 
 
 def require_distinct(vectors: Tensor, sizes: Sequence[int], *, what: str = "embeddings") -> None:
-    """Refuse levels that want more codewords than there are distinct vectors.
+    """Raise if a level needs more codewords than there are distinct vectors.
 
     Raises:
-        ValueError: Also where a level wants no code at all.
+        ValueError: Also if a level has no codes.
     """
     if not sizes or min(sizes) < 1:
         raise ValueError(
@@ -251,19 +251,19 @@ def require_distinct(vectors: Tensor, sizes: Sequence[int], *, what: str = "embe
 
 
 def require_spread(vectors: Tensor, *, what: str = "embeddings") -> None:
-    """Refuse vectors whose squared distances float32 cannot hold apart, and warn of outliers.
+    """Raise if float32 cannot resolve the vectors' squared distances, and warn of outliers.
 
-    An outlier lies 100 times as far from the median vector as half of all vectors do, or farther,
-    and they are at most one in twenty. It takes a codeword for itself; a million times as far, it
-    moves the mean so far that centring rounds the others away.
+    An outlier is at least 100 times as far from the median vector as half of all vectors, and
+    outliers are at most one in twenty. Each takes a codeword for itself; one a million times as far
+    moves the mean so far that centring erases the others.
 
     Args:
         vectors: Finite float32 ``(item, dim)``.
-        what: Names them in the error.
+        what: Name of the vectors in the error.
 
     Raises:
-        ValueError: If they differ, but by less than ``SMALLEST_SPREAD``, or if an outlier lies too
-            far out; it names the first row.
+        ValueError: If they differ, but by less than ``SMALLEST_SPREAD``, or if an outlier is too
+            far out; its row is named.
     """
     low, high = vectors.aminmax(dim=0)
     spread = float((high - low).max())

@@ -27,38 +27,38 @@ class LETTER(RQVAE):
     The reconstruction of `semid.tokenizers.RQVAE`, plus ``cf_weight L_CF``, plus
     ``quant_loss_weight`` times (its two other terms and ``diversity_weight L_div``):
 
-    - ``L_CF`` draws an item's quantised latent to its own collaborative vector among those of the
-      batch (3.2.2). Items whose vector is all zero are left out of it.
-    - ``L_div`` draws the codewords of a level apart, group by group (3.2.3).
+    - ``L_CF`` pulls an item's quantised latent towards its own collaborative vector among those of
+      the batch (3.2.2). Items with an all-zero vector are excluded.
+    - ``L_div`` spreads the codewords of a level, group by group (3.2.3).
 
-    In training, the last level's codes are an even share of the batch (Sinkhorn; the paper's code
-    and LC-Rec, arXiv:2311.09049, section 3.1); encoding takes the nearest code. With both weights
-    and ``sinkhorn_epsilon`` 0 this is RQ-VAE, bit for bit.
+    In training, the last level's codes share the batch evenly (Sinkhorn; the paper's code and
+    LC-Rec, arXiv:2311.09049, section 3.1); encoding takes the nearest code. With both weights and
+    ``sinkhorn_epsilon`` 0 this is RQ-VAE, bit for bit.
 
-    Losses are summed over dimensions and levels here, as in TIGER. The paper's code takes means:
-    reconstruction over the ``D`` inputs, quantisation over the latent's ``d`` dimensions and the
-    ``L`` levels, with its weight of ``L_div`` inside. Times ``D`` that is our loss with
-    ``quant_loss_weight`` of ``D / (d L)`` (32 for 4096, 32 and 4), ``diversity_weight`` of ``d``
-    times and ``cf_weight`` of ``D`` times what the code has. All other settings are RQ-VAE's.
+    Losses are summed over dimensions and levels here, as in TIGER. The paper's code averages:
+    reconstruction over the ``D`` inputs, and quantisation with the weighted ``L_div`` over the
+    latent's ``d`` dimensions and the ``L`` levels. Multiplied by ``D``, that is our loss with a
+    ``quant_loss_weight`` of ``D / (d L)`` (32 for 4096, 32 and 4), a ``diversity_weight`` of ``d``
+    times theirs and a ``cf_weight`` of ``D`` times theirs. All other settings are RQ-VAE's.
 
-    The gradient of the commitment reaches the encoder on every level. In the paper's code what is
-    left for the next level is cut from the encoder, so that only the first level's does.
+    The gradient of the commitment loss reaches the encoder from every level. In the paper's code
+    the residual for the next level is detached, so only the first level's does.
 
     Attributes:
         codebook_sizes: Codewords of each level (paper: four of 256).
-        epochs: Passes over the items (paper's code: 20,000 on 4096 dimensions).
-        learning_rate: Of AdamW (paper's code: 0.001, for many more epochs).
-        cf_weight: Of ``L_CF`` (paper's code: 0.01 to 0.1 beside a mean over 4096 dimensions, as 41
-            to 410 beside their sum); without collaborative vectors it must be 0.
-        diversity_weight: Of ``L_div``, summed over levels, beside the sums of quantisation (paper's
-            code: 0.0001 beside means over 32 dimensions).
-        quant_loss_weight: Of quantisation and ``L_div`` together (paper's code: 1 beside a mean
-            over 4096 dimensions, as 32 beside their sum).
-        num_clusters: Groups of each level's codes, made anew each epoch (paper's code: 10); at most
-            half the codes.
-        sinkhorn_epsilon: Weight of the entropy (paper's code: 0.003); 0 for the nearest code also
-            in training.
-        sinkhorn_iterations: Rounds (paper's code: 50).
+        epochs: Number of passes over the items (paper's code: 20,000 on 4096 dimensions).
+        learning_rate: AdamW's learning rate (paper's code: 0.001, for many more epochs).
+        cf_weight: Weight of ``L_CF`` (paper's code: 0.01 to 0.1 with a mean over 4096 dimensions,
+            equivalent to 41 to 410 with their sum); without collaborative vectors it must be 0.
+        diversity_weight: Weight of ``L_div``, summed over levels, relative to quantisation sums
+            (paper's code: 0.0001, relative to means over 32 dimensions).
+        quant_loss_weight: Weight of quantisation plus ``L_div`` (paper's code: 1 with a mean over
+            4096 dimensions, equivalent to 32 with their sum).
+        num_clusters: Groups of each level's codes, recomputed each epoch (paper's code: 10); at
+            most half the codes.
+        sinkhorn_epsilon: Weight of the entropy (paper's code: 0.003); 0 for the nearest code in
+            training too.
+        sinkhorn_iterations: Sinkhorn iterations (paper's code: 50).
     """
 
     uses_cf: ClassVar[bool] = True

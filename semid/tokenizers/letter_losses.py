@@ -1,4 +1,4 @@
-"""LETTER's two further losses: agreement with collaborative vectors, and diverse codes."""
+"""LETTER's two auxiliary losses: collaborative alignment and code diversity."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def collaborative_loss(quantised: Tensor, candidates: Tensor, targets: Tensor) -
 
     Args:
         quantised: float32 ``(item, dim)``, quantised latents ``z``.
-        candidates: float32 ``(candidate, dim)``, collaborative vectors ``h`` of the whole batch.
+        candidates: float32 ``(candidate, dim)``, collaborative vectors ``h`` of the batch.
         targets: int64 ``(item,)``, the candidate that is the item itself.
 
     Returns:
@@ -35,15 +35,15 @@ def collaborative_loss(quantised: Tensor, candidates: Tensor, targets: Tensor) -
 
 
 def diversity_loss(codewords: Tensor, codebook: Tensor, codes: Tensor, positives: Tensor) -> Tensor:
-    """``-sum_i log softmax_k(e_i . e_k)[positive]`` over codes ``k`` but the item's own.
+    """``-sum_i log softmax_k(e_i . e_k)[positive]`` over codes ``k`` except the item's own.
 
-    It draws a codeword to another of its group and away from the rest (arXiv:2405.07314, section
-    3.2.3; the softmax without the code itself is that of the paper's code).
+    It pulls a codeword towards another of its group and away from the rest (arXiv:2405.07314,
+    section 3.2.3; the softmax excludes the code itself, as in the paper's code).
 
     Args:
-        codewords: float32 ``(item, dim)``, of the codes that the items chose.
+        codewords: float32 ``(item, dim)``, codewords of the items' codes.
         codebook: float32 ``(code, dim)``.
-        codes: int64 ``(item,)``, what they chose.
+        codes: int64 ``(item,)``, the items' codes.
         positives: int64 ``(item,)``, never equal to ``codes``; -1 leaves an item out.
 
     Returns:
@@ -57,8 +57,8 @@ def diversity_loss(codewords: Tensor, codebook: Tensor, codes: Tensor, positives
 def cluster_codes(codebook: Tensor, num_clusters: int, generator: torch.Generator) -> Tensor:
     """Group of each code, int64 ``(code,)``, by k-means with bounded sizes.
 
-    A group has half to twice the codes of an even share, and at least two (paper's code: 10 to 60
-    of 256 codes in 10 groups). There are never more groups than half the codes.
+    A group has between half and twice an equal share of the codes, and at least two (paper's code:
+    10 to 60 of 256 codes in 10 groups). There are never more groups than half the codes.
     """
     size = len(codebook)
     clusters = max(1, min(num_clusters, size // 2))
@@ -75,7 +75,7 @@ def cluster_codes(codebook: Tensor, num_clusters: int, generator: torch.Generato
 
 
 def other_codes(codes: Tensor, group_of_code: Tensor, uniform: Tensor) -> Tensor:
-    """Another code of the same group for each item, evenly drawn.
+    """Another code of the same group for each item, drawn uniformly.
 
     Args:
         codes: int64 ``(item,)``.
@@ -83,9 +83,9 @@ def other_codes(codes: Tensor, group_of_code: Tensor, uniform: Tensor) -> Tensor
         uniform: Draws in [0, 1), ``(item,)``.
 
     Returns:
-        int64 ``(item,)``; -1 where a code is alone in its group.
+        int64 ``(item,)``; -1 if a code is alone in its group.
     """
-    members = group_of_code.argsort(stable=True)  # group by group
+    members = group_of_code.argsort(stable=True)  # grouped
     sizes = torch.bincount(group_of_code)
     starts = sizes.cumsum(dim=0) - sizes
     place = torch.empty_like(members)
@@ -101,14 +101,14 @@ class LetterLosses(AuxiliaryLosses):
     """``cf_weight L_CF + diversity_weight sum_l L_div`` of a batch.
 
     Args:
-        cf_embeddings: float32 ``(item, cf_dim)`` of all items, frozen; None where ``cf_weight`` is
-            0. Items whose vector is all zero have no collaborative signal and are left out.
-        latent_dim: Width of the latents. Where ``cf_dim`` differs, quantised latents go through a
-            learned linear map before they meet the vectors.
-        cf_weight: Of the collaborative loss.
-        diversity_weight: Of the diversity loss.
-        num_clusters: Groups of codes of each level.
-        seed: Of the map, the groups and the codes drawn from them.
+        cf_embeddings: float32 ``(item, cf_dim)`` of all items, frozen; None if ``cf_weight`` is 0.
+            Items with an all-zero vector have no collaborative signal and are excluded.
+        latent_dim: Width of the latents. If ``cf_dim`` differs, quantised latents are mapped by a
+            learned linear layer first.
+        cf_weight: Weight of the collaborative loss.
+        diversity_weight: Weight of the diversity loss.
+        num_clusters: Number of groups of each level's codes.
+        seed: Seed of the linear map, the groups and the codes drawn from them.
     """
 
     def __init__(
@@ -138,11 +138,11 @@ class LetterLosses(AuxiliaryLosses):
                 self._map = start.to(cf_embeddings.device)
 
     def parameters(self) -> list[Tensor]:
-        """The map from latents to collaborative vectors, if there is one."""
+        """The linear map from latents to collaborative vectors, if there is one."""
         return [] if self._map is None else [self._map]
 
     def begin_epoch(self, codebooks: Sequence[Tensor]) -> None:
-        """Group the codes of each level anew."""
+        """Regroup the codes of each level."""
         if self._diversity_weight:
             self._groups = [
                 cluster_codes(codebook, self._num_clusters, self._generator)

@@ -1,4 +1,4 @@
-"""Product quantisation: a code for each part of the embedding, on its own."""
+"""Product quantisation: an independent code for each part of the embedding."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["OPQ", "PQ"]
 
 @dataclass(kw_only=True, eq=False)
 class PQ(SemanticIdTokenizer):
-    """Cuts the embedding into as many parts as levels, with a k-means for each.
+    """Splits the embedding into one part per level and runs k-means on each.
 
     Jegou, Douze and Schmid, "Product quantization for nearest neighbor search", TPAMI 2011,
-    section II-B. No level is coarser than another, so a shared prefix says less than with residual
-    codes. Parts are equally wide, or differ by one dimension where their number does not divide the
-    width, the wider first. Sizes need be no powers of two, nor equal.
+    section II-B. No level is coarser than another, so a shared prefix is less informative than with
+    residual codes. Parts are equally wide or, if their number does not divide the width, differ by
+    one dimension, the wider first. Sizes need not be powers of two or equal.
 
     Attributes:
-        codebook_sizes: Codewords of each part. At most as many as it has distinct values.
-        iterations: Lloyd iterations of each part.
+        codebook_sizes: Number of codewords per part, at most its number of distinct values.
+        iterations: Lloyd iterations per part.
         seed: Of the random starts; level ``l`` uses ``seed + l``.
     """
 
@@ -71,7 +71,7 @@ class PQ(SemanticIdTokenizer):
         return codebooks
 
     def _parts(self, embeddings: Tensor, learned: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """Views ``(item, width)`` of the centred, and where learned rotated, embeddings."""
+        """Views ``(item, width)`` of the centred and, if learned, rotated embeddings."""
         centred = embeddings - learned["mean"]
         if "rotation" in learned:
             turned = [part @ learned["rotation"] for part in row_chunks(centred)]
@@ -98,15 +98,15 @@ class PQ(SemanticIdTokenizer):
 
 @dataclass(kw_only=True, eq=False)
 class OPQ(PQ):
-    """`PQ` after a rotation that makes its error small.
+    """`PQ` after a rotation that reduces its error.
 
-    Ge, He, Ke and Sun, "Optimized product quantization", TPAMI 2014. The rotation starts with the
-    principal directions dealt out to the parts (section 3.2, eigenvalue allocation, by the sum of
-    logarithms), then takes turns with the codebooks (section 3.1): the orthogonal matrix that
-    brings the embeddings nearest to what their codes say, then one step of k-means.
+    Ge, He, Ke and Sun, "Optimized product quantization", TPAMI 2014. The rotation starts from
+    principal directions allocated to the parts (section 3.2, eigenvalue allocation by the sum of
+    logarithms) and is then alternated with the codebooks (section 3.1): the orthogonal matrix that
+    best maps the embeddings to their reconstructions, then one step of k-means.
 
     Attributes:
-        rotations: Turns.
+        rotations: Number of alternations.
     """
 
     rotations: int = 25
@@ -142,10 +142,10 @@ def _nearest_of_each(parts: Sequence[Tensor], codebooks: Sequence[Tensor]) -> Te
 
 
 def _dealt_directions(embeddings: Tensor, mean: Tensor, levels: int) -> Tensor:
-    """Principal directions as columns, each dealt to the part of the least variance that has room.
+    """Principal directions as columns, each allocated to the non-full part of least variance.
 
-    Variance of a part is the product of its directions' (its logarithms' sum), as the error of a
-    quantiser grows with that.
+    The variance of a part is the product over its directions (a sum of logarithms), with which a
+    quantiser's error grows.
     """
     dim = len(mean)
     moments = torch.zeros(dim, dim, dtype=torch.float64, device=mean.device)
@@ -154,7 +154,7 @@ def _dealt_directions(embeddings: Tensor, mean: Tensor, levels: int) -> Tensor:
         moments += centred.T @ centred
     values, directions = torch.linalg.eigh(moments)
     floor = values[-1].clamp_min(torch.finfo(torch.float64).tiny) * 1e-12
-    logs = values.clamp_min(floor).log() - floor.log()  # from 0, so that each adds to a part
+    logs = values.clamp_min(floor).log() - floor.log()  # at least 0, so that each adds to its part
     room = [len(part) for part in torch.arange(dim).tensor_split(levels)]
     dealt: list[list[int]] = [[] for _ in room]
     total = [0.0] * levels
@@ -171,7 +171,7 @@ def _dealt_directions(embeddings: Tensor, mean: Tensor, levels: int) -> Tensor:
 def _towards(
     embeddings: Tensor, mean: Tensor, codes: Tensor, codebooks: Sequence[Tensor]
 ) -> Tensor:
-    """The orthogonal matrix that brings embeddings nearest to their codewords (Procrustes)."""
+    """The orthogonal matrix that best maps embeddings to their codewords (Procrustes)."""
     dim = len(mean)
     products = torch.zeros(dim, dim, dtype=torch.float64, device=mean.device)
     for rows, rows_codes in zip(

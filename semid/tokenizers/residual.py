@@ -1,4 +1,4 @@
-"""Residual quantisation: a vector as a sum of codewords, each coding what the ones before left."""
+"""Residual quantisation: a vector as a sum of codewords, each coding the previous residual."""
 
 from __future__ import annotations
 
@@ -107,15 +107,15 @@ def _chunk_codes(
 
 
 def _least(scores: Tensor, spent: Tensor | int, count: int) -> Tensor:
-    """The ``count`` least of each item, as ``size * prefix + code``, ascending; the first of ties.
+    """The ``count`` smallest of each item, as ``size * prefix + code``, ascending; first of ties.
 
-    Finds the least of each prefix once, and after each that is taken that of its prefix anew: less
-    work than ``topk``, which does not say which of ties it takes.
+    Finds the minimum of each prefix once, and recomputes it whenever one is taken: less work than
+    ``topk``, whose choice among ties is undefined.
 
     Args:
         scores: float32 ``(item, prefix, code)``; overwritten.
-        spent: What all scores of a prefix have on top, ``(item, prefix)`` or one number.
-        count: How many; all where there are no more.
+        spent: Constant added to all scores of a prefix, ``(item, prefix)`` or one number.
+        count: Number of results; all if there are fewer.
 
     Returns:
         int64 ``(item, count)``.
@@ -143,7 +143,7 @@ def _least(scores: Tensor, spent: Tensor | int, count: int) -> Tensor:
 
 
 def residual_costs(vectors: Tensor, prefix: Tensor, codebooks: Sequence[Tensor]) -> Tensor:
-    """Squared norm of what is left over after a prefix and each next code.
+    """Squared norm of the residual after a prefix and each next code.
 
     Args:
         vectors: float32 ``(item, dim)``.
@@ -175,17 +175,17 @@ def residual_kmeans(
     start: str = "random",
     origin: Tensor | None = None,
 ) -> list[Tensor]:
-    """K-means on the whole corpus, then on its residuals, once for each level.
+    """K-means on the whole corpus, then on its residuals, once per level.
 
-    Takes as much memory again as ``vectors``, which are left as they are.
+    Needs a copy of ``vectors``, which are not modified.
 
     Args:
         vectors: Finite float32 ``(item, dim)``.
         sizes: Codewords of each level.
-        iterations: Lloyd iterations of each level.
+        iterations: Lloyd iterations per level.
         seed: Of the random start; level ``l`` uses ``seed + l``.
         start: As in `semid.tokenizers.kmeans.kmeans`.
-        origin: float32 ``(dim,)`` that is taken off every vector first; 0 by default.
+        origin: float32 ``(dim,)``, subtracted from every vector first; 0 by default.
 
     Returns:
         Per level, float32 ``(code, dim)`` on the device of ``vectors``. Deterministic.
@@ -238,12 +238,12 @@ def level_by_level(
     cluster: Callable[[Tensor, int], tuple[Tensor, _Priced]],
     origin: Tensor | None = None,
 ) -> list[tuple[Tensor, _Priced]]:
-    """Codewords and prices of each level, of what the levels before left over.
+    """Codewords and prices of each level, fitted to the residuals of the previous levels.
 
     Args:
         vectors: Finite float32 ``(item, dim)``.
         sizes: Codewords of each level.
-        cluster: Residual ``(item, dim)`` and level to codewords ``(code, dim)`` and prices.
+        cluster: Maps residual ``(item, dim)`` and level to codewords ``(code, dim)`` and prices.
         origin: As in `residual_kmeans`.
 
     Raises:
@@ -255,7 +255,7 @@ def level_by_level(
     for level in range(len(sizes)):
         codebook, prices = cluster(residual, level)
         levels.append((codebook, prices))
-        for part in torch.split(residual, CHUNK):  # in place: a corpus may fill half the memory
+        for part in torch.split(residual, CHUNK):  # in place: the corpus may fill half the memory
             part -= codebook[nearest(part, codebook, prices=prices)]
     return levels
 

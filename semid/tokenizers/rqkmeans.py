@@ -1,4 +1,4 @@
-"""RQ-KMeans: residual k-means on the embeddings themselves; nothing to train by gradient."""
+"""RQ-KMeans: residual k-means on the embeddings, without gradient training."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ __all__ = ["RQKMeans"]
 
 @dataclass(kw_only=True, eq=False)
 class RQKMeans(SemanticIdTokenizer):
-    """One k-means for each level, on what the levels before left over of the whole corpus.
+    """One k-means per level, on the whole corpus's residuals of the previous levels.
 
-    Vectors are centred first. That changes no distance, and keeps float32 exact enough where all
-    vectors lie close together, as those of sentence encoders do.
+    Vectors are centred first. This changes no distance and preserves float32 precision if all
+    vectors are close together, as those of sentence encoders are.
 
     Attributes:
-        codebook_sizes: Codewords of each level; three of 256 as in TIGER (arXiv:2305.05065,
-            section 3.1). At most the number of distinct items.
+        codebook_sizes: Number of codewords per level, at most the number of distinct items; three
+            of 256 as in TIGER (arXiv:2305.05065, section 3.1).
         iterations: Lloyd iterations of each level.
-        balanced: Whether the clusters of each level get near-equal numbers of the items it is
-            fitted on. Later items are assigned by the same rule, each by itself. The aim is that of
-            the balanced k-means in OneRec (arXiv:2502.18965, algorithm 1), whose greedy filling of
-            one cluster after another says nothing of later items.
-        beam: Prefixes kept while encoding; 1 takes the nearest codeword level by level. With more,
-            codes leave less of each vector over, see `semid.tokenizers.residual.residual_codes`.
-            The codebooks are the same. Not together with ``balanced``, which it would undo.
-        start: Where each k-means begins: ``random``, from items drawn evenly; ``kmeans++``, from
-            items drawn far apart; or ``greedy_kmeans++``, the best of several of these. See
+        balanced: Whether clusters have near-equal sizes on the fitted items. Later items are
+            assigned by the same rule, independently. The aim is that of the balanced k-means in
+            OneRec (arXiv:2502.18965, algorithm 1), whose greedy filling of clusters does not define
+            codes for later items.
+        beam: Prefixes kept while encoding; 1 takes the nearest codeword level by level. Larger
+            beams give a smaller residual, see `semid.tokenizers.residual.residual_codes`, with the
+            same codebooks. Incompatible with ``balanced``, which it would undo.
+        start: Initialisation of each k-means: ``random``, items drawn uniformly; ``kmeans++``,
+            items drawn far apart; or ``greedy_kmeans++``, the best of several candidates. See
             `semid.tokenizers.kmeans.kmeans_plus_plus`.
-        seed: Of the random starts.
+        seed: Seed of the random starts.
     """
 
     codebook_sizes: tuple[int, ...] = (256, 256, 256)

@@ -29,18 +29,18 @@ class RQVAE(ResidualVQ):
 
     Per item with latent ``r[0] = encoder(x)`` and ``x' = decoder(sum of codewords)`` the loss is
     ``||x - x'||^2 + sum_l ||sg(r[l]) - e[l]||^2 + beta ||r[l] - sg(e[l])||^2``, and the decoder's
-    gradient reaches the encoder past the codewords, as ``estimator`` has it.
+    gradient reaches the encoder through ``estimator``.
 
-    With the paper's recipe on raw unit-norm sentence embeddings all items fall onto one code, so
-    this departs from it: inputs are standardised in each dimension; codebooks start as k-means on
-    the latents of the whole corpus instead of one batch; codes that no item uses are restarted;
-    AdamW takes the place of Adagrad at 0.4.
+    With the paper's recipe on raw unit-norm sentence embeddings all items collapse onto one code,
+    so this departs from it: inputs are standardised per dimension; codebooks start from k-means on
+    the latents of the whole corpus instead of one batch; unused codes are restarted; AdamW replaces
+    Adagrad at 0.4.
 
-    A level that uses few of its codes after a fifth of the epochs is warned of in the log, with
-    what is likely to help.
+    If a level uses few of its codes after a fifth of the epochs, a warning with a likely remedy is
+    logged.
 
     Attributes:
-        codebook_sizes: Codewords of each level (paper: three of 256).
+        codebook_sizes: Number of codewords per level (paper: three of 256).
         latent_dim: Width of latent and codewords (paper: 32).
         hidden_dims: Widths of the encoder's hidden ReLU layers, mirrored in the decoder (paper:
             512, 256, 128).
@@ -49,24 +49,24 @@ class RQVAE(ResidualVQ):
             ``rotation`` (the rotation trick, arXiv:2410.06424) or ``gumbel`` (Gumbel-softmax,
             arXiv:1611.01144); see `semid.tokenizers.estimators`.
         temperatures: First and last temperature of the Gumbel-softmax, falling geometrically.
-        codebook_update: ``gradient`` (paper) or ``ema``: codewords as moving averages of what chose
-            them (van den Oord et al. 2017, arXiv:1711.00937, appendix A.1), which takes the place
-            of the loss's second term.
-        ema_decay: Weight of what was, in a moving average (there: 0.99).
-        start: ``kmeans``; ``kmeans++``, with starts drawn far apart; ``balanced``, with
+        codebook_update: ``gradient`` (paper) or ``ema``: codewords as moving averages of their
+            items (van den Oord et al. 2017, arXiv:1711.00937, appendix A.1), which replaces the
+            loss's second term.
+        ema_decay: Decay of the moving averages (there: 0.99).
+        start: ``kmeans``; ``kmeans++``, with initial items drawn far apart; ``balanced``, with
             clusters of near-equal size.
-        epochs: Passes over the items.
-        batch_size: Items a step (paper: 1024).
-        learning_rate: Of AdamW.
+        epochs: Number of passes over the items.
+        batch_size: Items per step (paper: 1024).
+        learning_rate: AdamW's learning rate.
         restart_every: Epochs between restarts of unused codes, which move to residuals of random
-            items; the optimiser's moments of a moved code are forgotten. There are no restarts in
-            the last quarter, so that what was restarted can settle.
+            items and lose their optimiser moments. There are no restarts in the last quarter, so
+            that restarted codes can settle.
         kmeans_iterations: Lloyd iterations of the k-means start.
-        seed: Of initial weights, batches, k-means and restarts.
-        on_epoch: Called with each entry of ``history_`` as it is made; for progress displays.
-        history_: One entry an epoch of the latest `fit`: ``epoch`` (from 1), ``epochs``, ``loss``,
+        seed: Seed of initial weights, batches, k-means and restarts.
+        on_epoch: Called with each new entry of ``history_``, for progress displays.
+        history_: One entry per epoch of the latest `fit`: ``epoch`` (from 1), ``epochs``, ``loss``,
             ``reconstruction`` (mean squared error of the standardised inputs), ``utilisation``
-            (share of each level's codes that some item used during the epoch), ``perplexity``.
+            (share of each level's codes in use during the epoch), ``perplexity``.
     """
 
     latent_dim: int = 32
@@ -115,7 +115,7 @@ def _standardisation(embeddings: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _initial_mlp(name: str, widths: Sequence[int], generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights drawn as ``torch.nn.Linear`` draws its own, but from our generator."""
+    """Weights initialised like ``torch.nn.Linear``, but from a given generator."""
     layers: dict[str, Tensor] = {}
     for layer, (width_in, width_out) in enumerate(pairwise(widths)):
         bound = 1 / math.sqrt(width_in)

@@ -1,4 +1,4 @@
-"""Entropic optimal transport: items shared evenly among codes at the least cost."""
+"""Entropic optimal transport: a balanced assignment of items to codes at least cost."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from torch import Tensor
 __all__ = ["sinkhorn"]
 
 _LARGEST_FACTOR = 1e100
-"""Up to it, what underflowed in ``exp(log_plan)`` is nothing beside what did not."""
+"""Up to this, entries that underflowed in ``exp(log_plan)`` are negligible."""
 
 
 @torch.no_grad()
 def sinkhorn(costs: Tensor, *, epsilon: float = 0.003, iterations: int = 50) -> Tensor:
-    """Log of the transport plan whose columns all hold the same mass, and whose rows nearly do.
+    """Log of the transport plan with equal column sums and nearly equal row sums.
 
     ``P[i, c] = u[i] exp(-d[i, c] / epsilon) v[c]`` with every row to sum to ``1 / item`` and every
     column to ``1 / code`` (Cuturi, arXiv:1306.0895, algorithm 1), where ``d`` is ``costs`` moved
     and scaled to [-1, 1], so that ``epsilon`` means the same on every scale (LETTER,
     arXiv:2405.07314, section 3.2.3 and its code, as LC-Rec, arXiv:2311.09049, section 3.1). Rows
     and columns are normalised in turn, columns last, by factors that are moved into the logarithm
-    before they could overflow, however small ``epsilon`` is. ``plan.argmax(dim=1)`` is each item's
+    before they can overflow, however small ``epsilon`` is. ``plan.argmax(dim=1)`` is each item's
     code.
 
     Args:
-        costs: Finite float ``(item, code)``, at least one of each; on any scale.
-        epsilon: Weight of the entropy, above 0; the smaller, the closer to one code an item.
+        costs: Finite float ``(item, code)``, at least one of each; at any scale.
+        epsilon: Weight of the entropy, above 0; smaller values approach one code per item.
         iterations: Rounds of normalising rows, then columns.
 
     Returns:
         float64 ``(item, code)``, the logarithm of the plan. Deterministic.
 
     Raises:
-        ValueError: If ``costs`` is no such matrix, or a setting is out of range.
+        ValueError: If ``costs`` is not such a matrix, or a setting is out of range.
     """
     if costs.ndim != 2 or 0 in costs.shape or not costs.isfinite().all():
         raise ValueError(
@@ -68,7 +68,7 @@ def _normalised(log_plan: Tensor) -> Tensor:
 
 
 def _centred(costs: Tensor) -> Tensor:
-    """Costs moved and scaled to [-1, 1]; zero where all are equal."""
+    """Costs shifted and scaled to [-1, 1]; zero if all are equal."""
     low, high = costs.aminmax()
     half = (high - low) / 2
     return (costs - (low + high) / 2) / torch.where(half > 0, half, 1.0)

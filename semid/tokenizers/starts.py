@@ -1,4 +1,4 @@
-"""Where codebooks that are trained begin: clusters of the corpus, level by level on residuals."""
+"""Initial codebooks for training: clusters of the corpus, level by level on residuals."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["STARTS", "start_codebooks"]
 def start_codebooks(
     start: str, vectors: Tensor, sizes: Sequence[int], *, iterations: int, seed: int
 ) -> list[Tensor]:
-    """Codebooks before training.
+    """Initial codebooks.
 
     Args:
         start: A key of `STARTS`.
-        vectors: Finite float32 ``(item, dim)``, of all items.
+        vectors: Finite float32 ``(item, dim)``, the vectors of all items.
         sizes: Codewords of each level.
-        iterations: Lloyd rounds of each level.
-        seed: Of the random choices.
+        iterations: Lloyd iterations per level.
+        seed: Seed of the random choices.
 
     Returns:
         Per level, float32 ``(code, dim)`` on the device of ``vectors``.
 
     Raises:
-        ValueError: If a level wants more codewords than there are distinct vectors.
+        ValueError: If a level needs more codewords than there are distinct vectors.
     """
     return STARTS[start](vectors, sizes, iterations, seed)
 

@@ -1,4 +1,4 @@
-"""Residual codebooks trained in batches: what RQ-VAE, LETTER and R-VQ have in common."""
+"""Mini-batch training of residual codebooks, shared by RQ-VAE, LETTER and R-VQ."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ __all__ = ["CODEBOOK_UPDATES", "AuxiliaryLosses", "Quantised", "ResidualVQ"]
 logger = logging.getLogger(__name__)
 
 CODEBOOK_UPDATES = ("gradient", "ema")
-"""How codewords move: by the gradient of the loss, or as averages of what chose them."""
+"""How codewords are updated: by the gradient of the loss, or as averages of their items."""
 
-_ALARM_AT = 0.2  # share of the epochs after which levels are looked at for collapse
+_ALARM_AT = 0.2  # share of the epochs after which levels are checked for collapse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Quantised:
         output: float32 ``(item, dim)``, sum of the codewords with the estimator's gradient.
         loss: Scalar, the quantiser's loss summed over the items.
         codes: Per level, int64 ``(item,)``.
-        residuals: Per level, float32 ``(item, dim)``: what the level was given; no gradient.
+        residuals: Per level, float32 ``(item, dim)``: the level's inputs; no gradient.
     """
 
     output: Tensor
@@ -58,23 +58,23 @@ class AuxiliaryLosses:
     """Terms that a scheme adds to reconstruction and quantisation; none here."""
 
     def parameters(self) -> list[Tensor]:
-        """What is trained for these terms alone, and not kept."""
+        """Parameters trained only for these terms, and not saved."""
         return []
 
     def begin_epoch(self, codebooks: Sequence[Tensor]) -> None:
         """Called before each epoch."""
 
     def of_batch(self, batch: Batch, quantised: Quantised, codebooks: Sequence[Tensor]) -> Tensor:
-        """The weighted terms, summed over the items; scalar."""
+        """The weighted terms, summed over the items, as a scalar."""
         return quantised.output.new_zeros(())
 
 
 @dataclass(kw_only=True, eq=False)
 class ResidualVQ(SemanticIdTokenizer):
-    """Residual quantisation of latents, with codebooks and networks trained in batches.
+    """Residual quantisation of latents, with codebooks and networks trained in mini-batches.
 
-    A scheme writes `_scaling`, and overrides `_networks`, `_latents` and `_decoded` unless the
-    inputs themselves are quantised.
+    A scheme implements `_scaling`, and overrides `_networks`, `_latents` and `_decoded` unless the
+    inputs are quantised directly.
     """
 
     codebook_sizes: tuple[int, ...] = (256, 256, 256)
@@ -107,22 +107,22 @@ class ResidualVQ(SemanticIdTokenizer):
         """``mean``, and ``std`` if inputs are divided by it, float32 ``(dim,)``."""
 
     def _networks(self, dim: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Weights to train beside the codebooks, for inputs of width ``dim``."""
+        """Weights to train along with the codebooks, for inputs of width ``dim``."""
         return {}
 
     def _latents(self, inputs: Tensor, learned: dict[str, Tensor]) -> Tensor:
-        """What is quantised, float32 ``(item, latent)``."""
+        """The latents to be quantised, float32 ``(item, latent)``."""
         return inputs
 
     def _decoded(self, quantised: Tensor, learned: dict[str, Tensor]) -> Tensor:
-        """Inputs as the quantised latents say they are, float32 ``(item, dim)``."""
+        """Inputs reconstructed from the quantised latents, float32 ``(item, dim)``."""
         return quantised
 
     def _estimator(self) -> StraightThrough:
         return StraightThrough()
 
     def _commitment(self) -> float:
-        """Weight of the term that holds latents to their codewords."""
+        """Weight of the commitment term."""
         return 0.0
 
     def _auxiliary_losses(self, cf_embeddings: Tensor | None) -> AuxiliaryLosses:
@@ -131,12 +131,14 @@ class ResidualVQ(SemanticIdTokenizer):
     def _choose(
         self, level: int, residual: Tensor, codebook: Tensor, batch: Batch
     ) -> tuple[Tensor, Tensor]:
-        """Code of each item at a level in training, and what it adds to the quantised latent."""
+        """Code of each item at a level, and its contribution to the quantised latent."""
         return self._estimator().choose(residual, codebook, batch)
 
     def _fit(self, embeddings: Tensor, cf_embeddings: Tensor | None) -> dict[str, Tensor]:
         require_spread(embeddings)
-        require_distinct(embeddings, self.codebook_sizes)  # latents of one text differ by rounding
+        require_distinct(
+            embeddings, self.codebook_sizes
+        )  # latents of equal texts may differ by rounding
         more = self._auxiliary_losses(cf_embeddings)
         generator = torch.Generator().manual_seed(self.seed)
         learned = self._scaling(embeddings)
@@ -220,7 +222,7 @@ class ResidualVQ(SemanticIdTokenizer):
         more: AuxiliaryLosses,
         optimizer: torch.optim.Optimizer | None,
     ) -> tuple[Quantised, Tensor]:
-        """One step; the batch quantised, and its loss and squared error, float64 ``(2,)``."""
+        """One step; the quantised batch, and its loss and squared error, float64 ``(2,)``."""
         codebooks = codebooks_of(learned)
         quantised = self._quantise(self._latents(batch.inputs, learned), codebooks, batch)
         decoded = self._decoded(quantised.output, learned)
@@ -235,7 +237,7 @@ class ResidualVQ(SemanticIdTokenizer):
         return quantised, torch.tensor(told, dtype=torch.float64)
 
     def _quantise(self, latent: Tensor, codebooks: Sequence[Tensor], batch: Batch) -> Quantised:
-        """Choose a code at each level for what the levels before left over."""
+        """Choose a code at each level for the residual of the previous levels."""
         residual, output = latent, torch.zeros_like(latent)
         loss = latent.new_zeros(())
         chosen: list[Tensor] = []
@@ -278,7 +280,7 @@ class ResidualVQ(SemanticIdTokenizer):
         collapsed = [level for level, used in enumerate(counts) if collapses(used)]
         if not collapsed:
             return
-        situation = CollapseReport(
+        report = CollapseReport(
             items=len(inputs),
             distinct=len(torch.unique(inputs, dim=0)),
             restart_every=self.restart_every,
@@ -287,7 +289,7 @@ class ResidualVQ(SemanticIdTokenizer):
             standardised=standardised,
         )
         for level in collapsed:
-            warning = collapse_warning(level, counts[level], situation)
+            warning = collapse_warning(level, counts[level], report)
             logger.warning("%s: %s", type(self).__name__, warning)
 
     def _log_epoch(self, epoch: int, means: Tensor, counts: Sequence[Tensor]) -> None:

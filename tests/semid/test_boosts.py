@@ -70,9 +70,9 @@ def test_bad_boosts_are_refused() -> None:
     start, boosts = random_model(trie, 2, 0), ItemBoosts(trie, torch.zeros(2))
     with pytest.raises(ValueError, match="boosts or sample, not both"):
         beam_search(start, trie, beam=1, boosts=boosts, sample=torch.Generator())
-    with pytest.raises(ValueError, match="of 3 requests, got 2 rows"):
+    with pytest.raises(ValueError, match="for 3 requests, got 2 rows"):
         beam_search(start, trie, beam=1, boosts=ItemBoosts(trie, torch.zeros(3, 2)))
-    with pytest.raises(ValueError, match="of 3 requests, got 2 rows"):
+    with pytest.raises(ValueError, match="for 3 requests, got 2 rows"):
         rank_items(
             beam_search(start, trie, beam=1), trie, k=1, boosts=ItemBoosts(trie, torch.zeros(3, 2))
         )
@@ -83,7 +83,7 @@ def test_boosts_of_another_catalogue_are_refused() -> None:
     after = CodeTrie.from_paths(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), 2)
     start, boosts = random_model(after, 2, 0), ItemBoosts(before, torch.zeros(3))
     found = beam_search(start, after, beam=4)
-    with pytest.raises(ValueError, match="of a trie of 3 items and 6 nodes, got one of 4 and 7"):
+    with pytest.raises(ValueError, match="for a trie of 3 items and 6 nodes, got one of 4 and 7"):
         beam_search(start, after, beam=4, boosts=boosts)
-    with pytest.raises(ValueError, match="of a trie of 3 items and 6 nodes, got one of 4 and 7"):
+    with pytest.raises(ValueError, match="for a trie of 3 items and 6 nodes, got one of 4 and 7"):
         rank_items(found, after, k=4, boosts=boosts)

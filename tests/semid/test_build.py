@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semid.build import build_semantic_ids, make_semantic_ids, require_made_by
+from semid.build import build_semantic_ids, ids_from_config, require_made_by
 from semid.catalog import Catalog
 from semid.config import IdsConfig
 from semid.embed import Embeddings, LsaEncoder, embed_catalog
@@ -74,7 +74,7 @@ def test_embeddings_of_another_catalogue_are_refused(tiny_catalog: Catalog) -> N
 
 def test_a_config_builds_what_its_parts_build(tiny_catalog: Catalog, tmp_path: Path) -> None:
     config = IdsConfig(codebook_sizes=(3, 2), settings={"iterations": 5}, template="{title}")
-    made = make_semantic_ids(config, tiny_catalog, cache_dir=tmp_path)
+    made = ids_from_config(config, tiny_catalog, cache_dir=tmp_path)
     expected = build_semantic_ids(
         RQKMeans(codebook_sizes=(3, 2), iterations=5),
         embed_catalog(tiny_catalog, LsaEncoder(), template="{title}"),
@@ -91,7 +91,7 @@ def test_vectors_of_ones_own_take_the_place_of_text(tiny_catalog: Catalog, tmp_p
     expected = build_semantic_ids(
         RQKMeans(codebook_sizes=(3, 2)), Embeddings.of(vectors, tiny_catalog), tiny_catalog
     )
-    assert make_semantic_ids(config, tiny_catalog).codes.equal(expected.codes)
+    assert ids_from_config(config, tiny_catalog).codes.equal(expected.codes)
 
 
 @pytest.mark.parametrize(
@@ -103,17 +103,17 @@ def test_without_sizes_three_levels_fit_the_catalogue(
     np.save(tmp_path / "items.npy", np.zeros((num_items, 1), dtype=np.float32))
     catalog = Catalog(item_ids=list(range(num_items)), fields=pl.DataFrame())
     config = IdsConfig(scheme="random", embeddings=str(tmp_path / "items.npy"), collisions="keep")
-    assert make_semantic_ids(config, catalog).sizes == (size,) * 3
+    assert ids_from_config(config, catalog).sizes == (size,) * 3
 
 
 def test_codes_of_a_file_are_told_apart_like_others(tiny_catalog: Catalog, tmp_path: Path) -> None:
     codes = {str(item): [f"<a_{item % 2}>"] for item in tiny_catalog.item_ids}
     (tmp_path / "codes.json").write_text(json.dumps(codes))
     scheme = f"file:{tmp_path / 'codes.json'}"
-    resolved = make_semantic_ids(IdsConfig(scheme=scheme), tiny_catalog)
+    resolved = ids_from_config(IdsConfig(scheme=scheme), tiny_catalog)
     assert resolved.sizes == (2, 6)
     assert len(torch.unique(resolved.codes, dim=0)) == len(tiny_catalog)
-    kept = make_semantic_ids(IdsConfig(scheme=scheme, collisions="keep"), tiny_catalog)
+    kept = ids_from_config(IdsConfig(scheme=scheme, collisions="keep"), tiny_catalog)
     assert kept.sizes == (2,)
 
 
@@ -148,7 +148,7 @@ class SignTokenizer(SemanticIdTokenizer):
         codebook_sizes=(2,),
         embeddings=str(tmp_path / "items.npy"),
     )
-    ids = make_semantic_ids(config, tiny_catalog)
+    ids = ids_from_config(config, tiny_catalog)
     assert ids.codes[:, 0].tolist() == (vectors[:, 0] > 0).astype(int).tolist()
     assert ids.scheme == "signs_of_items:SignTokenizer"
 
@@ -198,7 +198,7 @@ def test_a_scheme_learns_from_collaborative_vectors_and_says_what_they_have_seen
     np.save(tmp_path / "cf.npy", cf.vectors)
     config = IdsConfig(scheme=f"{__name__}:Collaborative", codebook_sizes=(2,))
     made = [
-        make_semantic_ids(replace(config, cf_embeddings=str(tmp_path / source)), tiny_catalog)
+        ids_from_config(replace(config, cf_embeddings=str(tmp_path / source)), tiny_catalog)
         for source in ("cf", "cf.npy")
     ]
     assert [ids.provenance.seen for ids in made] == ["interactions", None]
@@ -223,7 +223,7 @@ def test_collaborative_vectors_of_other_items_are_refused(
     for source, message in (("others", "item order of the embeddings"), ("padded.npy", "13 rows")):
         config = IdsConfig(scheme=f"{__name__}:Collaborative", cf_embeddings=str(tmp_path / source))
         with pytest.raises(ValueError, match=message):
-            make_semantic_ids(config, tiny_catalog)
+            ids_from_config(config, tiny_catalog)
     with pytest.raises(ProvenanceError, match="item order of the cf_embeddings"):
         build_semantic_ids(
             Collaborative(),
@@ -238,7 +238,7 @@ def test_embeddings_that_were_saved_serve_again(tiny_catalog: Catalog, tmp_path:
     embeddings.save(tmp_path / "embeddings")
     config = IdsConfig(codebook_sizes=(3, 2), embeddings=str(tmp_path / "embeddings"))
     expected = build_semantic_ids(RQKMeans(codebook_sizes=(3, 2)), embeddings, tiny_catalog)
-    assert make_semantic_ids(config, tiny_catalog).provenance == expected.provenance
+    assert ids_from_config(config, tiny_catalog).provenance == expected.provenance
 
 
 def test_kept_ids_are_held_against_a_start_that_their_record_does_not_name(
@@ -247,7 +247,7 @@ def test_kept_ids_are_held_against_a_start_that_their_record_does_not_name(
     def config(start: str) -> IdsConfig:
         return IdsConfig(codebook_sizes=(3, 2), settings={"start": start})
 
-    kept = make_semantic_ids(config("random"), tiny_catalog)
+    kept = ids_from_config(config("random"), tiny_catalog)
     assert "start" not in kept.provenance.config["settings"], "as before there was a choice"
     require_made_by(kept, config("random"), tiny_catalog, where="ids")
     with pytest.raises(ProvenanceError, match="made from other start than now"):
@@ -256,7 +256,7 @@ def test_kept_ids_are_held_against_a_start_that_their_record_does_not_name(
 
 def test_a_scheme_that_takes_no_sizes_is_given_none(tiny_catalog: Catalog) -> None:
     config = IdsConfig(scheme=f"{__name__}:SignsOfNothing", collisions="keep")
-    assert make_semantic_ids(config, tiny_catalog).sizes == (2, 2)
+    assert ids_from_config(config, tiny_catalog).sizes == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -285,4 +285,4 @@ def test_a_config_that_does_not_fit_says_why(
     config: IdsConfig, message: str, tiny_catalog: Catalog
 ) -> None:
     with pytest.raises((ValueError, OSError), match=message):
-        make_semantic_ids(config, tiny_catalog)
+        ids_from_config(config, tiny_catalog)

@@ -13,7 +13,7 @@ from torch import Tensor
 from semid.config import Renormalize
 from semid.decoding import BeamResult, apply_length_penalty, beam_search, rank_items
 from semid.filters import ItemFilter
-from semid.prefixes import ReadAnew
+from semid.prefixes import StatelessPrefixes
 from semid.scoring import score_all
 from semid.trie import CodeTrie
 
@@ -125,8 +125,10 @@ def test_a_beam_of_all_leaves_is_the_order_of_exact_scoring(
     trie = CodeTrie.from_paths(paths_tensor(paths), num_tokens)
     step = TableStep(3, num_tokens, seed, whole=whole)
     num_leaves = len(set(paths))
-    result = beam_search(ReadAnew(step, 3), trie, beam=num_leaves + extra, renormalize=renormalize)
-    exact = score_all(ReadAnew(step, 3), trie, renormalize=renormalize, chunk=1 + seed % 4)
+    result = beam_search(
+        StatelessPrefixes(step, 3), trie, beam=num_leaves + extra, renormalize=renormalize
+    )
+    exact = score_all(StatelessPrefixes(step, 3), trie, renormalize=renormalize, chunk=1 + seed % 4)
     for row in range(3):
         score_of_leaf = dict(zip(trie.node_of_item.tolist(), exact[row].tolist(), strict=True))
         expected = sorted(
@@ -150,7 +152,7 @@ def test_a_narrow_beam_is_the_definition(
     paths, num_tokens = catalogue
     trie = CodeTrie.from_paths(paths_tensor(paths), num_tokens)
     step = TableStep(2, num_tokens, seed)
-    result = beam_search(ReadAnew(step, 2), trie, beam=beam, renormalize=renormalize)
+    result = beam_search(StatelessPrefixes(step, 2), trie, beam=beam, renormalize=renormalize)
     for row in range(2):
         expected = slow_beam_search(step, row, paths, beam, renormalize)
         found = leaf_paths(trie, result, row)[: len(expected)]
@@ -174,7 +176,9 @@ def test_found_paths_are_divided_by_their_length_and_ordered_anew(
 ) -> None:
     paths, num_tokens = catalogue
     trie = CodeTrie.from_paths(paths_tensor(paths), num_tokens)
-    plain = beam_search(ReadAnew(TableStep(2, num_tokens, seed, whole=True), 2), trie, beam=beam)
+    plain = beam_search(
+        StatelessPrefixes(TableStep(2, num_tokens, seed, whole=True), 2), trie, beam=beam
+    )
     found = apply_length_penalty(plain, trie, penalty=penalty)
     for row in range(2):
         pairs = zip(leaf_paths(trie, plain, row), plain.scores[row].tolist(), strict=True)
@@ -199,7 +203,7 @@ def test_all_that_a_beam_returns_are_different_items_in_order(
     trie = CodeTrie.from_paths(paths_tensor(paths), num_tokens)
     step = TableStep(2, num_tokens, seed, whole=True)
     step.table[step.table < -1] = -torch.inf
-    result = beam_search(ReadAnew(step, 2), trie, beam=beam)
+    result = beam_search(StatelessPrefixes(step, 2), trie, beam=beam)
     for row in range(2):
         found = [path for path in leaf_paths(trie, result, row) if path]
         assert len(set(found)) == len(found) <= min(beam, len(set(paths)))
@@ -219,7 +223,7 @@ def test_exact_scores_are_the_definition(
     expected = torch.tensor(
         [[slow_log_prob(step, row, paths, path, renormalize) for path in paths] for row in range(2)]
     )
-    found = score_all(ReadAnew(step, 2), trie, renormalize=renormalize, chunk=2)
+    found = score_all(StatelessPrefixes(step, 2), trie, renormalize=renormalize, chunk=2)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -231,9 +235,13 @@ RAGGED: list[Path] = [(0,), (1, 0), (1, 2, 0), (1, 2, 3, 0), (4, 0), (4, 4, 4, 0
 def test_renormalised_scores_are_one_distribution_over_paths(scale: float) -> None:
     trie = CodeTrie.from_paths(paths_tensor(WORLD), 10)
     step = TableStep(4, 10, 0, scale=scale)
-    whole = beam_search(ReadAnew(step, 4), trie, beam=6).scores.exp().sum(1)
+    whole = beam_search(StatelessPrefixes(step, 4), trie, beam=6).scores.exp().sum(1)
     torch.testing.assert_close(whole, torch.ones(4))
-    masked = beam_search(ReadAnew(step, 4), trie, beam=6, renormalize="none").scores.exp().sum(1)
+    masked = (
+        beam_search(StatelessPrefixes(step, 4), trie, beam=6, renormalize="none")
+        .scores.exp()
+        .sum(1)
+    )
     assert (masked < 1).all()
 
 
@@ -245,7 +253,7 @@ def test_equal_scores_are_ordered_by_path(renormalize: Renormalize) -> None:
         return torch.zeros(*prefix_tokens.shape[:2], 5000)
 
     for beam in (1, 10, 700, 5000):
-        result = beam_search(ReadAnew(level, 2), trie, beam=beam, renormalize=renormalize)
+        result = beam_search(StatelessPrefixes(level, 2), trie, beam=beam, renormalize=renormalize)
         assert result.leaves.tolist() == [list(range(1, beam + 1))] * 2
 
 
@@ -254,7 +262,7 @@ def test_a_path_that_ended_keeps_its_score(renormalize: Renormalize) -> None:
     trie = CodeTrie.from_paths(paths_tensor(RAGGED), 5)
     step = TableStep(1, 5, 3)
     first = slow_log_prob(step, 0, RAGGED, (0,), renormalize)
-    result = beam_search(ReadAnew(step, 1), trie, beam=6, renormalize=renormalize)
+    result = beam_search(StatelessPrefixes(step, 1), trie, beam=6, renormalize=renormalize)
     place = leaf_paths(trie, result, 0).index((0,))
     assert result.scores[0, place].item() == pytest.approx(first, rel=1e-6)
 
@@ -262,11 +270,11 @@ def test_a_path_that_ended_keeps_its_score(renormalize: Renormalize) -> None:
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     trie = CodeTrie.from_paths(paths_tensor(RAGGED), 5)
     step = TableStep(5, 5, 11)
-    together = beam_search(ReadAnew(step, 5), trie, beam=3)
+    together = beam_search(StatelessPrefixes(step, 5), trie, beam=3)
     for row in range(5):
         alone = TableStep(1, 5, 0)
         alone.table = step.table[row : row + 1]
-        result = beam_search(ReadAnew(alone, 1), trie, beam=3)
+        result = beam_search(StatelessPrefixes(alone, 1), trie, beam=3)
         assert torch.equal(result.leaves[0], together.leaves[row])
         assert torch.equal(result.scores[0], together.scores[row])
 
@@ -274,14 +282,14 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
 def test_the_model_reads_only_prefixes_that_can_branch_and_never_more_than_the_beam() -> None:
     trie = CodeTrie.from_paths(paths_tensor(WORLD), 10)
     step = TableStep(2, 10, 0)
-    beam_search(ReadAnew(step, 2), trie, beam=6)
+    beam_search(StatelessPrefixes(step, 2), trie, beam=6)
     # (9,) leads to one leaf, and so do (1, 5), (6, 2) and (6, 7)
     assert step.shapes == [(2, 1, 0), (2, 2, 1), (2, 1, 2)]
     step.shapes.clear()
-    beam_search(ReadAnew(step, 2), trie, beam=6, renormalize="none")
+    beam_search(StatelessPrefixes(step, 2), trie, beam=6, renormalize="none")
     assert step.shapes == [(2, 1, 0), (2, 3, 1), (2, 5, 2)]
     step.shapes.clear()
-    beam_search(ReadAnew(step, 2), trie, beam=4, renormalize="none")
+    beam_search(StatelessPrefixes(step, 2), trie, beam=4, renormalize="none")
     assert step.shapes == [(2, 1, 0), (2, 3, 1), (2, 4, 2)]
 
 
@@ -290,10 +298,10 @@ def test_static_shapes_change_no_result(renormalize: Renormalize) -> None:
     trie = CodeTrie.from_paths(paths_tensor(RAGGED), 5)
     step = TableStep(3, 5, 0)
     for beam in (1, 3, 6, 8):
-        usual = beam_search(ReadAnew(step, 3), trie, beam=beam, renormalize=renormalize)
+        usual = beam_search(StatelessPrefixes(step, 3), trie, beam=beam, renormalize=renormalize)
         step.shapes.clear()
         static = beam_search(
-            ReadAnew(step, 3), trie, beam=beam, renormalize=renormalize, static_shapes=True
+            StatelessPrefixes(step, 3), trie, beam=beam, renormalize=renormalize, static_shapes=True
         )
         assert torch.equal(static.leaves, usual.leaves)
         assert torch.equal(static.scores, usual.scores)
@@ -303,15 +311,15 @@ def test_static_shapes_change_no_result(renormalize: Renormalize) -> None:
 def test_exact_scoring_reads_each_prefix_once_in_chunks() -> None:
     trie = CodeTrie.from_paths(paths_tensor(WORLD), 10)
     step = TableStep(2, 10, 0)
-    whole = score_all(ReadAnew(step, 2), trie, renormalize="none")
+    whole = score_all(StatelessPrefixes(step, 2), trie, renormalize="none")
     assert step.shapes == [(2, 1, 0), (2, 3, 1), (2, 5, 2)]
     step.shapes.clear()
-    chunked = score_all(ReadAnew(step, 2), trie, renormalize="none", chunk=2)
+    chunked = score_all(StatelessPrefixes(step, 2), trie, renormalize="none", chunk=2)
     assert torch.equal(chunked, whole)
     assert all(beam <= 2 for _, beam, _ in step.shapes)
     assert sum(beam for _, beam, _ in step.shapes) == 9
     step.shapes.clear()
-    score_all(ReadAnew(step, 2), trie)
+    score_all(StatelessPrefixes(step, 2), trie)
     assert step.shapes == [(2, 1, 0), (2, 2, 1), (2, 1, 2)]
 
 
@@ -327,10 +335,10 @@ def test_what_the_model_forbids_does_not_come_back() -> None:
         return logits
 
     for renormalize in BOTH:
-        result = beam_search(ReadAnew(forbids, 1), trie, beam=6, renormalize=renormalize)
+        result = beam_search(StatelessPrefixes(forbids, 1), trie, beam=6, renormalize=renormalize)
         assert result.scores[0].isneginf().tolist() == [False] * 3 + [True] * 3
         assert result.leaves[0, 3:].tolist() == [-1] * 3
-        exact = score_all(ReadAnew(forbids, 1), trie, renormalize=renormalize)
+        exact = score_all(StatelessPrefixes(forbids, 1), trie, renormalize=renormalize)
         assert exact[0].isneginf().tolist() == [path[0] == 1 for path in WORLD]
 
 
@@ -339,12 +347,15 @@ def test_low_precision_logits_give_float32_scores() -> None:
     step = TableStep(2, 10, 0)
     step.table = step.table.bfloat16()
     for renormalize in BOTH:
-        low = beam_search(ReadAnew(step, 2), trie, beam=6, renormalize=renormalize)
+        low = beam_search(StatelessPrefixes(step, 2), trie, beam=6, renormalize=renormalize)
         assert low.scores.dtype == torch.float32
-        assert score_all(ReadAnew(step, 2), trie, renormalize=renormalize).dtype == torch.float32
+        assert (
+            score_all(StatelessPrefixes(step, 2), trie, renormalize=renormalize).dtype
+            == torch.float32
+        )
     step.table = step.table.float()
     assert torch.equal(
-        low.scores, beam_search(ReadAnew(step, 2), trie, beam=6, renormalize="none").scores
+        low.scores, beam_search(StatelessPrefixes(step, 2), trie, beam=6, renormalize="none").scores
     )
 
 
@@ -352,7 +363,9 @@ def test_low_precision_logits_give_float32_scores() -> None:
 def test_a_penalty_that_is_no_number_is_refused(penalty: float) -> None:
     trie, step = trie_and_step()
     with pytest.raises(ValueError, match="penalty must be finite"):
-        apply_length_penalty(beam_search(ReadAnew(step, 2), trie, beam=3), trie, penalty=penalty)
+        apply_length_penalty(
+            beam_search(StatelessPrefixes(step, 2), trie, beam=3), trie, penalty=penalty
+        )
 
 
 def slow_rank(
@@ -379,7 +392,7 @@ def test_ranked_items_are_the_items_of_the_leaves_in_order_without_the_seen(
 ) -> None:
     paths, num_tokens = catalogue
     trie = CodeTrie.from_paths(paths_tensor(paths), num_tokens)
-    result = beam_search(ReadAnew(TableStep(3, num_tokens, seed), 3), trie, beam=beam)
+    result = beam_search(StatelessPrefixes(TableStep(3, num_tokens, seed), 3), trie, beam=beam)
     seen, within = None, None
     if seen_width is not None:
         gen = torch.Generator().manual_seed(seed)
@@ -395,7 +408,7 @@ def test_ranked_items_are_the_items_of_the_leaves_in_order_without_the_seen(
 
 def test_twins_follow_each_other_with_one_score() -> None:
     trie = CodeTrie.from_paths(paths_tensor(WORLD), 10)
-    result = beam_search(ReadAnew(TableStep(2, 10, 0), 2), trie, beam=6)
+    result = beam_search(StatelessPrefixes(TableStep(2, 10, 0), 2), trie, beam=6)
     ranked = rank_items(result, trie, k=7)
     for row in range(2):
         items = ranked.items[row].tolist()
@@ -415,14 +428,14 @@ def test_logits_that_are_no_numbers_are_refused(renormalize: Renormalize, bad: f
     trie, step = trie_and_step()
     step.table[1] = bad
     with pytest.raises(ValueError, match="below infinity"):
-        beam_search(ReadAnew(step, 2), trie, beam=3, renormalize=renormalize)
+        beam_search(StatelessPrefixes(step, 2), trie, beam=3, renormalize=renormalize)
     with pytest.raises(ValueError, match="below infinity"):
-        score_all(ReadAnew(step, 2), trie, renormalize=renormalize)
+        score_all(StatelessPrefixes(step, 2), trie, renormalize=renormalize)
 
 
 def test_logits_of_another_vocabulary_are_refused() -> None:
     trie, _ = trie_and_step()
-    start = ReadAnew(TableStep(2, 11, 0), 2)
+    start = StatelessPrefixes(TableStep(2, 11, 0), 2)
     with pytest.raises(ValueError, match=r"= \(2, 1, 10\), got \(2, 1, 11\)"):
         beam_search(start, trie, beam=3, renormalize="none")
 
@@ -430,14 +443,14 @@ def test_logits_of_another_vocabulary_are_refused() -> None:
 def test_counts_must_be_positive() -> None:
     trie, step = trie_and_step()
     with pytest.raises(ValueError, match="beam must be at least 1, got 0"):
-        beam_search(ReadAnew(step, 2), trie, beam=0)
+        beam_search(StatelessPrefixes(step, 2), trie, beam=0)
     with pytest.raises(ValueError, match="chunk must be at least 1"):
-        score_all(ReadAnew(step, 2), trie, chunk=0)
+        score_all(StatelessPrefixes(step, 2), trie, chunk=0)
     with pytest.raises(ValueError, match="k must be at least 1"):
-        rank_items(beam_search(ReadAnew(step, 2), trie, beam=3), trie, k=0)
+        rank_items(beam_search(StatelessPrefixes(step, 2), trie, beam=3), trie, k=0)
 
 
 def test_an_unknown_renormalisation_is_refused() -> None:
     trie, step = trie_and_step()
     with pytest.raises(ValueError, match="'children' or 'none', got 'all'"):
-        beam_search(ReadAnew(step, 2), trie, beam=3, renormalize="all")  # type: ignore[arg-type]
+        beam_search(StatelessPrefixes(step, 2), trie, beam=3, renormalize="all")  # type: ignore[arg-type]

@@ -16,7 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch import distributed as dist
 
-from semid.distributed import first_before_others, num_ranks, on_first, require_equal
+from semid.distributed import (
+    all_reduce,
+    broadcast_from_main,
+    main_process_first,
+    num_processes,
+    once,
+    require_equal,
+)
 from semid.tokenizers import LETTER, RQVAE, RVQ, RQKMeans, SemanticIdTokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +65,7 @@ class OnlyOnFirst(SemanticIdTokenizer):
 
 
 def rank() -> int:
-    return dist.get_rank() if num_ranks() > 1 else 0
+    return dist.get_rank() if num_processes() > 1 else 0
 
 
 def vectors() -> Tensor:
@@ -83,13 +90,29 @@ def work(out: Path) -> None:
 
 def meet(out: Path) -> None:
     """The parts, and inputs that differ."""
-    notes: dict[str, Any] = {"made": on_first(lambda: rank() + 5)}
+    notes: dict[str, Any] = {"made": broadcast_from_main(lambda: rank() + 5)}
     try:
-        on_first(lambda: 1 // rank())
+        broadcast_from_main(lambda: 1 // rank())
     except (ValueError, ZeroDivisionError) as error:
         notes["failed"] = [type(error).__name__, str(error)]
+    notes["calls"] = calls = []
+    kept = out / "kept"
+
+    def read() -> str | None:
+        calls.append("read")
+        return kept.read_text() if kept.exists() else None
+
+    def make() -> int:
+        calls.append("make")
+        return int(all_reduce(torch.tensor(rank() + 5)))
+
+    def write(value: int) -> None:
+        calls.append("write")
+        kept.write_text(str(value))
+
+    notes["once"] = [once(read, make, write), once(read, make, write)]
     require_equal("ab", "letters")
-    with first_before_others():
+    with main_process_first():
         notes["found"] = (out / "note").exists()
         (out / "note").write_text("here")
     try:
@@ -145,14 +168,28 @@ def test_what_processes_exchange_is_what_it_says(runs: Path) -> None:
     assert first["made"] == second["made"] == 5
     assert first["failed"][0] == "ZeroDivisionError"
     reason = first["failed"][1]
-    assert second["failed"] == ["ValueError", f"the first process could not go on: {reason}"]
+    assert second["failed"] == ["ValueError", f"the main process could not go on: {reason}"]
     assert (first["found"], second["found"]) == (False, True)
+    assert first["once"] == second["once"] == ["11", "11"]
+    assert first["calls"] == ["read", "make", "write", "read", "read"]
+    assert second["calls"] == ["read", "make", "read", "read"]
     for notes in (first, second):
         assert "expected the same inputs and settings on all 2 processes" in notes["error"]
 
 
+def test_what_is_there_is_read_and_not_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "kept"
+
+    def read() -> str | None:
+        return path.read_text() if path.exists() else None
+
+    assert once(read, lambda: "first", path.write_text) == "first"
+    assert once(read, lambda: "second", path.write_text) == "first"
+    assert once(lambda: "", lambda: "empty is not missing", path.write_text) == ""
+
+
 def test_one_process_exchanges_nothing() -> None:
     require_equal("ab", "letters")
-    with first_before_others():
-        assert on_first(lambda: "here") == "here"
-    assert num_ranks() == 1
+    with main_process_first():
+        assert broadcast_from_main(lambda: "here") == "here"
+    assert num_processes() == 1

@@ -14,7 +14,7 @@ from torch import Tensor
 from baselines.cli import main
 from baselines.data.loading import load_catalog, write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
-from semid import Catalog, IdsConfig, SemanticIds, make_semantic_ids
+from semid import Catalog, IdsConfig, SemanticIds, ids_from_config
 from semid.build import require_made_by
 from semid.extension import load_tokenizer
 from semid.provenance import ProvenanceError
@@ -95,7 +95,7 @@ def test_a_catalogue_without_the_column_is_refused_with_one_line(
 def test_kept_ids_are_held_against_the_categories_of_now(folder: Path) -> None:
     catalog = load_catalog("shop")
     config = IdsConfig(scheme=NAME)
-    ids = make_semantic_ids(config, catalog)
+    ids = ids_from_config(config, catalog)
     require_made_by(ids, config, catalog, where="ids")
     moved = catalog.fields.with_columns(pl.col("categories").reverse())
     with pytest.raises(ProvenanceError, match=r"made from other (texts|fields) than now"):

@@ -13,7 +13,7 @@ from tries import random_model, tries
 
 from semid.decoding import beam_search, rank_items
 from semid.filters import ItemFilter
-from semid.prefixes import ReadAnew
+from semid.prefixes import StatelessPrefixes
 from semid.scoring import score_all
 from semid.trie import CodeTrie
 
@@ -22,7 +22,7 @@ Lists = list[list[int]]
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[CodeTrie, ReadAnew, Lists | None, Lists | None]:
+def worlds(draw: st.DrawFn) -> tuple[CodeTrie, StatelessPrefixes, Lists | None, Lists | None]:
     """A trie, a model of its prefixes, and one or both lists."""
     trie = draw(tries())
     items = st.lists(st.integers(0, trie.num_items - 1), max_size=12)
@@ -41,7 +41,7 @@ def padded(lists: Lists | None) -> Tensor | None:
 @given(world=worlds(), k=st.integers(1, 25))
 @settings(deadline=None, max_examples=60)
 def test_k_items_come_back_wherever_k_exist(
-    world: tuple[CodeTrie, ReadAnew, Lists | None, Lists | None], k: int
+    world: tuple[CodeTrie, StatelessPrefixes, Lists | None, Lists | None], k: int
 ) -> None:
     trie, start, deny, allow = world
     within = ItemFilter(trie, deny=padded(deny), allow=padded(allow))
@@ -80,10 +80,12 @@ def test_a_row_without_anything_to_return_does_not_hinder_the_others() -> None:
     def step(prefix: Tensor, /) -> Tensor:
         return torch.zeros(*prefix.shape[:2], 4)
 
-    result = beam_search(ReadAnew(step, 2), trie, beam=3, within=within)
+    result = beam_search(StatelessPrefixes(step, 2), trie, beam=3, within=within)
     assert rank_items(result, trie, k=2, within=within).items.tolist() == [[-1, -1], [2, -1]]
     nothing = ItemFilter(trie, deny=torch.arange(4).expand(2, -1))
-    assert (beam_search(ReadAnew(step, 2), trie, beam=3, within=nothing).leaves == -1).all()
+    assert (
+        beam_search(StatelessPrefixes(step, 2), trie, beam=3, within=nothing).leaves == -1
+    ).all()
 
 
 def test_an_empty_deny_list_permits_everything() -> None:
@@ -118,17 +120,17 @@ def test_a_filter_of_another_batch_is_refused() -> None:
         return torch.zeros(*prefix.shape[:2], 4)
 
     with pytest.raises(ValueError, match="each of the 2 rows, got 1"):
-        beam_search(ReadAnew(step, 2), trie, beam=2, within=within)
+        beam_search(StatelessPrefixes(step, 2), trie, beam=2, within=within)
     with pytest.raises(ValueError, match="each of the 2 rows, got 1"):
-        rank_items(beam_search(ReadAnew(step, 2), trie, beam=2), trie, k=1, within=within)
+        rank_items(beam_search(StatelessPrefixes(step, 2), trie, beam=2), trie, k=1, within=within)
 
 
 def test_a_filter_of_another_catalogue_is_refused() -> None:
     before, after = flat_trie(4), flat_trie(5)
     within, start = ItemFilter(before, deny=torch.tensor([[0]])), random_model(after, 1, 0)
-    with pytest.raises(ValueError, match="of a trie of 4 items and 5 nodes, got one of 5 and 6"):
+    with pytest.raises(ValueError, match="for a trie of 4 items and 5 nodes, got one of 5 and 6"):
         beam_search(start, after, beam=2, within=within)
-    with pytest.raises(ValueError, match="of a trie of 4 items and 5 nodes, got one of 5 and 6"):
+    with pytest.raises(ValueError, match="for a trie of 4 items and 5 nodes, got one of 5 and 6"):
         rank_items(beam_search(start, after, beam=2), after, k=1, within=within)
 
 

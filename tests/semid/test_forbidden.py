@@ -16,7 +16,7 @@ from semid.boosts import ItemBoosts
 from semid.decoding import BeamResult, beam_search, rank_items
 from semid.filters import ItemFilter
 from semid.fusion import Fusion, PrefixGuide
-from semid.prefixes import ReadAnew
+from semid.prefixes import StatelessPrefixes
 from semid.scoring import score_all
 from semid.successors import Renormalize
 from semid.trie import CodeTrie
@@ -138,7 +138,7 @@ def test_a_row_that_has_nothing_left_does_not_spoil_its_neighbours(
         values[0] = -torch.inf if prefix.shape[2] == 0 else torch.nan
         return values
 
-    start = ReadAnew(logits, 2)
+    start = StatelessPrefixes(logits, 2)
     found = beam_search(start, trie, beam=4, renormalize=renormalize, static_shapes=static)
     assert (found.leaves[0] == -1).all()
     assert rank_items(found, trie, k=4).items[1].tolist() == [0, 1, 2, 3]

@@ -84,9 +84,9 @@ class Always(Loud):
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_what_is_no_number_below_infinity_is_refused(trie: CodeTrie, bad: float) -> None:
     start, fusion = random_model(trie, BATCH, 0), Fusion(guide=Always(bad), weight=0.5)
-    with pytest.raises(ValueError, match="of a guide must be numbers below infinity"):
+    with pytest.raises(ValueError, match="of a guide must not be NaN or"):
         beam_search(start, trie, beam=2, fusion=fusion)
-    with pytest.raises(ValueError, match="of a guide must be numbers below infinity"):
+    with pytest.raises(ValueError, match="of a guide must not be NaN or"):
         score_all(start, trie, fusion=fusion)
 
 
@@ -99,7 +99,7 @@ def test_a_second_generator_that_diverged_is_refused(
     logits[1, 2, 1] = bad
     guide = PrefixGuide(table_model(trie, logits), trie, renormalize=renormalize)
     start, fusion = random_model(trie, BATCH, 0), Fusion(guide=guide, weight=0.5)
-    with pytest.raises(ValueError, match="numbers below infinity"):
+    with pytest.raises(ValueError, match="must not be NaN or"):
         beam_search(start, trie, beam=4, renormalize=renormalize, fusion=fusion)
 
 

@@ -18,7 +18,7 @@ from transformers import (
 
 from semid.decoding import BeamResult, beam_search
 from semid.generation import TrieLogitsProcessor
-from semid.prefixes import ReadAnew
+from semid.prefixes import StatelessPrefixes
 from semid.trie import CodeTrie
 
 PAD, END, MARK = 0, 1, 2
@@ -116,7 +116,7 @@ def searched(model: Any, trie: CodeTrie, beam: int) -> BeamResult:
         logits = model(input_ids=read, attention_mask=real.long(), **more).logits
         return logits[:, -1].view(2, beams, -1)
 
-    return beam_search(ReadAnew(step, 2), trie, beam=beam, renormalize="none")
+    return beam_search(StatelessPrefixes(step, 2), trie, beam=beam, renormalize="none")
 
 
 def beams_of(model: Any, processor: TrieLogitsProcessor, beam: int, **settings: Any) -> Any:
@@ -193,15 +193,15 @@ REORDERING: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("told", "settings"), REORDERING)
+@pytest.mark.parametrize(("named", "settings"), REORDERING)
 def test_what_reorders_beams_is_refused_from_arguments_and_from_the_models_own_settings(
-    llama: LlamaForCausalLM, trie: CodeTrie, told: str, settings: dict[str, Any]
+    llama: LlamaForCausalLM, trie: CodeTrie, named: str, settings: dict[str, Any]
 ) -> None:
     processor = TrieLogitsProcessor(trie, start=MARK, end=END)
-    with pytest.raises(ValueError, match=rf"told .*{told}.*another order.*generation_config"):
+    with pytest.raises(ValueError, match=rf"given .*{named}.*orders items by.*generation_config"):
         beams_of(llama, processor, 6, **settings)
     llama.generation_config = GenerationConfig(eos_token_id=END, pad_token_id=PAD, **settings)
-    with pytest.raises(ValueError, match=rf"told .*{told}.*another order.*generation_config"):
+    with pytest.raises(ValueError, match=rf"given .*{named}.*orders items by.*generation_config"):
         beams_of(llama, processor, 6)
 
 
@@ -222,7 +222,7 @@ def test_scores_by_length_are_refused_where_lengths_differ(
     llama: LlamaForCausalLM, settings: dict[str, Any]
 ) -> None:
     processor = TrieLogitsProcessor(random_ragged_trie(0, []), start=MARK, end=END)
-    with pytest.raises(ValueError, match="another order"):
+    with pytest.raises(ValueError, match="orders items by"):
         beams_of(llama, processor, 6, **settings)
     greedy = {"num_beams": 1, "num_return_sequences": 1, **settings}
     assert (processor.items(beams_of(llama, processor, 1, **greedy).sequences) >= 0).all()
@@ -284,7 +284,7 @@ def test_what_the_model_forbids_does_not_come_back(
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_scores_that_are_no_numbers_are_refused(trie: CodeTrie, bad: float) -> None:
     processor = TrieLogitsProcessor(trie, start=MARK, end=END)
-    with pytest.raises(ValueError, match="numbers below infinity"):
+    with pytest.raises(ValueError, match="must not be NaN or"):
         processor(torch.tensor([[MARK]]), torch.full((1, VOCABULARY), bad))
 
 

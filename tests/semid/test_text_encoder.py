@@ -16,11 +16,11 @@ from semid import (
     SentenceTransformerEncoder,
     build_semantic_ids,
     extend_from_texts,
-    extend_made_ids,
+    extend_ids_from_config,
     fit_text_encoder,
+    ids_from_config,
     load_extendable,
     load_text_encoder,
-    make_semantic_ids,
 )
 from semid.embed import Embeddings, LsaEncoder, embed_catalog
 from semid.extension import load_tokenizer
@@ -36,7 +36,7 @@ CONFIG = IdsConfig(codebook_sizes=(4, 8), template="{title}", collisions="next_n
 
 
 def ids_of(catalog: Catalog, config: IdsConfig = CONFIG) -> SemanticIds:
-    ids = make_semantic_ids(config, catalog)
+    ids = ids_from_config(config, catalog)
     return replace(ids, text_encoder=fit_text_encoder(ids, config, catalog))
 
 
@@ -82,22 +82,22 @@ def test_the_folder_extends_as_one_that_kept_no_encoder_does(
         fields=pl.concat([tiny_catalog.fields.select("title"), NEW.fields]),
     )
     asked = IdsConfig(template="{title}", collisions="next_nearest")
-    with_encoder = extend_made_ids(folder, asked, both)
+    with_encoder = extend_ids_from_config(folder, asked, both)
     shutil.rmtree(folder / "text_encoder")
-    without = extend_made_ids(folder, asked, both)
+    without = extend_ids_from_config(folder, asked, both)
     assert with_encoder.provenance == without.provenance
     assert with_encoder.codes.equal(without.codes)
 
 
 def test_old_items_need_no_texts_and_encoder_and_template_no_names(folder: Path) -> None:
-    grown = extend_made_ids(folder, IdsConfig(collisions="next_nearest"), NEW)
+    grown = extend_ids_from_config(folder, IdsConfig(collisions="next_nearest"), NEW)
     assert grown.item_ids[-2:] == [901, 902]
     for change, says in (
         ({"embeddings": "some/model"}, r"expected the embeddings .*'lsa', got 'some/model'"),
         ({"template": "{brand}"}, r"expected the template .*'\{title\}', got '\{brand\}'"),
     ):
         with pytest.raises(ValueError, match=says):
-            extend_made_ids(folder, replace(IdsConfig(), **change), NEW)
+            extend_ids_from_config(folder, replace(IdsConfig(), **change), NEW)
 
 
 def test_codes_of_a_file_or_of_vectors_keep_no_encoder_and_say_so(

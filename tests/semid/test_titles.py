@@ -42,7 +42,7 @@ def test_a_title_is_its_tokens_and_the_end(tokenizer: Any) -> None:
     assert made.paths.tolist() == [[2, 4, 1, -1], [6, 1, -1, -1], [2, 4, 5, 1]]
     assert made.paths.dtype == torch.int64
     assert made.end_token == END
-    assert made.twins.colliding_items == 0
+    assert made.duplicates.colliding_items == 0
 
 
 def test_a_title_that_starts_another_is_a_leaf_of_its_own(tokenizer: Any) -> None:
@@ -58,7 +58,7 @@ def test_items_that_share_a_title_are_twins_and_reported(
 ) -> None:
     with caplog.at_level(logging.INFO):
         made = title_paths(["red brush", "pink brush", "Red  brush"], tokenizer)
-    assert (made.twins.colliding_items, made.twins.largest_group) == (2, 2)
+    assert (made.duplicates.colliding_items, made.duplicates.largest_group) == (2, 2)
     assert "2 of 3 items share" in caplog.text
     trie = CodeTrie.from_paths(made.paths, len(tokenizer))
     assert trie.items_below(int(trie.walk(made.paths[0, :3]))).tolist() == [0, 2]
@@ -71,7 +71,7 @@ def test_the_trie_over_titles_leads_back_to_the_items(titles: list[list[str]]) -
     made = title_paths(joined, tokenizer)
     trie = CodeTrie.from_paths(made.paths, len(tokenizer))
     counts = Counter(joined)
-    assert made.twins.colliding_items == sum(counts[title] > 1 for title in joined)
+    assert made.duplicates.colliding_items == sum(counts[title] > 1 for title in joined)
     for title, path in zip(joined, made.paths, strict=True):
         node = int(trie.walk(path[path >= 0]))
         assert trie.num_children(torch.tensor(node)) == 0
@@ -133,8 +133,8 @@ def test_the_titles_of_a_shop_lead_back_to_its_items(shared_data: Path) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bytes_._tokenizer, eos_token="</s>")
     made = title_paths(titles, tokenizer, item_ids=catalog.item_ids)
     counts = Counter(titles)
-    assert made.twins.colliding_items == sum(counts[title] > 1 for title in titles) == 1035
-    assert made.twins.largest_group == max(counts.values()) == 18
+    assert made.duplicates.colliding_items == sum(counts[title] > 1 for title in titles) == 1035
+    assert made.duplicates.largest_group == max(counts.values()) == 18
     trie = CodeTrie.from_paths(made.paths, len(tokenizer))
     leaves = trie.node_of_item.long()
     assert (trie.num_children(leaves) == 0).all()

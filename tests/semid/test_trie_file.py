@@ -14,7 +14,7 @@ from torch import Tensor
 from tries import tries
 
 from semid.decoding import beam_search, rank_items
-from semid.prefixes import ReadAnew
+from semid.prefixes import StatelessPrefixes
 from semid.trie import CodeTrie
 
 NAMES = ["first_child", "token_of_node", "item_order", "first_item", "last_item", "level_start"]
@@ -101,7 +101,7 @@ def test_flipped_bits_of_the_first_version_never_give_rows_that_do_not_exist(
     whole = path.read_bytes()
     size = struct.unpack("<Q", whole[:8])[0]
     header = json.loads(whole[8 : 8 + size])
-    start = ReadAnew(lambda prefix: torch.zeros(*prefix.shape[:2], 3), 1)
+    start = StatelessPrefixes(lambda prefix: torch.zeros(*prefix.shape[:2], 3), 1)
     read = 0
     for name in NAMES:
         for place in range(*header[name]["data_offsets"]):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from hypothesis import given
@@ -77,3 +80,31 @@ def test_more_levels_than_the_vocabulary_has_are_refused() -> None:
         vocab.tokens(too_deep)
     with pytest.raises(ValueError, match="3 levels"):
         vocab.codes(too_deep)
+
+
+def test_a_trie_is_built_once_for_codes_and_vocabulary() -> None:
+    codes, flat = torch.tensor([[0, 1], [1, 0], [1, 1]]), CodeVocab.flat((2, 2))
+    trie, other = flat.trie(codes), CodeVocab.per_level((2, 2)).trie(codes)
+    assert flat.trie(codes) is trie
+    assert CodeVocab.flat((2, 2)).trie(codes) is trie
+    assert other is not trie
+    assert other.num_tokens == 2
+    assert torch.equal(trie.walk(flat.tokens(codes)), trie.node_of_item)
+
+
+def test_codes_that_change_have_another_trie() -> None:
+    codes, vocab = torch.tensor([[0, 1], [1, 0]]), CodeVocab.flat((2, 2))
+    before = vocab.trie(codes)
+    codes[0] = codes.new_tensor([1, 1])
+    after = vocab.trie(codes)
+    assert after is not before
+    assert after.num_nodes == before.num_nodes - 1, "both items begin alike now"
+
+
+def test_a_trie_goes_with_its_codes() -> None:
+    codes = torch.tensor([[0, 1], [1, 0]])
+    trie = weakref.ref(CodeVocab.flat((2, 2)).trie(codes))
+    assert trie() is not None
+    del codes
+    gc.collect()
+    assert trie() is None

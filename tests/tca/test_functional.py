@@ -39,7 +39,7 @@ class World:
         counts = torch.randint(1, CHILDREN + 1, shape, generator=gen)
         counts[0, 0] = 1
         counts[-1, -1] = 0
-        self.counted = counts > 0
+        self.supervised = counts > 0
         self.valid = torch.arange(CHILDREN) < counts[..., None]
         tokens = torch.rand(*shape, TOKENS, generator=gen).argsort(-1)[..., :CHILDREN]
         self.tokens = tokens.masked_fill(~self.valid, 0)
@@ -50,7 +50,7 @@ class World:
         self.teacher = teacher.softmax(dim=-1).nan_to_num()
 
     def positions(self) -> list[tuple[int, int]]:
-        return [(t, j) for t, j in self.counted.nonzero().tolist()]
+        return [(t, j) for t, j in self.supervised.nonzero().tolist()]
 
 
 def slow_log_probs(world: World, tau: float, masked: bool) -> list[list[list[float]]]:
@@ -105,10 +105,10 @@ def test_losses_are_the_definition(log_probs, tau: float, alpha: float) -> None:
     log_p = log_probs(world.logits, world.tokens, world.valid, tau=tau)
     labels = soft_labels(world.slot, world.teacher, alpha)
     got = (
-        ntp_loss(log_p, world.slot, world.counted),
-        soft_ntp_loss(log_p, labels, world.counted),
-        soft_ce_loss(log_p, labels, world.counted),
-        aux_kl_loss(log_p, world.slot, world.teacher, alpha, world.counted),
+        ntp_loss(log_p, world.slot, world.supervised),
+        soft_ntp_loss(log_p, labels, world.supervised),
+        soft_ce_loss(log_p, labels, world.supervised),
+        aux_kl_loss(log_p, world.slot, world.teacher, alpha, world.supervised),
     )
     expected = slow_losses(world, tau, log_probs is log_probs_over_candidates, alpha)
     torch.testing.assert_close(torch.stack(got), torch.tensor(expected))
@@ -127,7 +127,7 @@ def test_gradients_are_the_closed_forms(log_probs, loss, tau: float) -> None:
     logits = world.logits.clone().requires_grad_()
     labels = soft_labels(world.slot, world.teacher, 0.4)
     log_p = log_probs(logits, world.tokens, world.valid, tau=tau)
-    loss(log_p, labels, world.counted).backward()
+    loss(log_p, labels, world.supervised).backward()
 
     p = log_p.detach().exp()
     towards = labels
@@ -141,7 +141,7 @@ def test_gradients_are_the_closed_forms(log_probs, loss, tau: float) -> None:
             if log_probs is log_probs_over_candidates:
                 expected[t, j, world.tokens[t, j, v]] += p[t, j, v]
             expected[t, j, world.tokens[t, j, v]] -= towards[t, j, v]
-    expected /= tau * world.counted.sum()
+    expected /= tau * world.supervised.sum()
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad, expected)
 
@@ -152,7 +152,7 @@ def test_the_auxiliary_kl_draws_to_target_and_teacher_apart(log_probs, tau: floa
     world = World(3)
     logits = world.logits.clone().requires_grad_()
     log_p = log_probs(logits, world.tokens, world.valid, tau=tau)
-    aux_kl_loss(log_p, world.slot, world.teacher, 0.4, world.counted).backward()
+    aux_kl_loss(log_p, world.slot, world.teacher, 0.4, world.supervised).backward()
 
     p = log_p.detach().exp()
     expected = torch.zeros_like(logits)
@@ -165,7 +165,7 @@ def test_the_auxiliary_kl_draws_to_target_and_teacher_apart(log_probs, tau: floa
                 expected[t, j, token] += 1.4 * p[t, j, v]
             expected[t, j, token] -= float(v == world.slot[t, j]) + 0.4 * world.teacher[t, j, v]
     assert logits.grad is not None
-    torch.testing.assert_close(logits.grad, expected / (tau * world.counted.sum()))
+    torch.testing.assert_close(logits.grad, expected / (tau * world.supervised.sum()))
 
 
 @pytest.mark.parametrize("log_probs", LOG_PROBS)
@@ -176,19 +176,19 @@ def test_the_auxiliary_kl_is_soft_cross_entropy_of_another_weight(log_probs) -> 
         logits = world.logits.clone().requires_grad_()
         log_p = log_probs(logits, world.tokens, world.valid)
         if which == "aux_kl":
-            loss = aux_kl_loss(log_p, world.slot, world.teacher, alpha, world.counted)
+            loss = aux_kl_loss(log_p, world.slot, world.teacher, alpha, world.supervised)
         else:
             labels = soft_labels(world.slot, world.teacher, alpha / (1 + alpha))
-            loss = (1 + alpha) * soft_ce_loss(log_p, labels, world.counted)
+            loss = (1 + alpha) * soft_ce_loss(log_p, labels, world.supervised)
         gradients += torch.autograd.grad(loss, logits)
     torch.testing.assert_close(*gradients)
 
 
 def soft_loss_of(loss, log_p: Tensor, world: World, alpha: Tensor | float) -> Tensor:
     if loss is aux_kl_loss:
-        value: Tensor = loss(log_p, world.slot, world.teacher, alpha, world.counted)
+        value: Tensor = loss(log_p, world.slot, world.teacher, alpha, world.supervised)
     else:
-        value = loss(log_p, soft_labels(world.slot, world.teacher, alpha), world.counted)
+        value = loss(log_p, soft_labels(world.slot, world.teacher, alpha), world.supervised)
     return value
 
 
@@ -202,10 +202,10 @@ def test_an_alpha_a_position_is_each_position_with_its_own(log_probs, loss) -> N
     total = 0.0
     for t, j in world.positions():
         alone = World(13)
-        alone.counted = torch.zeros_like(world.counted)
-        alone.counted[t, j] = True
+        alone.supervised = torch.zeros_like(world.supervised)
+        alone.supervised[t, j] = True
         total += float(soft_loss_of(loss, log_p, alone, float(alpha[t, j])))
-    assert float(got) == pytest.approx(total / int(world.counted.sum()), rel=1e-5)
+    assert float(got) == pytest.approx(total / int(world.supervised.sum()), rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [*SOFT_LOSSES, aux_kl_loss])
@@ -216,7 +216,7 @@ def test_the_gradient_in_alpha_is_that_of_finite_differences(log_probs, loss) ->
     alpha = torch.full((TARGETS, POSITIONS), 0.4, requires_grad=True)
     soft_loss_of(loss, log_p, world, alpha).backward()
     assert alpha.grad is not None
-    assert not alpha.grad[~world.counted].any()
+    assert not alpha.grad[~world.supervised].any()
     for t, j in world.positions():
         moved = torch.zeros_like(alpha)
         moved[t, j] = step
@@ -287,8 +287,10 @@ def test_alpha_zero_is_ntp(log_probs, loss) -> None:
     world = World(4)
     log_p = log_probs(world.logits, world.tokens, world.valid)
     labels = soft_labels(world.slot, world.teacher, 0.0)
-    expected = ntp_loss(log_p, world.slot, world.counted)
-    torch.testing.assert_close(loss(log_p, labels, world.counted), expected, rtol=1e-6, atol=1e-6)
+    expected = ntp_loss(log_p, world.slot, world.supervised)
+    torch.testing.assert_close(
+        loss(log_p, labels, world.supervised), expected, rtol=1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("loss", SOFT_LOSSES)
@@ -297,8 +299,8 @@ def test_one_hot_labels_over_the_vocabulary_give_cross_entropy(loss) -> None:
     log_p = log_probs_over_vocabulary(world.logits, world.tokens, world.valid)
     one_hot = F.one_hot(world.slot, CHILDREN).float()
     target = world.tokens.gather(-1, world.slot[..., None]).squeeze(-1)
-    expected = F.cross_entropy(world.logits[world.counted], target[world.counted])
-    torch.testing.assert_close(loss(log_p, one_hot, world.counted), expected)
+    expected = F.cross_entropy(world.logits[world.supervised], target[world.supervised])
+    torch.testing.assert_close(loss(log_p, one_hot, world.supervised), expected)
 
 
 @pytest.mark.parametrize("loss", SOFT_LOSSES)
@@ -308,7 +310,7 @@ def test_alpha_one_with_all_mass_on_one_token_is_ntp_on_that_token(loss) -> None
     log_p = log_probs_over_candidates(world.logits, world.tokens, world.valid)
     labels = soft_labels(world.slot, F.one_hot(other, CHILDREN).float(), 1.0)
     torch.testing.assert_close(
-        loss(log_p, labels, world.counted), ntp_loss(log_p, other, world.counted)
+        loss(log_p, labels, world.supervised), ntp_loss(log_p, other, world.supervised)
     )
 
 
@@ -317,10 +319,10 @@ def test_a_single_child_under_the_mask_gives_neither_loss_nor_gradient(loss) -> 
     logits = torch.randn(1, 1, TOKENS, generator=torch.Generator().manual_seed(0))
     logits.requires_grad_()
     valid = torch.tensor([[[True, False]]])
-    slot, counted = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
+    slot, supervised = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
     log_p = log_probs_over_candidates(logits, torch.tensor([[[7, 0]]]), valid)
     labels = slot if loss is ntp_loss else soft_labels(slot, torch.tensor([[[1.0, 0.0]]]), 0.5)
-    value = loss(log_p, labels, counted)
+    value = loss(log_p, labels, supervised)
     value.backward()
     assert value == 0
     assert logits.grad is not None
@@ -336,17 +338,17 @@ def test_soft_ntp_keeps_its_bounds(seed: int, alpha: float, scale: float) -> Non
     log_p = log_probs_over_candidates(world.logits, world.tokens, world.valid)
     for t, j in world.positions():
         here = (slice(t, t + 1), slice(j, j + 1))
-        soft_ntp = float(soft_ntp_loss(log_p[here], labels[here], world.counted[here]))
-        ntp = float(ntp_loss(log_p[here], world.slot[here], world.counted[here]))
+        soft_ntp = float(soft_ntp_loss(log_p[here], labels[here], world.supervised[here]))
+        ntp = float(ntp_loss(log_p[here], world.slot[here], world.supervised[here]))
         on_target = float(labels[t, j, world.slot[t, j]])
         assert soft_ntp >= -math.log(float(labels[t, j].max())) - 1e-4
         if on_target > 0:
             assert soft_ntp <= ntp - math.log(on_target) + 1e-4
-        soft_ce = float(soft_ce_loss(log_p[here], labels[here], world.counted[here]))
+        soft_ce = float(soft_ce_loss(log_p[here], labels[here], world.supervised[here]))
         assert soft_ce >= soft_ntp - 1e-4 * (1 + soft_ce)
         teacher = world.teacher[here]
         aux_kl = float(
-            aux_kl_loss(log_p[here], world.slot[here], teacher, alpha, world.counted[here])
+            aux_kl_loss(log_p[here], world.slot[here], teacher, alpha, world.supervised[here])
         )
         assert aux_kl >= ntp - 1e-4 * (1 + ntp)
 
@@ -361,7 +363,7 @@ def test_extreme_logits_keep_loss_and_gradient_finite(
     world = World(7, scale=1.0)
     logits = (scale * world.logits).requires_grad_()
     log_p = log_probs(logits, world.tokens, world.valid)
-    value = loss(log_p, soft_labels(world.slot, world.teacher, alpha), world.counted)
+    value = loss(log_p, soft_labels(world.slot, world.teacher, alpha), world.supervised)
     value.backward()
     assert logits.grad is not None
     assert value.isfinite()
@@ -383,7 +385,7 @@ def test_positions_that_do_not_count_have_no_part(log_probs, loss) -> None:
     logits = world.logits.clone().requires_grad_()
     log_p = log_probs(logits, world.tokens, world.valid)
     labels = world.slot if loss is ntp_loss else soft_labels(world.slot, world.teacher, 0.5)
-    value = loss(log_p, labels, world.counted)
+    value = loss(log_p, labels, world.supervised)
     value.backward()
     alone = [
         loss(log_p[t : t + 1, j : j + 1], labels[t : t + 1, j : j + 1], torch.tensor([[True]]))
@@ -392,13 +394,13 @@ def test_positions_that_do_not_count_have_no_part(log_probs, loss) -> None:
     torch.testing.assert_close(value, torch.stack(alone).mean())
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
-    assert not logits.grad[~world.counted].any()
+    assert not logits.grad[~world.supervised].any()
 
 
 @pytest.mark.parametrize("loss", [ntp_loss, *SOFT_LOSSES])
 def test_no_counted_position_is_zero(loss) -> None:
     world = World(9)
-    nothing = torch.zeros_like(world.counted)
+    nothing = torch.zeros_like(world.supervised)
     logits = world.logits.clone().requires_grad_()
     log_p = log_probs_over_candidates(logits, world.tokens, world.valid)
     labels = world.slot if loss is ntp_loss else soft_labels(world.slot, world.teacher, 0.5)

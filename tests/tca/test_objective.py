@@ -44,12 +44,12 @@ def test_candidates_are_the_tokens_that_may_follow(trie: CodeTrie) -> None:
     found = candidates(trie, TARGETS)
     for row, item in enumerate(TARGETS.tolist()):
         path = [token for token in PATHS[item].tolist() if token != -1]
-        assert found.counted[row].tolist() == [pos < len(path) for pos in range(3)]
+        assert found.supervised[row].tolist() == [pos < len(path) for pos in range(3)]
         for pos, token in enumerate(path):
             allowed = sorted({p[pos] for p in PATHS.tolist() if p[:pos] == path[:pos]})
             assert found.tokens[row, pos][found.valid[row, pos]].tolist() == allowed
             assert allowed[found.target_slot[row, pos]] == token
-    assert not found.valid[~found.counted].any()
+    assert not found.valid[~found.supervised].any()
     assert not found.tokens[~found.valid].any()
 
 
@@ -67,7 +67,7 @@ def test_msl_is_masked_ntp_with_a_temperature(batch: tuple[Tensor, Candidates, T
     for row, pos, slot in found.valid.nonzero().tolist():
         allowed[row, pos, found.tokens[row, pos, slot]] = True
     masked = (logits / 4.5).masked_fill(~allowed, -torch.inf)
-    expected = F.cross_entropy(masked[found.counted], PATHS[TARGETS][found.counted])
+    expected = F.cross_entropy(masked[found.supervised], PATHS[TARGETS][found.supervised])
     for name in ("msl", "ntp"):
         torch.testing.assert_close(make(name=name, tau=4.5)(logits, found).loss, expected)
 
@@ -80,7 +80,7 @@ def test_letters_gradient_is_what_is_probable_minus_the_target_over_tau(
     tau = LETTER_TAU
     expected = torch.zeros_like(logits)
     losses = []
-    for row, pos in found.counted.nonzero().tolist():
+    for row, pos in found.supervised.nonzero().tolist():
         children = found.tokens[row, pos][found.valid[row, pos]].tolist()
         pool = children if masked else range(NUM_TOKENS)
         weight = {v: math.exp(float(logits[row, pos, v]) / tau) for v in pool}
@@ -136,7 +136,7 @@ def test_the_two_soft_losses_are_their_equations(
 ) -> None:
     logits, found, teacher = batch
     losses = []
-    for row, pos in found.counted.nonzero().tolist():
+    for row, pos in found.supervised.nonzero().tolist():
         tokens = found.tokens[row, pos][found.valid[row, pos]]
         scores = logits[row, pos] / 1.5
         pool = scores[tokens] if masked else scores
@@ -172,12 +172,15 @@ def test_the_loss_carries_gradients_and_the_parts_do_not(
         ({"name": "msl", "tau": 0.0}, "tau must be a number of at least 1e-06"),
         ({"name": "msl", "masked": False}, "msl is masked by definition"),
         ({"tau": "warm"}, "tau must be a finite number or one of adaptive, got 'warm'"),
-        ({"tau": "adaptive", "masked": False}, "an adaptive tau is that of valid tokens"),
+        ({"tau": "adaptive", "masked": False}, "an adaptive tau needs the mask"),
         ({"labels": "uniform"}, "labels must be one of teacher, uniform_tokens, uniform_items"),
         ({"mean": "some"}, "mean must be one of all, branching"),
         ({"labels": "uniform_items"}, "ntp has no teacher, so it takes no labels"),
         ({"policy": AlphaPolicy(cap=True)}, "ntp has no teacher, so it takes no labels"),
-        ({"name": "soft_ce", "policy": AlphaPolicy(by="learned")}, "begins between 0 and 1, got 0"),
+        (
+            {"name": "soft_ce", "policy": AlphaPolicy(by="learned")},
+            "starts strictly between 0 and 1, got 0",
+        ),
         ({"name": "aux_kl", "alpha": 0.5, "policy": AlphaPolicy(cap=True)}, "leave out the cap"),
     ],
 )
@@ -279,7 +282,7 @@ def test_a_mean_of_branching_positions_leaves_out_the_others(
     objective = make(**config, masked=masked, mean="branching")
     everything = make(**config, masked=masked)
     branching = whole.valid.sum(-1) > 1
-    without = dataclasses.replace(whole, counted=whole.counted & branching)
+    without = dataclasses.replace(whole, supervised=whole.supervised & branching)
     got = objective(logits, whole, teacher, CONTEXT)
     sum_of_branching = everything(logits, without, teacher, CONTEXT).loss * whole.count
     torch.testing.assert_close(got.loss, sum_of_branching / branching.sum())
@@ -323,7 +326,7 @@ def test_a_single_child_makes_every_alignment_plain_next_token_prediction(
     found = candidates(trie, target)
     teacher = CollaborativeTokenizer(trie)(torch.zeros(1, 2), target)
     aligned = make(name=name, alpha=0.4, masked=masked, tau=2.0)
-    forced = dataclasses.replace(found, counted=torch.tensor([[False, True]]))
+    forced = dataclasses.replace(found, supervised=torch.tensor([[False, True]]))
     got = aligned(logits, forced, teacher).loss
     if name == "aux_kl" and not masked:  # the teacher asks for the target once more
         got = got / 1.4
@@ -343,7 +346,7 @@ def test_policies_multiply_and_the_cap_takes_the_least(
     labels = soft_labels(found.target_slot, teacher, alpha)
     log_p = log_probs_over_candidates(logits, found.tokens, found.valid)
     got = objective(logits, found, teacher, CONTEXT)
-    torch.testing.assert_close(got.loss, soft_ntp_loss(log_p, labels, found.counted))
+    torch.testing.assert_close(got.loss, soft_ntp_loss(log_p, labels, found.supervised))
     branching = found.valid.sum(-1) > 1
     torch.testing.assert_close(got.parts["alpha"], alpha[branching].mean())
 
@@ -376,7 +379,7 @@ def test_a_learned_alpha_gets_gradients_and_a_penalty(
     alpha, penalty = objective.gate(teacher, found.num_children)
     labels = soft_labels(found.target_slot, teacher, alpha)
     log_p = log_probs_over_candidates(logits, found.tokens, found.valid)
-    expected = soft_ntp_loss(log_p, labels, found.counted)
+    expected = soft_ntp_loss(log_p, labels, found.supervised)
     branching = found.valid.sum(-1) > 1
     expected = expected + 0.5 * penalty[branching].sum() / found.count
     torch.testing.assert_close(objective(logits, found, teacher).loss, expected)
@@ -435,14 +438,16 @@ def test_a_trust_of_another_shape_or_beside_another_is_refused(
         return torch.ones(2)
 
     objective = Objective(ObjectiveConfig(name="soft_ce", alpha=0.1), trust=one)
-    with pytest.raises(ValueError, match=r"a trust must be of the candidates' positions \(4, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"trust must have the shape of the candidates' positions, \(4, 3\)"
+    ):
         objective(*batch)
     policy = AlphaPolicy(by="entropy")
     for config in (
         ObjectiveConfig(),
         ObjectiveConfig(name="soft_ce", alpha=0.1, policy=policy),
     ):
-        with pytest.raises(ValueError, match="a trust of your own multiplies a constant alpha"):
+        with pytest.raises(ValueError, match="a custom trust multiplies a constant alpha"):
             Objective(config, trust=one)
 
 

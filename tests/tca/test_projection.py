@@ -71,7 +71,7 @@ class World:
             at = objective.positions(trie, targets, together=4)
             self.candidates = candidates(trie, targets, at)
             self.teacher = teacher[at.target, at.pos]
-        shape = self.candidates.counted.shape
+        shape = self.candidates.supervised.shape
         self.states = torch.randn(*shape, DIM, generator=gen).requires_grad_()
         self.weight = torch.randn(NUM_TOKENS, DIM, generator=gen).requires_grad_()
         self.bias = torch.randn(NUM_TOKENS, generator=gen).requires_grad_()
@@ -146,7 +146,7 @@ def test_plain_ntp_is_cross_entropy_over_the_vocabulary(titles: CodeTrie) -> Non
     found = world.candidates
     target = found.tokens.gather(-1, found.target_slot[..., None]).squeeze(-1)
     logits = F.linear(world.states, world.weight)
-    expected = F.cross_entropy(logits[found.counted], target[found.counted])
+    expected = F.cross_entropy(logits[found.supervised], target[found.supervised])
     torch.testing.assert_close(objective(world.projection(None), found).loss, expected)
 
 
@@ -157,7 +157,7 @@ def test_nothing_is_as_large_as_the_logits(titles: CodeTrie, name: str, masked: 
     world = World(titles, objective, everywhere=True)
     with Largest() as largest:
         objective(world.projection(None), world.candidates, world.teacher).loss.backward()
-    rows = world.candidates.counted.numel()
+    rows = world.candidates.supervised.numel()
     assert largest.elements < rows * NUM_TOKENS
     assert world.weight.grad is not None
     assert largest.elements >= world.candidates.valid.numel()

@@ -90,10 +90,10 @@ def test_forced_positions_count_in_msls_mean_with_a_fixed_tau(world: World) -> N
 def test_linear_sums_underflow_where_log_space_goes_on() -> None:
     logits = torch.tensor([[[0.0, 200.0, 0.0]]])
     tokens, labels = torch.tensor([[[0, 1]]]), torch.tensor([[[1.0, 0.0]]])
-    counted = torch.tensor([[True]])
+    supervised = torch.tensor([[True]])
     log_p = log_probs_over_candidates(logits, tokens, torch.ones(1, 1, 2, dtype=torch.bool))
-    assert float(soft_ntp_loss(log_p, labels, counted)) == 200
-    assert float(linear_soft_ntp_loss(log_p, labels, counted, log_p.amax(-1))) == torch.inf
+    assert float(soft_ntp_loss(log_p, labels, supervised)) == 200
+    assert float(linear_soft_ntp_loss(log_p, labels, supervised, log_p.amax(-1))) == torch.inf
 
 
 @pytest.mark.parametrize(("end_token", "counts"), [(False, [2, 0, 2, 1]), (True, [1, 0, 1, 0])])
@@ -114,7 +114,9 @@ def test_the_last_tokens_of_a_path_have_no_loss(
         item = TARGETS[row : row + 1]
         alone = candidates(world.trie, item)
         only = (torch.arange(3) == pos)[None]
-        alone = type(alone)(**{**vars(alone), "counted": only, "on_paths": alone.on_paths * only})
+        alone = type(alone)(
+            **{**vars(alone), "supervised": only, "on_paths": alone.on_paths * only}
+        )
         plain = Objective(ObjectiveConfig(**{**config, "mean": "all"}))
         losses.append(plain(world.logits[row][None], alone, world.teacher[row][None]).loss)
     torch.testing.assert_close(dense.loss, torch.stack(losses).mean())
@@ -170,7 +172,7 @@ def test_a_batch_without_a_counted_token_has_no_loss(
         ),
         (
             {"name": "soft_ce", "alpha": 0.1, "reference": ("linear",)},
-            "reference linear is of ntp, msl, soft_ntp, got soft_ce",
+            "reference linear applies to ntp, msl, soft_ntp, got soft_ce",
         ),
     ],
 )

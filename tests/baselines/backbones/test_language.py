@@ -59,7 +59,7 @@ def loss_of(
 ) -> Tensor:
     """The loss as training computes it; ``dense`` from logits of the whole vocabulary."""
     loss, trie, items = Objective(objective), made.trie, batch.target_items
-    at = loss.positions(trie, items, together=made.together)
+    at = loss.positions(trie, items, together=made.pad_positions_to)
     p = None
     if loss.needs_teacher:
         scores = torch.randn(len(items), 12, generator=torch.Generator().manual_seed(5))
@@ -314,7 +314,7 @@ def test_adapters_and_added_tokens_load_back_and_merge_into_an_ordinary_folder(
     made = backbone(model, tiny_codes, **options)
     base = {n: p.detach().clone() for n, p in made.named_parameters() if not p.requires_grad}
     assert any("embed_tokens" in name for name in base)
-    lineage = Provenance(kind="generator", content="", inputs=made.made_from)
+    lineage = Provenance(kind="generator", content="", inputs=made.input_hashes)
     learn(made, tmp_path / "trained", lineage)
     for name, value in made.named_parameters():
         if name in base:
@@ -357,7 +357,7 @@ def test_a_base_in_bfloat16_learns_through_adapters_in_float32(
     batch = some_batch()
     losses = [loss_of(each.eval(), ObjectiveConfig(), batch) for each in (made, full)]
     torch.testing.assert_close(losses[0], losses[1], rtol=0.03, atol=0.03)
-    learn(made, tmp_path / "trained", Provenance(kind="g", content="", inputs=made.made_from))
+    learn(made, tmp_path / "trained", Provenance(kind="g", content="", inputs=made.input_hashes))
     with torch.no_grad():
         found = beam_search(made.start(histories([3, 4], [7])), made.trie, beam=12)
     assert set(rank_items(found, made.trie, k=12).items[0].tolist()) == set(range(12))
@@ -438,7 +438,7 @@ def test_adapters_of_another_base_or_of_other_titles_are_refused(
     tmp_path: Path, llama: Path, tiny_codes: Tensor
 ) -> None:
     made = backbone(llama, tiny_codes)
-    learn(made, tmp_path / "trained", Provenance(kind="g", content="", inputs=made.made_from))
+    learn(made, tmp_path / "trained", Provenance(kind="g", content="", inputs=made.input_hashes))
     other = write_model(tmp_path / "other", TITLES, seed=1)
     with pytest.raises(ProvenanceError, match="the base of the adapters"):
         load_adapter(tmp_path / "trained", backbone(other, tiny_codes))
@@ -452,7 +452,7 @@ def test_adapters_of_another_kind_are_refused(
 ) -> None:
     made = backbone(llama, tiny_codes)
     config = {"shape": dataclasses.asdict(made.config)}
-    lineage = Provenance(kind="g", content="", inputs=made.made_from, config=config)
+    lineage = Provenance(kind="g", content="", inputs=made.input_hashes, config=config)
     learn(made, tmp_path, lineage)
     load_adapter(tmp_path, backbone(llama, tiny_codes))
     with pytest.raises(ProvenanceError, match=r"lora of the adapters .* trained with .*'r': 8"):
@@ -465,7 +465,7 @@ def test_a_base_in_bfloat16_that_is_trained_itself_is_trained_in_float32(
     made = backbone(llama, tiny_codes, dtype="bfloat16", lora=LoraSettings(r=0))
     assert {weight.dtype for weight in made.parameters()} == {torch.float32}
     frozen = backbone(llama, tiny_codes, dtype="bfloat16")
-    assert made.made_from == frozen.made_from
+    assert made.input_hashes == frozen.input_hashes
 
 
 def test_the_hash_of_a_base_is_of_its_weights_and_settings_not_of_its_place(tmp_path: Path) -> None:

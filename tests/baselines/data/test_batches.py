@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -230,3 +232,28 @@ def test_windows_read_the_users_of_their_sequences() -> None:
     windows = Windows.per_sequence(data, 3)
     users = windows.batch(np.arange(len(windows))).windows.users
     assert users.tolist() == (windows.sequence + 7).tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_windows_are_built_once_for_a_set_and_a_length(kind: str) -> None:
+    data, build = sequence_set(WORLD), KINDS[kind]
+    windows = build(data, 3)
+    assert build(data, 3) is windows
+    assert build(data, 4) is not windows
+    other = build(dataclasses.replace(data, items=data.items + 1), 3)
+    assert other.data.items.tolist() == (data.items + 1).tolist()
+
+
+def test_histories_are_kept_where_they_are_no_larger_than_the_sequences() -> None:
+    held_out = sequence_set([([3, 1, 4, 1], 3), ([8, 9], 1), ([7, 9, 3], 2)])
+    first, again = (list(histories_of_targets(held_out, 9, 2)) for _ in range(2))
+    assert [past is same for (_, past), (_, same) in zip(first, again, strict=True)] == [True] * 2
+    ((positions, past),) = histories_of_targets(held_out, 9, 2, subset=np.array([2, 1]))
+    assert positions.tolist() == [1, 0], "another subset is another list"
+    assert [row[real].tolist() for row, real in zip(past.items, past.mask, strict=True)] == [
+        [8],
+        [7, 9],
+    ]
+    every = sequence_set([([3, 1, 4, 1, 5, 9, 2, 6], 1)])
+    first, again = (list(histories_of_targets(every, 9, 2)) for _ in range(2))
+    assert not any(past is same for (_, past), (_, same) in zip(first, again, strict=True))

@@ -112,7 +112,7 @@ def test_a_log_written_twice_is_counted_and_can_be_read_once(
     assert exact.statistics == once.statistics
     assert exact.splits.train_hash == once.splits.train_hash
     windows = {"train": WINDOWS, "valid": WINDOWS, "test": WINDOWS}
-    with pytest.raises(ValueError, match=r"repeats 'exact' drops events .* taken as given"):
+    with pytest.raises(ValueError, match=r"repeats 'exact' drops events .* used as given"):
         load_dataset(folder_of(tmp_path / "w", items=ITEMS, **windows), repeats="exact")
 
 
@@ -127,7 +127,7 @@ def test_what_is_strange_but_kept_is_noted(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match=r"no folder nowhere; .* or 'synthetic'"):
+    with pytest.raises(FileNotFoundError, match=r"no folder nowhere; .* 'synthetic'"):
         load_dataset("nowhere")
 
 

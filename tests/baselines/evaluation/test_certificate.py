@@ -18,7 +18,7 @@ from baselines.evaluation.certificate import Certificate, certify
 from baselines.evaluation.config import EvaluationConfig
 from baselines.nn.config import EncoderConfig
 from semid.decoding import BeamResult
-from semid.prefixes import Prefixes, ReadAnew
+from semid.prefixes import Prefixes, StatelessPrefixes
 from semid.trie import CodeTrie
 
 
@@ -40,7 +40,7 @@ class Garden(CausalBackbone):
             p = torch.tensor([0.6, 0.4]) if prefix.shape[2] == 0 else torch.tensor([0.5, 0.5])
             return p.log().expand(*prefix.shape[:2], 2)
 
-        return ReadAnew(logits, len(histories.items))
+        return StatelessPrefixes(logits, len(histories.items))
 
 
 def test_a_beam_of_all_leaves_has_nothing_to_hide(backbone: CausalBackbone) -> None:
@@ -69,7 +69,9 @@ class Closed(Garden):
 
     def start(self, histories: Histories) -> Prefixes:  # type: ignore[override]
         open_gate = torch.tensor([0.0, -torch.inf])
-        return ReadAnew(lambda prefix: open_gate.expand(*prefix.shape[:2], 2), len(histories.items))
+        return StatelessPrefixes(
+            lambda prefix: open_gate.expand(*prefix.shape[:2], 2), len(histories.items)
+        )
 
 
 def test_what_is_forbidden_is_missed_by_no_beam() -> None:

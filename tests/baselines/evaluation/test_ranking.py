@@ -26,7 +26,7 @@ from baselines.evaluation.ranking import rank_by_beam, rank_by_scores, rank_targ
 from baselines.evaluation.ranks import POLICIES, TOP, Ranks
 from baselines.nn.config import EncoderConfig
 from semid.config import Renormalize
-from semid.prefixes import Prefixes, ReadAnew
+from semid.prefixes import Prefixes, StatelessPrefixes
 from semid.scoring import score_all
 from semid.vocab import CodeVocab
 from tca.objective import Positions
@@ -119,7 +119,7 @@ class LoopBackbone(CodeBackbone):
             assert prefix.shape == (len(pasts), 1, 0)
             return torch.tensor([[[slow_score(past, code) for code in codes]] for past in pasts])
 
-        return ReadAnew(logits, len(pasts))
+        return StatelessPrefixes(logits, len(pasts))
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 512])

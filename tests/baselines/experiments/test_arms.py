@@ -229,14 +229,14 @@ def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definit
         ("tiger:msl:reference=", "each one of bfloat16, end, linear, got .''"),
         ("tiger:msl:reference=bf16+end", "linear, got .'bf16', 'end'. .in arm 'tiger:msl"),
         ("tiger:msl:reference=bfloat16", "reference bfloat16 rounds a teacher's scores, and msl"),
-        ("tiger:soft_ce:0.5:reference=linear", "reference linear is of ntp, msl, soft_ntp"),
+        ("tiger:soft_ce:0.5:reference=linear", "reference linear applies to ntp, msl, soft_ntp"),
         ("tiger:soft_ce:0.5:start=0.9:rise=0.2", "start and rise are shares of the training"),
         ("tiger:soft_ce:0.5:half=2", "half belongs to history, .*, not to constant"),
         ("tiger:ntp:alpha=entropy", "ntp has no teacher, so it takes no labels or alpha policy"),
         ("tiger:msl:masked=false", "msl is masked by definition"),
-        ("tiger:ntp:masked=false:tau=adaptive", "an adaptive tau is that of valid tokens"),
+        ("tiger:ntp:masked=false:tau=adaptive", "an adaptive tau needs the mask"),
         ("tiger:aux_kl:0.5:cap=true", "leave out the cap"),
-        ("tiger:soft_ce:1:alpha=learned", "a learned alpha begins between 0 and 1, got 1"),
+        ("tiger:soft_ce:1:alpha=learned", "a learned alpha starts strictly between 0 and 1, got 1"),
     ],
 )
 def test_what_is_no_arm_is_refused_with_the_way_out(text: str, message: str) -> None:

@@ -331,7 +331,7 @@ def test_a_teacher_that_has_learned_nothing_cannot_be_calibrated(
     config = dataclasses.replace(
         done, out=str(tmp_path / "out"), teachers=teachers, temperature="auto"
     )
-    with pytest.raises(ValueError, match=r"Name a temperature instead of auto\."):
+    with pytest.raises(ValueError, match=r"Give a temperature instead of auto\."):
         run_comparison(config)
 
 

@@ -95,7 +95,7 @@ def test_no_text_and_no_end_token_are_refused() -> None:
         fluency(MODEL, without("eos_token"), ["nude"])
     with pytest.raises(ValueError, match="with an end token"):
         write_titles(MODEL, without("eos_token"), [[40]])
-    with pytest.raises(ValueError, match="at least one written title"):
+    with pytest.raises(ValueError, match="at least one generated title"):
         valid_titles([], TITLES)
 
 

@@ -134,7 +134,7 @@ def test_a_start_token_stands_first_where_the_tokenizer_puts_one() -> None:
     [{"template": "nothing"}, {"template": "{history} {history}"}, {"item": "x"}, {"items": "x"}],
 )
 def test_settings_that_say_nothing_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"must hold|must be one of"):
+    with pytest.raises(ValueError, match=r"must contain|must be one of"):
         prompts(**options)
 
 

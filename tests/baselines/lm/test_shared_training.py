@@ -31,11 +31,11 @@ from baselines.evaluation.config import EvaluationConfig
 from baselines.experiments.arms import Arm
 from baselines.lm.config import Items, LanguageModelConfig, LoraSettings
 from baselines.models.config import BackboneConfigs
-from baselines.models.fit import fit_backbone
-from baselines.runtime.distributed import processes
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.teachers.distributions import StoredDistributions
 from baselines.teachers.simple import Popularity
 from baselines.training.config import TrainingConfig
+from semid.distributed import distributed_state
 from semid.provenance import Provenance
 from tca.candidates import Positions
 from tca.collaborative import CollaborativeTokenizer
@@ -110,12 +110,14 @@ def learn(
     with suppress(Killed):
         fit_backbone(
             backbone,
-            ARM.objective,
+            FitSettings(
+                objective=ARM.objective,
+                training=dataclasses.replace(TRAINING, accumulate=accumulate),
+                evaluation=evaluation,
+                seed=0,
+            ),
             teacher,
             splits,
-            dataclasses.replace(TRAINING, accumulate=accumulate),
-            evaluation,
-            seed=0,
             folder=folder,
             lineage=Provenance(kind="model", content=""),
             title=kind,
@@ -127,7 +129,7 @@ def work(out: Path) -> None:
     """All that one process, and each of several, does in this test."""
     whole, *_ = [learn(kind, out / kind) for kind in KINDS]
     learn("titles", out / "titles, in parts", accumulate=3)
-    if processes().num_processes == 1:
+    if distributed_state().num_processes == 1:
         learn("all weights", out / "all weights, in parts", accumulate=3)
         return
     titles, codes = (learn(kind, out / f"{kind}, sharded", shard=True) for kind in KINDS[:2])
@@ -139,15 +141,15 @@ def work(out: Path) -> None:
         learn("titles", folder, shard=shard, kill_after=whole.calls - NUM_KILLED)
         assert (folder / "checkpoint.safetensors").exists()
         learn("titles", folder, shard=shard)
-    if processes().is_main_process:
+    if distributed_state().is_main_process:
         held = {"whole": whole.here, "titles": titles.here, "codes": codes.here}
         (out / "held.json").write_text(json.dumps({name: list(its) for name, its in held.items()}))
 
 
 if __name__ == "__main__":
     work(Path(sys.argv[1]))
-    processes().wait_for_everyone()
-    processes().destroy_process_group()
+    distributed_state().wait_for_everyone()
+    distributed_state().destroy_process_group()
     sys.exit()
 
 

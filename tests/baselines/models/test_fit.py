@@ -20,7 +20,7 @@ from baselines.data.dataset import Dataset
 from baselines.data.synthetic import synthetic_dataset
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import rank_by_beam
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.nn.config import EncoderConfig
 from baselines.teachers.distributions import StoredDistributions
 from baselines.teachers.simple import Popularity
@@ -59,12 +59,14 @@ def fit(
         teacher = StoredDistributions(teacher_mass(scorer, tokenizer, train))
     state = fit_backbone(
         backbone,
-        objective,
+        FitSettings(
+            objective=objective,
+            training=TrainingConfig(epochs=2, lr=0.01, precision=precision),  # type: ignore[arg-type]
+            evaluation=EVALUATION,
+            seed=0,
+        ),
         teacher,
         dataset.splits,
-        TrainingConfig(epochs=2, lr=0.01, precision=precision),  # type: ignore[arg-type]
-        EVALUATION,
-        seed=0,
         folder=folder,
         lineage=LINEAGE,
         title="test",
@@ -161,7 +163,7 @@ def test_the_policy_sees_history_popularity_and_progress(
         assert context.history_length is not None
         assert context.popularity is not None
         assert context.progress is not None
-        first = choices.counted & (choices.pos == 0)
+        first = choices.supervised & (choices.pos == 0)
         code = choices.tokens.gather(-1, choices.target_slot[:, None]).squeeze(1)[first]
         counts = (code, context.history_length[first], context.popularity[first])
         seen.extend(zip(*(column.tolist() for column in counts), strict=True))
@@ -191,12 +193,14 @@ def test_an_objective_without_its_teacher_is_refused_in_one_line(
     with pytest.raises(ValueError, match="needs the teacher's token distributions") as error:
         fit_backbone(
             backbone,
-            LEARNED,
+            FitSettings(
+                objective=LEARNED,
+                training=TrainingConfig(),
+                evaluation=EVALUATION,
+                seed=0,
+            ),
             None,
             dataset.splits,
-            TrainingConfig(),
-            EVALUATION,
-            seed=0,
             folder=tmp_path / "new",
             lineage=LINEAGE,
             title="test",
@@ -248,24 +252,26 @@ def test_each_target_meets_the_teacher_of_its_own_past(
         teacher: Tensor,
         context: AlphaContext,
     ) -> ObjectiveOutput:
-        numbers = teacher[choices.counted][:, 0].long()
+        numbers = teacher[choices.supervised][:, 0].long()
         items = item_of_target[numbers]
         at_both = candidates(backbone.trie, items).target_slot
-        slots = choices.target_slot[choices.counted]
+        slots = choices.target_slot[choices.supervised]
         assert (slots.unsqueeze(1) == at_both).any(dim=1).all()
         met.extend(numbers.tolist())
         loss = logits[logits.isfinite()].square().mean()
-        return ObjectiveOutput(loss=loss, parts={}, count=choices.counted.sum())
+        return ObjectiveOutput(loss=loss, parts={}, count=choices.supervised.sum())
 
     monkeypatch.setattr(Objective, "forward", spy)
     fit_backbone(
         backbone,
-        ObjectiveConfig(name="soft_ce", alpha=0.5),
+        FitSettings(
+            objective=ObjectiveConfig(name="soft_ce", alpha=0.5),
+            training=TrainingConfig(epochs=1),
+            evaluation=EVALUATION,
+            seed=0,
+        ),
         StoredDistributions(mass),
         dataset.splits,
-        TrainingConfig(epochs=1),
-        EVALUATION,
-        seed=0,
         folder=tmp_path,
         lineage=LINEAGE,
         title="test",

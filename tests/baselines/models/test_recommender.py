@@ -417,6 +417,19 @@ def test_another_version_of_the_format_is_refused(plain: Recommender, tmp_path: 
         Recommender.from_pretrained(tmp_path / "saved")
 
 
+@pytest.mark.parametrize(
+    "parts", [{"heads": ["dense"]}, {"ids": ["ids", "ids-2"]}, {"reranker": "reranker"}]
+)
+def test_parts_of_a_newer_version_are_refused(
+    plain: Recommender, tmp_path: Path, parts: dict[str, Any]
+) -> None:
+    plain.save_pretrained(tmp_path / "saved")
+    card = read_json(tmp_path / "saved" / "model.json") or {}
+    write_json(tmp_path / "saved" / "model.json", {**card, "parts": {**card["parts"], **parts}})
+    with pytest.raises(ProvenanceError, match="Read it with the version of semid that wrote it"):
+        Recommender.from_pretrained(tmp_path / "saved")
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "ids", "items.parquet"])
 def test_a_file_of_another_model_is_refused(
     plain: Recommender, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, file: str

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import baselines.models.fit as module
 from baselines.evaluation.config import EvaluationConfig
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.models.stages import is_fitted, one_after_another, read_fitted
 from baselines.training.checkpoint import TrainingState
 from baselines.training.config import TrainingConfig
@@ -36,14 +36,16 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit(made: Any, folder: Path) -> TrainingState:
     return fit_backbone(
         made,
-        ObjectiveConfig(name="msl", tau="adaptive", mean="branching"),
+        FitSettings(
+            objective=ObjectiveConfig(name="msl", tau="adaptive", mean="branching"),
+            training=TrainingConfig(epochs=2, lr=0.02, batch_events=60),
+            evaluation=EvaluationConfig(validation_beam=12),
+            seed=0,
+        ),
         None,
         some_splits(),
-        TrainingConfig(epochs=2, lr=0.02, batch_events=60),
-        EvaluationConfig(validation_beam=12),
-        seed=0,
         folder=folder,
-        lineage=Provenance(kind="generator", content="", inputs=made.made_from),
+        lineage=Provenance(kind="generator", content="", inputs=made.input_hashes),
         title="test",
     )
 
@@ -136,8 +138,8 @@ def test_stages_are_bound_to_each_other(llama: Path, tiny_codes: Tensor, tmp_pat
     assert fit(again, tmp_path / "a") == state
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     ours, theirs = (dict(each.named_parameters()) for each in (made, again))
-    assert all(torch.equal(ours[name], theirs[name]) for name in made.learned())
-    assert again.learned() == made.learned() > {"projector.0.weight"}
+    assert all(torch.equal(ours[name], theirs[name]) for name in made.trainable_names())
+    assert again.trainable_names() == made.trainable_names() > {"projector.0.weight"}
 
     fit(recommender("collm", llama, tiny_codes, seed=1), tmp_path / "b")
     shutil.rmtree(tmp_path / "a" / "text")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from baselines.nn.config import EncoderConfig
 from baselines.nn.encoder import CausalEncoder, Past
-from baselines.nn.kv_cache import Continuations
+from baselines.nn.kv_cache import PrefixCache
 
 SHAPES = [
     EncoderConfig(dim=8, num_layers=2, num_heads=2, ff_dim=12),
@@ -99,12 +99,12 @@ def test_extending_a_history_in_several_ways_is_encoding_each_of_them_whole(
     mask = torch.tensor([[True] * 4, [False, False, True, True]])
     history = inputs(2, 4, config.dim)
     past = Past(made(history, mask)[1], mask)
-    own = Continuations()
+    cache = PrefixCache()
     read = [[history[row][mask[row]]] for row in range(2)]  # of each continuation
     for turn, parents in enumerate(([[0, 0, 0]] * 2, [[2, 0, 0], [1, 1, 2]], [[0, 1], [2, 0]])):
         parent = torch.tensor(parents)
         following = inputs(*parent.shape, config.dim, seed=2 + turn)
-        states, own = made.extend(following, past, own.of_parents(parent))
+        states, cache = made.extend(following, past, cache.reorder(parent))
         read = [
             [torch.cat([read[row][of], new[None]]) for of, new in zip(*pair, strict=True)]
             for row, pair in enumerate(zip(parents, following, strict=True))

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baselines.pretraining.blocks import NOT_LEARNED, Blocks
+from baselines.lm.fluency import IGNORED_LABEL
+from baselines.pretraining.blocks import Blocks
 
 PAD = 0
 TEXTS = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), min_size=1, max_size=30)
@@ -48,7 +49,7 @@ def test_all_tokens_but_the_first_of_each_text_are_learned(texts: list[list[int]
         is_learned = (block["position_ids"] > 0) & (block["input_ids"] != PAD)
         assert (
             block["labels"].tolist()
-            == torch.where(is_learned, block["input_ids"], NOT_LEARNED).tolist()
+            == torch.where(is_learned, block["input_ids"], IGNORED_LABEL).tolist()
         )
 
 

@@ -38,15 +38,15 @@ def test_autoencoders_first_then_projectors_and_never_the_language_model(
     llama: Path, tiny_codes: Tensor, items: str
 ) -> None:
     made = recommender("allmrec", llama, tiny_codes, items=items)
-    fresh = made.learned()
+    fresh = made.trainable_names()
     assert not any(name.startswith("lm.") for name in fresh)
-    made.enter("alignment")
-    assert {name.split(".")[0] for name in made.learned()} == {"of_vectors", "of_texts"}
-    made.enter("answers")
+    made.begin_stage("alignment")
+    assert {name.split(".")[0] for name in made.trainable_names()} == {"of_vectors", "of_texts"}
+    made.begin_stage("answers")
     expected = {"user_projector", "item_projector"} | ({"added"} if items == "codes" else set())
-    assert {name.split(".")[0] for name in made.learned()} == expected
-    made.enter(None)
-    assert made.learned() == fresh
+    assert {name.split(".")[0] for name in made.trainable_names()} == expected
+    made.begin_stage(None)
+    assert made.trainable_names() == fresh
 
 
 def test_an_epoch_of_both_stages_may_be_the_last_target_of_each_user(
@@ -145,11 +145,11 @@ def test_texts_are_embedded_as_asked(llama: Path, tiny_codes: Tensor, tmp_path: 
     own_texts = torch.from_numpy(own)
     torch.testing.assert_close(found.texts, own_texts / own_texts.square().mean().sqrt())
     other = recommender("allmrec", llama, tiny_codes)
-    assert found.made_from["texts"] != other.made_from["texts"]
+    assert found.input_hashes["texts"] != other.input_hashes["texts"]
     Embeddings.of(own, CATALOG, inputs={}, config={}, seen="some interactions").save(
         tmp_path / "seen"
     )
-    with pytest.raises(ValueError, match="which have seen interactions"):
+    with pytest.raises(ValueError, match="trained on interactions"):
         recommender("allmrec", llama, tiny_codes, own=made(embeddings=str(tmp_path / "seen")))
 
 
@@ -162,5 +162,5 @@ def test_a_catalogue_no_larger_than_a_window_is_refused(llama: Path, tiny_codes:
 
 @pytest.mark.parametrize("options", [{"template": "{history}"}, {"item": "{item}"}])
 def test_prompts_without_a_slot_are_refused(options: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="must hold"):
+    with pytest.raises(ValueError, match="must contain"):
         AllmrecConfig(**options)

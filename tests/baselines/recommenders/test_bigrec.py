@@ -116,8 +116,8 @@ def test_adapters_are_on_again_after_titles_are_read_without_them(bigrec: Bigrec
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"items": "codes"}, "got items codes. Take --backbones.lm.items titles"),
-        ({"lora": LoraSettings(r=0)}, "Give --backbones.lm.lora.r"),
+        ({"items": "codes"}, "got items codes. Use --backbones.lm.items titles"),
+        ({"lora": LoraSettings(r=0)}, "Set --backbones.lm.lora.r"),
     ],
 )
 def test_codes_and_a_base_that_is_trained_itself_are_refused(

@@ -24,18 +24,18 @@ def test_the_text_is_learned_first_and_then_the_projector_alone(
     llama: Path, tiny_codes: Tensor, items: str
 ) -> None:
     made = recommender("collm", llama, tiny_codes, items=items)
-    fresh = made.learned()
+    fresh = made.trainable_names()
     assert [stage.name for stage in made.stages] == ["text", "vectors"]
-    made.enter("text")
-    text = made.learned()
+    made.begin_stage("text")
+    text = made.trainable_names()
     assert all("lora_" in name or name.startswith("added.") for name in text)
     assert ("added.rows" in text) == (items == "codes")
-    made.enter("vectors")
-    vectors = made.learned()
+    made.begin_stage("vectors")
+    vectors = made.trainable_names()
     assert vectors
     assert all(name.startswith("projector.") for name in vectors)
-    made.enter(None)
-    assert made.learned() == fresh == text | vectors
+    made.begin_stage(None)
+    assert made.trainable_names() == fresh == text | vectors
 
 
 def test_together_adapters_and_projector_are_learned_in_one_stage_from_vectors(
@@ -45,11 +45,11 @@ def test_together_adapters_and_projector_are_learned_in_one_stage_from_vectors(
     made = recommender("collm", llama, tiny_codes, own=own)
     two = recommender("collm", llama, tiny_codes).eval()
     assert [stage.name for stage in made.stages] == ["whole"]
-    made.enter(made.stages[0].name)
+    made.begin_stage(made.stages[0].name)
     assert made.prompts_of(some_batch()) is made.prompts
     loss_of(made, some_batch()).backward()
     got = {name for name, value in made.named_parameters() if value.grad is not None}
-    assert got == two.learned()
+    assert got == two.trainable_names()
     assert any("lora_" in name for name in got)
     assert any("projector" in name for name in got)
     assert loss_of(made.eval(), some_batch()).item() == loss_of(two, some_batch()).item()
@@ -69,13 +69,13 @@ def test_the_first_stage_is_the_plain_language_model(llama: Path, tiny_codes: Te
     made = recommender("collm", llama, tiny_codes).eval()
     plain = recommender("lm", llama, tiny_codes).eval()
     batch, past = some_batch(), histories([3, 1], [9])
-    made.enter("text")
+    made.begin_stage("text")
     assert loss_of(made, batch).item() == loss_of(plain, batch).item()
     with torch.no_grad():
         expected = plain.start(past).logits()
         assert torch.equal(made.start(past).logits(), expected)
         for stage in ("vectors", None):
-            made.enter(stage)
+            made.begin_stage(stage)
             assert not torch.allclose(made.start(past).logits(), expected, atol=1e-3)
 
 
@@ -103,9 +103,9 @@ def test_one_projector_of_the_asked_width_serves_users_and_items(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"template": "{history}"}, r"template must hold \{user\} once"),
-        ({"template": "{user} {user} {history}"}, r"template must hold \{user\} once"),
-        ({"item": "{vector}"}, r"item must hold \{item\} once"),
+        ({"template": "{history}"}, r"template must contain \{user\} exactly once"),
+        ({"template": "{user} {user} {history}"}, r"template must contain \{user\} exactly once"),
+        ({"item": "{vector}"}, r"item must contain \{item\} exactly once"),
         ({"expansion": 0}, "expansion must be a whole number from 1 to 65536, got 0"),
     ],
 )

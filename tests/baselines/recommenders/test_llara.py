@@ -70,7 +70,7 @@ def test_without_a_curriculum_every_batch_has_vectors(llama: Path, tiny_codes: T
     made = recommender("llara", llama, tiny_codes, own=LlaraConfig(curriculum="none")).train()
     loss_of(made, dataclasses.replace(some_batch(), progress=0.0)).backward()
     got = {name for name, value in made.named_parameters() if value.grad is not None}
-    assert got == set(made.learned()), "projector and adapters are learned together"
+    assert got == set(made.trainable_names()), "projector and adapters are learned together"
 
 
 def test_a_batch_of_text_alone_is_that_of_the_plain_language_model(
@@ -92,7 +92,7 @@ def test_a_batch_of_text_alone_is_that_of_the_plain_language_model(
     assert both.item() != pytest.approx(text.item(), rel=1e-3)
     both.backward()
     got = {name for name, value in made.named_parameters() if value.grad is not None}
-    assert got == set(made.learned())
+    assert got == set(made.trainable_names())
 
 
 def test_decoding_reads_vectors_whatever_the_progress(llama: Path, tiny_codes: Tensor) -> None:
@@ -137,7 +137,7 @@ def test_a_training_says_how_far_its_epoch_is(tmp_path: Path) -> None:
 
 
 def test_an_item_without_a_place_for_its_vector_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"item must hold \{vector\} once, got"):
+    with pytest.raises(ValueError, match=r"item must contain \{vector\} exactly once, got"):
         LlaraConfig(item="{item}")
 
 

@@ -30,7 +30,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def output_of(made: Any, batch: TrainBatch, **settings: Any) -> ObjectiveOutput:
     """The loss that a training takes."""
     loss = Objective(ObjectiveConfig(**settings), end_token=made.end_token)
-    at = loss.positions(made.trie, batch.target_items, together=made.together)
+    at = loss.positions(made.trie, batch.target_items, together=made.pad_positions_to)
     choices = candidates(made.trie, batch.target_items, at)
     output: ObjectiveOutput = made.loss(batch, at, lambda logits: loss(logits, choices))
     return output

@@ -27,7 +27,7 @@ from worlds import histories
 from baselines.evaluation.config import EvaluationConfig
 from baselines.lm.config import LanguageModelConfig
 from baselines.models.config import BackboneConfigs
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.models.merging import load_adapter, merge_and_save
 from baselines.recommenders.config import LlaraConfig
 from baselines.teachers.bert4rec import BERT4Rec
@@ -49,14 +49,16 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit(made: Any, folder: Path, *, epochs: int = 1) -> Any:
     return fit_backbone(
         made,
-        ObjectiveConfig(masked=False),
+        FitSettings(
+            objective=ObjectiveConfig(masked=False),
+            training=TrainingConfig(epochs=epochs, lr=0.02, batch_events=60),
+            evaluation=EvaluationConfig(validation_beam=12),
+            seed=0,
+        ),
         None,
         some_splits(),
-        TrainingConfig(epochs=epochs, lr=0.02, batch_events=60),
-        EvaluationConfig(validation_beam=12),
-        seed=0,
         folder=folder,
-        lineage=Provenance(kind="generator", content="", inputs=made.made_from),
+        lineage=Provenance(kind="generator", content="", inputs=made.input_hashes),
         title="test",
     )
 
@@ -157,7 +159,9 @@ def test_the_teacher_is_neither_trained_nor_saved_nor_changed(
     assert all(torch.equal(value, before[key]) for key, value in taught_by.state_dict().items())
     files = [load_file(path) for path in tmp_path.rglob("model.safetensors")]
     saved = {key for weights in files for key in weights}
-    assert saved == set(made.learned()), "each stage has its part, and nothing else is saved"
+    assert saved == set(made.trainable_names()), (
+        "each stage has its part, and nothing else is saved"
+    )
     assert not {"item_vectors", "texts"} & saved
 
 
@@ -202,15 +206,15 @@ def test_states_of_users_are_bound_to_all_weights_of_the_teacher(
         changed.position_embedding.weight[0, 0] += 1
     for name in NAMES:
         made = [recommender(name, llama, tiny_codes, taught_by=t) for t in (teacher(), changed)]
-        differ = made[0].made_from != made[1].made_from
+        differ = made[0].input_hashes != made[1].input_hashes
         assert differ == (name != "llara"), "LLaRA has no slot for a user"
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "said"),
     [
-        ("llara", Popularity, "LLaRA .* but Popularity has no item vectors. Take"),
-        ("collm", Popularity, "no item vectors and no states of users. Take --teacher.model"),
+        ("llara", Popularity, "LLaRA .* but Popularity has no item vectors. Use"),
+        ("collm", Popularity, "no item vectors and no states of users. Use --teacher.model"),
         ("collm", BERT4Rec, "BERT4Rec has no states of users"),
         ("allmrec", BERT4Rec, "A-LLMRec .* but BERT4Rec has no states of users"),
     ],
@@ -229,7 +233,7 @@ def test_a_teacher_without_the_vectors_is_refused_by_its_class(
 @pytest.mark.parametrize("name", NAMES)
 def test_no_teacher_is_refused(llama: Path, tiny_codes: Tensor, name: str) -> None:
     configs = BackboneConfigs(lm=LanguageModelConfig(model=str(llama)))
-    with pytest.raises(ValueError, match="reads the vectors of a teacher, got none"):
+    with pytest.raises(ValueError, match="needs a teacher with vectors, got none"):
         build(name, configs, tiny_codes, (3, 3, 2), catalog=CATALOG)
 
 
@@ -239,7 +243,7 @@ def test_the_gradient_reaches_the_projectors_through_the_language_model(
 ) -> None:
     for checkpointing in (False, True):
         made = recommender(name, llama, tiny_codes, gradient_checkpointing=checkpointing)
-        made.enter(made.stages[-1].name)
+        made.begin_stage(made.stages[-1].name)
         made.train()
         loss_of(made, dataclasses.replace(some_batch(), progress=1.0)).backward()
         projectors = {key: p for key, p in made.named_parameters() if "projector" in key}

@@ -24,7 +24,7 @@ from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranks import Ranks
 from baselines.lm.config import LanguageModelConfig
 from baselines.models import fit
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.recommenders.config import YesNoConfig
 from baselines.recommenders.yes_no import NO, YES, Questions, YesNoBackbone
 from baselines.training.config import TrainingConfig
@@ -144,9 +144,9 @@ def test_every_target_is_asked_about_and_so_is_an_item_from_outside_of_its_windo
     made, batch = asking(folder, tiny_codes, tiny_catalog), some_batch()
     count, drawn = len(batch.target_id), set()
     torch.manual_seed(3)
-    first = made.posed(batch)
+    first = made.prepare_batch(batch)
     for _ in range(30):
-        asked = made.posed(batch)
+        asked = made.prepare_batch(batch)
         assert asked.answer.tolist() == [YES] * count + [NO] * count
         assert torch.equal(asked.candidate[:count], batch.target_items)
         assert torch.equal(asked.other[:count], asked.candidate[count:])
@@ -157,7 +157,7 @@ def test_every_target_is_asked_about_and_so_is_an_item_from_outside_of_its_windo
             drawn.add(item)
     assert drawn == set(range(12)), "any other item may be drawn"
     torch.manual_seed(3)
-    assert torch.equal(made.posed(batch).candidate, first.candidate)
+    assert torch.equal(made.prepare_batch(batch).candidate, first.candidate)
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -165,7 +165,7 @@ def test_the_loss_is_that_of_both_answers_written_slowly(
     folder: Path, tiny_codes: Tensor, tiny_catalog: Catalog, masked: bool
 ) -> None:
     made = asking(folder, tiny_codes, tiny_catalog)
-    asked, objective = made.posed(some_batch()), Objective(ObjectiveConfig(masked=masked))
+    asked, objective = made.prepare_batch(some_batch()), Objective(ObjectiveConfig(masked=masked))
     at = objective.positions(made.trie, asked.target_items, together=1)
     found = objective(made(asked, at), candidates(made.trie, asked.target_items, at)).loss
     answers = [row[row >= 0].tolist() for row in made.paths]
@@ -188,7 +188,7 @@ def test_the_teacher_teaches_its_softmax_over_the_two_items_of_a_question(
 ) -> None:
     made, data = asking(folder, tiny_codes, tiny_catalog), random_sequences(12, 4, longest=8)
     windows = Windows.per_target(data, 4)
-    asked = made.posed(windows.batch(np.arange(len(windows))[::-1].copy()))
+    asked = made.prepare_batch(windows.batch(np.arange(len(windows))[::-1].copy()))
     at = Objective(ObjectiveConfig()).positions(made.trie, asked.target_items, together=1)
     p = made.distributions(Taste(), data, 0.7)(asked, at)
     nodes = candidates(made.trie, asked.target_items, at).tokens.tolist()
@@ -273,12 +273,14 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
         made = asking(folder, tiny_codes, tiny_catalog)
         state = fit_backbone(
             made,
-            ObjectiveConfig(name="soft_ntp", alpha=0.5),
+            FitSettings(
+                objective=ObjectiveConfig(name="soft_ntp", alpha=0.5),
+                training=TrainingConfig(epochs=2, lr=0.01),
+                evaluation=EvaluationConfig(),
+                seed=0,
+            ),
             made.distributions(Taste(), data, 1.0),
             splits,
-            TrainingConfig(epochs=2, lr=0.01),
-            EvaluationConfig(),
-            seed=0,
             folder=out,
             lineage=Provenance(kind="generator", content=""),
             title="asks",
@@ -309,8 +311,8 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
         ({"template": "{history}"}, "once after it"),
         ({"template": "{candidate} after {history}"}, "once after it"),
         ({"template": "{history} {history} {candidate}"}, "once after it"),
-        ({"yes": "No"}, "two answers, got 'No' and 'No'"),
-        ({"no": " "}, "two answers, got 'Yes' and ' '"),
+        ({"yes": "No"}, "two different answers, got 'No' and 'No'"),
+        ({"no": " "}, "two different answers, got 'Yes' and ' '"),
     ],
 )
 def test_settings_that_ask_nothing_are_refused(own: dict[str, Any], said: str) -> None:
@@ -331,7 +333,7 @@ def test_a_window_that_may_hold_the_whole_catalogue_is_refused(
 def test_questions_speak_of_answers_where_batches_speak_of_items(
     folder: Path, tiny_codes: Tensor, tiny_catalog: Catalog
 ) -> None:
-    asked = asking(folder, tiny_codes, tiny_catalog).posed(some_batch())
+    asked = asking(folder, tiny_codes, tiny_catalog).prepare_batch(some_batch())
     assert isinstance(asked, Questions)
     assert torch.equal(asked.target_items, asked.answer)
 
@@ -347,12 +349,14 @@ def test_answers_close_with_an_end_token_so_one_of_a_single_token_has_no_loss_wi
     with pytest.raises(ValueError, match=r"asks has nothing to learn: reference=end .* last 2"):
         fit_backbone(
             made,
-            ObjectiveConfig(reference=("end",)),
+            FitSettings(
+                objective=ObjectiveConfig(reference=("end",)),
+                training=TrainingConfig(epochs=1),
+                evaluation=EvaluationConfig(),
+                seed=0,
+            ),
             None,
             Splits(train=data, valid=data, test=data, protocol="test", dropped={}),
-            TrainingConfig(epochs=1),
-            EvaluationConfig(),
-            seed=0,
             folder=tmp_path / "out",
             lineage=Provenance(kind="generator", content=""),
             title="asks",

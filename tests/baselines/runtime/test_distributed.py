@@ -32,10 +32,9 @@ from baselines.data.synthetic import synthetic_dataset
 from baselines.evaluation.config import EvaluationConfig
 from baselines.experiments.arms import Arm
 from baselines.models.config import BackboneConfigs
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.nn.config import EncoderConfig
 from baselines.runtime import precision
-from baselines.runtime.distributed import average, processes
 from baselines.teachers.config import SASRecConfig
 from baselines.teachers.distributions import StoredDistributions
 from baselines.teachers.sasrec import SASRec
@@ -43,6 +42,7 @@ from baselines.teachers.simple import Popularity
 from baselines.training.config import TrainingConfig
 from baselines.training.loop import TrainingTask, train
 from baselines.training.precision import settled
+from semid.distributed import all_reduce_mean, distributed_state
 from semid.ids import SemanticIds
 from semid.provenance import Provenance
 from tca.collaborative import CollaborativeTokenizer
@@ -99,12 +99,14 @@ def train_arm(text: str, out: Path) -> None:
     mass = teacher_mass(Popularity(splits.train, NUM_ITEMS), tokenizer, splits.train, batch_size=9)
     fit_backbone(
         backbone,
-        arm.objective,
+        FitSettings(
+            objective=arm.objective,
+            training=TRAINING,
+            evaluation=EVALUATION,
+            seed=0,
+        ),
         StoredDistributions(mass),
         splits,
-        TRAINING,
-        EVALUATION,
-        seed=0,
         folder=out / arm.folder,
         lineage=Provenance(kind="model", content=""),
         title=text,
@@ -169,18 +171,23 @@ def work(out: Path) -> None:
     """All that one process, and each of several, does in this test."""
     for arm in ARMS:
         train_arm(arm, out)
-    means, nobody_counts = torch.tensor([1.0 + processes().process_index]), torch.tensor([3.0])
-    average([means], torch.tensor(2 * processes().process_index + 1))
-    assert float(means) == (1.0 if processes().num_processes == 1 else 1.75)
-    average([nobody_counts], torch.tensor(0))
+    means, nobody_counts = (
+        torch.tensor([1.0 + distributed_state().process_index]),
+        torch.tensor([3.0]),
+    )
+    all_reduce_mean([means], torch.tensor(2 * distributed_state().process_index + 1))
+    assert float(means) == (1.0 if distributed_state().num_processes == 1 else 1.75)
+    all_reduce_mean([nobody_counts], torch.tensor(0))
     assert float(nobody_counts) == 3.0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(precision, "is_bfloat16_faster", lambda device: processes().is_main_process)
+        patch.setattr(
+            precision, "is_bfloat16_faster", lambda device: distributed_state().is_main_process
+        )
         assert settled(TrainingConfig()).precision == "bf16"
     whole, targets = train_with_dropout(out / "undisturbed")
     begun, _ = train_with_dropout(out / "resumed", killed=True)
     rest, _ = train_with_dropout(out / "resumed")
-    log = out.with_name(f"{out.name}-{processes().process_index}.json")
+    log = out.with_name(f"{out.name}-{distributed_state().process_index}.json")
     log.write_text(json.dumps({"weights": [whole, begun, rest], "targets": targets}))
     with pytest.MonkeyPatch.context() as patch:
         # They part at the end of a command, and cannot meet again.
@@ -192,7 +199,7 @@ def work(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    if not processes().is_main_process:
+    if not distributed_state().is_main_process:
         forbid_writing(Path(sys.argv[1]))
     work(Path(sys.argv[1]))
     sys.exit(f"still run: {group_threads()}" if group_threads() else 0)
@@ -309,7 +316,7 @@ def test_a_small_language_model_makes_the_steps_of_one_process(runs: Path) -> No
 
 
 def test_a_process_that_cannot_meet_the_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    processes()
+    distributed_state()
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"expected 2 processes \(WORLD_SIZE\), got 1"):
-        processes()
+        distributed_state()

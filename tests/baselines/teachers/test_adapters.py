@@ -114,7 +114,7 @@ def test_items_are_told_by_id_and_those_unknown_to_the_model_get_minus_infinity(
 @pytest.mark.parametrize(
     ("item_ids", "says"),
     [
-        (["a", "b", "a"], "know each item by one number"),
+        (["a", "b", "a"], "have one number per item"),
         ([1, 2, 3], "no item in common: expected ids such as 'a', got ids such as 1"),
         ([None], "no item in common: expected ids such as 'a', got ids such as None"),
     ],

@@ -86,7 +86,7 @@ def test_seen_items_can_be_left_out() -> None:
 
 def test_a_teacher_that_knows_nothing_has_no_best_temperature() -> None:
     scorer, data = world(1.0, num_targets=500)
-    with pytest.raises(ValueError, match="Name a temperature instead of auto"):
+    with pytest.raises(ValueError, match="Give a temperature instead of auto"):
         calibrate(Table(-scorer.table), data)
 
 

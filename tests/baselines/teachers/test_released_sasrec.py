@@ -162,7 +162,7 @@ def test_it_learns_from_the_last_position_of_each_window() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"pos_emb.weight": None}, r"28 tensors, got some without 'pos_emb\.weight'\. Has"),
+        ({"pos_emb.weight": None}, r"28 tensors, got some without 'pos_emb\.weight'\. Does"),
         ({"item_emb.weight": torch.zeros(ITEMS, DIM)}, r"to be \(13, 8\) for 12 items"),
         ({"pos_emb.weight": torch.zeros(50, DIM)}, r"a max_history of 5 .*, got \(50, 8\)"),
         ({"forward_layers.0.conv1.weight": torch.zeros(DIM, DIM)}, r"\(8, 8, 1\)"),

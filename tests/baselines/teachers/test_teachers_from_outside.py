@@ -123,7 +123,7 @@ def test_a_class_is_trained_and_read_again_where_it_is_named(
     untrained = build_teacher(config, dataset, 1)
     assert not torch.equal(fitted.state_dict()["after"], untrained.state_dict()["after"])
 
-    with pytest.raises(ValueError, match=r"that the caller names, got 'outside:AfterLast'"):
+    with pytest.raises(ValueError, match=r"named by the caller, got 'outside:AfterLast'"):
         read_teacher(dataset, seed=1, folder=tmp_path)
     read, _ = read_teacher(dataset, seed=1, folder=tmp_path, model="outside:AfterLast")
     for name, value in fitted.state_dict().items():
@@ -179,10 +179,10 @@ def test_a_scorer_that_has_changed_is_refused_and_other_settings_or_source_are_a
     monkeypatch.setattr(module, "WEIGHT", 1.00001)
     fit_teacher(dataset, config, TRAINING, seed=0, folder=tmp_path)  # rounding is no change
     monkeypatch.setattr(module, "WEIGHT", 1.5)
-    with pytest.raises(ProvenanceError, match="outside:counts does not score as it did"):
+    with pytest.raises(ProvenanceError, match="scores of outside:counts have changed"):
         fit_teacher(dataset, config, TRAINING, seed=0, folder=tmp_path)
     (own,) = [path for path in tmp_path.iterdir() if Provenance.read(path) == lineage]
-    with pytest.raises(ProvenanceError, match="does not score as it did"):
+    with pytest.raises(ProvenanceError, match="have changed since"):
         read_teacher(dataset, seed=0, folder=own, model="outside:counts")
     source = tmp_path / "edited.py"
     source.write_text("# edited")
@@ -197,7 +197,7 @@ def test_a_hybrid_blends_one_from_outside(dataset: Dataset, tmp_path: Path, mode
     config = TeacherConfig(model="hybrid", hybrid=hybrid)
     fitted, _, lineage = fit_teacher(dataset, config, TRAINING, seed=0, folder=tmp_path)
     (own,) = tmp_path.glob("hybrid-0-*")
-    with pytest.raises(ValueError, match="not run because a file says so"):
+    with pytest.raises(ValueError, match="not run merely because a file names it"):
         read_teacher(dataset, seed=0, folder=own)
     read, _ = read_teacher(dataset, seed=0, folder=own, model=f"outside:{model}")
     past = Histories.alone(torch.arange(5))

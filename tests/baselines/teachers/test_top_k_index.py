@@ -84,11 +84,11 @@ def test_more_items_than_the_catalogue_has_are_refused_in_one_line(k: int) -> No
 def test_vectors_that_are_no_numbers_name_their_row() -> None:
     users = USERS.clone()
     users[2, 3] = math.nan
-    with pytest.raises(ValueError, match="row 2 of user_vectors holds NaN"):
+    with pytest.raises(ValueError, match="row 2 of user_vectors contains NaN"):
         TopKIndex(ITEMS, 3)(users)
     items = ITEMS.clone()
     items[7, 0] = math.inf
-    with pytest.raises(ValueError, match="row 7 of item_vectors holds NaN or infinity"):
+    with pytest.raises(ValueError, match="row 7 of item_vectors contains NaN or infinity"):
         TopKIndex(items, 3)
 
 

@@ -17,7 +17,7 @@ from baselines.backbones.tiger import TigerBackbone
 from baselines.contracts.backbone import BuildContext, CodeBackbone
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.testing import ContractError, check_backbone
-from semid import CodeVocab, ReadAnew
+from semid import CodeVocab, StatelessPrefixes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Bag(CodeBackbone):
         written = self.paths[batch.target_items][:, :-1]
         return self.read(batch.windows.without_last(), written)[at.target, at.pos]
 
-    def start(self, histories: Histories) -> ReadAnew:
+    def start(self, histories: Histories) -> StatelessPrefixes:
         def logits(written: Tensor) -> Tensor:
             beams = written.shape[1]
             past = Histories(
@@ -65,7 +65,7 @@ class Bag(CodeBackbone):
             found = self.read(past, written.flatten(0, 1))[:, -1]
             return found.view(len(histories.items), beams, -1)
 
-        return ReadAnew(logits, len(histories.items))
+        return StatelessPrefixes(logits, len(histories.items))
 
 
 class Unseeded(Bag):
@@ -108,9 +108,11 @@ class Forgets(Bag):
 
 
 class DecodesOtherwise(Bag):
-    def start(self, histories: Histories) -> ReadAnew:
+    def start(self, histories: Histories) -> StatelessPrefixes:
         found = super().start(histories)
-        return ReadAnew(lambda written: 2 * found._next_logits(written), len(histories.items))
+        return StatelessPrefixes(
+            lambda written: 2 * found._next_logits(written), len(histories.items)
+        )
 
 
 class Dreams(Bag):

@@ -23,13 +23,13 @@ from baselines.data.synthetic import synthetic_dataset
 from baselines.evaluation.config import EvaluationConfig
 from baselines.experiments.arms import Arm
 from baselines.models.config import BackboneConfigs
-from baselines.models.fit import fit_backbone
+from baselines.models.fit import FitSettings, fit_backbone
 from baselines.nn.config import EncoderConfig
 from baselines.teachers.config import SASRecConfig
 from baselines.teachers.distributions import StoredDistributions
 from baselines.teachers.sasrec import SASRec
 from baselines.teachers.simple import Popularity
-from baselines.training.checkpoint import TrainingState, is_trained, recipe
+from baselines.training.checkpoint import TrainingState, is_trained, without_memory_settings
 from baselines.training.config import TrainingConfig
 from baselines.training.loop import TrainingTask, train
 from semid.provenance import Provenance, ProvenanceError
@@ -324,7 +324,7 @@ def test_what_is_frozen_stays_and_is_in_no_file(tmp_path: Path, kill: bool) -> N
 
 
 def test_a_validation_that_is_no_number_ends_training_with_a_word(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="validation of test became nan in epoch 1"):
+    with pytest.raises(ValueError, match="validation value of test became nan in epoch 1"):
         run(model(), tmp_path, validate=lambda: math.nan)
 
 
@@ -363,12 +363,14 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(tmp_path: Path, text: str) 
         popularity = Popularity(splits.train, 12)
         fit_backbone(
             backbone,
-            arm.objective,
+            FitSettings(
+                objective=arm.objective,
+                training=dataclasses.replace(CONFIG, epochs=3, accumulate=accumulate),
+                evaluation=EvaluationConfig(validation_targets=20),
+                seed=0,
+            ),
             StoredDistributions(teacher_mass(popularity, tokenizer, splits.train)),
             splits,
-            dataclasses.replace(CONFIG, epochs=3, accumulate=accumulate),
-            EvaluationConfig(validation_targets=20),
-            seed=0,
             folder=tmp_path / str(accumulate),
             lineage=LINEAGE,
             title="test",
@@ -442,8 +444,10 @@ def test_means_over_parts_are_weighted_and_a_part_without_positions_has_no_say(
 
 def test_a_training_goes_on_in_another_number_of_parts(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, accumulate=4)
-    assert recipe(config) == recipe(CONFIG)
-    assert recipe(dataclasses.replace(CONFIG, clip=1.0)) != recipe(CONFIG)
+    assert without_memory_settings(config) == without_memory_settings(CONFIG)
+    assert without_memory_settings(
+        dataclasses.replace(CONFIG, clip=1.0)
+    ) != without_memory_settings(CONFIG)
     with pytest.raises(Killed):
         run(model(), tmp_path, kill_after=2 * NUM_BATCHES)
     steps = iter(range(10**6))

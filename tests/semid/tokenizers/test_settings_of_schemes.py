@@ -84,7 +84,7 @@ def test_sizes_are_whole_numbers_that_a_token_id_can_hold(scheme: str, sizes: An
         ({"collisions": "hope"}, "expected a collision strategy out of"),
         ({"collisions": "extra_levels"}, "Did you mean extra_level"),
         ({"collisions": "extra_level+extra_level"}, "each collision strategy once"),
-        ({"settings": {"codebook_sizes": [4]}}, "codebook_sizes is an option of its own"),
+        ({"settings": {"codebook_sizes": [4]}}, "codebook_sizes is a separate option"),
     ],
 )
 def test_where_ids_come_from_must_be_meant_too(settings: dict[str, Any], message: str) -> None:
