@@ -137,7 +137,7 @@ def test_a_shop_that_grew_keeps_the_ids_it_has(
     assert main([*extend, "--data", "shop", "--out", "x", "--ids.scheme", "random"]) == 2
     assert "the scheme is the one that was saved in ids" in capsys.readouterr().err
     assert main([*extend, "--data", "shop", "--out", "x", "--ids.template", "x {title}"]) == 2
-    assert "or another template" in capsys.readouterr().err
+    assert "a different encoder or template" in capsys.readouterr().err
 
 
 def test_ids_extended_by_no_item_in_their_own_folder_keep_their_tokenizer(folder: Path) -> None:
@@ -194,7 +194,7 @@ def test_inspect_reads_a_file_of_codes_with_its_settings(
     np.save("moved.npy", np.arange(64).reshape(32, 2) % 4 + np.array([0, 8]))
     inspect = ["inspect", "--ids", "moved.npy", "--data", "shop", "--json", "true"]
     assert main(inspect) == 2
-    assert "Say offsets" in capsys.readouterr().err
+    assert "Set offsets" in capsys.readouterr().err
     assert main([*inspect, "--settings", "{offsets: [0, 8]}"]) == 0
     assert [level["size"] for level in json.loads(capsys.readouterr().out)["levels"]] == [3, 4]
     assert main([*inspect, "--settings", "{seed: 1}"]) == 2

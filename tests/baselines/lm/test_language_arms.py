@@ -92,7 +92,7 @@ def test_a_base_that_has_changed_is_refused(
         ({"target": "lm_head"}, "between embedding and output matrix"),
         ({"target": "c_attn"}, "c_attn"),
         ({"quantize": "4bit"}, "needs bitsandbytes"),
-        ({"shard": True, "lora.r": 0}, "shard is for a frozen base"),
+        ({"shard": True, "lora.r": 0}, "shard needs a frozen"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
