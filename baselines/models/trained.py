@@ -18,6 +18,7 @@ from baselines.lm.config import LanguageModelConfig
 from baselines.models.evaluate import decoded
 from baselines.models.files import (
     IDS,
+    ITEMS,
     PARTNER,
     TEACHER,
     read_card,
@@ -33,7 +34,7 @@ from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.supervision import Supervision
 from baselines.training.checkpoint import TRAINED_FILES, TrainingState, identity, write_trained
 from semid.atomic import atomic_dir, link_or_copy
-from semid.provenance import Provenance, ProvenanceError, require_same
+from semid.provenance import Provenance, ProvenanceError, hash_file, require_same
 from semid.settings import as_json
 
 _AGAIN = "Copy the whole folder again, or pick the model anew with semid pick."
@@ -209,6 +210,12 @@ class TrainedModel:
         spec = _with_base(spec, base, folder)
         items = ModelItems.read(folder)
         require_same(
+            f"items and texts in {folder / ITEMS}",
+            card.get("items"),
+            hash_file(folder / ITEMS),
+            what_to_do=_AGAIN,
+        )
+        require_same(
             f"the hash of the weights in {folder}",
             card["model"],
             identity(Provenance.read(folder)),
@@ -281,6 +288,7 @@ class TrainedModel:
             folder,
             {
                 "model": identity(Provenance.read(folder)),
+                "items": hash_file(folder / ITEMS),
                 "spec": spec,
                 "parts": {
                     "ids": [IDS],

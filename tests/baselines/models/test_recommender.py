@@ -409,6 +409,16 @@ def test_a_half_copied_folder_is_refused(
     assert "\n" not in str(error.value)
 
 
+def test_other_texts_of_the_same_items_are_refused(plain: Recommender, tmp_path: Path) -> None:
+    plain.save_pretrained(tmp_path / "saved")
+    path = tmp_path / "saved" / "items.parquet"
+    table = pl.read_parquet(path)
+    path.unlink()
+    table.with_columns(title=table["title"].reverse()).write_parquet(path)
+    with pytest.raises(ProvenanceError, match="items and texts in"):
+        Recommender.from_pretrained(tmp_path / "saved")
+
+
 def test_another_version_of_the_format_is_refused(plain: Recommender, tmp_path: Path) -> None:
     plain.save_pretrained(tmp_path / "saved")
     card = read_json(tmp_path / "saved" / "model.json")
