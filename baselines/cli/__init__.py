@@ -17,11 +17,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success; 2 on an error, with one line on standard error that says what is wrong; 130
-        where Ctrl-C stopped it.
+        after Ctrl-C.
     """
 
     def run() -> None:
-        from baselines.cli.app import run  # here, so that Ctrl-C may come while it is loaded
+        from baselines.cli.app import run  # imported here so that Ctrl-C works while it loads
 
         run(argv)
 

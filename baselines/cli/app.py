@@ -1,8 +1,8 @@
-"""From the arguments of a process to the command that they name.
+"""Select and run the command named by the arguments.
 
-Schemes may be defined in a file of the folder where the command is run: it is searched for modules
-after all that is installed. What computes is imported when a command runs, so that help and the
-parsing of options load none of it.
+The current folder is searched for modules after installed packages, so that it may define your own
+schemes, teachers and other parts. Code that computes is imported only when a command runs, so that
+help and option parsing stay fast.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _HELP, _HELP_ALL, _VERSION = ("-h", "--help"), "--help-all", "--version"
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """Run the command that arguments name; None for those of this process.
+    """Run the command that the arguments name; None for those of this process.
 
     Raises:
-        ValueError: If they name none, or options that cannot be meant.
+        ValueError: If they name no command, or contain invalid options.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     words = [word for word in given if word != QUIET]
@@ -58,7 +58,7 @@ def _run_command(name: str, words: Sequence[str], *, quiet: bool) -> None:
     if any(word in _HELP for word in words):
         print(help_of(name, command))
         return
-    from baselines.cli.parsing import parser_of, settings_of  # a third of a second
+    from baselines.cli.parsing import parser_of, settings_of  # takes a third of a second
 
     parser = parser_of(command.config, prog=f"semid {name}", says=command.says)
     if _HELP_ALL in words:
@@ -90,7 +90,7 @@ def _compute(command: Command, settings: Any, *, quiet: bool) -> None:
 
 @contextmanager
 def _modules_of_this_folder() -> Iterator[None]:
-    """The console command finds a scheme beside the user as ``python -m`` does."""
+    """Search the current folder for modules, as ``python -m`` does."""
     sys.path.append(os.getcwd())
     try:
         yield

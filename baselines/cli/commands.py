@@ -1,4 +1,4 @@
-"""The sub-commands: each is a function of the library with typed options."""
+"""The sub-commands: each is a function with typed options."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Command:
 
     Attributes:
         config: Dataclass of its settings.
-        run: What it does.
-        trains: Whether it takes all processes; else the main one does it alone.
-        example: Of its use.
-        shown: The options that its help shows, by dotted names; none for all of them.
-        second_names: Other names of options.
-        first: The option whose value may stand first, without its name.
-        check: Refuses settings before anything that computes is loaded.
+        run: Function that runs it.
+        trains: Whether it uses all processes; otherwise only the main one runs it.
+        example: Example of its use.
+        shown: Options shown in its help, by dotted names; empty for all.
+        second_names: Alternative names of options.
+        first: Option whose value may be given first, without its name.
+        check: Rejects settings before any code that computes is loaded.
     """
 
     config: type[Any]
@@ -56,7 +56,7 @@ class Command:
 
     @property
     def says(self) -> str:
-        """What it does, in a line."""
+        """One-line description."""
         return self.run.__doc__ or ""
 
 

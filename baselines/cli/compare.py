@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def require_arms(config: CompareConfig) -> None:
-    """Refuse arms that cannot be read, before what trains them is loaded."""
+    """Refuse arms that cannot be parsed, before the training code is loaded."""
     from baselines.experiments.arms import Arm
 
     for text in (*config.arms, *config.fusion.arms):
@@ -20,7 +20,7 @@ def require_arms(config: CompareConfig) -> None:
 
 
 def compare(config: CompareConfig, console: Console) -> None:
-    """Train and rank every arm on the same data, ids, budget and seeds, and print the table."""
+    """Train and rank every arm on the same data, IDs, budget and seeds, and print the table."""
     from baselines.evaluation.ranks import POLICIES
     from baselines.experiments.report import comparison_table
     from baselines.experiments.run import run_comparison

@@ -1,4 +1,4 @@
-"""Settings of the commands that have none in the library."""
+"""Settings of the commands that are not defined elsewhere in the library."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class BuildConfig:
     Attributes:
         data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder to write the semantic ids to.
-        ids: Where they come from.
-        extends: Folder of ids that ``semid build`` wrote earlier: its items keep theirs, and only
-            items that have none get new ones. A scheme of your own has to be named again by
-            --tokenizer, as no code is run because a folder names it.
-        overwrite: Replace what ``out`` holds, also where that is ids of another catalogue.
+        ids: How the IDs are built.
+        extends: Folder of IDs written by ``semid build``: its items keep their IDs, and only new
+            items get new ones. Name a scheme of your own again with --tokenizer: a folder never
+            decides which code is run.
+        overwrite: Replace the content of ``out``, even if it holds IDs of another catalogue.
     """
 
     data: str
@@ -49,17 +49,17 @@ class InspectConfig:
     """Settings of ``semid inspect``.
 
     Attributes:
-        ids: A folder that ``semid build`` wrote, or a file of codes.
-        tokenizer: In place of ids, a scheme that is fitted here and not kept: a short name or
-            ``package.module:Class``. Its collisions are left as they are.
-        data: The folder of the catalogue; needed for a file of codes and for a scheme. A folder of
-            ids must be of its items.
-        codebook_sizes: Codes of each level of the scheme; None as in ``semid build``.
+        ids: A folder written by ``semid build``, or a file of codes.
+        tokenizer: Instead of ``ids``, a scheme to fit without saving it: a short name or
+            ``package.module:Class``. Its collisions are not resolved.
+        data: The folder of the catalogue; needed for a file of codes or a scheme. A folder of IDs
+            must have the same items.
+        codebook_sizes: Number of codes at each level of the scheme; None as in ``semid build``.
         settings: Further settings of the scheme, or of a file of codes, by name.
-        embeddings: A ``.npy`` file or artefact folder of item vectors; nearest neighbours there are
-            asked for common codes, and a scheme is fitted on them. Without, a scheme is fitted on
+        embeddings: A ``.npy`` file or artefact folder of item vectors, used to fit the scheme and
+            to check whether nearest neighbours share codes. By default, a scheme is fitted on
             ``lsa``.
-        cf_embeddings: The same with collaborative vectors, which a scheme may learn from.
+        cf_embeddings: Likewise, collaborative vectors that a scheme may learn from.
         json: Print JSON instead of tables.
     """
 
@@ -86,13 +86,13 @@ class TeacherTrainConfig:
 
     Attributes:
         data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
-        out: Folder of trained teachers; ``semid compare --teachers`` takes it.
-        split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
+        out: Folder of trained teachers, for ``semid compare --teachers``.
+        split: Protocol; ``auto`` is leave-one-out, or the given windows if there are any.
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
-        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
-        seeds: A teacher is trained with each.
-        teacher: Which teacher, in which shape.
-        training: How it is trained; item-kNN and popularity are counted.
+        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
+        seeds: One teacher is trained per seed.
+        teacher: The teacher and its shape.
+        training: How it is trained; not used by item-kNN and popularity, which only count.
     """
 
     data: str
@@ -119,17 +119,17 @@ class TeacherExportConfig:
     """Settings of ``semid teacher export``.
 
     Attributes:
-        data: The folder that the teacher was trained on, or ``synthetic``.
+        data: The data that the teacher was trained on: a folder, or ``synthetic``.
         teachers: Folder of trained teachers, or the folder of one of them.
         out: Folder to write the item vectors to.
         split: The protocol that the teacher was trained under.
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
-        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
-        seed: Of the teacher.
-        model: Of a teacher of your own, its ``package.module:Name``: no code is run because a
-            folder names it.
-        other_interactions: Also take a teacher that has learned from other interactions than the
-            training part of this split, and so perhaps from those that are held out here.
+        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
+        seed: Seed of the teacher.
+        model: ``package.module:Name`` of a teacher of your own: a folder never decides which code
+            is run.
+        other_interactions: Also accept a teacher that was trained on interactions outside the
+            training part of this split, possibly including held-out ones.
     """
 
     data: str
@@ -155,12 +155,12 @@ class LmTrainConfig:
 
     Attributes:
         data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
-        out: Folder to write the language model to; ``transformers`` loads it.
-        split: Protocol; lists of titles come from its training part alone.
+        out: Folder to write the language model to, in the format of ``transformers``.
+        split: Protocol; lists of titles come from its training part only.
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
-        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
-        seed: Of weights, chosen sequences and data order.
-        texts: What the model reads.
+        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
+        seed: Seed of initial weights, sampled sequences and data order.
+        texts: The training texts.
         model: Its shape and vocabulary.
         training: How it is trained.
     """
@@ -184,31 +184,31 @@ class LmTrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of ``semid train``; those that ``semid compare`` has too mean the same there.
+    """Settings of ``semid train``; those shared with ``semid compare`` mean the same.
 
     Attributes:
         data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder of the model. The same command resumes where it was stopped.
-        arm: What is trained, ``backbone:objective[:alpha][:KEY=VALUE ...]``.
-        seed: Of the model, and of the teacher.
-        split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
-        ties: Order of one user's events at one time.
+        arm: The model to train, ``backbone:objective[:alpha][:KEY=VALUE ...]``.
+        seed: Seed of the model and of the teacher.
+        split: Protocol; ``auto`` is leave-one-out, or the given windows if there are any.
+        ties: Order of one user's events with the same timestamp.
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
-        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
-        ids: Where the semantic IDs come from.
+        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
+        ids: How the semantic IDs are built.
         masked: Whether softmaxes run over the tokens that may follow a prefix.
         tau: Temperature of the generator's softmax in the loss.
         temperature: Divides the teacher's scores before its softmax; ``auto`` calibrates it.
-        mass: What the teacher's token distributions are made from.
-        teacher: Which teacher, in which shape; trained only where the model needs one.
+        mass: How the teacher's token distributions are computed.
+        teacher: The teacher and its shape; trained only if the model needs one.
         teacher_training: How the teacher is trained.
         teachers: Folder of trained teachers, to share them; None for one below ``out``.
         backbones: Shapes of the backbones.
         training: How the model is trained.
-        evaluation: How it is validated, and how it searches later.
+        evaluation: How it is validated, and how it decodes later.
 
     Raises:
-        ValueError: If a value is out of its range.
+        ValueError: If a value is out of range.
     """
 
     data: str
@@ -238,7 +238,7 @@ class TrainConfig:
 
     @property
     def comparison(self) -> CompareConfig:
-        """The comparison whose only arm this is."""
+        """The equivalent comparison, with a single arm."""
         values = {own.name: getattr(self, own.name) for own in fields(self)}
         arm, seed = values.pop("arm"), values.pop("seed")
         return CompareConfig(**values, arms=(arm,), seeds=(seed,))
@@ -250,17 +250,17 @@ class EvaluateConfig:
 
     Attributes:
         model: Folder of a trained model, or its name on the Hub.
-        data: A folder, ``synthetic`` or a reader, as of train; items are matched by their ids.
-        out: Folder to write ``ranks.parquet`` and ``metrics.json`` to; None to print alone.
-        metrics: What is reported; None for what the model was trained with.
-        cutoffs: List lengths at which; likewise.
-        split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
-        ties: Order of one user's events at one time.
+        data: A folder, ``synthetic`` or a reader, as in train; items are matched by their IDs.
+        out: Folder to write ``ranks.parquet`` and ``metrics.json`` to; None only to print.
+        metrics: Metrics to report; None for those the model was trained with.
+        cutoffs: List lengths to report them at; likewise.
+        split: Protocol; ``auto`` is leave-one-out, or the given windows if there are any.
+        ties: Order of one user's events with the same timestamp.
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
-        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
-        backbone: Class path of the model's backbone, where that is from outside.
-        teacher: Likewise of the teacher that it needs, or that is in its beam.
-        base: Where the model's language model is now; None for where it was.
+        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
+        backbone: Class path of the model's backbone, if it is not built in.
+        teacher: Class path of the teacher that it needs or has in its beam, likewise.
+        base: Path of the model's base language model, if it has moved.
     """
 
     model: str
@@ -291,8 +291,8 @@ class PickConfig:
         out: Folder to write the model to.
         row: Label of a row of its table; None for the row with the best validation value.
         seed: Which of the row's seeds; None for the one with the best validation value.
-        backbone: Class paths of the run's backbones, where they are from outside.
-        teacher: Likewise ``package.module:Name`` of its teacher.
+        backbone: Class paths of the run's backbones that are not built in.
+        teacher: ``package.module:Name`` of its teacher, likewise.
     """
 
     run: str
@@ -316,22 +316,22 @@ class RecommendConfig:
         model: Folder of a trained model, or its name on the Hub.
         histories: A parquet, CSV or JSON-lines file: ``user_id`` and a list ``history``, or
             ``user_id``, ``item_id`` and ``timestamp`` or ``position``.
-        user: The only user of the file to recommend for.
-        history: In place of a file, item ids divided by commas, oldest first.
+        user: Recommend only for this user of the file.
+        history: Instead of a file, item IDs separated by commas, oldest first.
         k: Length of the lists.
         within: File of the only items that may be recommended: a column ``item_id``, or a text
-            file of an id a line.
-        exclude_seen: Leave out items of the history.
+            file with one ID per line.
+        exclude_seen: Exclude items of the history.
         boosts: File with ``item_id`` and ``boost``, which is added to an item's log-probability.
-        unknown: What becomes of items of histories that the model does not know.
-        empty: What becomes of histories without known items.
+        unknown: How history items that the model does not know are handled.
+        empty: How histories without known items are handled.
         out: A ``.parquet``, ``.csv`` or ``.jsonl`` file to write; None to print. The same command
             resumes where it was stopped.
-        batch_size: Histories at a time; decides how much memory is needed.
-        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
-        backbone: Class path of the model's backbone, where that is from outside.
-        teacher: Likewise of the teacher that it needs, or that is in its beam.
-        base: Where the model's language model is now; None for where it was.
+        batch_size: Histories decoded at a time; determines memory use.
+        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
+        backbone: Class path of the model's backbone, if it is not built in.
+        teacher: Class path of the teacher that it needs or has in its beam, likewise.
+        base: Path of the model's base language model, if it has moved.
     """
 
     model: str
@@ -370,11 +370,11 @@ class ExplainConfig:
 
     Attributes:
         model: Folder of a trained model, or its name on the Hub.
-        history: Item ids divided by commas, oldest first.
+        history: Item IDs separated by commas, oldest first.
         item: The item to explain.
-        backbone: Class path of the model's backbone, where that is from outside.
-        teacher: Likewise of the teacher that it needs, or that is in its beam.
-        base: Where the model's language model is now; None for where it was.
+        backbone: Class path of the model's backbone, if it is not built in.
+        teacher: Class path of the teacher that it needs or has in its beam, likewise.
+        base: Path of the model's base language model, if it has moved.
     """
 
     model: str

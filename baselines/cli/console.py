@@ -1,4 +1,4 @@
-"""What a command says while it works: what became of its data, and how far it is."""
+"""Console messages of a running command: notices about its data, and progress."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from rich.console import Console
 
 QUIET = "--quiet"
-"""The option of every command that leaves out progress."""
+"""The option, common to all commands, that turns off progress."""
 
 
 class _Notices(logging.Handler):
-    """Prints what reading data has to say, a line each; what is alarming in yellow."""
+    """Prints notices about the data, one line each; warnings in yellow."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class _Notices(logging.Handler):
 
 @contextmanager
 def speaking(console: Console, *, quiet: bool) -> Iterator[None]:
-    """Let the body say what it leaves out of its data and, unless quiet, how far it is."""
+    """Let the body report what it drops from its data and, unless quiet, its progress."""
     from baselines.runtime import progress  # loads torch: not for --help
 
     progress.begin(quiet=quiet)

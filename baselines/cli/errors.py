@@ -1,4 +1,4 @@
-"""How a command ends: an exit code, and one line on standard error if it did not succeed."""
+"""How a command ends: an exit code, and one line on standard error if it failed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable
 from baselines.cli.interrupts import ended_while_loading
 
 SUCCESS, FAILURE, BROKEN_PIPE, STOPPED = 0, 2, 141, 130
-_LONGEST = 2000  # letters of a line
+_LONGEST = 2000  # characters of a line
 
 
 def in_one_line(run: Callable[[], None]) -> int:
-    """Run a command, and say in one line what went wrong.
+    """Run a command, and report any error in one line.
 
-    Bad input raises ``ValueError`` or ``OSError``, whose text is the line. Anything else is a fault
-    of the program: its traceback is written to a file, and the line names it.
+    Bad input raises ``ValueError`` or ``OSError``, whose message is the line. Any other exception
+    is a bug: its traceback is written to a file, which the line names.
 
     Returns:
-        ``SUCCESS``, ``FAILURE``; or, as a shell has it, ``STOPPED`` after Ctrl-C and
-        ``BROKEN_PIPE`` where nobody reads the output any more.
+        ``SUCCESS`` or ``FAILURE``; or, by shell convention, ``STOPPED`` after Ctrl-C and
+        ``BROKEN_PIPE`` if the output's reader is gone.
     """
     try:
         with ended_while_loading(_stopped):
@@ -28,7 +28,7 @@ def in_one_line(run: Callable[[], None]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
         return BROKEN_PIPE
-    except BaseException as error:  # some of other languages are no Exception
+    except BaseException as error:  # errors of native extensions may not be an Exception
         if isinstance(error, KeyboardInterrupt):
             return _stopped()
         _say(_described(error))
@@ -39,7 +39,7 @@ def in_one_line(run: Callable[[], None]) -> int:
 def _run_and_flush(run: Callable[[], None]) -> None:
     try:
         run()
-    except SystemExit as ended:  # of the parser after --print_config, or of code of the user
+    except SystemExit as ended:  # from the parser after --print_config, or from user code
         if ended.code:
             raise ValueError(f"the command was ended by exit({ended.code!r})") from ended
     sys.stdout.flush()
@@ -78,12 +78,12 @@ def _is_of_input(error: BaseException) -> bool:
     from safetensors import SafetensorError
 
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
-        return True  # of pathlib; from Python 3.13 on an OSError
+        return True  # from pathlib; an OSError since Python 3.13
     return isinstance(error, (ValueError, OSError, ArgumentError, SafetensorError))
 
 
 def _written(error: BaseException) -> str:
-    """The name of a file with the traceback."""
+    """Write the traceback to a file and return its name."""
     import tempfile
     import traceback
 

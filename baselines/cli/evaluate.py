@@ -1,4 +1,4 @@
-"""``semid evaluate``: a trained model on data."""
+"""``semid evaluate``: evaluate a trained model on data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> None:
-    """Rank the test targets of data by a trained model, and print the metrics."""
+    """Rank a dataset's test targets with a trained model, and print the metrics."""
     from rich.table import Table
 
     from baselines.data.loading import load_dataset

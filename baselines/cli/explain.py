@@ -1,4 +1,4 @@
-"""``semid explain``: why an item has its place in a list."""
+"""``semid explain``: why an item has its rank."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def explain(config: ExplainConfig, console: Console) -> None:
-    """Print what a model thinks of one item after a history, level by level of its path."""
+    """Explain an item's rank after a history, level by level of its path."""
     shop = read_model(config)
     explanation = shop.explain(config.history, config.item)
     console.print(explanation.markdown(), soft_wrap=True, markup=False, highlight=False)

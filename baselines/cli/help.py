@@ -1,4 +1,4 @@
-"""Help that fits the screen: what there is, and of each command the options that matter."""
+"""Help that fits the screen: the commands, and the options of each that matter."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from baselines.cli.commands import Command
 from semid.field_types import choices_of
 
 _WIDEST = 100
-_COLUMN = 25  # where the text of an option begins
+_COLUMN = 25  # column where an option's description starts
 
 
 def overview(commands: Mapping[str, str]) -> str:
-    """What commands there are; a name and a line each."""
+    """The list of commands, with a one-line description of each."""
     lines = ["usage: semid COMMAND [options]", "", "Semantic-ID generative recommendation.", ""]
     lines += ["commands:", *_entry_lines(commands.items())]
     lines += ["", "semid COMMAND --help says more of one of them,"]
@@ -41,12 +41,12 @@ def help_of(name: str, command: Command) -> str:
 
 
 def _documented(config: type, prefix: str, given: Any = None) -> Iterator[tuple[str, str]]:
-    """Dotted names of the settings, and what is said of each.
+    """Dotted names of the settings, with their descriptions.
 
     Args:
         config: The dataclass.
-        prefix: Of the names.
-        given: One of it with the defaults, where they are not those of the class.
+        prefix: Prefix of the names.
+        given: An instance that holds the defaults, if they differ from the class's.
     """
     said = {each.arg_name: each.description or "" for each in parse(config.__doc__ or "").params}
     kinds = get_type_hints(config)

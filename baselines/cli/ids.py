@@ -1,4 +1,4 @@
-"""``semid build`` and ``semid inspect``: semantic ids and their quality."""
+"""``semid build`` and ``semid inspect``: semantic IDs and their quality."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def build(config: BuildConfig, console: Console) -> None:
-    """Give every item of a catalogue its semantic id."""
+    """Assign every item of a catalogue its semantic ID."""
     from baselines.data.loading import load_catalog
     from baselines.runtime.progress import track_epochs
     from semid.atomic import remove_leftovers
@@ -46,7 +46,7 @@ def build(config: BuildConfig, console: Console) -> None:
 
 
 def _require_own(out: Path, config: BuildConfig, catalog: Catalog) -> None:
-    """Refuse to replace an artefact that is not the ids of this catalogue, unless told to."""
+    """Refuse to replace anything but IDs of this catalogue, unless ``overwrite`` is set."""
     from semid.provenance import FILE_NAME, Provenance
 
     extends_itself = config.extends is not None and Path(config.extends).resolve() == out.resolve()
@@ -60,7 +60,7 @@ def _require_own(out: Path, config: BuildConfig, catalog: Catalog) -> None:
 
 
 def inspect(config: InspectConfig, console: Console) -> None:
-    """Print the quality card of semantic ids, or of those that a scheme would make."""
+    """Print the quality of semantic IDs, or of those that a scheme would build."""
     import polars as pl
 
     from semid.catalog import Catalog

@@ -1,7 +1,7 @@
-"""Ctrl-C while modules are loaded ends the process at once.
+"""Ctrl-C while modules are being imported ends the process at once.
 
-Some libraries swallow whatever is raised while they load another, and go on with half of it. Until
-a command runs nothing has been written, and what is loaded later can be killed as at any moment.
+Some libraries swallow exceptions raised while they import another, and continue half-initialised.
+Nothing is written before a command runs, and a later import is as safe to kill as any other moment.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 def ended_while_loading(last_words: Callable[[], int]) -> Iterator[None]:
     """Within the body, Ctrl-C ends the process if a module is being loaded.
 
-    Otherwise it is ``KeyboardInterrupt``, as ever; where a program around this one has a handler of
-    its own, or another thread asks, everything is left as it is.
+    Otherwise it raises ``KeyboardInterrupt`` as usual. If the embedding program has its own
+    handler, or this is not the main thread, nothing is changed.
 
     Args:
-        last_words: Says that the process was stopped, and gives its exit code.
+        last_words: Reports that the process was stopped, and returns its exit code.
     """
     before = signal.getsignal(signal.SIGINT)
     ours = before is signal.default_int_handler

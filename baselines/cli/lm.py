@@ -1,4 +1,4 @@
-"""``semid lm``: a small language model of your own, and the titles that models write."""
+"""``semid lm``: train a small language model, and judge the titles that models write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def lm_train(config: LmTrainConfig, console: Console) -> None:
-    """Train a small language model of your own on a catalogue's texts, from nothing."""
+    """Train a small language model from scratch on a catalogue's texts."""
     from rich.table import Table
 
     from baselines.data.loading import load_dataset
@@ -44,7 +44,7 @@ def lm_train(config: LmTrainConfig, console: Console) -> None:
 
 
 def lm_fluency(config: FluencyConfig, console: Console) -> None:
-    """Judge the titles that the lm arms of a comparison write, beside those of their base."""
+    """Judge the titles that a comparison's lm arms write, compared with those of their base."""
     from baselines.experiments.fluency_study import study_fluency
 
     console.print(study_fluency(config).table())

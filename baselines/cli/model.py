@@ -1,4 +1,4 @@
-"""The model that a command names."""
+"""Load the model that a command names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def read_model(config: EvaluateConfig | ExplainConfig | RecommendConfig) -> Recommender:
-    """Read the model of a command; code from outside runs only where the command names it."""
+    """Load the model of a command; external code is run only if the command names it."""
     from baselines.models.recommender import Recommender
 
     return Recommender.from_pretrained(

@@ -1,7 +1,7 @@
-"""Options by name: every setting of a command's dataclass, however deep, and how it is spelled.
+"""Options by name: every setting of a command's dataclass, at any depth, and its spelling.
 
-What people write is brought to what the parser reads before it is parsed: lists without brackets,
-second names, and values that begin with a dash.
+Arguments are normalised before parsing: lists without brackets, alternative names, and values that
+begin with a dash.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _NAMES = (
     "metrics",
     "history",
     "backbone",
-)  # lists of names, in which a comma is no part of an element
+)  # lists of names, whose elements contain no comma
 
 
 @cache
 def options_of(config: type) -> Mapping[str, Any]:
-    """The types of all settings by dotted names; a dataclass within is followed by its own."""
+    """The types of all settings by dotted name; a nested dataclass precedes its own fields."""
     return dict(_options(config, ""))
 
 
@@ -44,12 +44,12 @@ def spelled_out(
     """The arguments as ``--name=value``, lists in brackets.
 
     Args:
-        argv: As they were written.
+        argv: The arguments as written.
         config: The dataclass that they set.
-        second_names: Other names of options.
+        second_names: Alternative names of options.
 
     Raises:
-        ValueError: If an option is unknown, or lacks its value, or a value its option.
+        ValueError: If an option is unknown, an option lacks a value, or a value lacks an option.
     """
     found, rest, second_names = [], list(argv), second_names or {}
     while rest:
@@ -74,7 +74,7 @@ def spelled_out(
 
 
 def _kind_of(name: str, config: type, second_names: Collection[str]) -> Any:
-    """The type of an option; of one value of a mapping, any."""
+    """The type of an option; ``Any`` for a value of a mapping."""
     options = options_of(config)
     if name in options:
         return options[name]
@@ -89,7 +89,7 @@ def _kind_of(name: str, config: type, second_names: Collection[str]) -> Any:
 
 
 def _as_list(value: str, name: str, kind: Any) -> str:
-    """A list in brackets, where the option is one and the value has none."""
+    """The value in brackets, if the option is a list and the value has none."""
     parts = [part for part in (kind, *get_args(kind)) if get_origin(part) is tuple]
     if not parts or value.lstrip()[:1] in ("[", "(") or value.strip() in ("", "null"):
         return value

@@ -1,4 +1,4 @@
-"""From arguments and YAML files to the settings of a command, or one line about what is wrong."""
+"""Parse arguments and YAML files into a command's settings, with errors of one line."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def settings_of(
     argv: Sequence[str],
     second_names: Mapping[str, str] | None = None,
 ) -> Any:
-    """Read the settings of a command.
+    """Parse the settings of a command.
 
     Args:
-        parser: Of the command.
+        parser: The command's parser.
         config: Its dataclass.
         argv: The arguments after its name.
-        second_names: Other names of options.
+        second_names: Alternative names of options.
 
     Returns:
-        The dataclass.
+        An instance of the dataclass.
 
     Raises:
-        ValueError: If an option or a value cannot be meant; the text names the option.
+        ValueError: If an option or a value is invalid; the message names the option.
     """
     spelled = spelled_out(argv, config, second_names)
     try:
@@ -57,7 +57,7 @@ def settings_of(
 
 
 def _made(config: type, values: Mapping[str, Any], path: str) -> Any:
-    """A dataclass from the values of its fields; errors begin with the dotted name of the field."""
+    """Build a dataclass from its field values; errors begin with the field's dotted name."""
     kinds = get_type_hints(config)
     found = {
         name: _made_field(kinds[name], value, f"{path}{name}")
@@ -85,7 +85,7 @@ def _made_field(kind: Any, value: Any, name: str) -> Any:
 
 
 def _in_words(text: str, options: Mapping[str, Any]) -> str:
-    """What the parser says, in the words of a user: no classes of Python, and a suggestion."""
+    """Reword a parser message for users: without Python classes, and with a suggestion."""
     group = re.search(r"Group '([^']+)' does not accept option '([^']+)'", text)
     alone = re.search(r"Option '([^']+)' is not accepted", text)
     unknown = f"{group[1]}.{group[2]}" if group else alone and alone[1]

@@ -1,4 +1,4 @@
-"""``semid pick``: a row of a finished comparison as a model."""
+"""``semid pick``: turn a row of a finished comparison into a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def pick(config: PickConfig, console: Console) -> None:
-    """Make a row of a finished comparison a model: the one named, else the best on validation."""
+    """Turn a row of a finished comparison into a model: by default, the best on validation."""
     from baselines.experiments.picking import FinishedComparison
 
     run = FinishedComparison(Path(config.run), backbones=config.backbone, teacher=config.teacher)

@@ -1,4 +1,4 @@
-"""``semid recommend``: lists for users, from a trained model."""
+"""``semid recommend``: recommend items to users with a trained model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def recommend(config: RecommendConfig, console: Console) -> None:
-    """Recommend items to users by a trained model: into a file, or printed."""
+    """Recommend items to users with a trained model; write a file, or print."""
     shop = read_model(config)
     bulk = _asked(config, shop, _histories(config, shop))
     if config.out is None:

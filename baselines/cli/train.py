@@ -1,4 +1,4 @@
-"""``semid train``: one model."""
+"""``semid train``: train one model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def require_arm(config: TrainConfig) -> None:
-    """Refuse an arm that cannot be read, before what trains it is loaded."""
+    """Refuse an arm that cannot be parsed, before the training code is loaded."""
     require_arms(config.comparison)
 
 
 def train(config: TrainConfig, console: Console) -> None:
-    """Train one model into a folder that semid recommend, evaluate and explain take."""
+    """Train one model, for use with semid recommend, evaluate and explain."""
     from baselines.evaluation.selection import Selection
     from baselines.experiments.single import train_model
 

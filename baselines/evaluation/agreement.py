@@ -1,4 +1,4 @@
-"""How far the ranks of a model agree with those of its teacher."""
+"""Agreement between the ranks of a model and those of its teacher."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tca.consistency import (
 
 
 def agreement(ranks: Ranks, teacher: Ranks, ties: TieRule) -> dict[str, Any]:
-    """How far the lists of unseen items are the teacher's, as a note for the record.
+    """Agreement of the lists of unseen items with the teacher's, as a note for the record.
 
     Returns:
-        ``agreement``: ``top-1``, ``overlap@10``, ``kendall``, ``spearman`` (None where no user has
+        ``agreement``: ``top-1``, ``overlap@10``, ``kendall``, ``spearman`` (None if no user has
         two items in common) and ``hits@10``, see ``tca.consistency``.
     """
     ours, theirs = torch.from_numpy(ranks.top), torch.from_numpy(teacher.top)

@@ -1,4 +1,4 @@
-"""Does the beam find what scoring the whole catalogue finds?"""
+"""Compare beam search with exact scoring of the whole catalogue."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from semid.decoding import apply_length_penalty, beam_search, rank_items
 from semid.scoring import score_all
 
 _BEAMS = (10, 20, 50, 100)
-_ROUNDING = 1e-5  # of log-probabilities from batches of other shapes
+_ROUNDING = 1e-5  # differences of log-probabilities between batch shapes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """What the search of an evaluation gave away, on a few of its histories.
+    """How much an evaluation's beam search missed, on a few of its histories.
 
     Attributes:
         histories: Number of histories.
         k: Length of the lists.
         beam: The beam of the evaluation.
-        recall: For this and other beams, by their size: share of the exact ``k`` best items, seen
-            ones included, that are the beam's first ``k``; an item that ties with the last of them
-            counts.
-        illegal: Share of the returned paths, of all these beams, that no item has.
+        recall: By beam size, for this and other beams: the share of the exact top ``k``, seen
+            items included, that the beam's top ``k`` contain; an item that ties with the last of
+            them counts.
+        illegal: Share of the paths returned by all these beams that belong to no item.
     """
 
     histories: int
@@ -49,7 +49,7 @@ def certify(
     fuse: FuseBatch | None = None,
     k: int = 10,
 ) -> Certificate:
-    """Hold the beam search of an evaluation against exact scoring.
+    """Compare the beam search of an evaluation with exact scoring.
 
     Exact scoring visits every prefix of the catalogue for each history, so only a fixed random
     subset of ``evaluation.certified`` histories is checked.
@@ -58,8 +58,8 @@ def certify(
         backbone: The generator, in eval mode.
         data: Sequences with targets.
         evaluation: How the targets are ranked.
-        fuse: What is mixed into the scores of the search, and into the exact ones.
-        k: Length of the lists; a smaller catalogue is listed whole.
+        fuse: Makes the second opinion that is mixed into both the search and the exact scores.
+        k: Length of the lists, at most the size of the catalogue.
     """
     trie, how, penalty = backbone.trie, evaluation.renormalize, backbone.length_penalty
     length = trie.depth_of(trie.node_of_item).float() ** penalty
@@ -72,7 +72,7 @@ def certify(
         start, fusion = backbone.start(histories), None if fuse is None else fuse(histories)
         exact = score_all(start, trie, renormalize=how, fusion=fusion) / length
         best = exact.topk(k, dim=1).values
-        wanted += int((best > -torch.inf).sum())  # a forbidden item is in no list
+        wanted += int((best > -torch.inf).sum())  # forbidden items are never listed
         for beam in found:
             result = beam_search(start, trie, beam=beam, renormalize=how, fusion=fusion)
             result = apply_length_penalty(result, trie, penalty=penalty)

@@ -11,7 +11,7 @@ from semid.field_types import require_types
 from semid.settings import as_json
 
 TieRule = Literal["strict", "expected", "optimistic"]
-"""Where the target stands among the items of equal score: last, at random, or first."""
+"""Rank of the target among items with equal scores: last, random (expected value), or first."""
 
 RANK_METRICS = {
     "recall": "baselines.evaluation.metrics:Recall",
@@ -40,17 +40,18 @@ class EvaluationConfig:
     """How models are ranked; every choice is part of the result.
 
     Attributes:
-        beam: Paths kept while decoding the test targets; an item outside the beam is a miss.
-        renormalize: Whether a token's probability is relative to its legal siblings or to all.
-        ties: Where a target stands among items of exactly its score.
-        validation_beam: Paths kept while decoding validation targets during training.
-        validation_targets: A fixed random subset of so many validation targets chooses the epoch
-            of a generator; the test split never does.
+        beam: Beam width for the test targets; an item outside the beam is a miss.
+        renormalize: Whether a token's probability is relative to its legal siblings or to the whole
+            vocabulary.
+        ties: How a target is ranked among items with exactly its score.
+        validation_beam: Beam width for validation targets during training.
+        validation_targets: Size of the fixed random subset of validation targets that selects the
+            epoch of a generator; the test split never does.
         batch_size: Histories decoded at a time.
-        certified: Test histories on which the beam is held against exact scoring.
-        metrics: What is reported: ``recall``, ``ndcg``, ``mrr``, ``coverage``, ``novelty``, or a
-            ``package.module:Class``. Computed from ranks that are kept, so it may change on a
-            finished folder.
+        certified: Number of test histories on which the beam is compared with exact scoring.
+        metrics: Metrics to report: ``recall``, ``ndcg``, ``mrr``, ``coverage``, ``novelty``, or a
+            ``package.module:Class``. Computed from stored ranks, so they may change on a finished
+            folder.
         cutoffs: List lengths at which metrics are reported; these may change too.
         selected_by: The metric whose validation mean, seen items removed, selects the epoch of a
             model and the weight of a fusion: a metric of the target's rank and a cutoff, such as
@@ -88,10 +89,10 @@ class EvaluationConfig:
 
 
 def parse_selection(text: str) -> tuple[str, int | None]:
-    """The metric and the cutoff, None without one, of ``selected_by``.
+    """The metric and the cutoff (None without one) of ``selected_by``.
 
     Raises:
-        ValueError: If the cutoff is no whole number of at least 1.
+        ValueError: If the cutoff is not an integer of at least 1.
     """
     metric, at, cutoff = text.partition("@")
     if at and not (cutoff.isascii() and cutoff.isdigit() and int(cutoff) >= 1):
@@ -103,9 +104,9 @@ def parse_selection(text: str) -> tuple[str, int | None]:
 
 
 def ranking_settings(evaluation: Any) -> dict[str, Any]:
-    """The settings that decide a model or its ranks, as JSON values.
+    """The settings that determine a model or its ranks, as JSON values.
 
-    What is computed from ranks that are kept is not among them, so that it may change on a
+    Settings of what is computed from stored ranks are excluded, so that they may change on a
     finished folder.
 
     Args:
@@ -115,7 +116,7 @@ def ranking_settings(evaluation: Any) -> dict[str, Any]:
 
 
 def _require_metric(name: str, metric: str, built_in: dict[str, str]) -> None:
-    """Require a built-in metric or a class path, whose class is imported when it is used."""
+    """Require a built-in metric or a class path; the class is imported only when used."""
     if ":" not in metric and metric not in built_in:
         raise ValueError(
             f"{name} must be out of {', '.join(built_in)} or package.module:Class, got "

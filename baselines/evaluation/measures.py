@@ -1,4 +1,4 @@
-"""What a run reports of its ranks: the metrics and cutoffs of the settings."""
+"""The metrics and cutoffs that a run reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from semid.arrays import FloatArray, IntArray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measures:
-    """Metrics of ranks, as the settings ask for them.
+    """Computes the metrics in the settings from ranks.
 
     Attributes:
         evaluation: The settings.
@@ -31,14 +31,14 @@ class Measures:
         """The metrics of a split.
 
         Raises:
-            ValueError: If a metric cannot be loaded, or none is of the target's rank.
+            ValueError: If a metric cannot be loaded, or there is no `RankMetric`.
         """
         require_metrics(evaluation)
         popularity = np.bincount(train.items, minlength=num_items)
         return cls(evaluation=evaluation, popularity=popularity)
 
     def per_user(self, ranks: Ranks) -> dict[str, dict[str, FloatArray]]:
-        """By seen-item policy and label, the value of each target; float64 ``(target,)``."""
+        """Value of each target, float64 ``(target,)``, by seen-item policy and label."""
         how = self.evaluation
         return {
             policy: ranks.metrics(policy, how.ties, metrics=how.metrics, cutoffs=how.cutoffs)
@@ -46,9 +46,9 @@ class Measures:
         }
 
     def of_lists(self, ranks: Ranks) -> dict[str, float]:
-        """By label, the metrics of all lists together, seen items removed.
+        """Metrics of all lists together, seen items removed, by label.
 
-        They are computed at the cutoffs that the kept lists of ten reach; at ten if none does.
+        Computed at the cutoffs up to ten (the length of the stored lists), else at ten.
 
         Raises:
             ValueError: If a metric is not finite.
@@ -70,7 +70,7 @@ def require_metrics(evaluation: EvaluationConfig) -> None:
     """Load every metric that the settings name, before anything is trained.
 
     Raises:
-        ValueError: If one cannot be loaded, none is of the target's rank, or two share a label.
+        ValueError: If one cannot be loaded, there is no `RankMetric`, or two share a label.
     """
     Selection.of(evaluation.selected_by)
     metrics = [load_metric(name) for name in evaluation.metrics]

@@ -1,4 +1,4 @@
-"""Metrics of one target's rank and of recommended lists, built in or of one's own."""
+"""Metrics of a target's rank and of recommended lists, built in or user-defined."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from semid.arrays import FloatArray, IntArray
 from semid.registry import load_class
 
 MISS: int = int(np.iinfo(np.int64).max)
-"""Value of ``better`` for a target that its list does not hold: every metric is then zero."""
+"""Value of ``better`` for a target that is not in its list: every metric is then zero."""
 
 
 class Metric(ABC):
-    """A metric that reports and files call ``symbol@cutoff``: `RankMetric` or `ListMetric`.
+    """A metric, called ``symbol@cutoff`` in reports and files: `RankMetric` or `ListMetric`.
 
     Attributes:
-        symbol: Its name in reports, different from those of the other metrics.
+        symbol: Its name in reports, unique among metrics.
     """
 
     symbol: ClassVar[str]
 
     @abstractmethod
     def labels(self, cutoffs: Sequence[int]) -> list[str]:
-        """Names of what it reports at these cutoffs."""
+        """Names of its values at these cutoffs."""
 
 
 class RankMetric(Metric):
-    """A metric of where the target is ranked; its value for a user is a mean over tied ranks.
+    """A metric of the target's rank; its value for a user is the mean over tied ranks.
 
-    Precision, for example, in full::
+    For example, precision::
 
         class Precision(RankMetric):
             symbol = "P"
@@ -52,7 +52,7 @@ class RankMetric(Metric):
                 return (rank < cutoff) / cutoff
 
     Attributes:
-        has_cutoff: Whether it is reported at each cutoff, or once for whole lists.
+        has_cutoff: Whether it is reported at each cutoff, or once for the whole list.
     """
 
     has_cutoff: ClassVar[bool] = True
@@ -63,7 +63,7 @@ class RankMetric(Metric):
 
         Args:
             rank: int64 ``(rank,)``, from 0, the best.
-            cutoff: Length of the list; infinite for a whole one.
+            cutoff: Length of the list; infinite for the whole list.
 
         Returns:
             Finite float64 ``(rank,)``.
@@ -74,16 +74,16 @@ class RankMetric(Metric):
         return [label(self, cutoff) for cutoff in self.cutoffs(cutoffs)]
 
     def cutoffs(self, cutoffs: Sequence[int]) -> Sequence[int | None]:
-        """The cutoffs at which it is reported; None for whole lists."""
+        """The cutoffs at which it is reported; None for the whole list."""
         return cutoffs if self.has_cutoff else [None]
 
 
 class ListMetric(Metric):
-    """A metric of all users' lists together: one value a run, without a significance test."""
+    """A metric of all users' lists together: one value per run, without a significance test."""
 
     @abstractmethod
     def of_lists(self, items: IntArray, popularity: IntArray) -> float:
-        """Value of a run.
+        """Value for a run.
 
         Args:
             items: int64 ``(target, cutoff)``, the best unseen items of each target's user, best
@@ -100,7 +100,7 @@ class ListMetric(Metric):
 
 
 class Recall(RankMetric):
-    """Whether the target is in the list: ``[rank < k]``. With one target this is the hit rate."""
+    """Whether the target is in the list: ``[rank < k]``. With one target, this is the hit rate."""
 
     symbol = "R"
 
@@ -110,7 +110,7 @@ class Recall(RankMetric):
 
 
 class NDCG(RankMetric):
-    """Discounted gain of one target, whose ideal is 1: ``[rank < k] / log2(rank + 2)``."""
+    """NDCG of one target, whose ideal gain is 1: ``[rank < k] / log2(rank + 2)``."""
 
     symbol = "N"
 
@@ -143,14 +143,14 @@ class Coverage(ListMetric):
 class Novelty(ListMetric):
     """Mean self-information of the listed items, ``-log2 p(item)`` (Zhou et al., 2010).
 
-    ``p`` is an item's share of the training events, each item counted once more, so that one
+    ``p`` is an item's share of the training events, with add-one smoothing, so that an item
     without events has a finite value.
     """
 
     symbol = "novelty"
 
     def of_lists(self, items: IntArray, popularity: IntArray) -> float:
-        """In bits; 0 where nothing is listed."""
+        """In bits; 0 if nothing is listed."""
         counts = popularity + 1.0
         listed = items[items >= 0]
         return float(-np.log2(counts[listed] / counts.sum()).mean()) if len(listed) else 0.0
@@ -162,10 +162,10 @@ def label(metric: Metric, cutoff: int | None) -> str:
 
 
 def load_metric(name: str) -> RankMetric | ListMetric:
-    """A metric by its short name, or as ``package.module:Class``.
+    """A metric, by short name or as ``package.module:Class``.
 
     Raises:
-        ValueError: If there is none, or it is neither a `RankMetric` nor a `ListMetric`.
+        ValueError: If it does not exist, or is neither a `RankMetric` nor a `ListMetric`.
     """
     advice = "Derive it from RankMetric or ListMetric of baselines.evaluation.metrics."
     made = load_class(name, METRICS, Metric, what="metric", advice=advice)()  # type: ignore[type-abstract]
@@ -176,10 +176,10 @@ def load_metric(name: str) -> RankMetric | ListMetric:
 
 
 def load_rank_metric(name: str) -> RankMetric:
-    """A metric of the target's rank, as `load_metric`.
+    """A metric of the target's rank, loaded as in `load_metric`.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If it does not exist, or is not a `RankMetric`.
     """
     made = load_metric(name)
     if not isinstance(made, RankMetric):
@@ -200,17 +200,17 @@ def metric_values(
 ) -> dict[str, FloatArray]:
     """Metrics of every target, from its rank among the candidate items.
 
-    Ties leave open the ranks ``better .. better + tied``: ``"strict"`` takes the last,
+    Ties allow the ranks ``better .. better + tied``: ``"strict"`` takes the last,
     ``"optimistic"`` the first, and ``"expected"`` the mean of the metric over all of them, which is
     its expectation under a uniformly random order of the tied items.
 
     Args:
-        better: int64 ``(target,)``, how many candidates score strictly higher than the target.
-            ``MISS`` where the target is not in the list at all (the number of candidates serves
-            as well, save that its reciprocal rank is then small instead of zero).
-        tied: int64 ``(target,)``, how many *other* candidates have exactly the target's score.
+        better: int64 ``(target,)``, number of candidates that score strictly higher than the
+            target; ``MISS`` if the target is not in the list at all (the number of candidates
+            would also do, except that the reciprocal rank would be small instead of zero).
+        tied: int64 ``(target,)``, number of *other* candidates with exactly the target's score.
         ties: The rule for ties.
-        metrics: Names of metrics; those of lists are left out.
+        metrics: Names of metrics; list metrics are ignored.
         cutoffs: The list lengths ``k``, each at least 1.
 
     Returns:
@@ -233,7 +233,7 @@ def metric_values(
 
 
 class TiedRanks:
-    """The ranks that ties leave to each target, ``low .. high``, both included."""
+    """The ranks that ties allow for each target, ``low .. high``, both inclusive."""
 
     def __init__(
         self,
@@ -256,7 +256,7 @@ class TiedRanks:
         self.every = np.arange(int(self.high.max(initial=0)) + 1)
 
     def mean_of(self, metric: RankMetric, cutoff: int | None) -> FloatArray:
-        """Mean of a metric over the ranks of each target; zero for a miss."""
+        """Mean of a metric over each target's possible ranks; zero for a miss."""
         values = metric.of_rank(self.every, math.inf if cutoff is None else cutoff)
         values = np.asarray(values, dtype=np.float64)
         if values.shape != self.every.shape or not np.isfinite(values).all():
@@ -275,18 +275,17 @@ class TiedRanks:
 def ranks_from_scores(
     scores: Tensor, targets: Tensor, seen: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Rank of each target among all items that a scorer scored.
+    """Rank of each target among all scored items.
 
     Args:
-        scores: Float ``(target, item)``, one row of item scores for each target; no NaN.
+        scores: Float ``(target, item)``, one row of item scores per target; no NaN.
         targets: int64 ``(target,)``, the catalogue row of each target.
-        seen: bool ``(target, item)``, items that are no candidates; ``None`` keeps all. The target
-            is ranked among the others whether seen or not: `rank_by_scores` makes a seen one a
-            miss.
+        seen: bool ``(target, item)``, items that are not candidates; ``None`` keeps all. The target
+            is always ranked, seen or not; `rank_by_scores` turns a seen target into a miss.
 
     Returns:
-        ``better`` and ``tied``, int64 ``(target,)`` on the device of ``scores``, as
-        ``metric_values`` takes them.
+        ``better`` and ``tied``, int64 ``(target,)`` on the device of ``scores``, for
+        ``metric_values``.
 
     Raises:
         ValueError: If shapes disagree, a row lies outside the catalogue or a score is NaN.

@@ -1,4 +1,4 @@
-"""From a model to the rank of every target: items are ranked, never codes or strings."""
+"""Rank every target with a model: items are ranked, never codes or strings."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from semid.fusion import Fusion
 RankBatch = Callable[[Histories, Tensor], dict[str, Tensor]]
 
 FuseBatch = Callable[[Histories], Fusion]
-"""From histories, on the device of the trie that is searched, to a second opinion about them."""
+"""Maps histories, on the device of the searched trie, to a second opinion about them."""
 
 
 def validation_subset(config: EvaluationConfig, valid: SequenceSet) -> IntArray:
-    """The validation targets that choose for a generator, by number, rising; int64."""
+    """Numbers of the validation targets used for a generator's selection, int64, ascending."""
     order = np.random.default_rng(0).permutation(valid.num_targets)
     return np.sort(order[: config.validation_targets])
 
@@ -47,15 +47,15 @@ def rank_targets(
     subset: IntArray | None = None,
     title: str = "ranking",
 ) -> Ranks:
-    """Rank targets as a backbone does: by its scores if it is an ``ItemScorer``, else by a search.
+    """Rank targets by the backbone's scores if it is an ``ItemScorer``, else by beam search.
 
     Args:
         backbone: In eval mode.
         data: Sequences with targets.
-        evaluation: How a search decodes.
-        beam: Paths that it keeps.
-        fuse: What is mixed into its scores; of no use to an ``ItemScorer``.
-        subset: Target ids to rank, all by default.
+        evaluation: How a beam search decodes.
+        beam: Its width.
+        fuse: Makes the second opinion mixed into its scores; ignored for an ``ItemScorer``.
+        subset: Numbers of the targets to rank; all by default.
         title: Shown beside the progress bar.
     """
     batch_size = evaluation.batch_size
@@ -79,19 +79,19 @@ def rank_by_scores(
     subset: IntArray | None = None,
     title: str = "ranking",
 ) -> Ranks:
-    """Rank every target exactly, by a model that scores the whole catalogue.
+    """Rank every target exactly with a model that scores the whole catalogue.
 
-    An item of score ``-inf`` is not listed, so as a target it is a miss.
+    An item with score ``-inf`` is not listed, so it is a miss as a target.
 
     Args:
         scorer: The model.
         data: Sequences with targets.
         batch_size: Histories scored at a time.
-        subset: Target ids to rank, all by default; the result is in their order.
+        subset: Numbers of the targets to rank, all by default; the result is in their order.
         title: Shown beside the progress bar.
 
     Raises:
-        ValueError: If scores are NaN or +inf, or a history has none above -inf.
+        ValueError: If a score is NaN or +inf, or all scores of a history are -inf.
     """
 
     def rank(histories: Histories, targets: Tensor) -> dict[str, Tensor]:
@@ -131,19 +131,19 @@ def rank_by_beam(
     subset: IntArray | None = None,
     title: str = "ranking",
 ) -> Ranks:
-    """Rank targets by constrained beam search; all that a beam returns are items.
+    """Rank targets by constrained beam search, which returns only existing items.
 
-    Scores are sums of log-probabilities: ``rank_targets`` is what applies the backbone's
+    Scores are sums of log-probabilities; only ``rank_targets`` applies the backbone's
     ``length_penalty``.
 
     Args:
         backbone: The generator, in eval mode.
         data: Sequences with targets.
-        beam: Paths kept.
+        beam: Beam width.
         renormalize: As in ``semid.decoding``.
-        fuse: Makes what is mixed into the scores of the search, such as a teacher's opinion.
+        fuse: Makes the second opinion that is mixed into the search, such as a teacher's.
         batch_size: Histories decoded at a time.
-        subset: Target ids to rank, all by default; the result is in their order.
+        subset: Numbers of the targets to rank, all by default; the result is in their order.
         title: Shown beside the progress bar.
     """
     search = _Search(backbone=backbone, beam=beam, renormalize=renormalize, fuse=fuse)
@@ -156,11 +156,11 @@ class _Search:
 
     Attributes:
         backbone: The generator, in eval mode.
-        beam: Paths kept.
+        beam: Beam width.
         renormalize: As in ``semid.decoding``.
-        fuse: Makes what is mixed into the scores of the search.
-        length_penalty: Power of a path's length that its score is divided by before items are
-            ranked, as of ``apply_length_penalty``.
+        fuse: Makes the second opinion that is mixed into the search.
+        length_penalty: Power of a path's length by which its score is divided before items are
+            ranked, as in ``apply_length_penalty``.
     """
 
     backbone: Backbone
@@ -201,10 +201,10 @@ class _Search:
 
 
 def stable_topk(scores: Tensor, k: int) -> Tensor:
-    """The ``k`` best columns of each row, best first, of equal ones the first; int64.
+    """The ``k`` best columns of each row, int64, best first; ties go to the lower column.
 
-    ``topk`` promises nothing about ties. Read as an integer, a float orders like its value once the
-    bits of negatives are turned; the column fills the bits below it.
+    ``topk`` does not specify the order of ties. The bits of a float, read as an integer, sort like
+    its value once those of negatives are flipped; the column index fills the bits below.
     """
     bits = (scores.float() + 0.0).view(torch.int32)  # no -0.0, which would sort below 0.0
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)

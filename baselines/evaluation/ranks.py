@@ -21,7 +21,7 @@ POLICIES: tuple[SeenPolicy, ...] = ("removed", "kept")
 
 
 TOP = 10
-"""Length of the lists that are kept of every target, to see where two models agree."""
+"""Length of the list stored for every target, to measure agreement between models."""
 
 
 COUNTS = tuple(f"{kind}/{policy}" for kind in ("better", "tied") for policy in POLICIES)
@@ -29,13 +29,14 @@ COUNTS = tuple(f"{kind}/{policy}" for kind in ("better", "tied") for policy in P
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranks:
-    """Where each target of a split was ranked, under both policies for items seen before.
+    """Rank of each target of a split, under both seen-item policies.
 
     Attributes:
-        better: By policy, int64 ``(target,)``: candidates with a higher score; ``MISS`` where
-            the target is not listed. A target that its own history holds is a miss once seen items
-            are removed.
-        tied: By policy, int64 ``(target,)``: other candidates with exactly the target's score.
+        better: By policy, int64 ``(target,)``: number of candidates with a higher score; ``MISS``
+            if the target is not listed. A target that occurs in its own history is a miss once
+            seen items are removed.
+        tied: By policy, int64 ``(target,)``: number of other candidates with exactly the target's
+            score.
         top: int64 ``(target, TOP)``, the best unseen items of each target's user, best first; -1
             where no more are left.
         seconds: Wall time.
@@ -59,7 +60,7 @@ class Ranks:
         return metric_values(better, tied, ties=ties, metrics=metrics, cutoffs=cutoffs)
 
     def save(self, path: Path, *, made_from: Any = None) -> None:
-        """Write the ranks to one file, sealed; ``made_from`` as of ``semid.provenance``."""
+        """Write the ranks to one sealed file; ``made_from`` as in ``semid.provenance``."""
         tensors = {"top": self.top} | {
             f"{kind}/{policy}": values[policy]
             for kind, values in (("better", self.better), ("tied", self.tied))
@@ -71,10 +72,10 @@ class Ranks:
 
     @classmethod
     def load(cls, path: Path, *, made_from: Any = None) -> Ranks | None:
-        """Read what ``save`` wrote; None where there is nothing, or ranks of something else.
+        """Read ranks that ``save`` wrote; None if there are none, or they have other inputs.
 
         Raises:
-            ProvenanceError: If the file was damaged.
+            ProvenanceError: If the file is damaged.
         """
         found = read_tensors(path, made_from=made_from)
         if found is None:

@@ -15,7 +15,7 @@ class Selection:
 
     Attributes:
         metric: The metric.
-        cutoff: Length of the list; None for a whole one.
+        cutoff: Length of the list; None for the whole list.
     """
 
     metric: RankMetric
@@ -26,7 +26,7 @@ class Selection:
         """The selection that `EvaluationConfig.selected_by` names.
 
         Raises:
-            ValueError: If there is no such metric of ranks, or its cutoff is no whole number.
+            ValueError: If there is no such rank metric, or its cutoff is not an integer.
         """
         name, cutoff = parse_selection(selected_by)
         return cls(load_rank_metric(name), cutoff)
@@ -40,7 +40,7 @@ class Selection:
         """Mean over all targets.
 
         Raises:
-            ValueError: If the metric, of somebody's own, is not finite.
+            ValueError: If a user-defined metric is not finite.
         """
         tied = TiedRanks(ranks.better["removed"], ranks.tied["removed"], ties)
         return float(tied.mean_of(self.metric, self.cutoff).mean())

@@ -1,4 +1,4 @@
-"""What a difference between runs is worth: the paired bootstrap and Holm's correction."""
+"""Significance of differences between runs: paired bootstrap and Holm's correction."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Bootstrap(NamedTuple):
 def paired_bootstrap(
     differences: FloatArray, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> Bootstrap:
-    """Resample users with replacement, all columns with the same draws.
+    """Resample users with replacement, with the same draws for all columns.
 
     The interval is the percentile interval of the resampled mean ``d*``, and ``p`` is two-sided,
-    ``2 min(P(d* <= 0), P(d* >= 0))`` with each probability counted as ``(1 + hits) / (1 +
-    resamples)`` (Davison & Hinkley, 1997, section 4.2) and 1 as its ceiling: a column of zeros has
+    ``2 min(P(d* <= 0), P(d* >= 0))``, with each probability estimated as ``(1 + hits) / (1 +
+    resamples)`` (Davison & Hinkley, 1997, section 4.2) and capped at 1: a column of zeros has
     ``p = 1``, and no ``p`` falls below ``2 / (1 + resamples)``.
 
     Args:
-        differences: Finite float64 ``(user, column)``, one user's gain in each quantity.
+        differences: Finite float64 ``(user, column)``, each user's gain in each quantity.
         resamples: Number of draws, at least 1.
         confidence: Coverage of the interval, in (0, 1).
         seed: Seed of the draws; equal input gives an equal result.
@@ -39,7 +39,7 @@ def paired_bootstrap(
         The ends of the interval and the p-value of each column.
 
     Raises:
-        ValueError: On a setting out of range, or without users.
+        ValueError: If a setting is out of range, or there are no users.
     """
     if resamples < 1 or not 0 < confidence < 1:
         raise ValueError(
@@ -58,13 +58,13 @@ def holm(p: FloatArray) -> FloatArray:
     """Holm's step-down adjustment over the first axis.
 
     The ``i``-th smallest of ``m`` values (``i`` from 0) is multiplied by ``m - i``; a running
-    maximum keeps the order, and 1 is the ceiling (Holm, 1979).
+    maximum keeps the order, and values are capped at 1 (Holm, 1979).
 
     Args:
         p: float64 ``(test, …)``, p-values in [0, 1]; each index of the other axes is a family.
 
     Returns:
-        float64 of the same shape, nowhere below ``p``.
+        float64 of the same shape, never below ``p``.
     """
     order = p.argsort(axis=0, kind="stable")
     factor = np.arange(len(p), 0, -1).reshape(-1, *[1] * (p.ndim - 1))
@@ -88,4 +88,4 @@ def _resampled_means(values: FloatArray, resamples: int, seed: int) -> FloatArra
             ]
         )
         chunk[:] = counts.astype(np.float64) @ values / num_users
-    return np.round(means, 12)  # sums in another order must not part a tie from zero
+    return np.round(means, 12)  # a different summation order must not separate a tie from zero

@@ -1,1 +1,1 @@
-"""Which models stand in one comparison, and its table."""
+"""Comparisons: their models, tables and statistics."""

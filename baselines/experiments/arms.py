@@ -1,4 +1,4 @@
-"""Arms of a comparison: which backbone, on which semantic ids, is trained with which objective."""
+"""Arms of a comparison: a backbone on semantic IDs, trained with an objective."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(sorted(set(text.split("+"))))
 
 
-# Which values an arm's options take; names among several are checked where they are used.
+# The values of an arm's options; names joined by "+" are checked where they are used.
 _OF_OBJECTIVE: dict[str, Callable[[str], Any]] = {
     "tau": _number_or_adaptive,
     "masked": _truth,
@@ -53,8 +53,8 @@ _OF_POLICY: dict[str, Callable[[str], Any]] = {
     "half": _number,
     "gate": _number,
 }
-_FIELD = {"alpha": "by"}  # where an option is not called like its field
-_SOFTMAX = ("tau", "masked", "mean")  # what two losses have in common where only labels differ
+_FIELD = {"alpha": "by"}  # options whose names differ from their fields
+_SOFTMAX = ("tau", "masked", "mean")  # shared by two losses that differ only in their labels
 _SHARED = ("tau", "masked")  # what a comparison sets for all its arms
 
 
@@ -64,10 +64,10 @@ class Arm:
 
     Attributes:
         backbone: One of ``BACKBONES``, or ``package.module:Class``.
-        objective: What it is trained with.
+        objective: Its training objective.
         scheme: Name of its ID scheme; None for the comparison's own.
-        own: Names of the settings that all arms share (``tau``, ``masked``) and this one does not.
-        prompt_loss: Whether it learns from the tokens of prompts too.
+        own: Names of the shared settings (``tau``, ``masked``) that this arm overrides.
+        prompt_loss: Whether it also learns from the tokens of prompts.
     """
 
     backbone: str
@@ -80,24 +80,24 @@ class Arm:
     def parse(cls, text: str, *, masked: bool, tau: float, prompt_loss: bool | None = None) -> Arm:
         """Read ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``.
 
-        Such as ``tiger:soft_ce:0.5`` or ``causal:soft_ntp:0.3:alpha=entropy:cap=true``. Backbone
-        and objective are short names, or ``package.module:Name`` of one's own. The keys are ``tau``
-        (a number or ``adaptive``), ``masked``, ``mean``, ``labels`` and ``reference`` (names joined
-        by ``+``) of ``ObjectiveConfig``, and of ``AlphaPolicy`` ``alpha`` (its ``by``), ``start``,
-        ``rise``, ``cap``, ``half`` and ``gate``.
+        For example, ``tiger:soft_ce:0.5`` or ``causal:soft_ntp:0.3:alpha=entropy:cap=true``.
+        Backbone and objective are short names, or ``package.module:Name`` for your own. The keys
+        are ``tau`` (a number or ``adaptive``), ``masked``, ``mean``, ``labels`` and ``reference``
+        (names joined by ``+``) of ``ObjectiveConfig``, and ``alpha`` (its ``by``), ``start``,
+        ``rise``, ``cap``, ``half`` and ``gate`` of ``AlphaPolicy``.
 
         Args:
             text: The arm.
-            masked: Whether softmaxes run over the tokens that may follow, where the arm does not
-                say so; ``msl`` then does in any case.
-            tau: Temperature of the model's softmax where the arm names none; ``letter`` then takes
-                ``LETTER_TAU``.
-            prompt_loss: Whether language models learn from prompts too; None for what is usual
-                with each.
+            masked: Whether softmaxes run over the tokens that may follow, unless the arm sets it;
+                ``msl`` then always does.
+            tau: Temperature of the model's softmax, unless the arm sets it; ``letter`` defaults to
+                ``LETTER_TAU`` instead.
+            prompt_loss: Whether language models also learn from prompts; None for each one's
+                default.
 
         Raises:
-            ValueError: If a name or key is unknown, a value is none or out of its range, or alpha
-                is missing or superfluous.
+            ValueError: If a name or key is unknown, a value is missing or out of range, or alpha is
+                missing or superfluous.
         """
         backbone, scheme, name, rest, options = _split(text)
         masked = masked or name == "msl"
@@ -139,7 +139,7 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """What reports call the arm; LETTER's loss on the scheme ``letter`` takes its name."""
+        """Label in reports; LETTER's loss on the scheme ``letter`` is named after LETTER."""
         objective, name = self.objective, self.backbone_class.label
         options = self._options()
         by = options.pop("alpha", "")
@@ -155,7 +155,7 @@ class Arm:
 
     @property
     def folder(self) -> str:
-        """A name for the files of the arm's training; arms that are trained alike share it."""
+        """Folder name of the arm's training; arms with the same training share it."""
         objective = self.objective
         scheme = f"@{self.scheme}" if self.scheme else ""
         alpha = f"-{objective.alpha:g}" if objective.is_aligned else ""
@@ -170,9 +170,9 @@ class Arm:
         return f"-{self.backbone}" if self.backbone_class.shares_weights_with else ""
 
     def counterpart(self, arms: Sequence[Arm]) -> Arm | None:
-        """The first of ``arms`` that is this one without a teacher: same backbone, ids and softmax.
+        """The first of ``arms`` with this one's backbone, IDs and softmax, but without a teacher.
 
-        None where there is none, or this one has no teacher itself.
+        None if there is none, or this arm has no teacher itself.
         """
         ours = self.objective
         if not ours.is_aligned:
@@ -186,7 +186,7 @@ class Arm:
         return None
 
     def _options(self) -> dict[str, str]:
-        """The options that differ from those of all arms, or from their defaults, as written."""
+        """The options that differ from the shared values or the defaults, as written."""
         found = {}
         for key in (*_OF_OBJECTIVE, *_OF_POLICY):
             of: Any = self.objective.policy if key in _OF_POLICY else self.objective
@@ -204,12 +204,12 @@ def _class_of(backbone: str) -> type[Backbone]:
 
 
 def _split(text: str) -> tuple[str, str | None, str, list[str], list[str]]:
-    """Backbone, scheme, objective, what stands between it and the options, and the options.
+    """Backbone, scheme, objective, the parts between it and the options, and the options.
 
-    A first part that is no built-in backbone begins a class path where no objective follows it.
+    A first part that is not a built-in backbone starts a class path unless an objective follows.
 
     Raises:
-        ValueError: If there is no backbone or no objective, or more than an alpha after it.
+        ValueError: If there is no backbone or no objective, or more than an alpha follows it.
     """
     parts = text.split(":")
     plain = list(takewhile(lambda part: "=" not in part, parts))
@@ -274,19 +274,19 @@ def _written(value: Any) -> str:
 
 
 def backbones_of(config: CompareConfig) -> set[str]:
-    """Names of the backbones of a comparison's arms; nothing is imported.
+    """Names of the backbones in a comparison's arms, without importing them.
 
     Raises:
-        ValueError: If an arm names none.
+        ValueError: If an arm names no backbone.
     """
     return {_split(text)[0] for text in config.arms}
 
 
 def parse_arms(config: CompareConfig) -> list[Arm]:
-    """The arms of a comparison, as its settings complete them.
+    """The arms of a comparison, completed by its settings.
 
     Raises:
-        ValueError: If one cannot be read, there is no arm or no seed, or one is given twice.
+        ValueError: If an arm cannot be parsed, there is no arm or no seed, or one is given twice.
     """
     arms = [_parse(config, text) for text in config.arms]
     if not arms or not config.seeds:
@@ -306,11 +306,11 @@ def parse_arms(config: CompareConfig) -> list[Arm]:
 
 
 def arms_to_fuse(config: CompareConfig, arms: Sequence[Arm]) -> set[Arm]:
-    """The arms of a comparison that are decoded with their teacher as well.
+    """The arms that are also decoded with their teacher.
 
     Raises:
-        ValueError: If one is none of ``arms``, or ranked without a beam, or there are controls of
-            fewer than two seeds.
+        ValueError: If one is not in ``arms`` or is ranked without a beam, or controls are requested
+            with fewer than two seeds.
     """
     from baselines.models.registry import is_searched
 

@@ -1,4 +1,4 @@
-"""One comparison at a time in a folder: commands of equal settings share it, others are refused."""
+"""Locks a comparison's folder: commands with equal settings share it, others are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 try:
     import fcntl
-except ImportError:  # no POSIX system
+except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 CLAIM = ".claim.json"
@@ -20,17 +20,17 @@ CLAIM = ".claim.json"
 
 @contextmanager
 def claimed(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
-    """Keep a folder, which is made if needed, for commands of these settings.
+    """Reserve a folder, created if needed, for commands with these settings.
 
-    The claim is a lock, so it ends with the process. There is none in a folder that cannot be
-    written, which nobody can harm, and where there are no locks.
+    The claim is a file lock, so it ends with the process. No claim is made in a read-only folder,
+    where no command can do harm, or where file locks are not available.
 
     Args:
-        folder: Of the results.
-        settings: JSON values; commands with equal ones may work in the folder at the same time.
+        folder: The folder of the results.
+        settings: JSON values; commands with equal settings may use the folder at the same time.
 
     Raises:
-        ValueError: If a command with other settings is at work in the folder, or it cannot be one.
+        ValueError: If a command with other settings is using the folder, or it cannot be a folder.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -56,7 +56,7 @@ def claimed(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
         os.close(handle)
         with suppress(OSError):
             for path in made:
-                path.rmdir()  # as nothing was written
+                path.rmdir()  # nothing was written
 
 
 def _shared(path: Path, settings: dict[str, Any]) -> int:
@@ -68,7 +68,7 @@ def _shared(path: Path, settings: dict[str, Any]) -> int:
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, ours, 0)
             fcntl.flock(handle, fcntl.LOCK_SH)
-        except OSError:  # such as of some network disks
+        except OSError:  # e.g. on some network disks
             return handle
         theirs = os.pread(handle, os.fstat(handle).st_size, 0)
         is_there = path.exists() and os.path.samestat(os.fstat(handle), path.stat())
@@ -88,7 +88,7 @@ def _shared(path: Path, settings: dict[str, Any]) -> int:
 
 
 def _is_alone(handle: int) -> bool:
-    """Lock a file for ourselves, unless others hold it."""
+    """Lock a file exclusively; false if another process holds it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -97,5 +97,5 @@ def _is_alone(handle: int) -> bool:
 
 
 def may_write(out: Path) -> bool:
-    """Whether the folder is ours; a finished one of another user is read all the same."""
+    """Whether we may write to the folder; another user's finished folder can still be read."""
     return os.access(out, os.W_OK)

@@ -1,4 +1,4 @@
-"""Runs side by side: means over seeds, and paired differences over users."""
+"""Comparison of runs: means over seeds, and paired differences over users."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _METHOD = {
 }
 
 Role = Literal["reference", "teacher", "arm"]
-"""What a row is there for: a floor such as popularity, the teacher, or what is compared."""
+"""The role of a row: a reference such as popularity, a teacher, or an arm."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunRecord:
-    """What one trained model did: the whole input of a comparison.
+    """The results of one trained model, which are all that a comparison needs.
 
     Attributes:
         arm: Label of the row; the seeds of one arm share it.
-        role: What the row is there for; the same for all seeds of an arm.
-        seed: Seed of the run, ``None`` where nothing is random.
+        role: Role of the row; the same for all seeds of an arm.
+        seed: Seed of the run, ``None`` if nothing is random.
         per_user: Metric values by seen-item policy (``"removed"``, ``"kept"``) and metric name:
             finite float64 ``(user,)``, the same users in the same order in all records.
         parameters: Number of trained parameters.
         train_seconds: Wall time of the training.
-        evaluation: Whatever else the evaluation tells (beam, seconds, …), as JSON values.
+        evaluation: Other results of the evaluation (beam, seconds, …), as JSON values.
         consistency: Share of users whose top item is the teacher's top item, in [0, 1];
-            ``None`` where there is no teacher.
+            ``None`` without a teacher.
     """
 
     arm: str
@@ -54,21 +54,21 @@ class RunRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Mean over seeds, and the sample standard deviation of seeds (``None`` for a single run)."""
+    """Mean over seeds, and their sample standard deviation (``None`` for a single run)."""
 
     mean: float
     sd: float | None
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
-        """Summarise one value a seed."""
+        """Summarise one value per seed."""
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
         return cls(mean=float(np.mean(values)), sd=sd)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmRow:
-    """One arm: what its seeds reached, by policy and metric, and what a seed cost on average."""
+    """One arm: its results over seeds, by policy and metric, and the average cost per seed."""
 
     arm: str
     role: Role
@@ -90,12 +90,12 @@ class Difference:
         policy: Seen-item policy.
         metric: Name of the metric.
         mean: Mean over users of ``arm - reference``.
-        relative: ``100 * mean / mean(reference)``; ``None`` if the reference reaches exactly zero.
+        relative: ``100 * mean / mean(reference)``; ``None`` if the reference is exactly zero.
         low: Lower end of the bootstrap interval of ``mean``.
         high: Upper end.
         p: Two-sided bootstrap p-value of "no difference".
-        p_holm: ``p`` after Holm's correction over the arms measured against this reference, or,
-            where it is neither baseline nor teacher, over the pairs of arms.
+        p_holm: ``p`` after Holm's correction over the arms compared with this reference or, if it
+            is neither baseline nor teacher, over the pairs of arms.
     """
 
     arm: str
@@ -112,15 +112,15 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Arms beside their references.
+    """Arms and their references.
 
     Attributes:
-        settings: What the numbers depend on: split, candidates, beam, ties, seeds, ….
-        schemes: Cards of the arms' semantic ids (``baselines.experiments.schemes.scheme_card``).
-        statistics: How intervals and p-values were made, in words and numbers.
+        settings: Settings behind the numbers: split, candidates, beam, ties, seeds, ….
+        schemes: Cards of the arms' semantic IDs (``baselines.experiments.schemes.scheme_card``).
+        statistics: How intervals and p-values were computed, in words and numbers.
         baseline: Label of the row that gains are measured against.
         teachers: Labels of the teachers, which gains are measured against as well.
-        rows: References, then teachers, then arms; never sorted by result, never left out.
+        rows: References, then teachers, then arms; never sorted by result, and never omitted.
         differences: Each arm against the baseline and each teacher, and pairs of arms, by policy
             and metric.
     """
@@ -145,11 +145,11 @@ class Comparison:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Labels that arms are measured against: the baseline, then the teachers."""
+        """Labels of the rows that arms are measured against: the baseline, then the teachers."""
         return tuple(dict.fromkeys((self.baseline, *self.teachers)))
 
     def difference(self, arm: str, reference: str, *, policy: str, metric: str) -> Difference:
-        """Look up one difference; ``KeyError`` where this pair is not measured."""
+        """Look up one difference; ``KeyError`` if this pair is not measured."""
         wanted = (arm, reference, policy, metric)
         for found in self.differences:
             if (found.arm, found.reference, found.policy, found.metric) == wanted:
@@ -157,7 +157,7 @@ class Comparison:
         raise KeyError(f"no difference of {arm!r} to {reference!r} on {metric} ({policy})")
 
     def to_json(self, path: str | Path) -> None:
-        """Write everything to ``path`` in one step: a reader sees the old file or the new one."""
+        """Write everything to ``path`` atomically: a reader sees the old file or the new one."""
         atomic_write(Path(path), json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
 
 
@@ -172,21 +172,21 @@ def compare(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
-    """Set runs side by side and test every arm against the baseline and the teachers.
+    """Compare runs, testing every arm against the baseline and the teachers.
 
     Each user's values are averaged over an arm's seeds, then users are resampled
     (``baselines.evaluation.significance``), with the same draws for all arms, metrics and policies.
-    Interval and p thus speak of other users; what other seeds do is the standard deviation. Holm's
-    correction runs over the arms measured against one reference, and over the pairs, for each
-    policy and metric by itself.
+    Interval and p-value thus describe variation over users, and the standard deviation variation
+    over seeds. Holm's correction runs over the arms compared with one reference, and over the
+    pairs, separately for each policy and metric.
 
     Args:
         records: All runs in any order.
         baseline: Label of the arm that gains are measured against.
-        pairs: From the label of an arm to that of its counterpart, which it is measured against as
-            well; a counterpart that is the baseline is left out here.
-        settings: What else the numbers depend on, recorded as it is (JSON values).
-        schemes: Cards of the arms' semantic ids (``baselines.experiments.schemes.scheme_card``).
+        pairs: Maps an arm's label to that of its counterpart, which it is measured against as
+            well, unless the counterpart is the baseline.
+        settings: Other settings behind the numbers, recorded unchanged (JSON values).
+        schemes: Cards of the arms' semantic IDs (``baselines.experiments.schemes.scheme_card``).
         resamples: Number of bootstrap draws.
         confidence: Coverage of the interval, in (0, 1).
         seed: Seed of the draws; equal input gives an equal result.
@@ -225,7 +225,7 @@ def compare(
 def _families(
     rows: Sequence[ArmRow], baseline: str, teachers: Sequence[str], pairs: Mapping[str, str]
 ) -> list[list[tuple[str, str]]]:
-    """The arms against the baseline, against each teacher, and the pairs; each corrected alone."""
+    """Arms against the baseline, against each teacher, and pairs; families of Holm's correction."""
     arms = [row.arm for row in rows if row.role == "arm"]
     families = [
         [(arm, reference) for arm in arms if arm != reference]
@@ -240,10 +240,10 @@ def _differences(
     columns: Sequence[tuple[str, str]],
     bootstrap: Mapping[str, Any],
 ) -> list[Difference]:
-    """The differences of one family of arms and references, in one Holm correction a column.
+    """The differences of one family of arms and references, Holm-corrected column by column.
 
     Args:
-        family: Pairs of an arm and what it is measured against.
+        family: Pairs of an arm and its reference.
         values: By label, float64 ``(user, column)``.
         columns: Policy and metric of each column.
         bootstrap: Settings of `paired_bootstrap`.
@@ -274,15 +274,15 @@ def _differences(
 def write_per_user(
     records: Sequence[RunRecord], path: str | Path, *, users: Sequence[str | int] | None = None
 ) -> None:
-    """Write every user's metric values as one parquet table, in one step.
+    """Write every user's metric values as one parquet table, atomically.
 
-    Columns: ``user``, ``arm``, ``seed`` (null where nothing is random), ``policy``, then one
+    Columns: ``user``, ``arm``, ``seed`` (null if nothing is random), ``policy``, then one
     float64 column for each metric.
 
     Args:
         records: Runs over the same users.
         path: The file to write.
-        users: The users' ids in the order of the records; without them ``0 .. users - 1``.
+        users: The users' IDs in the order of the records; by default ``0 .. users - 1``.
 
     Raises:
         ValueError: If the records do not fit together, or ``users`` has another length.
@@ -312,7 +312,7 @@ def write_per_user(
 
 
 def _runs_of_arm(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Runs by arm, arms by role and then first appearance; refuses what cannot be compared."""
+    """Runs by arm, ordered by role, then first appearance; refuses runs that cannot be compared."""
     if not records:
         raise ValueError("a comparison needs at least one run record, got none")
     arms: dict[str, list[RunRecord]] = {}
@@ -349,7 +349,7 @@ def _require_comparable(record: RunRecord, first: RunRecord) -> None:
 
 
 def _num_users(record: RunRecord) -> int:
-    """The number of users of one record; refuses values that no mean can be taken of."""
+    """The number of users of one record; refuses values without a finite mean."""
     arrays = [of_user for values in record.per_user.values() for of_user in values.values()]
     counts = {len(of_user) for of_user in arrays}
     if len(counts) != 1 or 0 in counts or not all(np.isfinite(of_user).all() for of_user in arrays):

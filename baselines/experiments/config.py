@@ -1,4 +1,4 @@
-"""Settings of a comparison and of the studies of it."""
+"""Settings of a comparison and of studies based on it."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ MOST_RESAMPLES = 10**6
 
 @dataclass(frozen=True, kw_only=True)
 class FusionConfig:
-    """Which arms of a comparison are decoded with their teacher as well, and how.
+    """Which arms of a comparison are also decoded with their teacher, and how.
 
     Attributes:
-        arms: Arms, written as the comparison's ``arms`` are, that get a second row in which the
-            teacher counts in the beam; ``all`` for every arm.
-        weights: Of the generator, in [0, 1]; ``evaluation.selected_by`` chooses among
-            them, for each arm and seed.
-        controls: Whether rows are added that tell alignment from ensembling: the teachers of two
-            seeds together, and the generators of two seeds, for each of ``arms``.
+        arms: Arms, written as in the comparison's ``arms``, that get a second row with the
+            teacher in the beam; ``all`` for every arm.
+        weights: Candidate weights of the generator, in [0, 1]; ``evaluation.selected_by`` chooses
+            among them for each arm and seed.
+        controls: Add control rows that separate alignment from ensembling: the teachers of two
+            seeds combined, and for each of ``arms`` the generators of two seeds.
 
     Raises:
-        ValueError: If there is no weight, one appears twice or lies outside of [0, 1], or there are
-            controls of no arm.
+        ValueError: If there is no weight, a weight is repeated or outside [0, 1], or controls are
+            requested for no arm.
     """
 
     arms: tuple[str, ...] = ()
@@ -63,11 +63,11 @@ class FluencyConfig:
     """Settings of ``semid lm fluency``.
 
     Attributes:
-        run: Folder of a finished ``semid compare`` with arms ``lm:`` that write titles.
-        histories: Test histories after which a title is written: a random subset, the same for
-            every arm and each time. All of them, if there are fewer.
-        beam: Beginnings that are kept while writing; 1 takes the likeliest token each time.
-        batch_size: Histories that are written for at a time, and texts that are read.
+        run: Folder of a finished ``semid compare`` with ``lm:`` arms that write titles.
+        histories: Number of test histories to write a title for: a fixed random subset, the same
+            for every arm, or all of them if there are fewer.
+        beam: Beam width while writing; 1 is greedy decoding.
+        batch_size: Histories decoded, and texts scored, at a time.
         resamples: Bootstrap resamples of the histories.
 
     Raises:
@@ -94,41 +94,40 @@ class CompareConfig:
 
     Attributes:
         data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
-        out: Folder of the results. The same command goes on where it was stopped; another may add
-            or leave out what nothing there was made with, such as seeds and arms.
-        split: Protocol; ``auto`` is leave-one-out, or the given windows where there are some.
-        ties: Order of one user's events at one time.
+        out: Folder of the results. The same command resumes where it was stopped; another may add
+            or drop seeds, arms and other settings that no existing result depends on.
+        split: Protocol; ``auto`` is leave-one-out, or the given windows if there are any.
+        ties: Order of one user's events with the same timestamp.
         repeats: Events that equal an earlier one in user, item and time: ``keep`` keeps and counts
             them, ``exact`` drops and counts them.
-        time_format: How dates in text are written, such as ``%d/%m/%Y``; None to find out.
-        ids: Where the semantic ids come from of arms that name no scheme. Here and in ``schemes``,
-            ``cf_embeddings: teacher`` stands for the item vectors of this comparison's teacher of
-            the first seed.
-        schemes: Further ID schemes by name, to compare beside each other.
-        arms: What is compared, ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``; the first
-            is the baseline.
-        seeds: Each arm, and the teacher, is trained once with each.
-        masked: Whether softmaxes run over the tokens that may follow a prefix (MSL's mask) or over
-            the vocabulary, in arms that do not say so themselves.
-        tau: Temperature of the generator's softmax in the loss, likewise.
-        temperature: Divides the teacher's scores before its softmax. ``auto`` takes, for each
-            seed's teacher, the one that fits the validation targets best.
-        mass: What the teacher's token distributions are made from.
+        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
+        ids: Source of the semantic IDs for arms without a named scheme. Here and in ``schemes``,
+            ``cf_embeddings: teacher`` means the item vectors of this comparison's teacher for the
+            first seed.
+        schemes: Further ID schemes to compare, by name.
+        arms: Models to compare, ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``; the
+            first is the baseline.
+        seeds: Each arm and the teacher are trained once per seed.
+        masked: Whether softmaxes run over the tokens that may follow a prefix (MSL's mask) or
+            over the vocabulary; an arm may override it.
+        tau: Temperature of the generator's softmax in the loss; an arm may override it.
+        temperature: Divides the teacher's scores before its softmax. ``auto`` fits it to the
+            validation targets, for each seed's teacher.
+        mass: How the teacher's token distributions are computed.
         mass_cache: Folder of token distributions, to share them between comparisons; None for one
             below ``out``.
-        teacher: Which teacher, in which shape.
+        teacher: The teacher and its shape.
         teacher_training: How the teacher is trained.
         teachers: Folder of trained teachers, to share them between comparisons; None for one below
             ``out``.
         backbones: Shapes of the backbones.
         training: How every arm is trained.
-        evaluation: How everything is ranked.
-        fusion: Which arms are also decoded with their teacher; nothing is trained for it.
+        evaluation: How all models are ranked.
+        fusion: Which arms are also decoded with their teacher, without further training.
         resamples: Bootstrap resamples of the users.
 
     Raises:
-        ValueError: If a value is out of its range, or the name of a scheme cannot be that of a
-            folder.
+        ValueError: If a value is out of range, or a scheme's name cannot be a folder name.
     """
 
     data: str = "synthetic"

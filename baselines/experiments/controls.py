@@ -1,4 +1,4 @@
-"""What two seeds reach together: the part of a fusion's gain that is ordinary ensembling."""
+"""Ensembles of two seeds: the part of a fusion's gain that is ordinary ensembling."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from baselines.training.checkpoint import TrainingState
 from semid.provenance import Provenance
 
 TWO_SEEDS = ", two seeds (control)"
-"""What the label of a row adds that two seeds reach together."""
+"""Suffix of the label of a row that combines two seeds."""
 
 
 def control_records(run: ComparisonRun, arms: Sequence[Arm]) -> list[RunRecord]:
-    """Rank by the mean of two models' log-probabilities, trained with two seeds.
+    """Rank by the mean log-probability of two models trained with different seeds.
 
-    All of them are trained by then. Teachers are ranked exactly; generators by a beam in which each
-    counts half.
+    All models must be trained already. Teachers are ranked exactly; generators by a beam search
+    with equal weights.
 
     Args:
-        run: What the rows are made from, of at least two seeds.
-        arms: Arms that have a fusion to be held against.
+        run: The run, with at least two seeds.
+        arms: Arms with a fused row to compare with.
 
     Returns:
-        First the teachers, then each arm, one record for each of ``pairs_of_seeds``.
+        First the teachers, then each arm: one record per pair in ``pairs_of_seeds``.
     """
     found: dict[Arm | None, list[RunRecord]] = {None: [], **{arm: [] for arm in arms}}
     test, evaluation = run.dataset.splits.test, run.config.evaluation
@@ -69,7 +69,7 @@ def control_records(run: ComparisonRun, arms: Sequence[Arm]) -> list[RunRecord]:
 
 
 def pairs_of_seeds(seeds: Sequence[int]) -> list[tuple[int, int]]:
-    """Each seed with the next, the last with the first; two seeds are one pair."""
+    """Each seed with the next, and the last with the first; two seeds give one pair."""
     pairs = list(zip(seeds, [*seeds[1:], seeds[0]], strict=True))
     return pairs[:1] if len(seeds) == 2 else pairs
 

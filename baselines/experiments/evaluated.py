@@ -1,4 +1,4 @@
-"""The evaluation of one trained model on data, as a table and as files."""
+"""Evaluation of one trained model on data, as a table and as files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from semid.provenance import write_json
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluated:
-    """What a model reaches on the test targets of a data set.
+    """A model's results on the test targets of a dataset.
 
     Attributes:
         model: The model.
         dataset: The data.
-        ranks: Of all targets.
-        matched: What the model knows of them.
-        measures: What is reported.
+        ranks: Ranks of all targets.
+        matched: The targets that the model knows.
+        measures: The reported metrics.
     """
 
     model: TrainedModel
@@ -54,11 +54,11 @@ class Evaluated:
         Args:
             model: The model.
             dataset: The data.
-            metrics: As of ``EvaluationConfig``; None for what the model was trained with.
+            metrics: As in ``EvaluationConfig``; None for those the model was trained with.
             cutoffs: Likewise.
 
         Raises:
-            ValueError: If a metric or cutoff cannot be, or as ``rank_on``.
+            ValueError: If a metric or cutoff is invalid, or as in ``rank_on``.
         """
         before = model.spec.evaluation
         evaluation = replace(
@@ -84,7 +84,7 @@ class Evaluated:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many targets there are, and what the model does not know."""
+        """Numbers of targets, and of items and targets that the model does not know."""
         return {
             "targets": self.dataset.splits.test.num_targets,
             "ranked targets": len(self.matched.kept),
@@ -94,10 +94,11 @@ class Evaluated:
         }
 
     def write(self, folder: Path) -> None:
-        """Write ``ranks.parquet``, a row a target, and ``metrics.json``.
+        """Write ``ranks.parquet``, one row per target, and ``metrics.json``.
 
-        Columns: ``user_id``, ``item_id``, and for each policy ``better_POLICY``, the items of a
-        higher score, and ``tied_POLICY``, the others of the same; both null where it was missed.
+        Columns: ``user_id``, ``item_id``, and for each policy ``better_POLICY``, the number of
+        items with a higher score, and ``tied_POLICY``, the number of others with the same score;
+        both null for a miss.
         """
         test, ids = self.dataset.splits.test, self.dataset.catalog.ids
         columns = [

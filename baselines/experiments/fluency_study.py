@@ -1,8 +1,8 @@
-"""The titles that the arms of a comparison write: how they read, and whether they exist.
+"""The titles that the arms of a comparison write: how fluent they are, and whether they exist.
 
-Open question 4 of TCA4Rec (arXiv:2601.18457): does aligning a language model with a teacher cost
-it its language? Each arm writes one title after the same prompts, freely and within the catalogue,
-and the base as it was before any training reads what was written.
+Open question 4 of TCA4Rec (arXiv:2601.18457): does aligning a language model with a teacher harm
+its language? Each arm writes one title after each of the same prompts, freely and within the
+catalogue, and the untrained base scores the titles.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FOLDER = "fluency"
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean, and the ends of its 95 % percentile interval over resampled histories."""
+    """A mean and its 95 % percentile interval over resampled histories."""
 
     mean: float
     low: float
@@ -49,22 +49,22 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class FluencyRow:
-    """What one writer wrote, averaged over its seeds.
+    """Results of one writer, averaged over its seeds.
 
     Attributes:
         writer: Label of an arm, the base, or the catalogue itself.
         how: Freely, within the catalogue, or the true next titles.
-        seeds: Of the trainings.
+        seeds: Seeds of the trainings.
         perplexity: As in ``Fluency``, over the tokens of all seeds.
         text_perplexity: As in ``Fluency``, each title once.
-        exact: Share of titles that exist letter by letter.
-        normalised: The same but for white space.
-        distinct: Share of different titles among those of one seed.
-        hit: Share of titles that are the target's, but for white space.
-        perplexity_ratio: Its ``text_perplexity`` divided by that of the first arm, written the
-            same way, history by history; None for the first arm, and for the catalogue.
-        exact_gain: Its ``exact`` less that of the first arm, likewise.
-        hit_gain: Its ``hit`` less that of the first arm, likewise.
+        exact: Share of titles that exist in the catalogue character by character.
+        normalised: The same, ignoring white space.
+        distinct: Share of distinct titles within one seed.
+        hit: Share of titles that are the target's, ignoring white space.
+        perplexity_ratio: Its ``text_perplexity`` divided by that of the first arm with the same
+            ``how``, history by history; None for the first arm and for the catalogue.
+        exact_gain: Its ``exact`` minus that of the first arm, likewise.
+        hit_gain: Its ``hit`` minus that of the first arm, likewise.
         of_seeds: ``perplexity``, ``text_perplexity``, ``exact``, ``normalised``, ``distinct`` and
             ``hit`` of each seed.
     """
@@ -86,12 +86,12 @@ class FluencyRow:
 
 @dataclass(frozen=True, kw_only=True)
 class FluencyStudy:
-    """The writers of a comparison side by side.
+    """Comparison of the writers.
 
     Attributes:
-        settings: What the numbers depend on.
+        settings: Settings behind the numbers.
         first: Label of the arm that the others are measured against.
-        rows: The catalogue, then for each way of writing the base and the arms.
+        rows: The catalogue, then the base and the arms for each way of writing.
     """
 
     settings: dict[str, Any]
@@ -99,11 +99,11 @@ class FluencyStudy:
     rows: tuple[FluencyRow, ...]
 
     def to_json(self) -> str:
-        """Everything, as JSON."""
+        """All results, as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
-        """Settings and table."""
+        """Settings and table, as Markdown."""
         lines = ["# Fluency of written titles", ""]
         lines += [f"- {name}: {value}" for name, value in self.settings.items()]
         lines += ["", markdown_table(self._header(), [self._cells(row) for row in self.rows])]
@@ -151,11 +151,11 @@ class FluencyStudy:
 def study_fluency(config: FluencyConfig) -> FluencyStudy:
     """Let every arm of a comparison write titles, and judge them.
 
-    Below the comparison's folder, ``fluency/`` gets ``fluency.json``, ``fluency.md`` and what each
-    writer has written, which a second call with the same settings reads.
+    Writes ``fluency.json``, ``fluency.md`` and each writer's titles to ``fluency/`` below the
+    comparison's folder; a second call with the same settings reads the titles.
 
     Raises:
-        ValueError: If the folder holds no finished comparison, or none of its arms writes titles.
+        ValueError: If the folder holds no finished comparison, or no arm of it writes titles.
         ProvenanceError: If the base, the prompts or the weights are no longer those of the arms.
     """
     finished = ComparisonFolder.read(config.run)
@@ -210,7 +210,7 @@ def _measure_all(
     targets: Sequence[str],
     measure: Callable[[Sequence[str]], _Measured],
 ) -> dict[tuple[str, str], list[_Measured]]:
-    """By writer and way of writing, what is measured of each seed's titles."""
+    """By writer and way of writing, the measurements of each seed's titles."""
     with track("reading titles", 1 + 2 * sum(map(len, writers.values()))) as progress:
         measured = {(_CATALOGUE, NEXT): [measure(targets)]}
         progress.advance(1)
@@ -236,7 +236,7 @@ def _that_write_titles(finished: ComparisonFolder) -> list[Arm]:
 
 
 def _writer(finished: ComparisonFolder, arm: Arm, seed: int | None) -> LanguageBackbone:
-    """An arm of a seed, or the base alone; adapters that nothing was learned by add nothing."""
+    """An arm of a seed, or the base alone, whose untrained adapters have no effect."""
     backbone = finished.fresh(arm, finished.config.seeds[0] if seed is None else seed)
     assert isinstance(backbone, LanguageBackbone)
     if seed is not None:
@@ -252,7 +252,7 @@ def _written(
     test: SequenceSet,
     chosen: IntArray,
 ) -> dict[str, list[str]]:
-    """What an arm of a seed, or the base, writes; from its file, if it is there already."""
+    """The titles that an arm of a seed, or the base, writes; read from its file if it exists."""
     trained = finished.trained(arm, finished.config.seeds[0] if seed is None else seed)
     lineage = Provenance.read(trained)
     made_from = {name: lineage.inputs.get(name) for name in ("base", "prompts", "paths")}
@@ -281,7 +281,7 @@ def _titles_after(
     title: str,
 ) -> dict[str, list[str]]:
     written = {how: [""] * len(chosen) for how in (FREELY, WITHIN)}
-    search = {"num_beams": config.beam, "length_penalty": 0.0}  # as beams are ranked here
+    search = {"num_beams": config.beam, "length_penalty": 0.0}  # ranked as in our beam search
     batches = histories_of_targets(test, backbone.max_history, config.batch_size, subset=chosen)
     with track(f"titles of {title}", len(chosen)) as progress:
         for places, histories in batches:
@@ -304,7 +304,7 @@ def _titles_after(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Measured:
-    """What is known of the titles of one writer and seed; columns are float64 ``(history,)``."""
+    """Measurements of one writer and seed; columns are float64 ``(history,)``."""
 
     fluency: Fluency
     distinct: float

@@ -1,4 +1,4 @@
-"""The folder of a comparison: whose it is, what it was begun with, and reading it again."""
+"""The folder of a comparison: its settings and data, and reading it again."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from semid.settings import as_begun, as_json
 
 CONFIG, DATA = "config.json", "data.json"
 EMBEDDINGS, TEACHERS, TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
-_READ_IN, _GIVEN = "working_directory", "given"  # what data.json says beside `describe`
+_READ_IN, _GIVEN = "working_directory", "given"  # keys of data.json besides those of `describe`
 
 
 def settings_claimed(config: CompareConfig) -> dict[str, Any]:
-    """What commands that work in one folder at the same time have to agree on."""
+    """The settings that commands must share to use one folder at the same time."""
     settings: dict[str, Any] = without_memory_settings(config)
     return {name: value for name, value in settings.items() if name not in ("out", "mass_cache")}
 
 
 def begun_with(config: CompareConfig) -> CompareConfig:
-    """With what its folder was made with before a setting came that the command does not name."""
+    """The settings, with the folder's earlier behaviour for newer ones that the command omits."""
     found = read_json(Path(config.out) / CONFIG, take_unsealed=True)
     return config if found is None else as_begun(config, found)
 
 
 def require_same_data(out: Path, config: CompareConfig, dataset: Dataset) -> None:
-    """Refuse a folder that was begun on other data."""
+    """Refuse a folder that was started on other data."""
     found = read_json(out / DATA, take_unsealed=True)
     if found is not None and not describes(found, dataset):
         raise ValueError(
@@ -62,14 +62,14 @@ def begin(
     *,
     given: bool,
 ) -> None:
-    """Make ``out`` the folder of this comparison, now that settings and data fit each other.
+    """Make ``out`` the folder of this comparison, whose settings and data have been checked.
 
     Args:
         out: The folder.
         config: The settings.
         dataset: The data.
-        ids: The semantic ids of each scheme.
-        given: Whether the data were given as they are, and not read as the settings say.
+        ids: The semantic IDs of each scheme.
+        given: Whether the dataset was passed in, rather than read according to the settings.
     """
     data = {**describe(dataset), _READ_IN: os.getcwd(), _GIVEN: given}
     for name, values in ((CONFIG, as_json(config)), (DATA, data)):
@@ -82,7 +82,7 @@ def begin(
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """What a comparison remembers of its data, as JSON values: equal data are equal."""
+    """A comparison's record of its data, as JSON values; equal for equal data."""
     return {
         "name": dataset.name,
         "protocol": dataset.splits.protocol,
@@ -97,9 +97,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def describes(recorded: Mapping[str, Any], dataset: Dataset) -> bool:
-    """Whether what `describe` recorded fits these data, whatever their name and place are now.
+    """Whether a record of `describe` matches these data, whatever their name and location.
 
-    Counts newer than the record say nothing new: the hashes tell whether the data are the same.
+    Counts added after the record was written are ignored: the hashes identify the data.
     """
     found = describe(dataset)
     for name in ("statistics", "dropped"):
@@ -110,7 +110,7 @@ def describes(recorded: Mapping[str, Any], dataset: Dataset) -> bool:
 
 
 def dataset_of(config: CompareConfig) -> Dataset:
-    """The data of a comparison, as its settings read them."""
+    """The data of a comparison, read according to its settings."""
     return load_dataset(
         config.data,
         split=config.split,
@@ -122,14 +122,15 @@ def dataset_of(config: CompareConfig) -> Dataset:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ComparisonFolder:
-    """What ``semid compare`` has left.
+    """A folder written by ``semid compare``.
 
     Attributes:
-        folder: Of the comparison.
-        config: Its settings; what is newer than the folder is as it was then, or has its default.
-            Paths that are relative, and not found from here, begin where the comparison ran.
-        arms: The baseline first.
-        given: Its data, where they are at hand already.
+        folder: The folder.
+        config: Its settings; those added after it was written have their earlier behaviour or
+            their default. Relative paths that do not exist from here are resolved from where the
+            comparison ran.
+        arms: Its arms, the baseline first.
+        given: Its data, if already loaded.
     """
 
     folder: Path
@@ -145,16 +146,17 @@ class ComparisonFolder:
         *,
         backbones: Collection[str] = (),
     ) -> ComparisonFolder:
-        """Read the folder of a comparison; no model and no data yet.
+        """Read the folder of a comparison, without loading models or data.
 
         Args:
-            folder: Of the comparison.
-            dataset: Its data; None to read them, when they are asked for, where its settings say.
-            backbones: Class paths of the backbones from outside that its arms name: no code is run
-                because a folder names it.
+            folder: The folder.
+            dataset: Its data; None to read them on demand according to its settings.
+            backbones: Class paths of the external backbones in its arms: a folder never decides
+                which code is run.
 
         Raises:
-            ValueError: If it is none, it is not finished, or has other backbones from outside.
+            ValueError: If it is not a comparison's, is not finished, or has other external
+                backbones.
         """
         folder = Path(folder)
         settings = folder / CONFIG
@@ -181,7 +183,7 @@ class ComparisonFolder:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What is told of its data, as JSON values: name, sizes and hashes, and no place."""
+        """Public description of its data, as JSON values: name, sizes and hashes, but no paths."""
         record = self._record
         return {name: value for name, value in record.items() if name not in (_READ_IN, _GIVEN)}
 
@@ -190,17 +192,17 @@ class ComparisonFolder:
         return read_json(self.folder / DATA, take_unsealed=True) or {}
 
     def _is_finished(self) -> bool:
-        """Whether the table has every arm and seed: one that was added to may have an older."""
+        """Whether the table has every arm and seed; a folder that grew may have an older table."""
         table = read_json(self.folder / "comparison.json", take_unsealed=True) or {}
         rows = {row["arm"]: row["seeds"] for row in table.get("rows", ())}
         return all(rows.get(arm.label) == list(self.config.seeds) for arm in self.arms)
 
     @cached_property
     def dataset(self) -> Dataset:
-        """Its data, read when first asked for.
+        """Its data, read on first use.
 
         Raises:
-            ValueError: If they are gone or have changed.
+            ValueError: If they are missing or have changed.
         """
         whose = f"the comparison in {self.folder}"
         dataset = self.given or self._read_data(whose)
@@ -231,7 +233,7 @@ class ComparisonFolder:
         return self.folder / f"{arm.folder}-{seed}"
 
     def fresh(self, arm: Arm, seed: int) -> Backbone:
-        """The backbone of an arm as it was before its training, on this process's device."""
+        """The untrained backbone of an arm, on this process's device."""
         config = self.config
         (scheme,) = schemes_of([arm], config.ids, config.schemes, self.folder)
         ids = SemanticIds.load(scheme.folder)
@@ -250,7 +252,7 @@ def _config(path: Path) -> CompareConfig:
 
 
 def _found_from(config: CompareConfig, ran_in: Path) -> CompareConfig:
-    """With folders that are not found from here where they were from ``ran_in``."""
+    """The settings, with folders that do not exist from here resolved from ``ran_in``."""
 
     def found(path: Any) -> Any:
         if not path or Path(path).exists() or not (ran_in / path).exists():

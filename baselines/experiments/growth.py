@@ -1,4 +1,4 @@
-"""What may change in the folder of a comparison: all but what is made there already."""
+"""Which settings may change in a comparison's folder: those that no existing result depends on."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from semid.atomic import is_temporary
 from semid.provenance import read_json
 from semid.settings import as_json
 
-_KEPT = (EMBEDDINGS, TEACHERS, TEACHER_VECTORS)  # for the next try where ids cannot be made
+_KEPT = (EMBEDDINGS, TEACHERS, TEACHER_VECTORS)  # kept for the next attempt if IDs cannot be built
 _FREE = ("out", "data", "seeds", "arms", "fusion", "resamples", "mass_cache", "teachers")
 _OF_SCHEMES = ("ids", "schemes")
 
 
 def require_free(out: Path, config: CompareConfig, arms: Sequence[Arm]) -> None:
-    """Refuse a folder that holds what would be made in another way now, or files of something else.
+    """Refuse a folder whose results depend on other settings, or that holds unrelated files.
 
-    Seeds, arms, schemes, fusion and resamples may be added or left out, what nothing was made with
-    yet may change, and data and caches may lie elsewhere.
+    Seeds, arms, schemes, fusion and resamples may be added or dropped, settings that no existing
+    result depends on may change, and data and caches may have moved.
 
     Args:
         out: The folder.
         config: The settings.
-        arms: Those of the settings.
+        arms: The arms in the settings.
 
     Raises:
-        ValueError: If a setting has changed that something in the folder was made with; names it.
+        ValueError: If a setting that an existing result depends on has changed; names it.
     """
     found = read_json(out / CONFIG, take_unsealed=True)
     if found is not None:
@@ -59,7 +59,7 @@ def require_free(out: Path, config: CompareConfig, arms: Sequence[Arm]) -> None:
 def _changed(
     config: CompareConfig, arms: Sequence[Arm], before: dict[str, Any], out: Path
 ) -> Iterator[str]:
-    """Names of settings that differ, but for those of ids and of what nothing is trained with."""
+    """Names of settings that differ, except those of IDs and of backbones not yet trained."""
     trained = [arm for arm in arms if any(out.glob(f"{escape(arm.folder)}-[0-9]*"))]
     unused = {field.name for field in dataclasses.fields(BackboneConfigs)}
     unused -= {name for arm in trained for name in _shapes(arm, config.backbones)}
@@ -72,7 +72,7 @@ def _changed(
 
 
 def _shapes(arm: Arm, configs: BackboneConfigs) -> Iterator[str]:
-    """Names of the settings of an arm's backbone among those of all."""
+    """Names of the settings that belong to an arm's backbone."""
     kinds = (arm.backbone_class.config_class, arm.backbone_class.extra_config_class)
     known = {
         type(getattr(configs, field.name)): field.name for field in dataclasses.fields(configs)
@@ -85,7 +85,7 @@ def _shapes(arm: Arm, configs: BackboneConfigs) -> Iterator[str]:
 def _changed_ids(
     config: CompareConfig, arms: Sequence[Arm], before: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Names of settings that the ids of a scheme were made with and that differ."""
+    """Names of settings that a scheme's IDs were built with and that differ."""
     for scheme in schemes_of(arms, config.ids, config.schemes, Path(config.out)):
         if scheme.name is None:
             name, earlier = "ids", before.get("ids")
@@ -100,7 +100,7 @@ def _changed_ids(
 
 
 def _by_name(ids: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of ids, with files by name alone: what these hold is compared with the ids made."""
+    """Settings of IDs, with files by name only: their content is compared elsewhere."""
     found = dict(ids)
     for name in ("scheme", "embeddings", "cf_embeddings"):
         source = found.get(name) or ""
@@ -118,7 +118,7 @@ def _differing(
     of: str = "",
     free: Collection[str] = (),
 ) -> Iterator[str]:
-    """Names of settings with different values, such as ``evaluation.beam``, but for free ones."""
+    """Names of settings with different values, such as ``evaluation.beam``, except free ones."""
     for key in before.keys() | now.keys():
         name = f"{of}.{key}" if of else key
         earlier, later = before.get(key), now.get(key)

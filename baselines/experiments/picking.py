@@ -1,4 +1,4 @@
-"""Any row of a finished comparison as one model, in a folder that needs nothing else."""
+"""Turn any row of a finished comparison into a self-contained model."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Candidate:
     """One seed of a row.
 
     Attributes:
-        label: Of the row.
-        arm: What is searched.
-        seed: Of the arm.
-        fused: The arm's weight beside its teacher; None where there is none in the beam.
-        other_seed: Of the arm's second model in the beam; None where there is none.
-        validation: What chose its epoch, or its weight; None where nothing was chosen.
+        label: Label of the row.
+        arm: The arm whose model is searched.
+        seed: Seed of the arm.
+        fused: The arm's weight relative to its teacher; None without a teacher in the beam.
+        other_seed: Seed of the second model in the beam; None without one.
+        validation: The value that selected its epoch or weight; None if nothing was selected.
     """
 
     label: str
@@ -49,15 +49,15 @@ class Candidate:
 
 
 class FinishedComparison:
-    """The rows of a finished comparison, to pick one.
+    """The rows of a finished comparison, to pick a model from.
 
     Args:
-        folder: Of the comparison.
-        backbones: Class paths of its backbones from outside, as `ComparisonFolder.read`.
-        teacher: Likewise ``package.module:Name`` of its teacher.
+        folder: Folder of the comparison.
+        backbones: Class paths of its external backbones, as in `ComparisonFolder.read`.
+        teacher: ``package.module:Name`` of its external teacher, likewise.
 
     Raises:
-        ValueError: As `ComparisonFolder.read`.
+        ValueError: As in `ComparisonFolder.read`.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class FinishedComparison:
 
     @cached_property
     def candidates(self) -> list[Candidate]:
-        """Every seed of every row that is a generator, in the order of the table."""
+        """Every seed of every generator row, in table order."""
         return [found for row in self._rows for found in self._of_row(row)]
 
     def choose(self, row: str | None, seed: int | None) -> Candidate:
-        """One seed of a row: of several the best on validation, of equal ones the first.
+        """One seed of a row: the best on validation, and the first of equal ones.
 
         Args:
-            row: Label of the row; None for any of which validation says something.
+            row: Label of the row; None for any row with a validation value.
             seed: One of its seeds; None for any.
 
         Raises:
-            ValueError: If there is no such row, no such seed, or the row is no generator's.
+            ValueError: If there is no such row or seed, or the row is not a generator's.
         """
         found = [each for each in self.candidates if row in (None, each.label)]
         if row is not None and not found:
@@ -95,10 +95,10 @@ class FinishedComparison:
         return max(told, key=lambda each: each.validation or 0.0) if told else found[0]
 
     def model(self, chosen: Candidate) -> TrainedModel:
-        """The model of a candidate, with its partner in the beam.
+        """The model of a candidate, with its partner in the beam, if any.
 
         Raises:
-            ValueError: If a part of it is gone, or needs data that are gone.
+            ValueError: If a part of it is missing, or it needs data that are missing.
         """
         model = self._arm(chosen.arm, chosen.seed)
         partner = None
@@ -136,7 +136,7 @@ class FinishedComparison:
         )
 
     def _arm(self, arm: Arm, seed: int) -> TrainedModel:
-        """The model of an arm: whole, or completed from the data where it has no parts."""
+        """The model of an arm, completed from the data if its folder is incomplete."""
         folder, config = self._run.trained(arm, seed), self._run.config
         spec = spec_of(config, arm, seed)
         if (folder / CARD).exists():
@@ -153,7 +153,7 @@ class FinishedComparison:
         return TrainedModel.read(spec, items, folder, teacher=teacher)
 
     def _teacher(self, arm: Arm, seed: int, catalog: Catalog) -> FittedTeacher:
-        """The teacher of a seed, without the data where it scores without them."""
+        """The teacher of a seed, loaded without the data if it can score without them."""
         config = self._run.config
         folder = Path(config.teachers) if config.teachers else self._run.folder / TEACHERS
         require_named(config.teacher.collaborative, self._named, folder)
@@ -183,7 +183,7 @@ class FinishedComparison:
         )
 
     def _calibrated(self, lineage: Provenance, folder: Path) -> dict[str, Any]:
-        """Temperature and mask of a teacher."""
+        """A teacher's temperature and history mask."""
         config = self._run.config
         temperature, mask_history = config.temperature, config.mass.mask_history
         if temperature == "auto":
@@ -208,7 +208,7 @@ class FinishedComparison:
 
 
 def _validation(said: Mapping[str, Any]) -> float | None:
-    """The metric that chose the epoch, whatever it is called."""
+    """The validation value that selected the epoch, whatever its metric is called."""
     values = (
         value
         for name, value in said.items()

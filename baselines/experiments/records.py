@@ -1,4 +1,4 @@
-"""What the evaluation of one trained model leaves for the comparison."""
+"""Records: the results of one trained model, as input of the comparison."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def record(
     """The record of one run.
 
     Args:
-        label: The row.
-        role: What the row is there for.
-        ranks: Of the test targets.
+        label: Label of the row.
+        role: Role of the row.
+        ranks: Ranks of the test targets.
         models: Every model needed at serving time; their parameters are counted.
-        seed: Of the run.
-        measures: What is reported of the ranks.
-        state: Its training.
+        seed: Seed of the run.
+        measures: The metrics to report.
+        state: Its training state.
         notes: Extra results, as JSON values.
     """
     told: dict[str, Any] = {"test_seconds": round(ranks.seconds, 1)}

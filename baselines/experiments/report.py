@@ -1,4 +1,4 @@
-"""A comparison on paper and on the console: the same cells, as Markdown or as a rich table."""
+"""Reports of a comparison: the same cells as Markdown or as a rich table for the console."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from baselines.experiments.comparison import ArmRow, Comparison, Difference, Est
 from baselines.experiments.tables import markdown_table
 
 HEADLINES = ("R@10", "N@10")
-"""What stands on the console; the page has every metric of the rows, the JSON everything."""
+"""Metrics shown on the console; the page has all metrics of the rows, the JSON everything."""
 
 NOTHING = "—"
 
 
 def comparison_table(comparison: Comparison, *, policy: str = "removed") -> Table:
-    """One line an arm: headline metrics, gain over each reference, consistency and cost.
+    """One line per arm: headline metrics, gain over each reference, consistency and cost.
 
-    The gains are those of the last headline metric. Teachers are set in bold, so that no arm is
-    read without them.
+    Gains are in the last headline metric. Teachers are shown in bold, so that no arm is read
+    without them.
 
     Raises:
         ValueError: If the records were not evaluated under ``policy``.
@@ -97,7 +97,7 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """The table of `schemes.scheme_card`, one line a scheme, and its legend."""
+    """A table of scheme cards, one line per scheme, and its legend."""
     header = ("arms", "scheme", "sizes", "collisions", "before", "after", "codes used")
     lines = []
     for card in cards:
@@ -120,7 +120,7 @@ def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 
 
 def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
-    """How far each arm's lists of unseen items are the teacher's, and who is right where not."""
+    """How far each arm's lists of unseen items agree with the teacher's, and which are right."""
     lines = []
     for row in rows:
         found = [told["agreement"] for told in row.evaluations if "agreement" in told]
@@ -153,7 +153,7 @@ def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
 
 
 def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:
-    """The weights of arms that are decoded with their teacher, and what validation said of them."""
+    """The weights of arms that are decoded with their teacher, and their validation values."""
     fused = [row for row in rows if _weights(row)]
     if not fused:
         return ()
@@ -176,7 +176,7 @@ def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:
 
 
 def _questions(rows: Sequence[ArmRow]) -> tuple[str, ...]:
-    """How well arms that answer yes or no tell targets from items that nobody asked for."""
+    """How well yes/no arms separate targets from negative items."""
     lines = []
     for row in rows:
         found = [told["questions"] for told in row.evaluations if "questions" in told]
@@ -193,7 +193,7 @@ def _questions(rows: Sequence[ArmRow]) -> tuple[str, ...]:
 
 
 def _lists(rows: Sequence[ArmRow]) -> tuple[str, ...]:
-    """The metrics of all users' lists together, where there are any."""
+    """The metrics of all users' lists together, if there are any."""
     told = {row.arm: [one["lists"] for one in row.evaluations if "lists" in one] for row in rows}
     told = {arm: of_seeds for arm, of_seeds in told.items() if of_seeds}
     if not told:
@@ -208,7 +208,7 @@ def _lists(rows: Sequence[ArmRow]) -> tuple[str, ...]:
 
 
 def _weights(row: ArmRow) -> str:
-    """The generator's weight of each seed; empty where no teacher is in the beam."""
+    """The generator's weight for each seed; empty if no teacher is in the beam."""
     found = [told["fusion"]["weight"] for told in row.evaluations if "fusion" in told]
     return ", ".join(f"{weight:g}" for weight in found)
 
@@ -282,7 +282,7 @@ def _interval(found: Difference) -> str:
 
 
 def _figure(value: float) -> str:
-    """Four decimals without the leading zero, as the field prints metrics: ``.0453``."""
+    """Four decimals without a leading zero, as papers print metrics: ``.0453``."""
     text = f"{value:.4f}"
     return text[1:] if text.startswith("0.") else text
 

@@ -1,4 +1,4 @@
-"""The rows of a comparison: what each seed's teacher and arms leave for the table."""
+"""The rows of a comparison: records of each seed's teacher and arms."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from semid.distributed import distributed_state
 from semid.provenance import hash_json
 
 IN_THE_BEAM = ", teacher in the beam"
-"""What the label of a row adds where the teacher counts in the beam."""
+"""Suffix of the label of a row with the teacher in the beam."""
 
 
 def spec_of(config: CompareConfig, arm: Arm, seed: int) -> ModelSpec:
-    """What an arm of a comparison trains with a seed."""
+    """The model spec of an arm with a seed."""
     return ModelSpec.of(
         arm.backbone,
         config.backbones,
@@ -47,7 +47,7 @@ def spec_of(config: CompareConfig, arm: Arm, seed: int) -> ModelSpec:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ComparisonRun:
-    """What the rows of a comparison are made from.
+    """The inputs of a comparison's rows.
 
     Attributes:
         config: The settings.
@@ -66,7 +66,7 @@ class ComparisonRun:
     masses: Path
 
     def teacher(self, seed: int) -> FittedTeacher:
-        """The teacher of a seed, fitted or read."""
+        """The teacher of a seed, fitted or loaded."""
         config = self.config
         return FittedTeacher.fit(
             self.dataset,
@@ -81,23 +81,23 @@ class ComparisonRun:
 
     @cached_property
     def measures(self) -> Measures:
-        """What is reported of every row's ranks."""
+        """The metrics reported for every row."""
         dataset = self.dataset
         return Measures.of(self.config.evaluation, dataset.splits.train, len(dataset.catalog))
 
     def folder(self, arm: Arm, seed: int) -> Path:
-        """Where the weights of an arm are."""
+        """Folder of an arm's weights."""
         return self.out / f"{arm.folder}-{seed}"
 
     def read(self, arm: Arm, seed: int, teacher: FittedTeacher) -> TrainedModel:
-        """The model of an arm that is trained already."""
+        """The model of an arm that has been trained."""
         (items,) = (found for scheme, found in self.items.items() if scheme.name == arm.scheme)
         spec = spec_of(self.config, arm, seed)
         return TrainedModel.read(spec, items, self.folder(arm, seed), teacher=teacher)
 
 
 def popularity_row(run: ComparisonRun) -> RunRecord:
-    """The floor that every row stands on."""
+    """The popularity baseline."""
     scorer = Popularity(run.dataset.splits.train, len(run.dataset.catalog))
     ranks = rank_by_scores(scorer, run.dataset.splits.test, title="Popularity")
     return record("Popularity", "reference", ranks, seed=None, measures=run.measures)
@@ -106,13 +106,13 @@ def popularity_row(run: ComparisonRun) -> RunRecord:
 def rows_of_seed(
     run: ComparisonRun, arms: Sequence[Arm], fused: Collection[Arm], seed: int
 ) -> Iterator[RunRecord]:
-    """The teacher's row, then the rows of each arm: trained or read, and ranked.
+    """The teacher's row, then the rows of each arm, trained or loaded, and ranked.
 
     Args:
-        run: What they are made from.
-        arms: In the order of the table.
-        fused: Those that get a second row with the teacher in the beam.
-        seed: Of teacher and arms.
+        run: Their inputs.
+        arms: The arms, in table order.
+        fused: Arms that get a second row with the teacher in the beam.
+        seed: Seed of teacher and arms.
     """
     config, teacher = run.config, run.teacher(seed)
     label = teacher.model.label
@@ -132,7 +132,7 @@ def rows_of_seed(
     for (
         scheme,
         items,
-    ) in run.items.items():  # each with distributions of its own
+    ) in run.items.items():  # each with its own token distributions
         train = run.dataset.splits.train
         supervision = Supervision(teacher, items.ids, train, config.mass, run.masses)
         for arm in (arm for arm in arms if arm.scheme == scheme.name):
@@ -149,7 +149,7 @@ def rows_of_seed(
             rows[arm] = [_row(run, arm, model, expected)]
             if arm in fused:
                 rows[arm].append(_fused_row(run, arm, model, teacher, expected))
-            del model  # a language model is large: it goes before the next is loaded
+            del model  # language models are large: free it before loading the next
     for arm in arms:
         yield from rows[arm]
 

@@ -1,4 +1,4 @@
-"""The main job: the same data, ids, budget and seeds for every arm, and one table at the end."""
+"""The main job: train and compare all arms on the same data, IDs, budget and seeds."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ MASS = "mass"
 
 
 def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Comparison:
-    """Run every stage that is not done yet, and write the comparison.
+    """Run every unfinished stage, and write the comparison.
 
-    Below ``config.out``: ``config.json``, ``data.json``, ``ids/`` and ``ids-<name>/``, a folder
+    Writes to ``config.out``: ``config.json``, ``data.json``, ``ids/`` and ``ids-<name>/``, a folder
     for each trained model, ``comparison.json``, ``comparison.md`` and ``per_user.parquet``. Several
-    processes (``semid.distributed``) share training and ranking; the main one writes.
+    processes (``semid.distributed``) share training and ranking; only the main one writes.
 
     Args:
         config: The settings.
-        dataset: The data, where they are at hand already; ``config.json`` then has their name as
-            ``data``. None to read what ``config`` names.
+        dataset: The data, if already loaded; ``config.json`` then records their name as ``data``.
+            None to read the data that ``config`` names.
 
     Raises:
-        ValueError: If a setting does not fit the data, ``out`` holds what was made with other
-            settings (``baselines.experiments.growth``) or other data, or another is at work there.
+        ValueError: If a setting does not fit the data, ``out`` holds results of other settings
+            (``baselines.experiments.growth``) or other data, or another command is using it.
     """
     out = Path(config.out)
     with (
@@ -71,7 +71,7 @@ def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Com
 
 
 def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comparison:
-    """The comparison, in a folder that is ours."""
+    """The comparison, in a folder that has been claimed."""
     arms = parse_arms(config)
     fused = arms_to_fuse(config, arms)
     require_free(out, config, arms)
@@ -89,7 +89,7 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
     masses = Path(config.mass_cache or out / MASS)
     config = settled_config(config, dataset, teachers)
     here = distributed_state()
-    here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
+    here.wait_for_everyone()  # everyone checks the folder before the main process writes
     if here.is_main_process:
         for folder in {out, teachers, masses}:
             remove_leftovers(folder)
@@ -124,7 +124,7 @@ def _compared(config: CompareConfig, dataset: Dataset | None, out: Path) -> Comp
 def make_ids(
     config: CompareConfig, schemes: Sequence[Scheme], dataset: Dataset, out: Path, teachers: Path
 ) -> dict[Scheme, SemanticIds]:
-    """The ids of each scheme; a teacher is fitted first where one learns from its vectors."""
+    """The IDs of each scheme; the teacher is fitted first if a scheme learns from its vectors."""
     here = distributed_state()
     if any(scheme.waits_for_teacher for scheme in schemes):
         teacher, _, lineage = fit_teacher(
@@ -147,7 +147,7 @@ def make_ids(
 
 
 def settled_config(config: CompareConfig, dataset: Dataset, teachers: Path) -> CompareConfig:
-    """With a precision wherever ``auto`` leaves it open."""
+    """The settings with every ``auto`` precision resolved."""
     return dataclasses.replace(
         config,
         training=settled(config.training),
@@ -186,7 +186,7 @@ def require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> Non
 
 
 def _pairs(arms: Sequence[Arm], fused: set[Arm]) -> dict[str, str]:
-    """Rows and what they are without TCA."""
+    """Maps the label of each row with a teacher to its counterpart without one."""
     found = {}
     for arm in arms:
         plain = arm.counterpart(arms)
@@ -198,7 +198,7 @@ def _pairs(arms: Sequence[Arm], fused: set[Arm]) -> dict[str, str]:
 
 
 def users_of_targets(dataset: Dataset) -> list[str | int]:
-    """The user id of each test target; where there are none, the user's number."""
+    """The user ID of each test target, or the user's number if there are no IDs."""
     test = dataset.splits.test
     users = test.users[test.targets()[0]]
     if dataset.interactions is None:

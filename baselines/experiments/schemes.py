@@ -1,4 +1,4 @@
-"""The ID schemes of a comparison: the semantic ids of each, made or read once for all its arms."""
+"""The ID schemes of a comparison: each one's semantic IDs, built or read once for all its arms."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from semid.provenance import require_same
 from semid.quality import id_quality
 
 FROM_TEACHER = "teacher"
-"""``cf_embeddings`` of a scheme that learns from the item vectors of the comparison's teacher."""
+"""Value of ``cf_embeddings`` for the item vectors of the comparison's teacher."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scheme:
-    """One way to make the ids that arms of a comparison are trained on.
+    """One scheme for the semantic IDs that arms are trained on.
 
     Attributes:
-        name: What arms call it after the ``@``; None for the comparison's own.
-        config: Where its ids come from.
-        folder: Where they are kept: ``ids``, or ``ids-`` and the name.
+        name: Its name in arms, after the ``@``; None for the comparison's own.
+        config: How its IDs are built.
+        folder: Where they are stored: ``ids``, or ``ids-`` and the name.
     """
 
     name: str | None
@@ -37,22 +37,22 @@ class Scheme:
 
     @property
     def waits_for_teacher(self) -> bool:
-        """Whether its ids have still to be made, from the teacher's item vectors."""
+        """Whether its IDs have yet to be built from the teacher's item vectors."""
         return self.config.cf_embeddings == FROM_TEACHER and not self.folder.exists()
 
     def ids(self, dataset: Dataset, *, cache_dir: Path, teacher_vectors: Path) -> SemanticIds:
-        """Its semantic ids, from its folder if they are there, else made anew and not yet kept.
+        """Its semantic IDs, read from its folder, or else built but not yet saved.
 
         Args:
-            dataset: Whose items they are of.
-            cache_dir: Where embeddings are kept.
-            teacher_vectors: Artefact that ``FROM_TEACHER`` stands for.
+            dataset: The data whose items are coded.
+            cache_dir: Where embeddings are cached.
+            teacher_vectors: The artefact that ``FROM_TEACHER`` refers to.
 
         Raises:
-            ProvenanceError: If they have seen other interactions than the training part of the
-                data, such as test targets, or those of the folder were made in another way or from
-                other inputs than its config says and holds now.
-            ValueError: If they do not fit the catalogue, or cannot be made as its config says.
+            ProvenanceError: If they were built from interactions outside the training part of the
+                data, such as test targets, or those in the folder were built with other settings
+                or from other inputs than those of its config.
+            ValueError: If they do not fit the catalogue, or cannot be built from its config.
         """
         config, from_teacher = self.config, self.config.cf_embeddings == FROM_TEACHER
         if self.folder.exists():
@@ -78,16 +78,16 @@ class Scheme:
 def schemes_of(
     arms: Iterable[Arm], own: IdsConfig, named: Mapping[str, IdsConfig], out: Path
 ) -> list[Scheme]:
-    """The schemes that arms take, in the order of the first arm of each.
+    """The schemes that arms use, ordered by the first arm of each.
 
     Args:
         arms: The arms.
-        own: The ids of arms that name no scheme.
+        own: IDs of arms without a named scheme.
         named: Further schemes by name.
         out: Folder of the comparison.
 
     Raises:
-        ValueError: If an arm takes a scheme that nothing says how to make.
+        ValueError: If an arm names an undefined scheme.
     """
     schemes = []
     for name in dict.fromkeys(arm.scheme for arm in arms):
@@ -106,11 +106,11 @@ def schemes_of(
 
 
 def scheme_card(scheme: Scheme, ids: SemanticIds) -> dict[str, object]:
-    """What a report says of a scheme's ids.
+    """Summary of a scheme's IDs for the report.
 
     Returns:
-        JSON values: ``name``, ``scheme``, ``sizes`` and what ``semid.quality.id_quality`` finds;
-        ``collisions`` is the record that `SemanticIds.resolve` left of the codes before it.
+        JSON values: ``name``, ``scheme``, ``sizes`` and what ``semid.quality.id_quality`` returns;
+        ``collisions`` is the record of `SemanticIds.resolve` about the codes before resolution.
     """
     return {
         "name": scheme.name,

@@ -1,4 +1,4 @@
-"""Settings of a comparison, and what its report says of them."""
+"""The settings section of a comparison's report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from semid.ids import SemanticIds
 def report_settings(
     config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
 ) -> dict[str, Any]:
-    """What a report says of the settings, by name, on these data and ids."""
+    """The settings to report, by name, given these data and IDs."""
     evaluation = config.evaluation
     said = [
         (f"{scheme.name}: " if scheme.name else "")

@@ -1,4 +1,4 @@
-"""One model, without a table: ids, teacher where one is needed, training; all below its folder."""
+"""Train one model without a comparison: IDs, the teacher if needed, and the model itself."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _OF_MODEL = ("arms", "seeds", "backbones")
 
 
 def train_model(config: CompareConfig, dataset: Dataset | None = None) -> TrainedModel:
-    """Train the only arm of a comparison with its only seed, or read it where it is trained.
+    """Train the only arm of a comparison with its only seed, or load it if already trained.
 
-    ``config.out`` becomes the folder of the model. What it was made from is kept below:
-    ``embeddings/``, ``teachers/`` and ``mass/`` are needed to resume, and not by the model.
+    ``config.out`` becomes the folder of the model. ``embeddings/``, ``teachers/`` and ``mass/``
+    below it are needed only to resume, not by the model.
 
     Args:
         config: The settings.
-        dataset: The data, where they are at hand already; None to read what ``config`` names.
+        dataset: The data, if already loaded; None to read the data that ``config`` names.
 
     Raises:
-        ValueError: If a setting does not fit the data, the arm names a scheme, or ``out`` holds
-            another model or other files, or another command is at work there.
+        ValueError: If a setting does not fit the data, the arm names a scheme, ``out`` holds
+            another model or other files, or another command is using it.
     """
     (arm,) = parse_arms(config)
     if arm.scheme is not None:
@@ -75,7 +75,7 @@ def _trained(config: CompareConfig, arm: Arm, dataset: Dataset | None, out: Path
     teachers = Path(config.teachers) if config.teachers else out / TEACHERS
     config = settled_config(config, dataset, teachers)
     here = distributed_state()
-    here.wait_for_everyone()  # so that nobody takes what the main process writes for another run
+    here.wait_for_everyone()  # everyone checks the folder before the main process writes
     if here.is_main_process:
         for folder in {out, teachers}:
             remove_leftovers(folder)
@@ -104,7 +104,7 @@ def _trained(config: CompareConfig, arm: Arm, dataset: Dataset | None, out: Path
 
 
 def _require_same_model(out: Path, config: CompareConfig) -> None:
-    """Refuse a folder that holds another model: what a comparison may add makes it another."""
+    """Refuse a folder that holds another model; unlike a comparison, a model cannot grow."""
     found = read_json(out / CONFIG, take_unsealed=True)
     if found is None:
         return

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is aligned left and whose others right; ``|`` is escaped."""
+    """A Markdown table, first column left-aligned and others right-aligned; ``|`` is escaped."""
     cells = [[cell.replace("|", "\\|") for cell in line] for line in (header, *lines)]
     rule = [":--", *["--:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(line) + " |" for line in (cells[0], rule, *cells[1:]))

@@ -1,1 +1,1 @@
-"""One trained model: what it is made from, its training, its evaluation."""
+"""One trained model: its inputs, training, evaluation and use."""

@@ -1,8 +1,8 @@
-"""Recommendations for many users, in chunks that are kept until all are there.
+"""Recommendations for many users, computed in chunks that are kept until all are done.
 
-A chunk is a file beside the result, named by its number and a hash of its bytes, so that the work
-is resumed where it was stopped and a damaged chunk is found. In the end they are joined into one
-file, which appears whole. Several processes take turns with the chunks.
+Each chunk is a file next to the result, named by its number and a hash of its bytes, so that an
+interrupted job resumes and a damaged chunk is detected. Finally the chunks are joined into one
+file, written atomically. Several processes share the chunks.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from semid.atomic import atomic_write, remove_leftovers
 from semid.distributed import distributed_state, is_my_turn, one_run_at_a_time
 from semid.provenance import hash_file, hash_json, read_json, write_json
 
-CHUNK = 4096  # histories; part of what a list's last digits depend on
+CHUNK = 4096  # histories; changing it may change the last digits of scores
 _BEGUN = "begun.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked for every user; see ``Recommender.recommend``.
+    """The options of a request, the same for every user; see ``Recommender.recommend``.
 
     Attributes:
         k: Length of the lists.
         within: The only items that may be recommended.
-        exclude_seen: Whether items of a history are left out.
-        boosts: What is added to the log-probability of items.
-        unknown: What becomes of unknown items.
-        empty: What becomes of histories without known items.
-        batch_size: Histories at a time.
+        exclude_seen: Whether items of a user's history are excluded.
+        boosts: Values added to the log-probability of items.
+        unknown: How unknown items are handled.
+        empty: How histories without known items are handled.
+        batch_size: Histories decoded at a time.
     """
 
     k: int = 10
@@ -60,15 +60,15 @@ class Request:
 
 
 class BulkRecommender:
-    """A model and the users that it recommends for.
+    """A model and the users it makes recommendations for.
 
     Args:
         recommender: The model.
-        histories: Of the users.
-        request: What is asked for each.
+        histories: The users' histories.
+        request: The options, the same for every user.
 
     Raises:
-        ValueError: If an item is unknown, or a user has no known item, where that is refused.
+        ValueError: If an item is unknown or a user has no known item, and the request refuses that.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class BulkRecommender:
             )
 
     def table(self, first: int = 0, last: int | None = None) -> pl.DataFrame:
-        """The lists of some users.
+        """The lists of a range of users.
 
         Returns:
-            Columns ``user_id``, ``rank`` (from 1), ``item_id``, ``score`` and ``title``; the users
-            in their order.
+            Columns ``user_id``, ``rank`` (from 1), ``item_id``, ``score`` and ``title``, with users
+            in input order.
         """
         last = len(self._histories) if last is None else last
         begin, end = self._offsets[first], self._offsets[last]
@@ -136,25 +136,25 @@ class BulkRecommender:
         )
 
     def short(self, lists: Iterable[pl.DataFrame]) -> int:
-        """How many users have fewer than ``k`` items in these parts of the whole table."""
+        """Number of users with fewer than ``k`` items in these parts of the table."""
         full = sum(int((part["rank"] == self._request.k).sum()) for part in lists)
         return len(self._histories) - full
 
     def write(self, out: Path) -> int:
         """Write the table of all users to a parquet, CSV or JSON-lines file.
 
-        Killed at any time and called again, it goes on and writes the same file byte for byte.
-        Until then the chunks are below ``out`` with ``.parts`` added.
+        If killed at any time and called again, it resumes and writes the same file byte for byte.
+        Until it is done, chunks are kept in a folder named ``out`` plus ``.parts``.
 
         Returns:
-            How many users have fewer than ``k`` items there, since filters left no more; 0 on all
-            but the main process.
+            Number of users with fewer than ``k`` items because filters left no more; 0 on all but
+            the main process.
 
         Raises:
-            ValueError: If no item may be recommended, a boosted one is unknown, or the chunks
-                there are of another model, other users or another request, or one was damaged.
+            ValueError: If no item may be recommended, a boosted item is unknown, or existing chunks
+                belong to another model, other users or another request, or are damaged.
         """
-        self.table(0, 0)  # what is refused is refused before anything is written
+        self.table(0, 0)  # raises on bad input before anything is written
         parts, here, short = out.with_name(f"{out.name}.parts"), distributed_state(), 0
         with one_run_at_a_time(parts):
             if here.is_main_process:
@@ -167,7 +167,10 @@ class BulkRecommender:
                 chunks = _chunks(parts)
                 _join(chunks, parts, out)
                 short = self.short(map(pl.read_parquet, chunks))
-                for path in (*chunks, parts / _BEGUN):  # last what says whose chunks they are
+                for path in (
+                    *chunks,
+                    parts / _BEGUN,
+                ):  # the file that identifies the chunks goes last
                     path.unlink()
         if here.is_main_process:
             with suppress(OSError):  # another command waits for it, or it holds other files
@@ -175,7 +178,7 @@ class BulkRecommender:
         return short
 
     def _fill(self, parts: Path) -> None:
-        """Write the chunks that are not there yet; several processes take turns."""
+        """Write the missing chunks, shared among the processes."""
         with track("recommending", len(self._histories)) as progress:
             for number, first in enumerate(range(0, len(self._histories), CHUNK)):
                 last = min(first + CHUNK, len(self._histories))
@@ -204,7 +207,7 @@ class BulkRecommender:
 
 
 def _identity(model: TrainedModel) -> dict[str, Any]:
-    """What the lists of a model depend on."""
+    """Everything that determines a model's lists."""
     partner = model.partner
     other = None
     if partner is not None:
@@ -231,7 +234,7 @@ def _keep(parts: Path, number: int, table: pl.DataFrame) -> None:
 
 
 def _chunks(parts: Path, number: int | None = None) -> list[Path]:
-    """The chunks that are there, in their order; or the one of a number."""
+    """The existing chunks, in order, or only the chunk with the given number."""
     begun = "*" if number is None else f"{number:06}"
     return sorted(parts.glob(f"{begun}-*.parquet"))
 

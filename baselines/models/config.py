@@ -1,4 +1,4 @@
-"""Shapes of all backbones."""
+"""Settings of all backbones, and the policies for requests."""
 
 from __future__ import annotations
 
@@ -28,32 +28,31 @@ BACKBONES = {
     "bigrec": "baselines.recommenders.bigrec:BigrecBackbone",
     "yesno": "baselines.recommenders.yes_no:YesNoBackbone",
 }
-"""The built-in backbones by the names that arms call them."""
+"""The built-in backbones, by the names used in arms."""
 
 
 Unknown = Literal["skip", "refuse"]
-"""What becomes of items of a history that the model does not know: skipped and counted, or refused.
-"""
+"""How history items that the model does not know are handled: skipped and counted, or refused."""
 
 Empty = Literal["refuse", "popular"]
-"""What becomes of a history without known items: refused, or answered with the items of the most
-training events."""
+"""How a history without known items is handled: refused, or answered with the items that have the
+most training events."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfigs:
-    """Settings of the backbones. Every recommender on a language model shares ``lm``.
+    """Settings of the backbones. All language-model recommenders share ``lm``.
 
     Attributes:
         tiger: Shape of TIGER.
         causal: Shape of the causal backbone.
-        lm: Which language model, what it reads and writes, what is trained of it.
-        llara: What LLaRA does beside ``lm``; likewise the next four.
-        collm: CoLLM.
-        allmrec: A-LLMRec.
-        bigrec: BIGRec.
-        yesno: TALLRec's questions.
-        settings: Fields, by name, of the ``config_class`` of a backbone of your own.
+        lm: The language model, what it reads and writes, and which parts are trained.
+        llara: LLaRA's settings in addition to ``lm``.
+        collm: CoLLM's, likewise.
+        allmrec: A-LLMRec's, likewise.
+        bigrec: BIGRec's, likewise.
+        yesno: Settings of TALLRec's questions, likewise.
+        settings: Fields of the ``config_class`` of your own backbone, by name.
     """
 
     tiger: TigerConfig = field(default_factory=TigerConfig)

@@ -1,4 +1,4 @@
-"""The evaluation of one trained model, kept beside it."""
+"""Evaluation of one trained model, with stored results."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def decoded(
     *,
     made_from: Mapping[str, Any],
 ) -> tuple[Ranks, dict[str, Any]]:
-    """Rank the test targets and certify the search if there is one, unless that is done already.
+    """Rank the test targets and certify the search, if any, or read the stored results.
 
     Args:
         backbone: In eval mode.
-        dataset: Whose test targets are ranked.
-        evaluation: How.
-        path: Beginning of the names of the two files that keep what comes out.
+        dataset: The data with the test targets.
+        evaluation: How they are ranked.
+        path: Common prefix of the two result files.
         title: Name shown beside the progress bar.
-        fuse: What is mixed into the scores of the search.
-        made_from: JSON values that say which model ranks, how, and with what mixed in. The files
-            are bound to them and to the targets.
+        fuse: Makes the second opinion that is mixed into the search.
+        made_from: JSON values that identify the model, its settings and the second opinion. The
+            files are bound to them and to the targets.
 
     Returns:
-        The ranks, and as notes for the record the certificate, or what else the backbone tells.
+        The ranks, and notes for the record: the certificate, or the backbone's own extra results.
 
     Raises:
-        ProvenanceError: If a file found was damaged; one of something else is made again.
+        ProvenanceError: If an existing file is damaged; one with other inputs is recomputed.
     """
     test = dataset.splits.test
     kept, proof = path.with_name(f"{path.name}.safetensors"), path.with_name(f"{path.name}.json")

@@ -1,4 +1,4 @@
-"""Why an item has its place in a list: its path level by level, and what a teacher thinks of it."""
+"""Why an item has its rank: its path level by level, and the teacher's view of it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from semid.successors import successors
 from semid.trie import CodeTrie
 from tca.guide import node_log_masses
 
-_TYPICAL = 3  # titles that say what a prefix is about
+_TYPICAL = 3  # titles shown for each prefix
 
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One step on the way to an item.
+    """One step of an item's path.
 
     Attributes:
-        code: What is written there: a code, or a token of a title.
-        probability: Of that, among what may follow the path so far.
-        choices: How many codes may follow the path so far.
-        typical: Titles of the most frequent items that begin like this.
-        teacher: The same probability as the teacher has it; None where no teacher is kept.
+        code: The code, or token of a title, at this step.
+        probability: Its probability among the codes that may follow the path so far.
+        choices: Number of codes that may follow the path so far.
+        typical: Titles of the most frequent items with this prefix.
+        teacher: The teacher's value of the same probability; None without a teacher.
     """
 
     code: str
@@ -44,12 +44,12 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherView:
-    """What a teacher thinks of an item.
+    """A teacher's view of an item.
 
     Attributes:
-        label: What the teacher is called.
-        probability: The item's share of its softmax over all items.
-        rank: The item's place in its order, from 1.
+        label: The teacher's label.
+        probability: The item's probability in the teacher's softmax over all items.
+        rank: The item's rank by the teacher, from 1.
     """
 
     label: str
@@ -59,14 +59,14 @@ class TeacherView:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """An item after a history.
+    """Explanation of one item after one history.
 
     Attributes:
         item_id: The item.
         title: Its title.
-        levels: Its path.
-        score: Log-probability of the path by the model alone.
-        teacher: The view of the teacher that is kept; None where there is none.
+        levels: The steps of its path.
+        score: Log-probability of the path under the model alone.
+        teacher: The teacher's view; None if the model has no teacher.
     """
 
     item_id: str | int
@@ -112,7 +112,7 @@ def explain(model: TrainedModel, histories: Histories, item: int) -> Explanation
         item: A catalogue row.
 
     Raises:
-        ValueError: If the model ranks without a search.
+        ValueError: If the model does not rank by beam search.
     """
     backbone, items = model.backbone, model.items
     if isinstance(backbone, ItemScorer):
@@ -163,7 +163,7 @@ def _most_frequent(items: ModelItems, trie: CodeTrie, node: int) -> list[int]:
 
 
 def _teacher_of(model: TrainedModel) -> FittedTeacher | None:
-    """The teacher in the beam, else the one that the backbone reads."""
+    """The teacher in the beam, or else the one that the backbone reads."""
     if model.partner is not None and isinstance(model.partner.model, FittedTeacher):
         return model.partner.model
     return model.teacher
@@ -178,7 +178,7 @@ def _view(teacher: FittedTeacher, scores: Tensor, item: int) -> TeacherView:
 
 
 def _spelled(model: TrainedModel, item: int, tokens: Tensor) -> list[str]:
-    """What stands at each level: the item's codes, or the tokens of its title."""
+    """The item's code, or title token, at each level."""
     codes = model.items.ids.codes[item].tolist()
     if len(codes) == len(tokens) and not model.backbone.end_token:
         return [str(code) for code in codes]

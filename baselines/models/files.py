@@ -1,4 +1,4 @@
-"""The folder of a model: the card that says what it is, and parts that are copied whole."""
+"""The folder of a model: ``model.json``, and parts that are copied whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from semid.atomic import is_temporary
 from semid.provenance import ProvenanceError, read_json, write_json
 
 FORMAT = 1
-"""Version of the folder's form; one that can no longer be read alike gets the next number."""
+"""Version of the folder format; increased when a folder can no longer be read the same way."""
 
 CARD = "model.json"
 TEACHER, PARTNER = "teacher", "partner"
@@ -22,16 +22,16 @@ _OF_THE_HUB = {"README.md", ".gitattributes", ".cache", ".git"}
 
 
 def write_card(folder: Path, values: Mapping[str, Any]) -> None:
-    """Write ``model.json``: what the model is, and which parts its folder holds."""
+    """Write ``model.json``, which describes the model and the parts in its folder."""
     write_json(folder / CARD, {"format": FORMAT, **values})
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What ``write_card`` has written.
+    """Read the ``model.json`` that ``write_card`` wrote.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ProvenanceError: If it was damaged, or is of another version of the format.
+        FileNotFoundError: If it does not exist.
+        ProvenanceError: If it is damaged or has another format version.
     """
     cure = "Copy the whole folder again, or pick the model anew with semid pick."
     values = read_json(folder / CARD, what_to_do=cure) if folder.is_dir() else None

@@ -1,4 +1,4 @@
-"""Train a generator with an objective, or read it if it is there already."""
+"""Train a generator with an objective, or load it if it is already trained."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FitSettings:
         objective: Its loss.
         training: Optimiser, batches and epochs; the same for all stages.
         evaluation: How validation decodes, and which metric selects the epoch.
-        seed: Of data order and dropout.
+        seed: Seed of data order and dropout.
     """
 
     objective: ObjectiveConfig
@@ -57,26 +57,26 @@ def fit_backbone(
     lineage: Provenance,
     title: str,
 ) -> TrainingState:
-    """Train ``backbone`` in place, and keep the epoch that ``evaluation.selected_by`` selects.
+    """Train ``backbone`` in place, keeping the epoch that ``evaluation.selected_by`` selects.
 
-    Its stages are trained one after another, each by the same settings, and each resumes by itself.
+    Its stages are trained in order with the same settings; each can resume on its own.
 
     Args:
         backbone: The generator.
         settings: How to train and validate it.
-        teacher: The teacher's token distributions; ``None`` where the objective needs no teacher,
-            or ``folder`` holds the trained model.
-        splits: Only the training sequences are learned from; a fixed subset of the validation
-            targets chooses the epoch, seen items removed.
-        folder: Where the model ends up; stages before the last are kept below it.
-        lineage: What it is made from.
+        teacher: The teacher's token distributions; ``None`` if the objective needs no teacher or
+            ``folder`` already holds the trained model.
+        splits: The model learns from the training sequences only; a fixed subset of the
+            validation targets selects the epoch, with seen items removed.
+        folder: Receives the model; earlier stages are kept below it.
+        lineage: Provenance of the model.
         title: Name shown beside the progress bar.
 
     Returns:
-        The training, of all stages together.
+        The training state, combined over all stages.
 
     Raises:
-        ValueError: If the objective needs a teacher and there is none, or leaves nothing to learn.
+        ValueError: If the objective needs a teacher and none is given, or leaves nothing to learn.
     """
     objective = Objective(settings.objective, end_token=backbone.end_token)
     is_taught = teacher is not None or is_fitted(backbone, folder)
@@ -127,7 +127,7 @@ def _require_something_to_learn(
 
 
 class _Loss:
-    """The objective at the targets of a batch."""
+    """The objective, evaluated at the targets of a batch."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class _Validation:
 
 
 def _counts(train: SequenceSet) -> tuple[Tensor, Tensor]:
-    """Of every training target: the items before it, and the training events of its item."""
+    """For each training target: the number of items before it, and its item's training events."""
     sequence, event = train.targets()
     popularity = np.bincount(train.items)[train.items[event]]
     return torch.from_numpy(event - train.offsets[sequence]), torch.from_numpy(popularity)

@@ -1,4 +1,4 @@
-"""Align in the beam: decode an arm with its teacher beside it, without training it again."""
+"""Alignment in the beam: decode a model together with its teacher, without retraining."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def teacher_fusion(
     temperature: float = 1.0,
     mask_history: bool = False,
 ) -> FuseBatch:
-    """A teacher's opinion on every step.
+    """A teacher's second opinion on every decoding step.
 
     Args:
-        teacher: It scores each history anew.
-        trie: That of the backbone that is decoded.
-        weight: Of the backbone, in [0, 1].
+        teacher: Scores each history when it is decoded.
+        trie: The trie of the backbone that is decoded.
+        weight: Weight of the backbone, in [0, 1].
         temperature: Divides the teacher's scores.
-        mask_history: Whether the teacher gives nothing to the items of the history, which then
-            are not listed.
+        mask_history: Whether the teacher gives items of the history zero probability, so that
+            they are not listed.
     """
 
     def fuse(histories: Histories) -> Fusion:
@@ -61,12 +61,12 @@ def teacher_fusion(
 def generator_fusion(
     other: Backbone, *, weight: float = 0.5, renormalize: Renormalize = "children"
 ) -> FuseBatch:
-    """A second generator's opinion on every step: at weight .5 the mean of two log-probabilities.
+    """A second generator's opinion on every step; at weight .5, the mean log-probability of both.
 
     Args:
-        other: A backbone with the paths and the tokens of the one that is decoded, in eval mode.
-        weight: Of the one that is decoded, in [0, 1].
-        renormalize: As of the search.
+        other: A backbone with the same paths and tokens as the decoded one, in eval mode.
+        weight: Weight of the decoded backbone, in [0, 1].
+        renormalize: As in the search.
     """
 
     def fuse(histories: Histories) -> Fusion:
@@ -77,11 +77,11 @@ def generator_fusion(
 
 
 class MeanScorer:
-    """Several teachers as one: the mean of their log-probabilities.
+    """Several teachers combined by the mean of their log-probabilities.
 
     Args:
         scorers: At least one, over the same catalogue.
-        temperatures: What divides the scores of each.
+        temperatures: Divisor of each teacher's scores.
     """
 
     def __init__(self, scorers: Sequence[ItemScorer], temperatures: Sequence[float]) -> None:
@@ -89,7 +89,7 @@ class MeanScorer:
 
     @property
     def max_history(self) -> int:
-        """Most items of a history that the scores depend on."""
+        """Largest number of history items that the scores depend on."""
         return max(scorer.max_history for scorer in self._scorers)
 
     def score(self, histories: Histories) -> Tensor:
@@ -101,11 +101,11 @@ class MeanScorer:
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenWeight:
-    """What validation said.
+    """The weight selected on validation.
 
     Attributes:
         weight: The generator's weight.
-        validation: By weight: what ``evaluation.selected_by`` says of the validation targets.
+        validation: For each weight, the validation value of ``evaluation.selected_by``.
     """
 
     weight: float
@@ -123,23 +123,24 @@ def choose_weight(
     title: str,
     made_from: Mapping[str, Any],
 ) -> ChosenWeight:
-    """Take the weight that ``evaluation.selected_by`` finds best; of equal ones the first.
+    """Choose the weight with the best ``evaluation.selected_by``; the first of equal ones.
 
-    The targets are those that choose the epoch, the beam is that of the test.
+    Uses the validation targets that select the epoch, with the test beam.
 
     Args:
         backbone: The generator, in eval mode.
-        fuse_at: From ``weight``, by that name, to what is mixed in.
+        fuse_at: Makes the second opinion for a given ``weight`` (keyword argument).
         valid: Sequences with validation targets.
         evaluation: How they are decoded.
-        weights: The grid; of a single weight nothing is tried.
-        folder: ``weights.json`` there keeps what each weight reached, so that none is tried twice.
+        weights: The grid; a single weight is returned without evaluation.
+        folder: Its ``weights.json`` stores the value of each weight, so that none is evaluated
+            twice.
         title: Name shown beside the progress bar.
-        made_from: JSON values that say which model and teacher are weighed, and how;
+        made_from: JSON values that identify the model, the teacher and the settings;
             ``weights.json`` is bound to them and to the targets.
 
     Raises:
-        ProvenanceError: If ``weights.json`` was damaged.
+        ProvenanceError: If ``weights.json`` is damaged.
     """
     path = folder / "weights.json"
     if len(weights) == 1:
@@ -185,24 +186,25 @@ def decoded_with_teacher(
     title: str,
     made_from: Mapping[str, Any],
 ) -> tuple[Ranks, dict[str, Any]]:
-    """Rank the test targets with the teacher in the beam, at the weight that validation chooses.
+    """Rank the test targets with the teacher in the beam, at the weight chosen on validation.
 
     Args:
         backbone: The generator, in eval mode.
-        fuse_at: From ``weight``, by that name, to what is mixed in, as of ``teacher_fusion``.
-        dataset: Whose validation targets choose, and whose test targets are ranked.
-        evaluation: How.
-        weights: Of the generator, the grid.
-        folder: Keeps what comes out.
+        fuse_at: Makes the second opinion for a given ``weight`` (keyword argument), as
+            ``teacher_fusion`` does.
+        dataset: Its validation targets choose the weight; its test targets are ranked.
+        evaluation: How they are ranked.
+        weights: Grid of weights of the generator.
+        folder: Stores the results.
         title: Name shown beside the progress bar.
-        made_from: JSON values that say which model and teacher these are.
+        made_from: JSON values that identify the model and the teacher.
 
     Returns:
-        The ranks; ``fusion``, the chosen weight and what validation said, and ``certificate``, as
-        notes for the record.
+        The ranks, and notes for the record: ``fusion``, the chosen weight and the validation
+        values, and ``certificate``.
 
     Raises:
-        ProvenanceError: If a file found in ``folder`` was damaged.
+        ProvenanceError: If a file in ``folder`` is damaged.
     """
     chosen = choose_weight(
         backbone,

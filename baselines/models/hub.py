@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub: pushed as whole folders, and found again by their names."""
+"""Models on the Hugging Face Hub: pushed as whole folders, and loaded by name."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def push_to_hub(
     private: bool | None = None,
     token: str | None = None,
 ) -> str:
-    """Push a whole model with its model card, in one commit.
+    """Push a complete model with its model card, in one commit.
 
-    Results that lie beside the weights, such as the ranks of test users, stay here.
+    Results stored with the weights, such as ranks of test users, are not pushed.
 
     Args:
-        model: What to push.
-        repo_id: ``owner/name`` of a repository, which is made where there is none.
-        licence: Of the model, as the Hub spells it, such as ``cc-by-4.0``.
-        private: Whether a new repository is private; None for what is usual with the owner.
-        token: Of the Hub; None for the one that ``hf auth login`` has kept.
+        model: The model to push.
+        repo_id: ``owner/name`` of the repository, created if it does not exist.
+        licence: The model's licence, spelled as on the Hub, such as ``cc-by-4.0``.
+        private: Whether a new repository is private; None for the owner's default.
+        token: Hub token; None for the one stored by ``hf auth login``.
 
     Returns:
-        Address of the commit.
+        URL of the commit.
 
     Raises:
-        ValueError: If no licence is named, or ``repo_id`` is no ``owner/name``.
-        OSError: If the Hub refuses.
+        ValueError: If no licence is given, or ``repo_id`` is not ``owner/name``.
+        OSError: If the Hub rejects the request.
     """
     from huggingface_hub import HfApi
 
@@ -62,16 +62,15 @@ def push_to_hub(
 def model_folder(
     source: str | os.PathLike[str], *, token: str | None = None, revision: str | None = None
 ) -> Path:
-    """The folder of a model here, or a copy of one that is on the Hub.
+    """A model's local folder, or a local copy of a model on the Hub.
 
     Args:
-        source: A folder; or, where there is none, ``owner/name`` on the Hub.
-        token: Of the Hub, for private repositories.
-        revision: Branch, tag or commit on the Hub; None for its main branch.
+        source: A folder, or, if no such folder exists, ``owner/name`` on the Hub.
+        token: Hub token for private repositories.
+        revision: Branch, tag or commit on the Hub; None for the main branch.
 
     Raises:
-        FileNotFoundError: If there is neither such a folder nor such a repository that holds a
-            model.
+        FileNotFoundError: If there is neither such a folder nor such a repository with a model.
     """
     folder = Path(source)
     if folder.exists() or not _REPO_ID.fullmatch(str(source)):
@@ -94,7 +93,7 @@ def model_folder(
 
 
 def _without_places(model: TrainedModel) -> TrainedModel:
-    """With language models of this machine by name alone: whoever loads it says where they are."""
+    """The model with local language models by name only; the user gives their path on loading."""
     spec, partner = model.spec, model.partner
     if isinstance(spec.config, LanguageModelConfig) and Path(spec.config.model).exists():
         config = dataclasses.replace(spec.config, model=Path(spec.config.model).name)

@@ -1,4 +1,4 @@
-"""Vectors of a model's items, by which they are similar or not."""
+"""Vectors of a model's items, for similarity."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from semid.extension import load_text_encoder
 
 
 def item_vectors_of(model: TrainedModel) -> NDArray[np.float32]:
-    """Vectors of the texts where an encoder is kept, else those of a teacher that is.
+    """Text vectors if the model has an encoder, otherwise its teacher's item vectors.
 
     Returns:
         float32 ``(item, dim)``.
 
     Raises:
-        ValueError: If there are neither.
+        ValueError: If it has neither.
     """
     items = model.items
     encoder = items.ids.text_encoder if items.folder is None else load_text_encoder(items.folder)

@@ -1,4 +1,4 @@
-"""The items of a model: their own ids and texts, their semantic IDs, how often each occurs."""
+"""The items of a model: their IDs and texts, semantic IDs, and training counts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _AGAIN = "Copy the whole folder again."
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelItems:
-    """What a model knows of items, in catalogue order.
+    """What a model knows about its items, in catalogue order.
 
     Attributes:
-        catalog: The items' own ids and texts.
+        catalog: The items' IDs and texts.
         ids: Their semantic IDs.
-        counts: int64 ``(item,)``, training events of each.
-        folder: Where the semantic IDs are kept, with what codes new items; None where they are not
-            kept yet, and hold that themselves.
+        counts: int64 ``(item,)``, training events of each item.
+        folder: Folder of the semantic IDs and of the tokenizer and encoder that code new items;
+            None if not saved yet, in which case ``ids`` holds these.
     """
 
     catalog: Catalog
@@ -41,12 +41,12 @@ class ModelItems:
 
     @classmethod
     def of(cls, dataset: Dataset, ids: SemanticIds, folder: Path | None) -> ModelItems:
-        """The items of a data set.
+        """The items of a dataset.
 
         Args:
-            dataset: Its training part is counted.
+            dataset: Its training events are counted.
             ids: In catalogue order.
-            folder: Where they are kept.
+            folder: Where they are stored.
         """
         counts = np.bincount(dataset.splits.train.items, minlength=len(dataset.catalog))
         return cls(catalog=dataset.catalog, ids=ids, counts=counts, folder=folder)
@@ -69,7 +69,7 @@ class ModelItems:
 
         Raises:
             FileNotFoundError: If a file is missing.
-            ProvenanceError: If one was damaged, or they are of different items.
+            ProvenanceError: If a file is damaged, or the files are of different items.
         """
         if not (folder / ITEMS).exists():
             raise FileNotFoundError(f"expected {folder / ITEMS}, got no such file. {_AGAIN}")
@@ -94,7 +94,7 @@ class ModelItems:
         return cls(catalog=catalog, ids=ids, counts=counts, folder=folder / IDS)
 
     def extended(self, catalog: Catalog, ids: SemanticIds) -> ModelItems:
-        """With new items after the old ones, of which nothing was counted."""
+        """The same items followed by new ones, whose counts are zero."""
         new = np.zeros(len(catalog) - len(self.catalog), dtype=np.int64)
         counts = np.concatenate([self.counts, new])
         return dataclasses.replace(self, catalog=catalog, ids=ids, counts=counts, folder=None)

@@ -1,4 +1,4 @@
-"""A trained language model as its base's own folder: adapters alone, or merged."""
+"""Reading a language model's adapters, and merging them into its base."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def load_adapter(folder: str | os.PathLike[str], backbone: LanguageBackbone) -> TrainingState:
-    """Put what a training has learned onto a fresh backbone over the same base.
+    """Load trained weights into a fresh backbone over the same base.
 
     Args:
-        folder: Of a finished training: all that it has learned beside the base.
+        folder: Folder of a finished training, with everything learned on top of the base.
         backbone: Changed in place; in eval mode afterwards.
 
     Raises:
-        ProvenanceError: If it was learned on another base, for other prompts or other paths, or
+        ProvenanceError: If it was trained on another base, for other prompts or other paths, or
             with adapters of another kind.
     """
     lineage = Provenance.read(folder)
@@ -52,14 +52,14 @@ def load_adapter(folder: str | os.PathLike[str], backbone: LanguageBackbone) -> 
 def merge_and_save(backbone: LanguageBackbone, folder: str | os.PathLike[str]) -> None:
     """Write the trained model as an ordinary ``transformers`` folder, with its tokenizer.
 
-    Adapters are merged into the weights and added tokens into the matrices, so that
-    ``AutoModelForCausalLM`` and ``AutoTokenizer`` read it without ``peft``. Of the base's settings
-    of generation only its special tokens stay: many sample or punish repetition, and so would order
-    items by something else than their probability. It appears whole, or not at all. In the
-    meantime a copy of the model is in memory.
+    Adapters are merged into the weights and added tokens into the embedding matrices, so that
+    ``AutoModelForCausalLM`` and ``AutoTokenizer`` read it without ``peft``. Of the base's
+    generation settings only the special tokens are kept: many sample or penalise repetition, and
+    would not rank items by probability. The folder is written atomically. A copy of the model is
+    held in memory meanwhile.
 
     Raises:
-        ValueError: If the base is quantised, or the model reads vectors beside tokens.
+        ValueError: If the base is quantised, or the model reads vectors as well as tokens.
     """
     if backbone.reads_vectors:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it reached, what it was made from, who may use it."""
+"""The model card: a model's description, results, provenance and licence."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _TAGS = ["recommendation", "generative-recommendation", "semantic-ids"]
 
 
 def model_card(model: TrainedModel, repo_id: str, *, licence: str) -> ModelCard:
-    """The card of a model.
+    """The model card, as Markdown.
 
     Args:
-        model: What it tells of. Its ``about`` may hold ``row``, ``seed``, ``metrics`` (by policy
-            and name, each with ``mean`` and ``sd`` over seeds), ``settings`` and ``data``.
-        repo_id: Where the model will be, ``owner/name``.
-        licence: Of the model, as the Hub spells it, such as ``cc-by-4.0``.
+        model: The model. Its ``about`` may hold ``row``, ``seed``, ``metrics`` (by policy and
+            name, each with ``mean`` and ``sd`` over seeds), ``settings`` and ``data``.
+        repo_id: The model's repository, ``owner/name``.
+        licence: The model's licence, spelled as on the Hub, such as ``cc-by-4.0``.
 
     Raises:
-        ValueError: If no licence is named.
+        ValueError: If no licence is given.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -131,7 +131,7 @@ def _licences(model: TrainedModel, licence: str) -> list[str]:
 
 
 def _teachers(model: TrainedModel) -> Iterator[FittedTeacher]:
-    """The teachers that are kept with the model."""
+    """The teachers stored with the model."""
     if model.teacher is not None and model.spec.backbone_class.needs_teacher:
         yield model.teacher
     if model.partner is not None and isinstance(model.partner.model, FittedTeacher):
@@ -143,7 +143,7 @@ def _data_name(model: TrainedModel) -> str:
 
 
 def _pairs(told: Mapping[str, Any]) -> list[str]:
-    """A table of names and values, values that have names themselves under both."""
+    """A table of names and values; nested values are listed under both names."""
     rows = [[name, str(value)] for name, value in _flat(told)]
     return _table(["", "value"], rows) if rows else []
 

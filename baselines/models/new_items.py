@@ -1,4 +1,4 @@
-"""New items for a trained model: coded from their texts, nothing trained again."""
+"""New items for a trained model, coded from their texts without retraining."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def with_new_items(
     *,
     tokenizer: str | None = None,
 ) -> TrainedModel:
-    """The same model with new items after those that it has, whose codes stay as they are.
+    """The same model with new items appended; existing codes do not change.
 
     Args:
-        model: On any device; not changed.
-        table: A row for each new item: ``item_id``, and columns of the catalogue; those that are
-            left out are empty.
-        tokenizer: Class path of the ID scheme, where that is from outside.
+        model: The model, on any device; not modified.
+        table: One row per new item: ``item_id``, and columns of the catalogue; missing columns
+            are taken as empty.
+        tokenizer: Class path of the ID scheme, if it is not built in.
 
     Raises:
-        ValueError: If an item is known already or given twice, codes came from a file or from
-            vectors, no free code is left, or the model reads or is guided by another one, which
-            knows nothing of new items.
+        ValueError: If an item is already known or given twice, the codes came from a file or from
+            vectors, no free code is left, or the model reads from or is fused with another one,
+            which does not know the new items.
     """
     _require_alone(model)
     catalog = model.items.catalog
@@ -87,7 +87,7 @@ def _new_items(table: pl.DataFrame, known: Catalog) -> Catalog:
 
 
 def _extendable(items: ModelItems, tokenizer: str | None) -> SemanticIds:
-    """The ids with what codes new items."""
+    """The semantic IDs with the tokenizer and encoder that code new items."""
     if items.folder is None:
         return items.ids
     if tokenizer is None:

@@ -1,4 +1,4 @@
-"""A trained model on the test targets of data that need not be those it was trained on."""
+"""Evaluate a trained model on test targets of data other than its training data."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from semid.arrays import IntArray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MatchedTargets:
-    """Test targets of a data set, as rows of a model's items.
+    """Test targets of a dataset, as rows of a model's items.
 
     Attributes:
         data: Sequences without the items that the model does not know.
-        kept: int64, the target ids in the data set of the targets of ``data``, rising.
-        unknown_items: Events of the sequences whose item the model does not know.
-        unknown_targets: Targets among them.
-        without_history: Targets that the model knows, without a known item before them.
+        kept: int64, ascending: the target numbers in the dataset of the targets in ``data``.
+        unknown_items: Number of events whose item the model does not know.
+        unknown_targets: Number of targets among them.
+        without_history: Number of known targets without a known item before them.
     """
 
     data: SequenceSet
@@ -36,11 +36,11 @@ class MatchedTargets:
 
 
 def match_targets(test: SequenceSet, rows: IntArray) -> MatchedTargets:
-    """Translate sequences to a model's items, and leave out those that it does not know.
+    """Translate sequences to a model's items, dropping those that it does not know.
 
     Args:
-        test: Of a data set.
-        rows: int64 ``(item,)``, for each of its items the model's row, -1 for none.
+        test: Test sequences of a dataset.
+        rows: int64 ``(item,)``, the model's row of each item of the dataset, -1 if unknown.
 
     Raises:
         ValueError: If no target is left.
@@ -71,14 +71,14 @@ def match_targets(test: SequenceSet, rows: IntArray) -> MatchedTargets:
 
 
 def rank_on(model: TrainedModel, dataset: Dataset) -> tuple[Ranks, MatchedTargets]:
-    """Rank the test targets of a data set, whose items are matched by their ids.
+    """Rank the test targets of a dataset, matching items by their IDs.
 
-    Items that the data does not have stay candidates. A target that the model does not know, or
-    has no known item to read before, is a miss.
+    Items that are not in the data remain candidates. A target that the model does not know, or
+    that follows no known item, is a miss.
 
     Returns:
-        Ranks of all targets of the data set; ``top`` holds rows of the model's items, and -1 for
-        targets that were not ranked. And what was matched.
+        Ranks of all targets of the dataset, where ``top`` holds rows of the model's items, and -1
+        for targets that were not ranked; and the matched targets.
 
     Raises:
         ValueError: If no target is left to rank.
@@ -98,7 +98,7 @@ def rank_on(model: TrainedModel, dataset: Dataset) -> tuple[Ranks, MatchedTarget
 
 
 def _spread(ranks: Ranks, kept: IntArray, num_targets: int) -> Ranks:
-    """Ranks of some targets as those of all, the others missed."""
+    """Extend ranks of some targets to all targets; the others are misses."""
     better: dict[str, IntArray] = {policy: np.full(num_targets, MISS) for policy in POLICIES}
     tied: dict[str, IntArray] = {
         policy: np.zeros(num_targets, dtype=np.int64) for policy in POLICIES

@@ -1,4 +1,4 @@
-"""A trained model for use: item ids in, item ids out."""
+"""A trained model in use: item IDs in, item IDs out."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ logger = logging.getLogger(__name__)
 
 
 class Recommendation(NamedTuple):
-    """An item of a list.
+    """A recommended item.
 
     Attributes:
-        item_id: Its own id.
-        score: Log-probability as the model ranks it, with its boost; among popular items the log
-            of its share of the training events.
-        title: Its title, or its first text; its id where it has none.
+        item_id: Its ID.
+        score: Log-probability by which the model ranks it, plus any boost; for popular items, the
+            log of its share of the training events.
+        title: Its title, else its first text, else its ID.
     """
 
     item_id: ItemId
@@ -57,19 +57,19 @@ class Recommendation(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendations(Sequence[list[Recommendation]]):
-    """A list for each history, best first.
+    """One list per history, best item first.
 
     Attributes:
         lists: The lists, in the order of the histories.
-        unknown: Items of histories that the model does not know, and that were skipped.
-        short: Lists of fewer than ``k`` items, since filters left no more.
+        unknown: Number of history items that the model does not know, and that were skipped.
+        short: Number of lists with fewer than ``k`` items because filters left no more.
     """
 
     lists: list[list[Recommendation]]
     unknown: int
     short: int
 
-    def __getitem__(self, number):  # type: ignore[no-untyped-def]  # as of a list
+    def __getitem__(self, number):  # type: ignore[no-untyped-def]  # typed as in list
         return self.lists[number]
 
     def __len__(self) -> int:
@@ -77,10 +77,10 @@ class Recommendations(Sequence[list[Recommendation]]):
 
 
 class Recommender:
-    """Recommends items, explains them, and takes new ones.
+    """Recommends and explains items, and accepts new ones.
 
     Args:
-        model: On the device where it is to work.
+        model: The model, on the device to use.
     """
 
     def __init__(self, model: TrainedModel) -> None:
@@ -95,29 +95,29 @@ class Recommender:
         teacher: str | None = None,
         base: str | None = None,
     ) -> Recommender:
-        """Read a model that ``semid train``, ``semid pick`` or ``semid compare`` has left.
+        """Load a model written by ``semid train``, ``semid pick`` or ``semid compare``.
 
         Args:
-            source: Its folder; or, where there is none, ``owner/name`` on the Hub.
-            backbone: Class path of its backbone, where that is from outside.
-            teacher: Likewise ``package.module:Name`` of the teacher that it needs.
-            base: Where its language model is now; None for where it was.
+            source: Its folder, or, if no such folder exists, ``owner/name`` on the Hub.
+            backbone: Class path of its backbone, if it is not built in.
+            teacher: ``package.module:Name`` of the teacher that it needs, likewise.
+            base: Path of its base language model, if it has moved.
 
         Raises:
-            FileNotFoundError: If there is no whole model.
+            FileNotFoundError: If there is no complete model.
             ValueError: As ``TrainedModel.load``.
         """
         folder = model_folder(source)
         return cls(TrainedModel.load(folder, backbone=backbone, teacher=teacher, base=base))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model, with items that were added or removed, into a folder of its own."""
+        """Write the model, including added and removed items, to a folder of its own."""
         self.model.save(Path(folder))
 
     def push_to_hub(
         self, repo_id: str, *, licence: str, private: bool | None = None, token: str | None = None
     ) -> str:
-        """Push the model as it is now to the Hub; see ``baselines.models.hub.push_to_hub``."""
+        """Push the model in its current state; see ``baselines.models.hub.push_to_hub``."""
         return push_to_hub(self.model, repo_id, licence=licence, private=private, token=token)
 
     def recommend(
@@ -135,22 +135,22 @@ class Recommender:
         """The ``k`` best items after each history.
 
         Args:
-            histories: Item ids of each user, oldest first.
+            histories: Item IDs of each user, oldest first.
             k: Length of the lists.
             within: The only items that may be recommended, such as those in stock; None for all.
-                Ids that the model does not know are left out.
-            exclude_seen: Whether items of a history are left out of its list.
-            boosts: What is added to the log-probability of items.
-            unknown: What becomes of items of histories that the model does not know.
-            empty: What becomes of histories without known items.
-            batch_size: Histories at a time; decides how much memory is needed.
+                    IDs that the model does not know are ignored.
+            exclude_seen: Whether items of a history are excluded from its list.
+            boosts: Values added to the log-probability of items.
+            unknown: How history items that the model does not know are handled.
+            empty: How histories without known items are handled.
+            batch_size: Histories decoded at a time; determines memory use.
 
         Returns:
-            A list for each history; shorter than ``k`` where filters leave fewer items.
+            One list per history, shorter than ``k`` if filters leave fewer items.
 
         Raises:
-            ValueError: If a number is below 1, a policy is unknown or is to refuse what came, or no
-                item may be recommended.
+            ValueError: If a number is below 1, a policy is unknown or refuses a history, or no item
+                may be recommended.
         """
         require_int("k", k, 1)
         require_int("batch_size", batch_size, 1)
@@ -185,14 +185,14 @@ class Recommender:
         boosts: Mapping[ItemId, float] | None = None,
         batch_size: int = 256,
     ) -> tuple[IntArray, Float32Array]:
-        """The lists of ``recommend`` as arrays; histories without an item get the most popular.
+        """The lists of ``recommend`` as arrays; empty histories get the most popular items.
 
         Returns:
             Catalogue rows, int64 ``(history, min(k, item))``, -1 where filters leave no more; and
-            scores, float32 of the same shape.
+            scores, float32, of the same shape.
 
         Raises:
-            ValueError: If no item may be recommended, or a boosted one is unknown.
+            ValueError: If no item may be recommended, or a boosted item is unknown.
         """
         allow = self._allowed(within)
         added = None if boosts is None else boosts_of(self.model.items.catalog, boosts)
@@ -207,15 +207,15 @@ class Recommender:
         return items, scores
 
     def explain(self, history: Sequence[ItemId], item: ItemId) -> Explanation:
-        """Why an item has its place after a history: level by level, with the teacher's view.
+        """Explain an item's rank after a history, level by level, with the teacher's view.
 
         Args:
-            history: Item ids, oldest first; unknown ones are skipped.
+            history: Item IDs, oldest first; unknown ones are skipped.
             item: The item.
 
         Raises:
-            ValueError: If the item is unknown, no item of the history is known, or the model ranks
-                without a search.
+            ValueError: If the item is unknown, no item of the history is known, or the model does
+                not rank by beam search.
         """
         known = known_histories(self.model.items.catalog, [history], "skip")
         if not known.lengths[0]:
@@ -234,11 +234,11 @@ class Recommender:
         *,
         tokenizer: str | None = None,
     ) -> None:
-        """Code new items from their texts, so that they can be recommended; nothing is trained.
+        """Code new items from their texts, so that they can be recommended, without training.
 
         Args:
-            table: A row for each: ``item_id``, and the texts that codes are made from.
-            tokenizer: Class path of the ID scheme, where that is from outside.
+            table: One row per item: ``item_id``, and the texts that its codes are made from.
+            tokenizer: Class path of the ID scheme, if it is not built in.
 
         Raises:
             ValueError: As ``with_new_items``.
@@ -246,13 +246,13 @@ class Recommender:
         self._replace(with_new_items(self.model, table, tokenizer=tokenizer))
 
     def similar(self, item: ItemId, k: int = 10) -> list[Recommendation]:
-        """The items whose vectors are nearest, with cosines as scores.
+        """The items with the nearest vectors, scored by cosine similarity.
 
-        Vectors are those of the texts, by the encoder that codes are made from; where none is kept,
-        those of a teacher that is.
+        Uses text vectors from the encoder that codes are made from or, without one, the teacher's
+        item vectors.
 
         Raises:
-            ValueError: If the item is unknown, or the model has no vectors of items.
+            ValueError: If the item is unknown, or the model has no item vectors.
         """
         require_int("k", k, 1)
         row = int(rows_of(self.model.items.catalog, [item])[0])
@@ -265,10 +265,10 @@ class Recommender:
         return [Recommendation(ids[i], float(cosines[i]), titles[i]) for i in order]
 
     def remove_items(self, ids: Collection[ItemId]) -> None:
-        """Never recommend some items again; in histories they stay known.
+        """Stop recommending some items; they remain known in histories.
 
         Raises:
-            ValueError: If one is unknown, or none would be left.
+            ValueError: If an item is unknown, or none would be left.
         """
         rows = rows_of(self.model.items.catalog, ids)
         if (rows < 0).any():
@@ -290,7 +290,7 @@ class Recommender:
 
     @property
     def _longest(self) -> int:
-        """Most items of a history that the model, or its partner, looks at."""
+        """Largest number of history items that the model or its partner reads."""
         own, partner = self.model.backbone.max_history, self.model.partner
         return own if partner is None else max(own, partner.max_history)
 
@@ -301,13 +301,13 @@ class Recommender:
 
     @cached_property
     def _vectors(self) -> Float32Array:
-        """Of length 1, float32 ``(item, dim)``."""
+        """Item vectors of unit length, float32 ``(item, dim)``."""
         vectors = item_vectors_of(self.model)
         unit: Float32Array = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
         return unit
 
     def _allowed(self, within: Collection[ItemId] | None) -> IntArray | None:
-        """Rows that may be recommended; None for all."""
+        """Catalogue rows that may be recommended; None for all."""
         catalog, removed = self.model.items.catalog, sorted(self.model.removed)
         if within is None and not removed:
             return None
@@ -328,7 +328,7 @@ class Recommender:
         boosts: Tensor | None,
         batch_size: int,
     ) -> Iterator[tuple[IntArray, tuple[IntArray, Float32Array]]]:
-        """Numbers of histories, with the items and scores of their lists."""
+        """For each batch, the numbers of its histories and the items and scores of their lists."""
         device = self._device
         deny, allowed = self._short_list(allow)
         for rows, histories in batches(known, batch_size, self._longest):
@@ -346,7 +346,7 @@ class Recommender:
             yield rows, (found.items.cpu().numpy(), found.scores.cpu().numpy())
 
     def _short_list(self, allow: IntArray | None) -> tuple[Tensor | None, Tensor | None]:
-        """What is denied to every history, or allowed, whichever list is the shorter."""
+        """The shorter of two lists: items denied to every history, or items allowed."""
         if allow is None:
             return None, None
         num_items, device = len(self.model.items.catalog), self._device

@@ -1,4 +1,4 @@
-"""Backbones by name: their classes, and their settings among those of all."""
+"""Backbones by name: their classes, settings and construction."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from semid.registry import load_class
 
 
 def backbone_class(name: str) -> type[Backbone]:
-    """The class of a backbone, by its short name or as ``package.module:Class``.
+    """The class of a backbone, by short name or as ``package.module:Class``.
 
     Raises:
-        ValueError: If there is no such class, it is no backbone, or lacks something of one.
+        ValueError: If there is no such class, or it is not a complete backbone.
     """
     found = load_class(
         name,
@@ -36,10 +36,10 @@ def backbone_class(name: str) -> type[Backbone]:
 
 
 def backbone_settings(cls: type[Backbone], configs: BackboneConfigs) -> tuple[Any, Any]:
-    """The settings of a backbone, and those that its family does not share, or None.
+    """The settings of a backbone, and its extra settings beyond its family's, or None.
 
     Raises:
-        ValueError: If ``configs.settings`` are not those of a class from outside; says which.
+        ValueError: If ``configs.settings`` do not fit an external class; says which do not.
     """
     extra = None if cls.extra_config_class is None else _of_class(cls.extra_config_class, configs)
     return _of_class(cls.config_class, configs), extra
@@ -50,27 +50,27 @@ def build_backbone(cls: type[Backbone], config: Any, extra: Any, context: BuildC
 
     Args:
         cls: Its class.
-        config: Of its ``config_class``.
-        extra: Of its ``extra_config_class``; None where it has none.
-        context: What it is built for.
+        config: An instance of its ``config_class``.
+        extra: An instance of its ``extra_config_class``; None if it has none.
+        context: Its items, IDs, seed and teacher.
     """
-    made_by: Any = cls  # how subclasses are built is said by ``Backbone``, not by its signature
+    made_by: Any = cls  # Backbone documents the constructor of subclasses, but does not type it
     backbone: Backbone = made_by(config, context, *([] if extra is None else [extra]))
     return backbone
 
 
 def require_contract(names: Collection[str], configs: BackboneConfigs) -> None:
-    """Run backbones from outside through their contract, in the shape that they are to have.
+    """Run external backbones through their contract, with their configured settings.
 
-    Not those that are built from a teacher or a language model, which take long to make.
+    Skips those that are built from a teacher or a language model, which take long to build.
 
     Args:
-        names: The backbones that are to be trained.
+        names: The backbones to be trained.
         configs: Settings of all backbones.
 
     Raises:
-        ContractError: At the first clause that is broken.
-        ValueError: If settings are not those of a backbone, or there are settings for none.
+        ContractError: At the first broken clause.
+        ValueError: If settings do not fit a backbone, or are given without a backbone to use them.
     """
     classes = {name: backbone_class(name) for name in names}
     built_in = {type(getattr(configs, field.name)) for field in dataclasses.fields(configs)}
@@ -87,7 +87,7 @@ def require_contract(names: Collection[str], configs: BackboneConfigs) -> None:
 
 
 def is_searched(cls: type[Backbone]) -> bool:
-    """Whether a beam search ranks for it; else it scores items itself, as ``ItemScorer``."""
+    """Whether it ranks by beam search; otherwise it scores items itself, as an ``ItemScorer``."""
     return not hasattr(cls, "score")
 
 

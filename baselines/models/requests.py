@@ -1,4 +1,4 @@
-"""Requests in the words of a user: item ids of histories and lists, as rows of a catalogue."""
+"""Translate requests from item IDs to rows of a catalogue."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class KnownHistories:
     """Histories as rows of a catalogue.
 
     Attributes:
-        items: int64 ``(event,)``, rows, all histories end to end, oldest first.
+        items: int64 ``(event,)``, rows of all histories concatenated, oldest first.
         offsets: int64 ``(history + 1,)``.
-        unknown: Items of histories that the catalogue does not have, and that were skipped.
+        unknown: Number of history items that are not in the catalogue, and were skipped.
     """
 
     items: IntArray
@@ -38,11 +38,11 @@ class KnownHistories:
 
     @property
     def lengths(self) -> IntArray:
-        """int64 ``(history,)``."""
+        """Number of known items of each history, int64 ``(history,)``."""
         return np.diff(self.offsets)
 
     def padded(self, rows: IntArray, *, longest: int | None = None) -> Tensor:
-        """The last items of some histories, int64 ``(row, pos)``, with -1 before them."""
+        """The last items of some histories, int64 ``(row, pos)``, left-padded with -1."""
         lengths = self.lengths[rows]
         width = max(1, int(lengths.max(initial=0)))
         width = width if longest is None else min(width, longest)
@@ -58,12 +58,12 @@ def known_histories(
 
     Args:
         catalog: The items of the model.
-        histories: Item ids, oldest first.
-        unknown: What becomes of those that it does not have.
+        histories: Item IDs, oldest first.
+        unknown: How items that are not in the catalogue are handled.
 
     Raises:
-        ValueError: If ``unknown`` is no policy, an item is unknown and to be refused, or ids are of
-            several kinds.
+        ValueError: If ``unknown`` is not a policy, an unknown item is refused, or IDs have mixed
+            types.
     """
     _require_policy("unknown", unknown, get_args(Unknown))
     histories = [_listed(history, number) for number, history in enumerate(_listed(histories))]
@@ -86,10 +86,10 @@ def known_histories(
 
 
 def require_histories(known: KnownHistories, empty: Empty) -> None:
-    """Refuse histories without known items, where they are not to be answered by popularity.
+    """Refuse histories without known items, unless they are answered by popularity.
 
     Raises:
-        ValueError: If there is one, or ``empty`` is no policy.
+        ValueError: If there is one, or ``empty`` is not a policy.
     """
     _require_policy("empty", empty, get_args(Empty))
     missing = np.flatnonzero(known.lengths == 0)
@@ -102,7 +102,7 @@ def require_histories(known: KnownHistories, empty: Empty) -> None:
 
 
 def batches(known: KnownHistories, size: int, longest: int) -> Iterator[tuple[IntArray, Histories]]:
-    """Histories with an item, in batches of like length.
+    """Non-empty histories, in batches of similar length.
 
     Yields:
         Their numbers, int64 ``(batch,)``, and their last ``longest`` items.
@@ -118,7 +118,7 @@ def batches(known: KnownHistories, size: int, longest: int) -> Iterator[tuple[In
 
 
 def allowed_rows(catalog: Catalog, within: Collection[ItemId]) -> IntArray:
-    """Rows of the items that may be recommended, rising, each once.
+    """Rows of the items that may be recommended, ascending and unique.
 
     Raises:
         ValueError: If the model knows none of them.
@@ -134,7 +134,7 @@ def allowed_rows(catalog: Catalog, within: Collection[ItemId]) -> IntArray:
 
 
 def boosts_of(catalog: Catalog, boosts: Mapping[ItemId, float]) -> Tensor:
-    """What is added to each item, float32 ``(item,)``.
+    """The value added to each item's log-probability, float32 ``(item,)``.
 
     Raises:
         ValueError: If an item is unknown, or a boost is no number that is finite in float32.
@@ -157,14 +157,14 @@ def boosts_of(catalog: Catalog, boosts: Mapping[ItemId, float]) -> Tensor:
 
 
 def rows_of(catalog: Catalog, items: Iterable[ItemId]) -> IntArray:
-    """Rows of items, -1 where one is unknown; int64.
+    """Rows of items, int64, -1 if unknown.
 
     Args:
         catalog: The items of the model.
         items: Their ids, text or whole numbers of Python or NumPy.
 
     Raises:
-        ValueError: If ids are neither all text nor all whole numbers.
+        ValueError: If IDs are neither all strings nor all integers.
     """
     if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
         raise ValueError(f"expected a list of item ids, got {items!r}")

@@ -1,4 +1,4 @@
-"""The best items after histories, as a trained model ranks them."""
+"""The top items after each history, as ranked by a trained model."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def best_items(
     allow: Tensor | None = None,
     boosts: Tensor | None = None,
 ) -> RankedItems:
-    """The ``k`` best items of each row.
+    """The ``k`` best items of each history.
 
     Args:
-        model: On the device of ``histories``.
-        histories: What the users chose before.
+        model: The model, on the device of ``histories``.
+        histories: The users' past items.
         k: Length of the lists, at least 1.
-        deny: Items that must not be listed, int64 ``(batch, n)``, filled up with -1.
-        allow: The only items that may be listed, in the same form.
-        boosts: What is added to the log-probability of each item, float ``(item,)``.
+        deny: Items that must not be listed, int64 ``(batch, n)``, padded with -1.
+        allow: The only items that may be listed, in the same format.
+        boosts: Value added to the log-probability of each item, float ``(item,)``.
     """
     if isinstance(model.backbone, ItemScorer):
         return _of_scores(model.backbone, histories, k=k, deny=deny, allow=allow, boosts=boosts)
@@ -79,7 +79,7 @@ def _of_scores(
 
 
 def _marked(mask: Tensor, items: Tensor) -> Tensor:
-    """The mask, true as well where a row lists an item."""
+    """The mask, also set to true for the items listed in each row."""
     row, place = (items >= 0).nonzero(as_tuple=True)
     mask = mask.clone()
     mask[row, items[row, place]] = True

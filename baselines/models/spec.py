@@ -1,4 +1,4 @@
-"""What one model is made by: backbone, objective, training, decoding and seed."""
+"""The specification of one model: backbone, objective, training, decoding and seed."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from tca.config import ObjectiveConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Everything that decides a model but its data, its ids and its teacher.
+    """Everything that determines a model except its data, semantic IDs and teacher.
 
     Attributes:
         backbone: A short name of ``BACKBONES``, or ``package.module:Class``.
-        config: Of the backbone's ``config_class``.
-        extra_config: Of its ``extra_config_class``; None where it has none.
+        config: An instance of the backbone's ``config_class``.
+        extra_config: An instance of its ``extra_config_class``; None if it has none.
         objective: Its loss.
         training: How it is trained.
         evaluation: How it is decoded and ranked.
-        mass: What the teacher's token distributions are made from.
-        seed: Of initial weights, data order and dropout.
+        mass: How the teacher's token distributions are computed.
+        seed: Seed of initial weights, data order and dropout.
     """
 
     backbone: str
@@ -51,7 +51,7 @@ class ModelSpec:
 
     @classmethod
     def of(cls, backbone: str, configs: BackboneConfigs, **others: Any) -> ModelSpec:
-        """The spec of a backbone whose settings stand among those of all.
+        """The spec of a backbone, with its settings taken from ``configs``.
 
         Args:
             backbone: Its name.
@@ -69,7 +69,7 @@ class ModelSpec:
     def build(
         self, ids: SemanticIds, catalog: Catalog, teacher: FittedTeacher | None = None
     ) -> Backbone:
-        """The backbone before any training, on this process's device."""
+        """The untrained backbone, on this process's device."""
         context = BuildContext(
             codes=ids.codes,
             sizes=ids.sizes,
@@ -87,13 +87,13 @@ class ModelSpec:
         ids: SemanticIds,
         teacher: FittedTeacher | None,
     ) -> Provenance:
-        """What a model of this spec is made from.
+        """Provenance of a model with this spec.
 
         Args:
-            backbone: As ``build`` made it.
-            dataset: What it is trained on.
-            ids: What it writes.
-            teacher: What teaches it; needed by its objective or its backbone.
+            backbone: The backbone that ``build`` returned.
+            dataset: The data it is trained on.
+            ids: The semantic IDs it writes.
+            teacher: Its teacher, if its objective or backbone needs one.
         """
         cls, objective = self.backbone_class, self.objective
         inputs = {
@@ -124,7 +124,7 @@ class ModelSpec:
         )
 
     def ranked_by(self) -> dict[str, Any]:
-        """What its ranks depend on and its weights do not know, as JSON values."""
+        """The settings that affect its ranks but not its weights, as JSON values."""
         shares = self.backbone_class.shares_weights_with is not None
         own = as_json(self.extra_config) if shares and self.extra_config is not None else {}
         return {"backbone": self.backbone, "settings": own}
@@ -134,13 +134,13 @@ class ModelSpec:
         """The spec that `semid.settings.as_json` wrote.
 
         Args:
-            values: What it wrote.
-            backbone: The class path of a backbone from outside, as the caller knows it: no code is
-                run because a file names it.
+            values: The JSON values.
+            backbone: Class path of an external backbone, which the caller must name: a file never
+                decides which code is run.
 
         Raises:
-            ValueError: If a value is missing, unknown or out of range, or the backbone is from
-                outside and the caller names no such one.
+            ValueError: If a value is missing, unknown or out of range, or the backbone is external
+                and the caller does not name it.
         """
         name = values["backbone"]
         if ":" in name and name != backbone:

@@ -1,4 +1,4 @@
-"""Stages that a backbone is trained in, one after another, and where each is kept."""
+"""The successive training stages of a backbone, and their folders."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def stage_folders(stages: Sequence[Stage], folder: Path) -> list[Path]:
-    """Where each stage is kept: below ``folder`` under its name, the last in ``folder`` itself."""
+    """Folder of each stage: below ``folder`` by name, and ``folder`` itself for the last."""
     return [*(folder / stage.name for stage in stages[:-1]), folder]
 
 
 def stage_lineages(
     stages: Sequence[Stage], folder: Path, lineage: Provenance
 ) -> Iterable[Provenance]:
-    """What the model of each stage is made from, the stages before it included.
+    """Provenance of each stage's model, including the stages before it.
 
-    Each is to be asked for when those before it are trained.
+    Advance the iterator only once the preceding stages are trained.
     """
     inputs = dict(lineage.inputs)
     for stage, kept in zip(stages[:-1], stage_folders(stages, folder), strict=False):
@@ -41,15 +41,15 @@ def is_fitted(backbone: Backbone, folder: Path) -> bool:
 
 
 def read_fitted(backbone: Backbone, folder: Path) -> TrainingState:
-    """Put the weights of a finished training, of all its stages, into ``backbone``.
+    """Load the weights of a finished training, of all its stages, into ``backbone``.
 
     Args:
         backbone: Changed in place; in eval mode afterwards.
-        folder: Of ``fit_backbone``.
+        folder: The folder given to ``fit_backbone``.
 
     Raises:
-        ProvenanceError: If they are not those that were trained, or a stage is not the one that
-            the last was trained on.
+        ProvenanceError: If the weights are not those that were trained, or a stage is not the one
+            that the last stage was trained on.
     """
     stages, found = backbone.stages, Provenance.read(folder).inputs
     folders = stage_folders(stages, folder)
@@ -66,7 +66,7 @@ def read_fitted(backbone: Backbone, folder: Path) -> TrainingState:
 
 
 def one_after_another(states: Sequence[TrainingState]) -> TrainingState:
-    """Several trainings as one: epochs and seconds add up, and the last has the best value."""
+    """Combine training states: epochs and seconds are summed, the best value is the last one's."""
     last, before = states[-1], sum(state.epoch for state in states[:-1])
     return TrainingState(
         epoch=before + last.epoch,

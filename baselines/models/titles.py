@@ -1,4 +1,4 @@
-"""What an item is called where people read of it."""
+"""Display titles of items."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TITLE = "title"
 
 
 def titles_of(catalog: Catalog) -> list[str]:
-    """Title of each item, else its first text, else its id, in row order."""
+    """Title of each item, else its first text, else its ID, in row order."""
     texts = [name for name in catalog.fields.columns if catalog.fields[name].dtype == pl.String]
     column = _TITLE if _TITLE in catalog.fields.columns else next(iter(texts), None)
     ids = map(str, catalog.item_ids)

@@ -1,4 +1,4 @@
-"""A trained model as one unit: fitted into a folder, read from it, evaluated, saved elsewhere."""
+"""A trained model as one unit: fitted in a folder, loaded, evaluated and saved elsewhere."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _AGAIN = "Copy the whole folder again, or pick the model anew with semid pick."
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Partner:
-    """A second model whose opinion on every step of the search is mixed in.
+    """A second model that is mixed into every step of the search.
 
     Attributes:
-        model: A teacher, or another model on the same items and ids.
-        weight: Of the model that is searched, in [0, 1]; the partner has the rest.
+        model: A teacher, or another model on the same items and semantic IDs.
+        weight: Weight of the searched model, in [0, 1]; the partner has the rest.
     """
 
     model: FittedTeacher | TrainedModel
@@ -54,25 +54,25 @@ class Partner:
 
     @property
     def max_history(self) -> int:
-        """Most items of a history that it looks at."""
+        """Largest number of history items that it reads."""
         other = self.model
         return (other.backbone if isinstance(other, TrainedModel) else other.model).max_history
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedModel:
-    """A backbone with its weights, the items that it writes, and what it needs beside.
+    """A backbone with its weights, its items, and any teacher or partner it needs.
 
     Attributes:
         spec: What was trained.
         backbone: In eval mode.
-        items: What it knows of items.
-        state: Its training.
-        folder: Where its weights are kept.
-        teacher: What its backbone reads, or taught it; None where nothing did.
-        partner: What is mixed into its search; None for nothing.
-        removed: Rows of items that are never recommended; they stay known in histories.
-        about: What the model card tells of it, as JSON values.
+        items: Its items, with their semantic IDs and counts.
+        state: Its training state.
+        folder: Where its weights are stored.
+        teacher: The teacher that its backbone reads or that trained it; None if there is none.
+        partner: The second model in its search; None if there is none.
+        removed: Rows of items that are never recommended, but remain known in histories.
+        about: Contents for the model card, as JSON values.
     """
 
     spec: ModelSpec
@@ -96,21 +96,22 @@ class TrainedModel:
         folder: Path,
         title: str,
     ) -> TrainedModel:
-        """Train it, or read it where it is trained already.
+        """Train a model, or load it if it is already trained.
 
         Args:
             spec: What to train.
-            dataset: Only its training part is learned from; validation targets choose the epoch.
-            items: Those of the data set.
-            supervision: A teacher and what it says; None where neither objective nor backbone
-                needs one.
-            folder: Where the weights are kept; an interrupted training goes on there.
+            dataset: The model learns from its training part only; its validation targets select
+                the epoch.
+            items: The items of the dataset.
+            supervision: A teacher and its token distributions; None if neither objective nor
+                backbone needs one.
+            folder: Where the weights are stored; interrupted training resumes there.
             title: Name shown beside the progress bar.
 
         Raises:
-            ValueError: If the objective needs a teacher and there is none, or leaves nothing to
+            ValueError: If the objective needs a teacher and none is given, or leaves nothing to
                 learn.
-            ProvenanceError: If the folder holds a model made from something else, or was damaged.
+            ProvenanceError: If the folder holds a model with other inputs, or is damaged.
         """
         teacher = None if supervision is None else supervision.teacher
         backbone = spec.build(items.ids, items.catalog, teacher)
@@ -146,11 +147,11 @@ class TrainedModel:
         *,
         teacher: FittedTeacher | None = None,
     ) -> TrainedModel:
-        """Read the weights that ``fit`` has left in a folder, without the data they learned from.
+        """Load the weights that ``fit`` wrote, without the training data.
 
         Raises:
             ProvenanceError: If they are not those that were trained, or were trained for other
-                items, ids, prompts or another base.
+                items, semantic IDs or prompts, or on another base.
         """
         lineage = Provenance.read(folder)
         backbone = spec.build(items.ids, items.catalog, teacher)
@@ -183,20 +184,20 @@ class TrainedModel:
         teacher: str | None = None,
         base: str | None = None,
     ) -> TrainedModel:
-        """Read a folder that ``save`` or ``keep`` has made a whole model: nothing else is needed.
+        """Load a complete model from a folder written by ``save`` or ``keep``.
 
         Args:
-            folder: The model's.
-            backbone: Class path of its backbone, where that is from outside.
-            teacher: Likewise ``package.module:Name`` of the teacher that it needs.
-            base: Where its language model is now; None for where it was.
+            folder: The model's folder; nothing else is needed.
+            backbone: Class path of its backbone, if it is not built in.
+            teacher: ``package.module:Name`` of the teacher that it needs, likewise.
+            base: Path of its base language model, if it has moved.
 
         Raises:
-            FileNotFoundError: If the folder is none of a model, or lacks a part.
-            ProvenanceError: If a part was damaged or is of another model, or the folder has
-                another version of the format.
-            ValueError: If backbone or teacher are from outside and the caller does not name them,
-                or a base is named of a model that has none.
+            FileNotFoundError: If the folder is not a model's, or lacks a part.
+            ProvenanceError: If a part is damaged or belongs to another model, or the folder has
+                another format version.
+            ValueError: If backbone or teacher is not built in and the caller does not name it, or
+                a base is named for a model that has none.
         """
         card = read_card(folder)
         try:
@@ -235,16 +236,16 @@ class TrainedModel:
         )
 
     def keep(self) -> None:
-        """Make its folder a whole model, where it is none yet."""
+        """Complete the model's own folder, unless it already is a complete model."""
         try:
             if read_card(self.folder)["model"] == identity(Provenance.read(self.folder)):
                 return
         except (FileNotFoundError, ProvenanceError):
-            pass  # it was never written, or is damaged
+            pass  # never written, or damaged
         self._write_parts(self.folder)
 
     def save(self, folder: Path) -> None:
-        """Write a whole model into a folder of its own, in place of another model there.
+        """Write a complete model to a folder, replacing any model there.
 
         Raises:
             FileExistsError: If the folder holds anything else.
@@ -310,12 +311,12 @@ class TrainedModel:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What its ranks depend on, as JSON values: its weights, and how it ranks by them."""
+        """What its ranks depend on, as JSON values: its weights and ranking settings."""
         return {"model": identity(Provenance.read(self.folder)), **self.spec.ranked_by()}
 
     @property
     def fuse(self) -> FuseBatch | None:
-        """What its partner mixes into the search."""
+        """The partner's contribution to the search; None without a partner."""
         if self.partner is None:
             return None
         other, weight = self.partner.model, self.partner.weight
@@ -339,17 +340,17 @@ class TrainedModel:
         fuse: FuseBatch | None = None,
         made_from: dict[str, Any] | None = None,
     ) -> tuple[Ranks, dict[str, Any]]:
-        """Rank the test targets, or read the ranks where they are kept.
+        """Rank the test targets, or read stored ranks.
 
         Args:
-            dataset: Whose test targets are ranked.
-            path: Beginning of the names of the two files that keep the result.
+            dataset: The data with the test targets.
+            path: Common prefix of the two result files.
             title: Name shown beside the progress bar.
-            fuse: What is mixed into the scores of the search.
-            made_from: What the ranks depend on, where that is more than this model.
+            fuse: Makes the second opinion that is mixed into the search.
+            made_from: The inputs of the ranks, if there are others besides this model.
 
         Returns:
-            The ranks, and as notes the certificate of the search, or what else the backbone tells.
+            The ranks, and notes: the certificate of the search, or the backbone's extra results.
         """
         return decoded(
             self.backbone,
@@ -363,7 +364,7 @@ class TrainedModel:
 
 
 def _described(part: FittedTeacher | Partner | None) -> dict[str, Any] | None:
-    """What the card says of a part, by which it is loaded."""
+    """The description of a part in ``model.json``, from which it is loaded."""
     if isinstance(part, FittedTeacher):
         return {"temperature": part.temperature, "mask_history": part.mask_history}
     if part is None:
@@ -374,10 +375,10 @@ def _described(part: FittedTeacher | Partner | None) -> dict[str, Any] | None:
 
 
 def _known_parts(parts: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """The parts of a model, if this version can use all of them.
+    """The parts of a model, provided that this version can use all of them.
 
     Raises:
-        ProvenanceError: If one is unknown here, or there are more of them than can be used.
+        ProvenanceError: If a part is unknown to this version, or there are more than it can use.
     """
     known = {"ids", "heads", "teacher", "partners", "base"}
     more = sorted(parts.keys() - known)

@@ -11,9 +11,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> None:
     """Let the C allocator keep freed memory for the next step instead of returning it.
 
-    By default glibc maps every large tensor afresh and the kernel clears its pages, which takes
-    longer than many of the operations on them. For whole programs, not for libraries; does nothing
-    where the C library is not glibc.
+    By default, glibc maps new memory for every large tensor and the kernel clears its pages, which
+    takes longer than many of the operations on it. Call it from programs, not from libraries; it
+    does nothing if the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,4 +1,4 @@
-"""Whether bfloat16 is faster than float32 on this machine: asked of it, and measured."""
+"""Decide whether bfloat16 is faster than float32 on this machine, by query and measurement."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from functools import cache
 import torch
 
 _SHAPE = 800, 64, 12_101
-"""Of the product that is measured: a batch of SASRec's loss over the catalogue of Amazon Beauty."""
+"""Shape of the measured product: a batch of SASRec's loss over the catalogue of Amazon Beauty."""
 
 _ROUNDS = 3
 _WORTH_IT = 0.8
-"""Share of float32's time: what is around a product, such as casts, costs more in bfloat16."""
+"""Required share of float32's time; below 1, since casts around a product cost extra."""
 
 
 @cache
 def is_bfloat16_faster(device: torch.device) -> bool:
-    """Whether a device has bfloat16 in hardware, and multiplies matrices faster in it.
+    """Whether a device supports bfloat16 in hardware, and multiplies matrices faster in it.
 
-    CUDA devices are asked. A CPU is asked too, and where it says yes, measured: oneDNN's answer
-    includes processors with AVX-512 that emulate bfloat16. Others count as having none.
+    CUDA devices are queried. CPUs are queried and, if they claim support, timed, since oneDNN's
+    answer includes AVX-512 processors that emulate bfloat16. Other devices count as unsupported.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -28,13 +28,13 @@ def is_bfloat16_faster(device: torch.device) -> bool:
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Ask PyTorch and oneDNN, as ``ATEN_CPU_CAPABILITY`` and ``ONEDNN_MAX_CPU_ISA`` let them see.
+    """Query PyTorch and oneDNN, which honour ``ATEN_CPU_CAPABILITY`` and ``ONEDNN_MAX_CPU_ISA``.
 
-    Each of the two variables hides instruction sets from one of them.
+    Each variable hides instruction sets from one of them.
     """
     if torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2"):
         return False
-    ask_onednn = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # PyTorch may lack it
+    ask_onednn = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # may be missing
     return ask_onednn is not None and bool(ask_onednn())
 
 
@@ -46,7 +46,7 @@ def _is_measured_faster() -> bool:
         for dtype in (torch.float32, torch.bfloat16)
     ]
     best = [float("inf")] * 2
-    for _ in range(_ROUNDS):  # in turns, as others may be at work on the machine
+    for _ in range(_ROUNDS):  # alternate, since the machine may be busy
         for which, (left, right) in enumerate(factors):
             started = time.perf_counter()
             left @ right

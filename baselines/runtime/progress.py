@@ -1,6 +1,7 @@
-"""Progress and time left of long work, on standard error: bars on a terminal, else a line at times.
+"""Progress and remaining time, on standard error: bars on a terminal, else occasional lines.
 
-A line comes after ten seconds, then after every thirty at most, and less often the longer it takes.
+The first line comes after ten seconds; later ones are at least thirty seconds apart, and become
+rarer with time.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from rich.progress import (
 
 from semid.distributed import distributed_state
 
-_running: list[Progress] = []  # one display for all bars: work inside work adds a line to it
+_running: list[Progress] = []  # one display for all bars; nested work adds a line to it
 
 
 class _Lines:
-    """When the next line is due, if any is wanted."""
+    """Schedule of the progress lines, if any are wanted."""
 
     def __init__(self, *, wanted: bool = True) -> None:
         self.wanted = wanted
@@ -36,7 +37,7 @@ class _Lines:
         self._due = self._began + 10
 
     def is_due(self) -> bool:
-        """Whether it is time for one; asked again, for the one after it."""
+        """Whether a line is due; if so, schedules the next one."""
         now = time.monotonic()
         if not self.wanted or now < self._due:
             return False
@@ -48,10 +49,10 @@ _lines = _Lines()
 
 
 def begin(*, quiet: bool = False) -> None:
-    """Begin a command: time is counted from here.
+    """Start a command, and its clock.
 
     Args:
-        quiet: Whether it shows no progress at all.
+        quiet: Whether to show no progress at all.
     """
     global _lines
     _lines = _Lines(wanted=not quiet)
@@ -85,7 +86,7 @@ class Tracker:
 
 @contextmanager
 def track(title: str, total: int) -> Iterator[Tracker]:
-    """Show a progress bar with the time left while the body runs; without a terminal, lines."""
+    """Show progress and remaining time while the body runs: a bar, or lines without a terminal."""
     if _running:
         tracker = Tracker(_running[0], total, title)
         try:
@@ -114,7 +115,7 @@ def track(title: str, total: int) -> Iterator[Tracker]:
 
 @contextmanager
 def track_epochs(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A callback for schemes that train by epochs (``on_epoch`` of ``RQVAE``), as a bar."""
+    """A progress bar as a callback for schemes that train by epoch (``on_epoch`` of ``RQVAE``)."""
     with track(title, 1) as tracker:
 
         def show(entry: dict[str, Any]) -> None:
@@ -127,7 +128,7 @@ def track_epochs(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 def _line(progress: Progress, own: TaskID) -> str:
-    """Such as ``SASRec ce, seed 0: 120 of 800 (15%), 4.1/s, 0:02:46 left, validation 0.03``."""
+    """A line like ``SASRec ce, seed 0: 120 of 800 (15%), 4.1/s, 0:02:46 left, validation 0.03``."""
     tasks = {task.id: task for task in progress.tasks}
     title = ", ".join(task.description for task in tasks.values() if task.id <= own)
     task = tasks[own]

@@ -1,13 +1,13 @@
-"""The contracts of what can be plugged in, in executable form.
+"""Executable contracts of the parts that can be plugged in.
 
-A test of a part of your own is one line, and a failure names the clause that is broken::
+Testing your own part takes one line, and a failure names the broken clause::
 
     from baselines.testing import check_teacher
 
     def test_my_teacher_keeps_the_contract():
         check_teacher(MyTeacher)
 
-ID schemes and collision strategies have theirs in `semid.testing`.
+The contracts of ID schemes and collision strategies are in `semid.testing`.
 """
 
 from __future__ import annotations

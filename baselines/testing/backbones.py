@@ -33,28 +33,28 @@ def check_backbone(make: Callable[[BuildContext], Backbone]) -> None:
     =================  ==========================================================================
     clause             what holds
     =================  ==========================================================================
-    ``build``          it is made from a context, and is a ``Backbone`` with a label
-    ``seed``           equal seeds give equal weights, other seeds others
+    ``build``          it is built from a context, and is a ``Backbone`` with a label
+    ``seed``           equal seeds give equal weights, different seeds different ones
     ``paths``          each item has its path in the trie
-    ``max history``    it is a whole number of at least 1
-    ``windows``        every target of the data is learned from once
+    ``max history``    it is an integer of at least 1
+    ``windows``        training uses every target of the data exactly once
     ``shape``          ``forward`` gives float ``(position, token)``, without NaN or +inf
     ``determinism``    in eval mode, equal histories have equal logits
     ``company``        logits depend neither on the other rows of a batch nor on padding
     ``decoding``       ``start`` and ``extend`` give the logits that ``forward`` gives
     ``future``         logits of a token do not depend on the target's later tokens
-    ``history``        but on the items of the history, and on no more than ``max_history``
+    ``history``        they depend on items of the history, and on no more than ``max_history``
     ``gradient``       every parameter that is trained gets a gradient
-    ``save and load``  trained parameters make up the logits
+    ``save and load``  trained parameters determine the logits
     =================  ==========================================================================
 
     Args:
-        make: From a context to a backbone, such as ``lambda context: Mine(MyConfig(), context)``;
-            a dozen items with three codes each and titles are to be written.
+        make: Builds a backbone from a context, as ``lambda context: Mine(MyConfig(), context)``
+            does; the context has a dozen items, with titles and three codes each.
 
     Raises:
-        ContractError: At the first clause that is broken: its name, what was expected, what came,
-            and how to mend it.
+        ContractError: At the first broken clause: its name, what was expected, what was found,
+            and how to fix it.
     """
     check = _Check(make)
     check.build()
@@ -67,7 +67,7 @@ def check_backbone(make: Callable[[BuildContext], Backbone]) -> None:
 
 
 class _Check:
-    """The clauses, one after another, on one backbone and those made like it."""
+    """The clauses, applied in order to one backbone and others built like it."""
 
     def __init__(self, make: Callable[[BuildContext], Backbone]) -> None:
         self.make = make
@@ -232,7 +232,7 @@ def _sequences() -> SequenceSet:
 
 
 def _histories(pasts: Any, *, padding: int = 0) -> Histories:
-    """Left-padded; what stands in the padding differs from row to row."""
+    """Left-padded histories; the padding holds different values in each row."""
     width = padding + max(map(len, pasts))
     rows = [[row % 3] * (width - len(past)) + list(past) for row, past in enumerate(pasts)]
     mask = [[False] * (width - len(past)) + [True] * len(past) for past in pasts]
@@ -241,7 +241,7 @@ def _histories(pasts: Any, *, padding: int = 0) -> Histories:
 
 
 def _one(windows: Histories, row: int) -> Histories:
-    """A row without its padding."""
+    """One row without its padding."""
     kept = windows.mask[row]
     return Histories(
         items=windows.items[row][kept][None],
@@ -251,7 +251,7 @@ def _one(windows: Histories, row: int) -> Histories:
 
 
 def _with_other_targets(batch: TrainBatch, paths: Tensor) -> TrainBatch:
-    """Each target replaced by the next item: of its path nothing but the start is the same."""
+    """Each target replaced by the next item, whose path shares only the start."""
     items = batch.windows.items.clone()
     items[batch.target_row, batch.target_pos] = (batch.target_items + 1) % len(paths)
     windows = Histories(items=items, mask=batch.windows.mask, users=batch.windows.users)

@@ -1,4 +1,4 @@
-"""What fails while a clause is looked at breaks that clause."""
+"""Turn any failure while checking a clause into a broken clause."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["ContractError", "holding"]
 
 @contextmanager
 def holding(name: str, clause: str, expected: str, *, contract: str) -> Iterator[None]:
-    """Whatever fails within breaks this clause.
+    """Report any exception in the body as a violation of this clause.
 
     Args:
-        name: Of the part that is checked.
+        name: Name of the part that is checked.
         clause: Name of the clause.
-        expected: What should have come, for the error.
-        contract: Whose contract it is, such as ``"teachers"``.
+        expected: What was expected, for the error message.
+        contract: Name of the contract, such as ``"teachers"``.
 
     Raises:
-        ContractError: If anything fails.
+        ContractError: If the body raises.
     """
     try:
         yield
     except ContractError:
         raise
-    except Exception as error:  # of code from outside
+    except Exception as error:  # from user code
         message = f"expected {expected}, got {type(error).__name__}: {error}"
         raise ContractError(name, clause, message, contract=contract) from error

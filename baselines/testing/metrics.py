@@ -33,21 +33,21 @@ def check_metric(metric: type[Metric] | str) -> None:
     ===============  ============================================================================
     clause           what holds
     ===============  ============================================================================
-    ``build``        it is a ``RankMetric`` or a ``ListMetric``, made without arguments
+    ``build``        it is a ``RankMetric`` or a ``ListMetric``, built without arguments
     ``symbol``       it has a symbol, its name in reports
     ``values``       it has a finite value for each rank, or one for all lists
-    ``determinism``  equal inputs have equal values, and are not written to
-    ``alone``        a rank's value does not depend on which other ranks are asked for
+    ``determinism``  equal inputs give equal values, and inputs are not modified
+    ``alone``        a rank's value does not depend on the other ranks in the call
     ``order``        no rank is worth more than a better one
-    ``cutoff``       a rank that the list does not reach is worth nothing
-    ``users``        the order of the users' lists changes nothing
+    ``cutoff``       a rank beyond the list is worth nothing
+    ``users``        the order of the users' lists does not matter
     ===============  ============================================================================
 
     Args:
         metric: The class, its ``package.module:Class``, or the name of a built-in one.
 
     Raises:
-        ContractError: At the first clause that is broken: its name, what was expected, what came.
+        ContractError: At the first broken clause: its name, what was expected, what was found.
         ValueError: If a name cannot be imported.
     """
     name = metric if isinstance(metric, str) else metric.__name__

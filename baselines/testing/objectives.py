@@ -24,14 +24,14 @@ def check_objective(objective: LossFunction | str) -> None:
     ===============  ============================================================================
     clause           what holds
     ===============  ============================================================================
-    ``scalar``       a scalar tensor is returned
-    ``finite``       loss and gradient are finite, also where slots are padding (``log_p`` -inf)
+    ``scalar``       it returns a scalar tensor
+    ``finite``       loss and gradient are finite, even if slots are padding (``log_p`` -inf)
     ``gradient``     the loss depends on the model's probabilities
-    ``alpha``        at ``alpha = 0`` the teacher has no say; one alpha a position is taken too
-    ``children``     the order of the children, and padding beside them, change nothing
-    ``supervised``   other positions add nothing; without any the loss is 0
-    ``mean``         the loss is a mean: the same positions twice have the same
-    ``positions``    ``(target, pos)`` and ``(position,)`` have the same
+    ``alpha``        at ``alpha = 0`` the teacher has no effect; alpha may be given per position
+    ``children``     neither the order of the children nor their padding matters
+    ``supervised``   other positions add nothing; with none supervised, the loss is 0
+    ``mean``         the loss is a mean: repeating all positions does not change it
+    ``positions``    ``(target, pos)`` and ``(position,)`` give the same loss
     ``precision``    float32 and float64 agree
     ===============  ============================================================================
 
@@ -39,7 +39,7 @@ def check_objective(objective: LossFunction | str) -> None:
         objective: The function, its ``package.module:function``, or the name of a built-in one.
 
     Raises:
-        ContractError: At the first clause that is broken: its name, what was expected, what came.
+        ContractError: At the first broken clause: its name, what was expected, what was found.
         ValueError: If a name cannot be imported.
     """
     if isinstance(objective, str):
@@ -66,7 +66,7 @@ def check_objective(objective: LossFunction | str) -> None:
 
 @dataclass(frozen=True)
 class _LossCase:
-    """Logits ``(target, pos, child)`` and what goes with them; a position has 2 to 5 tokens."""
+    """Logits ``(target, pos, child)`` and their other inputs; a position has 2 to 5 tokens."""
 
     logits: Tensor
     valid: Tensor
@@ -107,7 +107,7 @@ class _LossCase:
         )
 
     def elsewhere(self) -> _LossCase:
-        """With other logits and targets where nothing is supervised."""
+        """The same case with other logits and targets at unsupervised positions."""
         out = ~self.supervised
         logits = self.logits + 7 * (out[..., None] & (torch.arange(5) == 0))
         return replace(self, logits=logits, slot=self.slot.masked_fill(out, 0))

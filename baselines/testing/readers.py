@@ -16,23 +16,23 @@ _holding = partial(holding, contract="readers")
 
 
 def check_reader(reader: Callable[[], Any]) -> None:
-    """Run a reader through every clause of the contract. It is called twice.
+    """Run a reader through every clause of the contract, calling it twice.
 
     ================  ===========================================================================
     clause            what holds
     ================  ===========================================================================
-    ``result``        it returns a ``Dataset``, or tables of items and interactions that make one
-    ``items``         each event is of an item of the catalogue
-    ``held out``      no training sequence ends as one of validation or test does, target included
-    ``determinism``   two calls give the same items, in one order, and the same sequences
+    ``result``        it returns a ``Dataset``, or tables of items and interactions to make one
+    ``items``         the item of every event is in the catalogue
+    ``held out``      no training sequence ends like a held-out one, target included
+    ``determinism``   two calls give the same items in the same order, and the same sequences
     ================  ===========================================================================
 
     Args:
-        reader: A function without arguments, as ``--data package.module:function`` takes it.
+        reader: A function without arguments, as for ``--data package.module:function``.
 
     Raises:
-        ContractError: At the first clause that is broken: its name, what was expected, what came,
-            and how to mend it.
+        ContractError: At the first broken clause: its name, what was expected, what was found,
+            and how to fix it.
     """
     name = getattr(reader, "__name__", type(reader).__name__)
     with _holding(name, "result", "a Dataset, or tables of items and interactions"):

@@ -22,7 +22,7 @@ from semid.checks import ContractError
 
 _holding = partial(holding, contract="teachers")
 
-_STEPS = 30  # of a training that has to lower the loss of one batch
+_STEPS = 30  # training steps that must lower the loss of one batch
 
 
 def check_teacher(
@@ -36,32 +36,34 @@ def check_teacher(
     ==================  =========================================================================
     clause              what holds
     ==================  =========================================================================
-    ``build``           it is made by ``(dataset, seed, **settings)``, and is an ``ItemScorer``
-    ``max history``     it is a whole number of at least 1
+    ``build``           ``(dataset, seed, **settings)`` builds it, and it is an ``ItemScorer``
+    ``max history``     it is an integer of at least 1
     ``shape``           scores are float32 ``(batch, item)``, over the whole catalogue
-    ``finite``          scores are numbers or -inf, and some item of each row is above -inf
+    ``finite``          scores are finite or -inf, and at least one in each row is finite
     ``determinism``     in eval mode, equal histories have equal scores
-    ``inputs``          histories are not written to
-    ``company``         a row depends neither on its place in the batch nor on the others there
-    ``padding``         nor on what stands where the mask is False, nor on how much of that
+    ``inputs``          histories are not modified
+    ``company``         scores of a row depend on neither its position nor the rest of the batch
+    ``padding``         nor on the values where the mask is False, nor on their number
     ``user numbers``    nor on the user's number
     ``history``         nor on items before the last ``max_history``
-    ``seen items``      some item is left above -inf where those of the history are removed
-    ``vectors``         where there are any, their products are the scores
-    ``seed``            it is made the same again by the same seed
-    ``loss``            of a model that trains, it is a finite number with a gradient
-    ``learning``        and a few steps on one batch lower it
-    ``save and load``   parameters that are trained (all, where none are) make up the scores
+    ``seen items``      some score stays finite when items of the history are removed
+    ``vectors``         if there are any, their products are the scores
+    ``seed``            equal seeds give equal scores
+    ``loss``            for a model that trains, it is finite and has a gradient
+    ``learning``        a few steps on one batch lower it
+    ``save and load``   the trained parameters (all, if none are trained) determine the scores
     ==================  =========================================================================
 
     Args:
-        teacher: A subclass of ``TeacherModel``, or a function that returns an ``ItemScorer``; or
-            a finished scorer, which is left as it is and spared the clauses from ``seed`` on.
-        dataset: What to try it on, and what a scorer was made for; by default a small made-up one.
-        settings: Of a class or a function, by name.
+        teacher: A subclass of ``TeacherModel``, a function that returns an ``ItemScorer``, or a
+            finished scorer, which is not modified and skips the clauses from ``seed`` on.
+        dataset: The data to test on, for which a finished scorer was built; by default a small
+            synthetic dataset.
+        settings: Settings of a class or function, by name.
 
     Raises:
-        ContractError: At the first broken clause, with what was expected, what came and a remedy.
+        ContractError: At the first broken clause: what was expected, what was found and how to fix
+            it.
     """
     dataset = dataset or synthetic_dataset(num_users=60, num_items=40, num_categories=2)
     if isinstance(teacher, ItemScorer) and not isinstance(teacher, type):
@@ -88,7 +90,7 @@ def check_teacher(
 
 
 def _check_scores(scorer: Any, dataset: Dataset, name: str) -> None:
-    """The clauses that need no other teacher of the same kind, ``build`` to ``vectors``."""
+    """The clauses ``build`` to ``vectors``, which need no second teacher of the same kind."""
     if not isinstance(scorer, ItemScorer):
         got = f"expected an ItemScorer (max_history and score), got {type(scorer).__name__}."
         raise _broken(name, "build", f"{got} See baselines.contracts.scorer.")
@@ -127,7 +129,7 @@ def _check_scores(scorer: Any, dataset: Dataset, name: str) -> None:
 
 
 def _check_own_past(scorer: Any, past: Histories, scores: Tensor, name: str) -> None:
-    """Only what the mask shows of a row's last ``max_history`` items may count."""
+    """Only the unmasked items among a row's last ``max_history`` may affect its scores."""
     cure = "Let nothing but a sample's own past influence its row."
     order = torch.arange(len(scores) - 1, -1, -1)
     turned = Histories(items=past.items[order], mask=past.mask[order], users=past.users[order])
@@ -153,7 +155,7 @@ def _check_own_past(scorer: Any, past: Histories, scores: Tensor, name: str) -> 
 
 
 def _lengthened(past: Histories, *, shown: bool) -> Histories:
-    """With three positions more on the left, of items that are there or only padding."""
+    """The histories with three more positions on the left, of real items or padding."""
     added = past.items[:, :1].expand(-1, 3)
     mask = past.mask.new_full(added.shape, shown) & past.mask.all(dim=1, keepdim=True)
     return Histories(
@@ -217,7 +219,7 @@ def _loss(model: TeacherModel, batch: TrainBatch, name: str) -> Tensor:
 def _check_save_and_load(
     model: TeacherModel, fresh: TeacherModel, dataset: Dataset, name: str
 ) -> None:
-    """What a run writes of a model, put into one of another seed, has to score the same."""
+    """The saved parameters of a model, loaded into one with another seed, must score the same."""
     places = dict(fresh.named_parameters())
     with torch.no_grad():
         for key, value in trained_weights(model).items():
@@ -248,7 +250,7 @@ def _scores(scorer: Any, past: Histories, name: str) -> Tensor:
 
 
 def _require_equal(expected: Tensor, found: Tensor, name: str, clause: str, cure: str) -> None:
-    """Up to rounding: batches of other shapes are summed in another order."""
+    """Require equality up to rounding, since the order of sums depends on a batch's shape."""
     finite = expected[expected.isfinite()].abs()
     atol = 1e-4 * max(1.0, float(finite.max())) if finite.numel() else 1e-4
     if not torch.allclose(expected, found, rtol=1e-3, atol=atol):
