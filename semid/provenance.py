@@ -188,7 +188,10 @@ class Provenance:
         if not folder.exists():
             recover(folder)
         path = folder / FILE_NAME
-        cure = f"Remove {folder} and run the command that made it again."
+        cure = (
+            f"Remove {folder} and run the command that made it again, or, if it was copied here, "
+            "copy it again."
+        )
         values = read_json(path, take_unsealed=True, what_to_do=cure)
         if values is None:
             raise FileNotFoundError(

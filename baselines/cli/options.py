@@ -96,4 +96,4 @@ def _as_list(value: str, name: str, kind: Any) -> str:
     element = get_args(parts[0])[0]
     if element is not str:
         return f"[{value}]"
-    return json.dumps(value.split(",") if name in _NAMES else [value])
+    return json.dumps([part.strip() for part in value.split(",")] if name in _NAMES else [value])

@@ -95,20 +95,24 @@ class UserHistories:
             )
         times = as_times(table[order], time_format if order == "timestamp" else None)
         events = pl.DataFrame(
-            {"user": as_ids(table["user_id"]), "item": as_ids(table["item_id"]), "time": times}
+            {
+                "user_id": as_ids(table["user_id"]),
+                "item_id": as_ids(table["item_id"]),
+                "time": times,
+            }
         )
         whole = events.drop_nulls()
         if missing := events.height - whole.height:
             logger.warning("%d events have a missing value and were left out", missing)
         if not whole.height:
             raise ValueError("expected events, got none without a missing value")
-        by_user = whole.group_by("user", maintain_order=True).agg(
-            pl.col("item").sort_by("time", maintain_order=True)
+        by_user = whole.group_by("user_id", maintain_order=True).agg(
+            pl.col("item_id").sort_by("time", maintain_order=True)
         )
         return cls(
-            users=by_user["user"].alias("user_id"),
-            items=by_user["item"].explode(),
-            offsets=_offsets(by_user["item"].list.len().to_numpy()),
+            users=by_user["user_id"],
+            items=by_user["item_id"].explode(),
+            offsets=_offsets(by_user["item_id"].list.len().to_numpy()),
         )
 
     def only(self, user: str) -> UserHistories:

@@ -22,7 +22,11 @@ def read_items(path: str | Path) -> tuple[str | int, ...]:
         ids = as_ids(read_table(path, ids=("item_id",))["item_id"]).drop_nulls()
         found: tuple[str | int, ...] = tuple(ids.to_list())
     elif path.is_file():
-        found = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: expected text in UTF-8, got {error.reason}") from None
+        found = tuple(filter(None, map(str.strip, lines)))
     else:
         raise FileNotFoundError(f"no file {path}")
     if not found:

@@ -167,10 +167,13 @@ class BulkRecommender:
                 chunks = _chunks(parts)
                 _join(chunks, parts, out)
                 short = self.short(map(pl.read_parquet, chunks))
-                for path in sorted(parts.iterdir(), key=lambda path: path.name == _BEGUN):
-                    path.unlink()  # the file that identifies the chunks goes last
+                for path in (
+                    *chunks,
+                    parts / _BEGUN,
+                ):  # the file that identifies the chunks goes last
+                    path.unlink()
         if here.is_main_process:
-            with suppress(OSError):  # another command may be waiting for it
+            with suppress(OSError):  # another command waits for it, or it holds other files
                 parts.rmdir()
         return short
 

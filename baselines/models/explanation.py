@@ -87,14 +87,19 @@ class Explanation:
         for number, level in enumerate(self.levels, start=1):
             second = "" if level.teacher is None else f" {level.teacher:.3f} |"
             lines.append(
-                f"| {number} | {level.code} | {level.choices} | {level.probability:.3f} |{second} "
-                f"{'; '.join(level.typical)} |"
+                f"| {number} | {_cell(level.code)} | {level.choices} | {level.probability:.3f} |"
+                f"{second} {_cell('; '.join(level.typical))} |"
             )
         if self.teacher is not None:
             place, probability = self.teacher.rank, self.teacher.probability
             said = f"{self.teacher.label} ranks it {place}, with probability {probability:.4f}."
             lines += ["", said]
         return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text of one cell of a Markdown table."""
+    return " ".join(text.replace("|", r"\|").splitlines())
 
 
 @torch.inference_mode()

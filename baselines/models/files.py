@@ -6,12 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from baselines.training.checkpoint import TRAINED_FILES, is_trained
+from semid.atomic import is_temporary
 from semid.provenance import ProvenanceError, read_json, write_json
 
 FORMAT = 1
 """Version of the folder format; increased when a folder can no longer be read the same way."""
 
 CARD = "model.json"
+TEACHER, PARTNER = "teacher", "partner"
+IDS, ITEMS, COUNTS = "ids", "items.parquet", "item_counts.safetensors"
+
+_OF_A_MODEL = {CARD, TEACHER, PARTNER, IDS, ITEMS, COUNTS, *TRAINED_FILES}
+_OF_THE_HUB = {"README.md", ".gitattributes", ".cache", ".git"}
 
 
 def write_card(folder: Path, values: Mapping[str, Any]) -> None:
@@ -27,7 +34,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         ProvenanceError: If it is damaged or has another format version.
     """
     cure = "Copy the whole folder again, or pick the model anew with semid pick."
-    values = read_json(folder / CARD, what_to_do=cure)
+    values = read_json(folder / CARD, what_to_do=cure) if folder.is_dir() else None
     if values is None:
         found = f"a folder without {CARD}" if folder.is_dir() else "no such folder"
         raise FileNotFoundError(
@@ -40,3 +47,25 @@ def read_card(folder: Path) -> dict[str, Any]:
             "version of semid that wrote it, or pick the model anew."
         )
     return values
+
+
+def require_replaceable(folder: Path) -> None:
+    """Refuse to write a model in place of anything but another model.
+
+    Raises:
+        FileExistsError: If the folder holds anything else, such as results, data of a training, or
+            a whole comparison.
+    """
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    others = sorted(
+        entry.name
+        for entry in entries
+        if entry.name not in _OF_A_MODEL | _OF_THE_HUB
+        and not is_trained(entry)  # an earlier stage
+        and not is_temporary(entry.name)
+    )
+    if others:
+        raise FileExistsError(
+            f"expected a new folder or a model to replace, got {folder}, which holds other files "
+            f"({', '.join(others[:3])}{', …' if others[3:] else ''}). Name another folder."
+        )

@@ -12,13 +12,13 @@ import polars as pl
 import torch
 
 from baselines.data.dataset import Dataset
+from baselines.models.files import COUNTS, IDS, ITEMS
 from semid.arrays import IntArray
 from semid.atomic import atomic_write, copy_tree
 from semid.catalog import Catalog
 from semid.ids import SemanticIds
 from semid.provenance import ProvenanceError, read_tensors, require_same, write_tensors
 
-IDS, _ITEMS, _COUNTS = "ids", "items.parquet", "item_counts.safetensors"
 _AGAIN = "Copy the whole folder again."
 
 
@@ -60,8 +60,8 @@ class ModelItems:
         buffer = io.BytesIO()
         own_ids = pl.Series("item_id", self.catalog.item_ids)
         self.catalog.fields.select(own_ids, pl.all()).write_parquet(buffer)
-        atomic_write(folder / _ITEMS, buffer.getvalue())
-        write_tensors(folder / _COUNTS, {"counts": torch.from_numpy(self.counts)})
+        atomic_write(folder / ITEMS, buffer.getvalue())
+        write_tensors(folder / COUNTS, {"counts": torch.from_numpy(self.counts)})
 
     @classmethod
     def read(cls, folder: Path) -> ModelItems:
@@ -71,20 +71,23 @@ class ModelItems:
             FileNotFoundError: If a file is missing.
             ProvenanceError: If a file is damaged, or the files are of different items.
         """
-        if not (folder / _ITEMS).exists():
-            raise FileNotFoundError(f"expected {folder / _ITEMS}, got no such file. {_AGAIN}")
-        catalog = Catalog.read(folder / _ITEMS)
+        if not (folder / ITEMS).exists():
+            raise FileNotFoundError(f"expected {folder / ITEMS}, got no such file. {_AGAIN}")
+        try:
+            catalog = Catalog.read(folder / ITEMS)
+        except ValueError as error:
+            raise ProvenanceError(f"{error}. {_AGAIN}") from error
         ids = SemanticIds.load(folder / IDS)
         require_same(
-            f"items of {folder / _ITEMS}",
+            f"item order of {folder / ITEMS}",
             ids.provenance.items,
             catalog.order_hash,
             what_to_do=_AGAIN,
         )
-        found = read_tensors(folder / _COUNTS, what_to_do=_AGAIN)
+        found = read_tensors(folder / COUNTS, what_to_do=_AGAIN)
         if found is None or len(found[0].get("counts", ())) != len(catalog):
             raise ProvenanceError(
-                f"expected counts of {len(catalog)} items in {folder / _COUNTS}, got "
+                f"expected counts of {len(catalog)} items in {folder / COUNTS}, got "
                 f"{'none' if found is None else 'others'}. {_AGAIN}"
             )
         counts = np.asarray(found[0]["counts"].numpy(), dtype=np.int64)

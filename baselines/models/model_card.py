@@ -30,7 +30,7 @@ def model_card(model: TrainedModel, repo_id: str, *, licence: str) -> ModelCard:
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    if not licence.strip():
+    if not isinstance(licence, str) or not licence.strip():
         raise ValueError(
             "expected a licence for the model card, got none. Name the one that others may use "
             "the model under, such as licence='apache-2.0' or 'cc-by-nc-4.0'."

@@ -62,9 +62,22 @@ def _new_items(table: pl.DataFrame, known: Catalog) -> Catalog:
             f"for each new item, got {table.height} rows with "
             f"{', '.join(table.columns) or 'no columns'}"
         )
+    given = as_ids(table[_ITEM_ID])
+    rows = known.find(given)
+    ids = given.cast(known.ids.dtype, strict=False)
+    if ids.has_nulls():
+        row = int(ids.is_null().arg_max() or 0)
+        raise ValueError(
+            f"expected {_ITEM_ID} of {known.ids.dtype} in each row of the new items, got "
+            f"{given[row]!r} in row {row}"
+        )
+    for name in columns:
+        expected, got = known.fields.schema[name], table.schema[name]
+        if expected.is_nested() != got.is_nested() and got != pl.Null:
+            raise ValueError(f"expected {name} of new items as {expected}, got {got}")
     fields = pl.concat([known.fields.clear(), table.select(columns)], how="diagonal_relaxed")
-    new = Catalog(item_ids=as_ids(table[_ITEM_ID]).to_list(), fields=fields)
-    old = [item for item, row in zip(new.item_ids, known.find(new.ids), strict=True) if row >= 0]
+    new = Catalog(item_ids=ids.to_list(), fields=fields)
+    old = [item for item, row in zip(new.item_ids, rows, strict=True) if row >= 0]
     if old:
         raise ValueError(
             f"expected items that are new, got {old[0]!r}, which the model has ({len(old)} such in "

@@ -218,7 +218,10 @@ class Recommender:
                 not rank by beam search.
         """
         known = known_histories(self.model.items.catalog, [history], "skip")
-        require_histories(known, "refuse")
+        if not known.lengths[0]:
+            raise ValueError(
+                f"expected an item that the model knows in the history, got {history!r}"
+            )
         row = int(rows_of(self.model.items.catalog, [item])[0])
         if row < 0:
             raise ValueError(f"expected an item that the model knows, got {item!r}")
@@ -267,7 +270,7 @@ class Recommender:
         Raises:
             ValueError: If an item is unknown, or none would be left.
         """
-        rows = rows_of(self.model.items.catalog, list(ids))
+        rows = rows_of(self.model.items.catalog, ids)
         if (rows < 0).any():
             name = list(ids)[int(np.flatnonzero(rows < 0)[0])]
             raise ValueError(f"expected items that the model knows, got {name!r}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from numbers import Real
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,8 @@ from semid.arrays import IntArray
 from semid.catalog import Catalog
 
 ItemId = str | int
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,12 +66,7 @@ def known_histories(
             types.
     """
     _require_policy("unknown", unknown, get_args(Unknown))
-    for number, history in enumerate(histories):
-        if isinstance(history, (str, bytes)) or not isinstance(history, Sequence):
-            raise ValueError(
-                f"expected histories as lists of item ids, got {history!r} as history {number}. "
-                "Write a single one as [[...]]."
-            )
+    histories = [_listed(history, number) for number, history in enumerate(_listed(histories))]
     lengths = np.fromiter(map(len, histories), dtype=np.int64, count=len(histories))
     rows = rows_of(catalog, [item for history in histories for item in history])
     is_known = rows >= 0
@@ -125,7 +123,7 @@ def allowed_rows(catalog: Catalog, within: Collection[ItemId]) -> IntArray:
     Raises:
         ValueError: If the model knows none of them.
     """
-    rows = rows_of(catalog, list(within))
+    rows = rows_of(catalog, within)
     found = np.unique(rows[rows >= 0])
     if not len(found):
         raise ValueError(
@@ -139,31 +137,60 @@ def boosts_of(catalog: Catalog, boosts: Mapping[ItemId, float]) -> Tensor:
     """The value added to each item's log-probability, float32 ``(item,)``.
 
     Raises:
-        ValueError: If an item is unknown.
+        ValueError: If an item is unknown, or a boost is no number that is finite in float32.
     """
-    rows = rows_of(catalog, list(boosts))
+    if not isinstance(boosts, Mapping):
+        raise ValueError(f"expected boosts as a mapping of item ids to numbers, got {boosts!r}")
+    rows = rows_of(catalog, boosts)
     if (rows < 0).any():
         name = list(boosts)[int(np.flatnonzero(rows < 0)[0])]
         raise ValueError(f"expected boosts of items that the model knows, got one of {name!r}")
+    for item, boost in boosts.items():
+        if not isinstance(boost, Real) or not abs(boost) <= _LARGEST:
+            raise ValueError(
+                f"expected a number that is finite in float32 as boost of {item!r}, got {boost!r}. "
+                "To leave an item out, name those that may come: within."
+            )
     values = torch.zeros(len(catalog))
     values[torch.from_numpy(rows)] = torch.tensor(list(boosts.values()), dtype=torch.float32)
     return values
 
 
-def rows_of(catalog: Catalog, ids: list[ItemId]) -> IntArray:
+def rows_of(catalog: Catalog, items: Iterable[ItemId]) -> IntArray:
     """Rows of items, int64, -1 if unknown.
+
+    Args:
+        catalog: The items of the model.
+        items: Their ids, text or whole numbers of Python or NumPy.
 
     Raises:
         ValueError: If IDs are neither all strings nor all integers.
     """
+    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+        raise ValueError(f"expected a list of item ids, got {items!r}")
+    ids = [item.item() if isinstance(item, np.generic) else item for item in items]
     kinds = {type(item) for item in ids}
     if not kinds <= {str} and not kinds <= {int}:
-        strange = next(item for item in ids if type(item) is not type(ids[0]) or item is None)
+        kind = int if int in kinds else str
+        strange = next(item for item in ids if type(item) is not kind)
         raise ValueError(
-            f"expected item ids that are all text or all whole numbers, got {strange!r} beside "
-            f"{ids[0]!r}"
+            f"expected item ids that are all text or all whole numbers, got {strange!r}"
         )
-    return catalog.find(pl.Series("items", ids)) if ids else np.zeros(0, dtype=np.int64)
+    return catalog.find(pl.Series("item ids", ids)) if ids else np.zeros(0, dtype=np.int64)
+
+
+def _listed(values: Any, number: int | None = None) -> Sequence[Any]:
+    """Histories, or the one of a number, as a sequence of Python values."""
+    if isinstance(values, (np.ndarray, pl.Series)):
+        listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else values.to_list()
+        return listed
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        place = "" if number is None else f" as history {number}"
+        raise ValueError(
+            f"expected histories as lists of item ids, got {values!r}{place}. Write a single one "
+            "as [[...]]."
+        )
+    return values
 
 
 def _require_policy(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -16,20 +16,27 @@ from baselines.evaluation.ranking import FuseBatch
 from baselines.evaluation.ranks import Ranks
 from baselines.lm.config import LanguageModelConfig
 from baselines.models.evaluate import decoded
-from baselines.models.files import read_card, write_card
+from baselines.models.files import (
+    IDS,
+    ITEMS,
+    PARTNER,
+    TEACHER,
+    read_card,
+    require_replaceable,
+    write_card,
+)
 from baselines.models.fit import FitSettings, fit_backbone
 from baselines.models.fusion import generator_fusion, teacher_fusion
-from baselines.models.items import IDS, ModelItems
+from baselines.models.items import ModelItems
 from baselines.models.spec import ModelSpec
 from baselines.models.stages import is_fitted, read_fitted, stage_folders
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.supervision import Supervision
 from baselines.training.checkpoint import TRAINED_FILES, TrainingState, identity, write_trained
 from semid.atomic import atomic_dir, link_or_copy
-from semid.provenance import Provenance, ProvenanceError, require_same
+from semid.provenance import Provenance, ProvenanceError, hash_file, require_same
 from semid.settings import as_json
 
-_TEACHER, _PARTNER = "teacher", "partner"
 _AGAIN = "Copy the whole folder again, or pick the model anew with semid pick."
 
 
@@ -156,7 +163,8 @@ class TrainedModel:
             expected[name] = (lineage.inputs.get(name), content)
         for name, (trained_on, found) in expected.items():
             what = f"{name} of the model in {folder}"
-            require_same(what, trained_on, found, what_to_do=_AGAIN)
+            cure = _AGAIN if name != "base" else "Name the language model that it was trained on."
+            require_same(what, trained_on, found, what_to_do=cure)
         state = read_fitted(backbone, folder)
         return cls(
             spec=spec,
@@ -188,7 +196,8 @@ class TrainedModel:
             FileNotFoundError: If the folder is not a model's, or lacks a part.
             ProvenanceError: If a part is damaged or belongs to another model, or the folder has
                 another format version.
-            ValueError: If backbone or teacher is not built in and the caller does not name it.
+            ValueError: If backbone or teacher is not built in and the caller does not name it, or
+                a base is named for a model that has none.
         """
         card = read_card(folder)
         try:
@@ -199,23 +208,26 @@ class TrainedModel:
                 f"expected spec, parts and removed items of a model in {folder}, got none of "
                 f"{error}. {_AGAIN}"
             ) from error
-        if base is not None and isinstance(spec.config, LanguageModelConfig):
-            spec = dataclasses.replace(spec, config=dataclasses.replace(spec.config, model=base))
+        spec = _with_base(spec, base, folder)
         items = ModelItems.read(folder)
         require_same(
-            f"the weights of the model in {folder}",
+            f"items and texts in {folder / ITEMS}",
+            card.get("items"),
+            hash_file(folder / ITEMS),
+            what_to_do=_AGAIN,
+        )
+        require_same(
+            f"the hash of the weights in {folder}",
             card["model"],
             identity(Provenance.read(folder)),
             what_to_do=_AGAIN,
         )
         read = None
         if (said := parts["teacher"]) is not None:
-            read = FittedTeacher.load(folder / _TEACHER, items.catalog, model=teacher, **said)
+            read = FittedTeacher.load(folder / TEACHER, items.catalog, model=teacher, **said)
         model = cls.read(spec, items, folder, teacher=read)
-        found = [
-            _load_partner(folder / _PARTNER, items, said, named=teacher)
-            for said in parts["partners"]
-        ]
+        named = {"backbone": backbone, "teacher": teacher, "base": base}
+        found = [_load_partner(folder / PARTNER, items, said, named) for said in parts["partners"]]
         return dataclasses.replace(
             model,
             partner=found[0] if found else None,
@@ -238,6 +250,7 @@ class TrainedModel:
         Raises:
             FileExistsError: If the folder holds anything else.
         """
+        require_replaceable(folder)
         with atomic_dir(folder) as filling:
             stages = self.backbone.stages
             folders = (stage_folders(stages, folder) for folder in (self.folder, filling))
@@ -263,9 +276,9 @@ class TrainedModel:
         self.items.write(folder)
         teacher = self.teacher if self.spec.backbone_class.needs_teacher else None
         if teacher is not None:
-            teacher.save(folder / _TEACHER)
+            teacher.save(folder / TEACHER)
         if self.partner is not None:
-            self.partner.model.save(folder / _PARTNER)
+            self.partner.model.save(folder / PARTNER)
         spec, base = as_json(self.spec), None
         if isinstance(self.spec.config, LanguageModelConfig):
             path = Path(self.spec.config.model)
@@ -276,6 +289,7 @@ class TrainedModel:
             folder,
             {
                 "model": identity(Provenance.read(folder)),
+                "items": hash_file(folder / ITEMS),
                 "spec": spec,
                 "parts": {
                     "ids": [IDS],
@@ -379,11 +393,29 @@ def _known_parts(parts: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
 
 
 def _load_partner(
-    folder: Path, items: ModelItems, said: Mapping[str, Any], *, named: str | None
+    folder: Path, items: ModelItems, said: Mapping[str, Any], named: Mapping[str, str | None]
 ) -> Partner:
     settings = dict(said)
     kind, weight = settings.pop("kind"), settings.pop("weight")
     if kind == "teacher":
-        teacher = FittedTeacher.load(folder, items.catalog, model=named, **settings)
+        teacher = FittedTeacher.load(folder, items.catalog, model=named["teacher"], **settings)
         return Partner(model=teacher, weight=weight)
-    return Partner(model=TrainedModel.load(folder), weight=weight)
+    return Partner(model=TrainedModel.load(folder, **named), weight=weight)
+
+
+def _with_base(spec: ModelSpec, base: str | None, folder: Path) -> ModelSpec:
+    """The spec with its language model where that is now."""
+    if not isinstance(spec.config, LanguageModelConfig):
+        if base is not None:
+            raise ValueError(
+                f"expected no base of the model in {folder}, which has no language model, got "
+                f"{base!r}. Leave it out."
+            )
+        return spec
+    place = Path(spec.config.model if base is None else base)
+    if place.is_absolute() and not place.exists():
+        raise FileNotFoundError(
+            f"expected the language model of the model in {folder} at {place}, got no such folder. "
+            "Say where it is now: base, or --base."
+        )
+    return dataclasses.replace(spec, config=dataclasses.replace(spec.config, model=str(place)))

@@ -100,7 +100,7 @@ def read_trained(
         FileNotFoundError: If the files are missing or do not belong together.
         ProvenanceError: If the weights are not those that were trained.
     """
-    cure = f"Remove {folder} to train again."
+    cure = f"Remove {folder} to train again, or, if it was copied here, copy it again."
     lineage = Provenance.read(folder)
     state = read_json(
         folder / _STATE, made_from=identity(lineage), take_unsealed=True, what_to_do=cure

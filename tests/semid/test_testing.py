@@ -283,7 +283,7 @@ BROKEN = [
     (RanksItsCompany, "subset", "the item's own embedding"),
     (RefusesStrangersBadly, "unseen items", "must lie in [0, "),
     (RemembersOnSelf, "save and load", "Return from _fit all that _encode needs"),
-    (LearnsOneTensorTwice, "save and load", "memory of its own"),
+    (LearnsOneTensorTwice, "save and load", "its own memory"),
     (EncodesAnything, "bad input", "encode with NaN, got no error"),
     (CostsOfAnotherLevel, "costs", "(120, 3), got (120, 4)"),
     (NegativeCosts, "costs", "got -1.0 to -1.0"),

@@ -179,7 +179,7 @@ def test_recommend_and_explain_print_what_they_are_asked(
     user = ["--histories", "shop/interactions.parquet", "--user", "5", "--k", "2"]
     assert main(["recommend", "--model", "model", *user]) == 0
     assert capsys.readouterr().out.count("│ 5 ") == 2
-    assert main(["explain", "--model", "model", "--history", "3,5", "--item", "7"]) == 0
+    assert main(["explain", "--model", "model", "--history", "3, 5", "--item", "7"]) == 0
     assert "| level | code | choices | probability |" in capsys.readouterr().out
 
 
@@ -188,6 +188,7 @@ def test_recommend_and_explain_print_what_they_are_asked(
     [
         (["recommend", "--model", "shop", "--history", "1"], "a folder without model.json"),
         (["recommend", "--model", "nowhere", "--history", "1"], "no such folder"),
+        (["recommend", "--model", "model/model.json", "--history", "1"], "no such folder"),
         (["recommend", "--model", "model"], "either --histories FILE or --history"),
         (["recommend", "--model", "model", "--history", "x"], "got 'x'"),
         (["recommend", "--model", "model", "--history", "999"], "--empty popular"),

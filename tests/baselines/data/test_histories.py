@@ -78,6 +78,11 @@ def test_items_come_from_a_column_or_from_lines(tmp_path: Path) -> None:
         read_items(tmp_path / "items.txt")
     with pytest.raises(FileNotFoundError, match="no file"):
         read_items(tmp_path / "nothing.txt")
+    (tmp_path / "items.txt").write_bytes(b"\xef\xbb\xbf7\r\n9\r\n")  # as some editors save it
+    assert read_items(tmp_path / "items.txt") == ("7", "9")
+    (tmp_path / "items.txt").write_bytes(b"\xff\xfe7\x00")
+    with pytest.raises(ValueError, match=r"items.txt: expected text in UTF-8"):
+        read_items(tmp_path / "items.txt")
 
 
 def test_boosts_are_finite_numbers_once_an_item(tmp_path: Path) -> None:

@@ -105,6 +105,17 @@ def test_a_filter_that_forbids_everything_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
+def test_files_of_others_beside_the_chunks_stay(recommender: Recommender, tmp_path: Path) -> None:
+    other = tmp_path / "lists.csv.parts" / "notes.txt"
+    other.parent.mkdir()
+    other.write_text("mine")
+    BulkRecommender(recommender, of(HISTORIES), Request(empty="popular")).write(
+        tmp_path / "lists.csv"
+    )
+    assert [path.name for path in other.parent.iterdir()] == ["notes.txt"]
+    assert (tmp_path / "lists.csv").exists()
+
+
 def stop_after(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, real = [], bulk._keep
 

@@ -18,6 +18,7 @@ from tiny_shop import compare, write_shop, write_shop_model
 
 from baselines.models.hub import model_folder
 from baselines.models.recommender import Recommender
+from baselines.models.trained import Partner
 
 IDS = shop().catalog.item_ids
 HISTORIES = [[IDS[3], IDS[7]], [IDS[5], IDS[12], IDS[9]]]
@@ -156,8 +157,8 @@ def test_the_card_says_that_a_teacher_brings_interactions(
         assert ("holds the training interactions" in text) == (kind == "lightgcn")
 
 
-@pytest.mark.parametrize("licence", ["", "  "])
-def test_no_card_without_a_licence(hub: LocalHub, ours: Recommender, licence: str) -> None:
+@pytest.mark.parametrize("licence", ["", "  ", None])
+def test_no_card_without_a_licence(hub: LocalHub, ours: Recommender, licence: Any) -> None:
     with pytest.raises(ValueError, match=r"expected a licence for the model card, got none\."):
         ours.push_to_hub("me/shop", licence=licence)
     assert not hub.made
@@ -194,3 +195,25 @@ def test_a_language_model_is_named_without_its_place(hub: LocalHub, tmp_path: Pa
     theirs = Recommender.from_pretrained("me/lm", base=str(base))
     known = [[each] for each in theirs.model.items.catalog.item_ids[:2]]
     assert theirs.recommend(known, 3).lists == ours.recommend(known, 3).lists
+
+
+def test_a_language_model_that_moved_is_named_also_of_a_partner(
+    tmp_path: Path, ours: Recommender
+) -> None:
+    data = write_shop(tmp_path / "shop")
+    base = write_shop_model(data, tmp_path / "base")
+    assert compare(data, base, tmp_path / "out", arms="lm:msl") == 0
+    alone = Recommender.from_pretrained(tmp_path / "out" / "lm-msl-0")
+    partner = Partner(model=alone.model, weight=0.5)
+    fused = Recommender(dataclasses.replace(alone.model, partner=partner))
+    fused.save_pretrained(tmp_path / "fused")
+    known = [[each] for each in fused.model.items.catalog.item_ids[:2]]
+    expected = fused.recommend(known, 3).lists
+    base.rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match=r"at .*base, got no such folder. Say where it is"):
+        Recommender.from_pretrained(tmp_path / "fused")
+    found = Recommender.from_pretrained(tmp_path / "fused", base=str(tmp_path / "moved"))
+    assert found.recommend(known, 3).lists == expected
+    ours.save_pretrained(tmp_path / "codes")
+    with pytest.raises(ValueError, match="which has no language model"):
+        Recommender.from_pretrained(tmp_path / "codes", base=str(tmp_path / "moved"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -130,6 +132,14 @@ def test_an_empty_history_is_refused_or_answered_by_popularity(plain: Recommende
         ({"unknown": "guess"}, "unknown must be one of skip, refuse"),
         ({"empty": "guess"}, "empty must be one of refuse, popular"),
         ({"boosts": {type(IDS[0])(10**9): 1.0}}, "boosts of items that the model knows"),
+        ({"boosts": {IDS[0]: float("nan")}}, "finite in float32 as boost of .*, got nan"),
+        ({"boosts": {IDS[0]: float("inf")}, "empty": "popular"}, "as boost of .*, got inf"),
+        ({"boosts": {IDS[0]: 1e39}}, "as boost of .*, got 1e"),
+        ({"boosts": {IDS[0]: None}}, "as boost of .*, got None"),
+        ({"boosts": {IDS[0]: "high"}}, "as boost of .*, got 'high'"),
+        ({"boosts": [IDS[0]]}, "a mapping of item ids to numbers"),
+        ({"within": "12"}, "a list of item ids, got '12'"),
+        ({"within": 12}, "a list of item ids, got 12"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -139,9 +149,35 @@ def test_what_cannot_be_meant_is_refused(
         plain.recommend(HISTORIES, **options)
 
 
-def test_a_text_is_no_list_of_histories(plain: Recommender) -> None:
+@pytest.mark.parametrize("histories", ["item 12", ["item 12"], None, 12, [12], iter([[12]])])
+def test_what_is_no_list_of_histories_is_refused(plain: Recommender, histories: Any) -> None:
     with pytest.raises(ValueError, match=r"Write a single one as \[\[...\]\]"):
-        plain.recommend(["item 12"])
+        plain.recommend(histories)
+
+
+@pytest.mark.parametrize("item", [None, 1.0, True, [1], b"1", float("nan")])
+def test_what_is_no_item_id_is_named(plain: Recommender, item: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"all whole numbers, got {item!r}")):
+        plain.recommend([[IDS[0], item]])
+    with pytest.raises(ValueError, match="all whole numbers, got"):
+        plain.explain([IDS[0]], item)
+    with pytest.raises(ValueError, match="all whole numbers, got"):
+        plain.similar(item)
+
+
+def test_an_explanation_needs_a_known_item_in_the_history(plain: Recommender) -> None:
+    with pytest.raises(ValueError, match=r"knows in the history, got \[999\]$"):
+        plain.explain([999], IDS[0])
+
+
+def test_ids_and_histories_may_be_those_of_numpy_and_polars(plain: Recommender) -> None:
+    expected = list(plain.recommend(HISTORIES, k=5))
+    arrays = [np.array(history) for history in HISTORIES]
+    others: list[Any] = [arrays, [list(history) for history in arrays], pl.Series(HISTORIES)]
+    for histories in others:
+        assert list(plain.recommend(histories, k=5)) == expected
+    stock = plain.recommend(HISTORIES, k=5, within=IDS[:20])
+    assert list(plain.recommend(HISTORIES, k=5, within=np.array(IDS[:20]))) == list(stock)
 
 
 def test_more_than_there_is_comes_back_short_and_is_counted(plain: Recommender) -> None:
@@ -154,6 +190,21 @@ def test_it_is_the_same_after_it_was_saved_and_loaded(shop_of: Recommender, tmp_
     shop_of.save_pretrained(tmp_path / "saved")
     loaded = Recommender.from_pretrained(tmp_path / "saved")
     assert list(loaded.recommend(HISTORIES)) == list(shop_of.recommend(HISTORIES))
+
+
+@pytest.mark.parametrize("mark", ["config.json", "model.json"])
+def test_a_model_is_never_written_over_anything_but_a_model(
+    plain: Recommender, tmp_path: Path, mark: str
+) -> None:
+    plain.save_pretrained(tmp_path / "model")
+    plain.save_pretrained(tmp_path / "model")  # in place of itself
+    run = tmp_path / "run"  # as a comparison, or what semid train has left
+    plain.save_pretrained(run / "causal-ntp-0")
+    (run / mark).write_text("{}")
+    (run / "comparison.json").write_text("{}")
+    with pytest.raises(FileExistsError, match=r"holds other files \(.*comparison.json.*Name ano"):
+        plain.save_pretrained(run)
+    assert (run / "causal-ntp-0" / "model.safetensors").exists()
 
 
 def test_a_copied_folder_works_in_a_fresh_process_elsewhere(
@@ -204,6 +255,14 @@ def test_an_explanation_is_the_path_of_the_item(shop_of: Recommender) -> None:
     ]
     assert found.title in found.markdown()
     assert found.levels[-1].typical[0] == found.title
+
+
+def test_titles_do_not_break_the_table_of_an_explanation(plain: Recommender) -> None:
+    shop = Recommender(plain.model)
+    shop.add_items([{"item_id": 901, "title": "red | blue\nset"}])
+    (line,) = (line for line in shop.explain(HISTORIES[0], 901).markdown().splitlines()[-1:])
+    assert line.endswith("| red \\| blue set |")
+    assert line.replace("\\|", "").count("|") == 6
 
 
 def test_an_explanation_shows_the_view_of_the_teacher_in_the_beam(
@@ -286,9 +345,25 @@ def test_new_items_that_cannot_be_are_refused(plain: Recommender, tmp_path: Path
         plain.add_items([{"item_id": IDS[0], "title": "old"}])
     with pytest.raises(ValueError, match="a row with item_id"):
         plain.add_items([])
+    for wrong, said in (
+        ({"item_id": None}, "item_id of Int64 in each row of the new items, got None in row 0"),
+        ({"item_id": 900, "title": ["a"]}, "title of new items as String, got List"),
+        (
+            {"item_id": 900, "categories": "a"},
+            r"categories of new items as List\(String\), got Str",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            plain.add_items([{"title": "new", **wrong}])
     guided = Recommender(with_teacher(plain.model, tmp_path))
     with pytest.raises(ValueError, match="ranks together with another model"):
         guided.add_items(NEW)
+
+
+def test_ids_of_new_items_become_of_the_kind_of_the_catalogue(plain: Recommender) -> None:
+    shop = Recommender(plain.model)
+    shop.add_items([{"item_id": "900", "title": "new"}])
+    assert shop.model.items.catalog.item_ids == [*IDS, 900]
 
 
 def test_similar_items_are_those_of_the_largest_cosine(plain: Recommender) -> None:
@@ -317,14 +392,31 @@ def test_similar_items_are_those_of_the_largest_cosine(plain: Recommender) -> No
         ("state.json", "state.json"),
     ],
 )
+@pytest.mark.parametrize("cut", [False, True])
 def test_a_half_copied_folder_is_refused(
-    plain: Recommender, tmp_path: Path, lost: str, said: str
+    plain: Recommender, tmp_path: Path, lost: str, said: str, cut: bool
 ) -> None:
     plain.save_pretrained(tmp_path / "saved")
-    (tmp_path / "saved" / lost).unlink()
+    file = tmp_path / "saved" / lost
+    half = file.read_bytes()[: file.stat().st_size // 2]
+    file.unlink()  # a link to that of the model
+    if cut:
+        file.write_bytes(half)
+    said = file.name if cut else said
     with pytest.raises((ValueError, FileNotFoundError), match=said) as error:
         Recommender.from_pretrained(tmp_path / "saved")
+    assert "opy " in str(error.value) or not cut  # the cure: copy it again
     assert "\n" not in str(error.value)
+
+
+def test_other_texts_of_the_same_items_are_refused(plain: Recommender, tmp_path: Path) -> None:
+    plain.save_pretrained(tmp_path / "saved")
+    path = tmp_path / "saved" / "items.parquet"
+    table = pl.read_parquet(path)
+    path.unlink()
+    table.with_columns(title=table["title"].reverse()).write_parquet(path)
+    with pytest.raises(ProvenanceError, match="items and texts in"):
+        Recommender.from_pretrained(tmp_path / "saved")
 
 
 def test_another_version_of_the_format_is_refused(plain: Recommender, tmp_path: Path) -> None:
