@@ -53,9 +53,9 @@ _OF_POLICY: dict[str, Callable[[str], Any]] = {
     "half": _number,
     "gate": _number,
 }
-_FIELD = {"alpha": "by"}  # options whose names differ from their fields
+_FIELD = {"alpha": "by"}  # options whose names differ from those of their fields
 _SOFTMAX = ("tau", "masked", "mean")  # shared by two losses that differ only in their labels
-_SHARED = ("tau", "masked")  # what a comparison sets for all its arms
+_SHARED = ("tau", "masked")  # set by a comparison for all its arms
 
 
 @dataclass(frozen=True, kw_only=True)

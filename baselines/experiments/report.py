@@ -120,7 +120,7 @@ def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 
 
 def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
-    """How far each arm's lists of unseen items agree with the teacher's, and which are right."""
+    """Agreement of each arm's lists of unseen items with the teacher's, and which are right."""
     lines = []
     for row in rows:
         found = [told["agreement"] for told in row.evaluations if "agreement" in told]

@@ -50,10 +50,10 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def require_replaceable(folder: Path) -> None:
-    """Refuse to write a model in place of anything but another model.
+    """Refuse to overwrite anything other than a model.
 
     Raises:
-        FileExistsError: If the folder holds anything else, such as results, data of a training, or
+        FileExistsError: If the folder holds anything else, such as results, training data, or
             a whole comparison.
     """
     entries = list(folder.iterdir()) if folder.is_dir() else []

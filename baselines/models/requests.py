@@ -137,7 +137,7 @@ def boosts_of(catalog: Catalog, boosts: Mapping[ItemId, float]) -> Tensor:
     """The value added to each item's log-probability, float32 ``(item,)``.
 
     Raises:
-        ValueError: If an item is unknown, or a boost is no number that is finite in float32.
+        ValueError: If an item is unknown, or a boost is not finite in float32.
     """
     if not isinstance(boosts, Mapping):
         raise ValueError(f"expected boosts as a mapping of item ids to numbers, got {boosts!r}")
@@ -161,7 +161,7 @@ def rows_of(catalog: Catalog, items: Iterable[ItemId]) -> IntArray:
 
     Args:
         catalog: The items of the model.
-        items: Their ids, text or whole numbers of Python or NumPy.
+        items: Their IDs: strings, or integers of Python or NumPy.
 
     Raises:
         ValueError: If IDs are neither all strings nor all integers.
@@ -180,7 +180,7 @@ def rows_of(catalog: Catalog, items: Iterable[ItemId]) -> IntArray:
 
 
 def _listed(values: Any, number: int | None = None) -> Sequence[Any]:
-    """Histories, or the one of a number, as a sequence of Python values."""
+    """All histories, or the history with this number, as a sequence of Python values."""
     if isinstance(values, (np.ndarray, pl.Series)):
         listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else values.to_list()
         return listed

@@ -404,7 +404,7 @@ def _load_partner(
 
 
 def _with_base(spec: ModelSpec, base: str | None, folder: Path) -> ModelSpec:
-    """The spec with its language model where that is now."""
+    """The spec with the current path of its language model."""
     if not isinstance(spec.config, LanguageModelConfig):
         if base is not None:
             raise ValueError(
