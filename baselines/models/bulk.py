@@ -173,7 +173,7 @@ class BulkRecommender:
                 ):  # the file that identifies the chunks goes last
                     path.unlink()
         if here.is_main_process:
-            with suppress(OSError):  # another command may be waiting for it, or it holds other files
+            with suppress(OSError):  # another command may be waiting, or it holds other files
                 parts.rmdir()
         return short
 
