@@ -133,7 +133,7 @@ def choose_weight(
         valid: Sequences with validation targets.
         evaluation: How they are decoded.
         weights: The grid; a single weight is returned without evaluation.
-        folder: ``weights.json`` there stores each weight's value, so that none is evaluated twice.
+        folder: Its ``weights.json`` stores the value that each weight reached.
         title: Name shown beside the progress bar.
         made_from: JSON values that identify the model, the teacher and the settings;
             ``weights.json`` is bound to them and to the targets.

@@ -57,11 +57,11 @@ def check_teacher(
     Args:
         teacher: A subclass of ``TeacherModel``, a function that returns an ``ItemScorer``, or a
             finished scorer, which is not modified and skips the clauses from ``seed`` on.
-        dataset: Data to test on, for which a finished scorer was built; by default a small one.
+        dataset: What to test on, and what a finished scorer was built for; by default synthetic.
         settings: Settings of a class or function, by name.
 
     Raises:
-        ContractError: At the first broken clause: what was expected, what was found, and the fix.
+        ContractError: At the first broken clause: what was expected, what came, how to fix it.
     """
     dataset = dataset or synthetic_dataset(num_users=60, num_items=40, num_categories=2)
     if isinstance(teacher, ItemScorer) and not isinstance(teacher, type):
