@@ -21,6 +21,8 @@ from baselines.experiments.folder import ComparisonFolder
 from baselines.experiments.run import run_comparison
 from baselines.models.trained import TrainedModel
 
+pytestmark = pytest.mark.slow
+
 ENCODER = {"dim": 8, "num_layers": 1, "num_heads": 1, "ff_dim": 8}
 TIGER = {"num_layers": 1, "dim": 8, "num_heads": 1, "head_dim": 8, "ff_dim": 8, "max_history": 4}
 SETTINGS: dict[str, Any] = {

@@ -16,6 +16,8 @@ from baselines.evaluation.ranks import Ranks
 from baselines.models.spec import ModelSpec
 from semid.provenance import Provenance
 
+pytestmark = pytest.mark.slow
+
 PLAIN, TCA = "ntp:masked=false", "soft_ntp:0.1:masked=false"
 ROUNDED = "lm:soft_ntp:0.1:reference=bfloat16"
 

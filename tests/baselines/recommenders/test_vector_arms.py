@@ -12,6 +12,8 @@ from tiny_shop import compare, rows
 
 from semid.provenance import Provenance
 
+pytestmark = pytest.mark.slow
+
 NAMES = {"llara": "LLaRA", "collm": "CoLLM", "allmrec": "A-LLMRec"}
 PROMPTS = (
     *("--backbones.collm.template", "{user}: {history}>"),
