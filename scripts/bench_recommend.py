@@ -16,7 +16,7 @@ import psutil
 import torch
 from measuring import interleaved, prepare, ratios, write_figures
 
-from baselines.models.recommender import Recommender
+from baselines.models.recommender import Recommendations, Recommender
 from baselines.models.requests import KnownHistories, batches, known_histories
 from semid import ItemFilter, beam_search, rank_items
 
@@ -67,18 +67,19 @@ def main(argv: list[str] | None = None) -> int:
     known = known_histories(recommender.model.items.catalog, histories, "refuse")
     memory = []
 
-    def recommended() -> list[list[int]]:
+    def recommended() -> Recommendations:
         found = recommender.recommend(histories, k=args.k, batch_size=args.batch)
         memory.append(psutil.Process().memory_info().rss / 2**20)
-        row_of = {item: row for row, item in enumerate(ids)}
-        return [[row_of[item.item_id] for item in items] for items in found]
+        return found
 
     ways = {
         _BY_HAND: lambda: by_hand(recommender, known, args.k, args.batch),
         _RECOMMENDER: recommended,
     }
     times, found = interleaved(ways, args.rounds)
-    assert found[_BY_HAND] == found[_RECOMMENDER], "both give the same lists"
+    rows = dict(zip(ids, range(len(ids)), strict=True))
+    lists = [[rows[item.item_id] for item in items] for items in found[_RECOMMENDER]]
+    assert lists == found[_BY_HAND], "both give the same lists"
     figures = {
         "histories": args.histories,
         "milliseconds": {name: median(values) for name, values in times.items()},
