@@ -21,8 +21,8 @@ def overview(commands: Mapping[str, str]) -> str:
     """The list of commands, with a one-line description of each."""
     lines = ["usage: semid COMMAND [options]", "", "Semantic-ID generative recommendation.", ""]
     lines += ["commands:", *_entry_lines(commands.items())]
-    lines += ["", "semid COMMAND --help says more of one of them,"]
-    return "\n".join([*lines, "semid --version which release this is."])
+    lines += ["", "semid COMMAND --help describes one command;"]
+    return "\n".join([*lines, "semid --version prints the version."])
 
 
 def help_of(name: str, command: Command) -> str:
