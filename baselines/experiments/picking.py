@@ -12,7 +12,7 @@ from typing import Any
 from baselines.experiments.arms import Arm
 from baselines.experiments.controls import TWO_SEEDS
 from baselines.experiments.folder import TEACHERS, ComparisonFolder
-from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, spec_of
+from baselines.experiments.rows import IN_THE_BEAM, spec_of, teacher_of
 from baselines.experiments.schemes import schemes_of
 from baselines.models.files import CARD
 from baselines.models.items import ModelItems
@@ -158,15 +158,7 @@ class FinishedComparison:
         folder = Path(config.teachers) if config.teachers else self._run.folder / TEACHERS
         require_named(config.teacher.collaborative, self._named, folder)
         if teacher_class(config.teacher.collaborative).needs_interactions:
-            run = ComparisonRun(
-                config=config,
-                dataset=self._run.dataset,
-                items={},
-                out=self._run.folder,
-                teachers=folder,
-                masses=self._run.folder,
-            )
-            return run.teacher(seed)
+            return teacher_of(config, self._run.dataset, seed, folder)
         for own in sorted(folder.glob(f"*-{seed}-*")):
             lineage = Provenance.read(own)
             if lineage.config["model"] != config.teacher.model:

@@ -26,6 +26,7 @@ from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.simple import Popularity
 from baselines.teachers.supervision import Supervision
 from semid.distributed import distributed_state
+from semid.ids import SemanticIds
 from semid.provenance import hash_json
 
 IN_THE_BEAM = ", teacher in the beam"
@@ -45,12 +46,28 @@ def spec_of(config: CompareConfig, arm: Arm, seed: int) -> ModelSpec:
     )
 
 
+def teacher_of(config: CompareConfig, dataset: Dataset, seed: int, folder: Path) -> FittedTeacher:
+    """The teacher of a comparison's seed, fitted or loaded; ``folder`` holds its teachers."""
+    return FittedTeacher.fit(
+        dataset,
+        config.teacher,
+        config.teacher_training,
+        seed=seed,
+        folder=folder,
+        temperature=config.temperature,
+        mask_history=config.mass.mask_history,
+        selected_by=config.evaluation.selected_by,
+    )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ComparisonRun:
     """The inputs of a comparison's rows.
 
     Attributes:
         config: The settings.
+        arms: The arms, in table order.
+        fused: Those that get a second row with the teacher in the beam.
         dataset: The data.
         items: The items with the semantic IDs of each scheme.
         out: Folder of the comparison.
@@ -59,25 +76,22 @@ class ComparisonRun:
     """
 
     config: CompareConfig
+    arms: Sequence[Arm]
+    fused: Collection[Arm]
     dataset: Dataset
     items: Mapping[Scheme, ModelItems]
     out: Path
     teachers: Path
     masses: Path
 
+    @property
+    def ids(self) -> dict[Scheme, SemanticIds]:
+        """The semantic IDs of each scheme."""
+        return {scheme: items.ids for scheme, items in self.items.items()}
+
     def teacher(self, seed: int) -> FittedTeacher:
         """The teacher of a seed, fitted or loaded."""
-        config = self.config
-        return FittedTeacher.fit(
-            self.dataset,
-            config.teacher,
-            config.teacher_training,
-            seed=seed,
-            folder=self.teachers,
-            temperature=config.temperature,
-            mask_history=config.mass.mask_history,
-            selected_by=config.evaluation.selected_by,
-        )
+        return teacher_of(self.config, self.dataset, seed, self.teachers)
 
     @cached_property
     def measures(self) -> Measures:
@@ -103,15 +117,11 @@ def popularity_row(run: ComparisonRun) -> RunRecord:
     return record("Popularity", "reference", ranks, seed=None, measures=run.measures)
 
 
-def rows_of_seed(
-    run: ComparisonRun, arms: Sequence[Arm], fused: Collection[Arm], seed: int
-) -> Iterator[RunRecord]:
+def rows_of_seed(run: ComparisonRun, seed: int) -> Iterator[RunRecord]:
     """The teacher's row, then the rows of each arm, trained or loaded, and ranked.
 
     Args:
         run: Their inputs.
-        arms: The arms, in table order.
-        fused: Arms that get a second row with the teacher in the beam.
         seed: Seed of teacher and arms.
     """
     config, teacher = run.config, run.teacher(seed)
@@ -135,7 +145,7 @@ def rows_of_seed(
     ) in run.items.items():  # each with its own token distributions
         train = run.dataset.splits.train
         supervision = Supervision(teacher, items.ids, train, config.mass, run.masses)
-        for arm in (arm for arm in arms if arm.scheme == scheme.name):
+        for arm in (arm for arm in run.arms if arm.scheme == scheme.name):
             model = TrainedModel.fit(
                 spec_of(config, arm, seed),
                 run.dataset,
@@ -147,10 +157,10 @@ def rows_of_seed(
             if distributed_state().is_main_process and may_write(run.out):
                 model.keep()
             rows[arm] = [_row(run, arm, model, expected)]
-            if arm in fused:
+            if arm in run.fused:
                 rows[arm].append(_fused_row(run, arm, model, teacher, expected))
             del model  # language models are large: free it before loading the next
-    for arm in arms:
+    for arm in run.arms:
         yield from rows[arm]
 
 

@@ -35,6 +35,7 @@ from baselines.models.search import best_items
 from baselines.models.titles import titles_of
 from baselines.models.trained import TrainedModel
 from semid.arrays import Float32Array, IntArray
+from semid.boosts import ItemBoosts
 from semid.checks import require_int
 
 logger = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class Recommender:
             histories: Item IDs of each user, oldest first.
             k: Length of the lists.
             within: The only items that may be recommended, such as those in stock; None for all.
-                    IDs that the model does not know are ignored.
+                IDs that the model does not know are ignored.
             exclude_seen: Whether items of a history are excluded from its list.
             boosts: Values added to the log-probability of items.
             unknown: How history items that the model does not know are handled.
@@ -196,11 +197,13 @@ class Recommender:
         """
         allow = self._allowed(within)
         added = None if boosts is None else boosts_of(self.model.items.catalog, boosts)
+        trie = self.model.backbone.trie
+        inside = None if added is None else ItemBoosts(trie, added.to(trie.device))
         k_found = min(k, len(self.model.items.catalog))
         shape = (len(known.lengths), k_found)
         items = np.full(shape, -1, dtype=np.int64)
         scores = np.full(shape, -np.inf, dtype=np.float32)
-        for rows, found in self._search(known, k_found, allow, exclude_seen, added, batch_size):
+        for rows, found in self._search(known, k_found, allow, exclude_seen, inside, batch_size):
             items[rows], scores[rows] = found
         popular = np.flatnonzero(known.lengths == 0)
         items[popular], scores[popular] = self._popular(k_found, allow, added)
@@ -325,7 +328,7 @@ class Recommender:
         k: int,
         allow: IntArray | None,
         exclude_seen: bool,
-        boosts: Tensor | None,
+        boosts: ItemBoosts | None,
         batch_size: int,
     ) -> Iterator[tuple[IntArray, tuple[IntArray, Float32Array]]]:
         """For each batch, the numbers of its histories and the items and scores of their lists."""
@@ -341,7 +344,7 @@ class Recommender:
                 k=k,
                 deny=torch.cat(lists, dim=1) if lists else None,
                 allow=None if allowed is None else allowed.expand(len(rows), -1),
-                boosts=None if boosts is None else boosts.to(device),
+                boosts=boosts,
             )
             yield rows, (found.items.cpu().numpy(), found.scores.cpu().numpy())
 

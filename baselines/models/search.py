@@ -21,7 +21,7 @@ def best_items(
     k: int,
     deny: Tensor | None = None,
     allow: Tensor | None = None,
-    boosts: Tensor | None = None,
+    boosts: ItemBoosts | None = None,
 ) -> RankedItems:
     """The ``k`` best items of each history.
 
@@ -31,7 +31,7 @@ def best_items(
         k: Length of the lists, at least 1.
         deny: Items that must not be listed, int64 ``(batch, n)``, padded with -1.
         allow: The only items that may be listed, in the same format.
-        boosts: Value added to the log-probability of each item, float ``(item,)``.
+        boosts: Added to the log-probability of items; made for the model's trie.
     """
     if isinstance(model.backbone, ItemScorer):
         return _of_scores(model.backbone, histories, k=k, deny=deny, allow=allow, boosts=boosts)
@@ -40,18 +40,17 @@ def best_items(
     within = None
     if deny is not None or allow is not None:
         within = ItemFilter(trie, deny=deny, allow=allow)
-    added = None if boosts is None else ItemBoosts(trie, boosts)
     found = beam_search(
         backbone.start(histories),
         trie,
         beam=max(how.beam, k),
         renormalize=how.renormalize,
         within=within,
-        boosts=added,
+        boosts=boosts,
         fusion=None if fuse is None else fuse(histories),
     )
     found = apply_length_penalty(found, trie, penalty=backbone.length_penalty)
-    return rank_items(found, trie, k=k, within=within, boosts=added)
+    return rank_items(found, trie, k=k, within=within, boosts=boosts)
 
 
 def _of_scores(
@@ -61,7 +60,7 @@ def _of_scores(
     k: int,
     deny: Tensor | None,
     allow: Tensor | None,
-    boosts: Tensor | None,
+    boosts: ItemBoosts | None,
 ) -> RankedItems:
     scores = checked_scores(scorer, histories)
     forbidden = torch.zeros_like(scores, dtype=torch.bool)
@@ -70,7 +69,8 @@ def _of_scores(
     if deny is not None:
         forbidden = _marked(forbidden, deny)
     if boosts is not None:
-        scores = scores + boosts
+        rows = torch.arange(scores.shape[1], device=scores.device)
+        scores = scores + boosts.of_items(rows.expand_as(scores))
     found = scores.masked_fill(forbidden, -torch.inf).topk(min(k, scores.shape[1]), dim=1)
     missing = (0, k - found.values.shape[1])
     values = torch.nn.functional.pad(found.values, missing, value=-torch.inf)

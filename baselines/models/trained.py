@@ -236,7 +236,7 @@ class TrainedModel:
         )
 
     def keep(self) -> None:
-        """Complete the model's own folder, unless it already is a complete model."""
+        """Complete the model's own folder, unless its card, which is written last, is there."""
         try:
             if read_card(self.folder)["model"] == identity(Provenance.read(self.folder)):
                 return
@@ -306,8 +306,9 @@ class TrainedModel:
     @property
     def modules(self) -> list[nn.Module]:
         """Every module needed at serving time; their parameters are counted."""
-        needs = self.teacher is not None and self.spec.backbone_class.needs_teacher
-        return [self.backbone, self.teacher.model] if needs and self.teacher else [self.backbone]
+        if self.teacher is not None and self.spec.backbone_class.needs_teacher:
+            return [self.backbone, self.teacher.model]
+        return [self.backbone]
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -1,0 +1,164 @@
+"""Opens the folder of a run: claims it, checks settings against data, and builds the IDs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from baselines.contracts.scorer import require_vectors
+from baselines.data.dataset import Dataset
+from baselines.evaluation.measures import require_metrics
+from baselines.experiments.arms import Arm, arms_to_fuse, parse_arms
+from baselines.experiments.claim import claimed
+from baselines.experiments.config import CompareConfig
+from baselines.experiments.folder import (
+    EMBEDDINGS,
+    TEACHER_VECTORS,
+    TEACHERS,
+    begin,
+    begun_with,
+    dataset_of,
+    require_same_data,
+    settings_claimed,
+)
+from baselines.experiments.growth import require_free
+from baselines.experiments.rows import ComparisonRun
+from baselines.experiments.schemes import Scheme, schemes_of
+from baselines.models.items import ModelItems
+from baselines.models.registry import backbone_settings, require_contract
+from baselines.teachers.fit import fit_teacher, settled_training
+from baselines.teachers.registry import teacher_class
+from baselines.teachers.vectors import item_vectors, require_item_vectors
+from baselines.testing.objectives import check_objective
+from baselines.training.precision import settled
+from semid.atomic import remove_leftovers
+from semid.distributed import distributed_state
+from semid.ids import SemanticIds
+from tca.config import OBJECTIVES
+
+_MASS = "mass"
+
+
+@contextmanager
+def opened(config: CompareConfig, dataset: Dataset | None) -> Iterator[ComparisonRun]:
+    """A run whose folder is ours, with checked settings, data and IDs; nothing is trained yet.
+
+    Only a teacher may have been, if IDs are built from its vectors.
+
+    Args:
+        config: The settings.
+        dataset: The data, if already loaded; ``config.json`` then records their name as ``data``.
+            None to read the data that ``config`` names.
+
+    Raises:
+        ValueError: If a setting does not fit the data, ``out`` holds results of other settings
+            (``baselines.experiments.growth``) or other data, or another command is using it.
+    """
+    claim = claimed(Path(config.out), settings_claimed(config))
+    with claim if distributed_state().is_main_process else nullcontext():
+        yield _opened(begun_with(config), dataset)
+
+
+def _opened(config: CompareConfig, dataset: Dataset | None) -> ComparisonRun:
+    out = Path(config.out)
+    arms = parse_arms(config)
+    fused = arms_to_fuse(config, arms)
+    require_free(out, config, arms)
+    schemes = schemes_of(arms, config.ids, config.schemes, out)
+    given = dataset is not None
+    if dataset is None:
+        dataset = dataset_of(config)
+    else:
+        config = dataclasses.replace(config, data=dataset.name)
+    require_same_data(out, config, dataset)
+    _require_fit(config, arms, dataset)
+    if any(scheme.waits_for_teacher for scheme in schemes):
+        require_item_vectors(config.teacher, needed_by="cf_embeddings: teacher")
+    teachers = Path(config.teachers) if config.teachers else out / TEACHERS
+    masses = Path(config.mass_cache or out / _MASS)
+    config = _settled(config, dataset, teachers)
+    here = distributed_state()
+    here.wait_for_everyone()  # everyone checks the folder before the main process writes
+    if here.is_main_process:
+        for folder in {out, teachers, masses}:
+            remove_leftovers(folder)
+    ids = _ids(config, schemes, dataset, out, teachers)
+    if here.is_main_process:
+        begin(out, config, dataset, ids, given=given)
+    here.wait_for_everyone()
+    return ComparisonRun(
+        config=config,
+        arms=arms,
+        fused=fused,
+        dataset=dataset,
+        items={scheme: ModelItems.of(dataset, made, scheme.folder) for scheme, made in ids.items()},
+        out=out,
+        teachers=teachers,
+        masses=masses,
+    )
+
+
+def _ids(
+    config: CompareConfig, schemes: Sequence[Scheme], dataset: Dataset, out: Path, teachers: Path
+) -> dict[Scheme, SemanticIds]:
+    """The IDs of each scheme; the teacher is fitted first if a scheme learns from its vectors."""
+    here = distributed_state()
+    if any(scheme.waits_for_teacher for scheme in schemes):
+        teacher, _, lineage = fit_teacher(
+            dataset,
+            config.teacher,
+            config.teacher_training,
+            seed=config.seeds[0],
+            folder=teachers,
+            selected_by=config.evaluation.selected_by,
+        )
+        if here.is_main_process:
+            item_vectors(teacher, dataset, lineage).save(out / TEACHER_VECTORS)
+        here.wait_for_everyone()
+    return {
+        scheme: scheme.ids(
+            dataset, cache_dir=out / EMBEDDINGS, teacher_vectors=out / TEACHER_VECTORS
+        )
+        for scheme in schemes
+    }
+
+
+def _settled(config: CompareConfig, dataset: Dataset, teachers: Path) -> CompareConfig:
+    """The settings with every ``auto`` precision resolved."""
+    return dataclasses.replace(
+        config,
+        training=settled(config.training),
+        teacher_training=settled_training(
+            dataset,
+            config.teacher,
+            config.teacher_training,
+            folder=teachers,
+            selected_by=config.evaluation.selected_by,
+        ),
+    )
+
+
+def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> None:
+    """Refuse settings that do not fit each other or the data, before anything is trained."""
+    require_metrics(config.evaluation)
+    config.mass.require_fit(len(dataset.catalog))
+    for arm in arms:
+        if arm.objective.name not in OBJECTIVES:
+            check_objective(arm.objective.name)
+    require_contract({arm.backbone for arm in arms}, config.backbones)
+    taught = [arm for arm in arms if arm.objective.needs_teacher]
+    if config.mass.top_k is not None and taught:
+        require_vectors(teacher_class(config.teacher), needed_by="top_k")
+    for arm in taught:
+        if "bfloat16" in arm.objective.reference:
+            require_vectors(teacher_class(config.teacher), needed_by="reference=bfloat16")
+            if config.mass.top_k is not None:
+                raise ValueError(
+                    "reference=bfloat16 rounds the scores of all items, and mass.top_k "
+                    f"{config.mass.top_k} takes some. Leave one of them out."
+                )
+    for backbone in dict.fromkeys(arm.backbone_class for arm in arms):
+        shape, _ = backbone_settings(backbone, config.backbones)
+        backbone.require_fit(shape, dataset.catalog, teacher_class(config.teacher))
