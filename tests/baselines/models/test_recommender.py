@@ -18,6 +18,7 @@ from tiny_models import fit_model, shop, with_teacher
 
 from baselines.data.batches import Histories
 from baselines.models.recommender import Recommender
+from semid.boosts import ItemBoosts
 from semid.provenance import ProvenanceError, read_json, write_json
 from semid.scoring import score_all
 
@@ -103,6 +104,23 @@ def test_boosts_are_added_before_items_are_ranked(plain: Recommender) -> None:
     assert [item.score for item in found] == pytest.approx(
         best(scores, 5, without=HISTORIES[1]), abs=1e-5
     )
+
+
+def test_boosts_are_prepared_once_for_all_batches(
+    plain: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ItemBoosts] = []
+
+    def prepared(*args: Any) -> ItemBoosts:
+        made.append(ItemBoosts(*args))
+        return made[-1]
+
+    monkeypatch.setattr("baselines.models.recommender.ItemBoosts", prepared)
+    boosts = {IDS[20]: 3.0}
+    alone = plain.recommend(HISTORIES, k=5, boosts=boosts, batch_size=1)
+    assert len(made) == 1
+    for one, together in zip(alone, plain.recommend(HISTORIES, k=5, boosts=boosts), strict=True):
+        assert [item.item_id for item in one] == [item.item_id for item in together]
 
 
 def test_unknown_items_are_skipped_and_counted_or_refused(plain: Recommender) -> None:
