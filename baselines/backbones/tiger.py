@@ -36,6 +36,7 @@ class TigerBackbone(CodeBackbone):
 
         super().__init__(context.codes, CodeVocab.flat(context.sizes))
         self.config = config
+        self.reads_users = config.user_tokens > 0
         t5 = T5Config(
             vocab_size=self.vocab.num_tokens + int(config.separator) + config.user_tokens,
             d_model=config.dim,

@@ -74,6 +74,9 @@ class Backbone(nn.Module, ABC):
     end_token: bool = False
     """Whether every path ends with an end token that is not part of the item."""
 
+    reads_users: bool = False
+    """Whether logits depend on user numbers, so that histories alone are not enough."""
+
     length_penalty: ClassVar[float] = 0.0
     """Exponent of the path length by which a path's final score is divided after the search."""
 

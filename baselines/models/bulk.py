@@ -167,11 +167,9 @@ class BulkRecommender:
                 chunks = _chunks(parts)
                 _join(chunks, parts, out)
                 short = self.short(map(pl.read_parquet, chunks))
-                for path in (
-                    *chunks,
-                    parts / _BEGUN,
-                ):  # the file that identifies the chunks goes last
+                for path in chunks:
                     path.unlink()
+                (parts / _BEGUN).unlink()  # last, since it identifies the chunks
         if here.is_main_process:
             with suppress(OSError):  # another command may be waiting, or it holds other files
                 parts.rmdir()

@@ -82,9 +82,18 @@ class Recommender:
 
     Args:
         model: The model, on the device to use.
+
+    Raises:
+        ValueError: If the model reads user numbers.
     """
 
     def __init__(self, model: TrainedModel) -> None:
+        if model.backbone.reads_users:
+            raise ValueError(
+                f"expected a model that reads histories alone, got a {model.backbone.label} with "
+                "user tokens, whose numbers are those of its training data. Train it without: "
+                "--backbones.tiger.user_tokens 0."
+            )
         self.model = model
 
     @classmethod

@@ -123,6 +123,15 @@ def test_boosts_are_prepared_once_for_all_batches(
         assert [item.item_id for item in one] == [item.item_id for item in together]
 
 
+def test_a_model_that_reads_user_numbers_is_refused(tmp_path: Path) -> None:
+    model = fit_model(tmp_path, "tiger")
+    config = dataclasses.replace(model.spec.config, user_tokens=3)
+    spec = dataclasses.replace(model.spec, config=config)
+    backbone = spec.build(model.items.ids, model.items.catalog)
+    with pytest.raises(ValueError, match="TIGER with user tokens"):
+        Recommender(dataclasses.replace(model, spec=spec, backbone=backbone))
+
+
 def test_unknown_items_are_skipped_and_counted_or_refused(plain: Recommender) -> None:
     kind = type(IDS[0])
     strange = kind(10**9)
