@@ -42,6 +42,11 @@ class Histories:
             items=self.items[:, -length:], mask=self.mask[:, -length:], users=self.users
         )
 
+    def recency(self, decay: float) -> Tensor:
+        """``decay`` to the number of later items, 0 in the padding; float32 ``(batch, pos)``."""
+        age = torch.arange(self.items.shape[1] - 1, -1, -1, device=self.items.device)
+        return decay ** age.float() * self.mask
+
     def without_last(self) -> Histories:
         """The same histories without their last item."""
         return Histories(items=self.items[:, :-1], mask=self.mask[:, :-1], users=self.users)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_type_hints
 
 from baselines.nn.config import MOST_ITEMS, MOST_LAYERS, MOST_WIDE, EncoderConfig
+from baselines.teachers.counting_config import BlendConfig, ContentConfig, RulesConfig
 from baselines.training.config import TrainingConfig
 from semid.checks import did_you_mean, require_int, require_real, require_text
 from semid.field_types import require_types
@@ -21,9 +22,15 @@ BUILT_IN = {
     "lightgcn": "baselines.teachers.lightgcn:LightGCN",
     "itemknn": "baselines.teachers.itemknn:ItemKNN",
     "popularity": "baselines.teachers.simple:Popularity",
+    "rules": "baselines.teachers.rules:Rules",
+    "content": "baselines.teachers.content:Content",
+    "rules+content": "baselines.teachers.rules_and_content:RulesAndContent",
     "hybrid": "baselines.teachers.hybrid:Hybrid",
 }
 """Short names of the teachers that ship with the package."""
+
+OF_CONTENT = ("content", "rules+content", "hybrid")
+"""Names of those that read the items' content; the others are collaborative."""
 
 
 def require_temperature(name: str, value: object) -> None:
@@ -42,8 +49,8 @@ class HybridConfig:
     The defaults were chosen on Beauty's validation targets, with SASRec and LSA vectors.
 
     Attributes:
-        cf: The collaborative teacher, any ``TeacherConfig.model`` but ``hybrid``, with the settings
-            given for it.
+        cf: The collaborative teacher, any ``TeacherConfig.model`` that reads no content, with the
+            settings given for it.
         cf_temperature: Divides the collaborative scores before their softmax.
         embeddings: Content vectors: ``lsa``, a sentence-transformers model, an artefact folder, or
             a ``.npy`` file with one row per item.
@@ -70,7 +77,7 @@ class HybridConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_teacher("cf", self.cf, [name for name in BUILT_IN if name != "hybrid"])
+        _require_teacher("cf", self.cf, [name for name in BUILT_IN if name not in OF_CONTENT])
         for name in ("cf_temperature", "content_temperature"):
             require_temperature(name, getattr(self, name))
         require_text("embeddings", self.embeddings)
@@ -288,6 +295,9 @@ class TeacherConfig:
         gru4rec: Shape of GRU4Rec.
         lightgcn: Shape and loss of LightGCN.
         itemknn: Settings of item-kNN.
+        rules: Settings of weighted pair counts.
+        content: Settings of content neighbours.
+        blend: How ``rules+content`` adds them up.
         hybrid: How a collaborative teacher, one of the others with its own settings here, is
             blended with content.
     """
@@ -299,6 +309,11 @@ class TeacherConfig:
     gru4rec: GRU4RecConfig = field(default_factory=GRU4RecConfig)
     lightgcn: LightGCNConfig = field(default_factory=LightGCNConfig)
     itemknn: ItemKNNConfig = field(default_factory=ItemKNNConfig)
+    rules: RulesConfig = field(default_factory=RulesConfig, metadata={"before": RulesConfig()})
+    content: ContentConfig = field(
+        default_factory=ContentConfig, metadata={"before": ContentConfig()}
+    )
+    blend: BlendConfig = field(default_factory=BlendConfig, metadata={"before": BlendConfig()})
     hybrid: HybridConfig = field(default_factory=HybridConfig)
 
     def __post_init__(self) -> None:
@@ -323,17 +338,22 @@ class TeacherConfig:
     @property
     def shape(self) -> Any:
         """The settings of ``model``: a dataclass, a mapping for a custom teacher, or None."""
-        return getattr(self, self.model, None) if self.is_built_in else self.settings
+        field_of = {"rules+content": "blend"}.get(self.model, self.model)
+        return getattr(self, field_of, None) if self.is_built_in else self.settings
 
     def record(self) -> dict[str, Any]:
         """The model and the settings that its scores depend on, as JSON values.
 
-        The source of a hybrid's item vectors is not included: their content identifies them.
+        The source of item vectors and texts is not included: their content identifies them.
         """
         if self.model == "hybrid":
-            settings = dataclasses.asdict(self.hybrid)
-            del settings["embeddings"], settings["template"]
+            settings = _without_source(self.hybrid)
             return {"model": self.model, **settings, "collaborative": self.collaborative.record()}
+        if self.model == "content":
+            return {"model": self.model, **_without_source(self.content)}
+        if self.model == "rules+content":
+            parts = {part: replace(self, model=part).record() for part in ("rules", "content")}
+            return {"model": self.model, **dataclasses.asdict(self.blend), **parts}
         if self.model == "popularity":
             return {"model": self.model}
         if not self.is_built_in:
@@ -355,6 +375,10 @@ class TeacherConfig:
         if model == "hybrid":
             hybrid = _from_json(HybridConfig, record)
             return replace(cls.of_record(record["collaborative"]), model=model, hybrid=hybrid)
+        if model == "rules+content":
+            rules, content = (cls.of_record(record[part]) for part in ("rules", "content"))
+            blend = _from_json(BlendConfig, record)
+            return replace(rules, model=model, content=content.content, blend=blend)
         return cls(model=model, **{model: _from_json(get_type_hints(cls)[model], record)})
 
     @property
@@ -376,6 +400,12 @@ def _require_teacher(option: str, model: str, names: Collection[str]) -> None:
             f"{option} must be one of {', '.join(names)}, or package.module:Name, got {model!r}"
             f"{hint and '.' + hint}"
         )
+
+
+def _without_source(config: HybridConfig | ContentConfig) -> dict[str, Any]:
+    settings = dataclasses.asdict(config)
+    del settings["embeddings"], settings["template"]
+    return settings
 
 
 def _from_json(config: Any, record: Mapping[str, Any]) -> Any:

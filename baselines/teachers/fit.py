@@ -16,10 +16,12 @@ from baselines.data.dataset import Dataset
 from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.evaluation.selection import Selection
-from baselines.teachers.config import BUILT_IN, HybridConfig, TeacherConfig
+from baselines.teachers.config import BUILT_IN, OF_CONTENT, HybridConfig, TeacherConfig
+from baselines.teachers.content import content_texts
+from baselines.teachers.counting_config import TFIDF, ContentConfig
 from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
-from baselines.teachers.registry import build_teacher, teacher_class
+from baselines.teachers.registry import build_teacher, teacher_class, unfilled_teacher
 from baselines.teachers.scorer_teacher import ScorerTeacher, source_hash
 from baselines.training.checkpoint import (
     TrainingState,
@@ -32,9 +34,10 @@ from baselines.training.loop import TrainingTask, train
 from baselines.training.precision import settled
 from semid.distributed import one_run_at_a_time
 from semid.embed import CUT_TEXTS, Embeddings, embeddings_from
-from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
+from semid.provenance import Provenance, ProvenanceError, hash_ids, hash_json, require_same
 
 _EMBEDDINGS = "embeddings"
+_COUNTED = ("rules", "content", "rules+content")
 
 
 def fit_teacher(
@@ -64,14 +67,18 @@ def fit_teacher(
         has the epochs and training time of its collaborative teacher, and its own validation.
 
     Raises:
-        ProvenanceError: If the item vectors of a hybrid are of another catalogue, or were trained
-            on other interactions than the training part; if the scores of a custom scorer have
-            changed.
+        ProvenanceError: If the item vectors that it compares are of another catalogue, or were
+            trained on other interactions than the training part; if the scores of a custom scorer
+            have changed.
         ValueError: If the vectors cannot be read or computed, or the teacher cannot be built.
     """
     training = settled_training(dataset, config, training, folder=folder, selected_by=selected_by)
     if config.model == "hybrid":
         return _fit_hybrid(
+            dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
+        )
+    if config.model in _COUNTED:
+        return _fit_counted(
             dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
         )
     model = build_teacher(config, dataset, seed)
@@ -144,7 +151,8 @@ def _fit_hybrid(
         folder=folder,
         selected_by=selected_by,
     )
-    content = _content(config.hybrid, dataset, cache_dir=folder / _EMBEDDINGS)
+    cache_dir = folder / _EMBEDDINGS
+    content = _content(config.hybrid, dataset, whose="hybrid", cache_dir=cache_dir)
     model = Hybrid(
         config.hybrid, cf, torch.from_numpy(content.vectors), dataset.splits.train
     ).eval()
@@ -166,19 +174,50 @@ def _fit_hybrid(
     return model, dataclasses.replace(state, **spent), lineage
 
 
+def _fit_counted(
+    dataset: Dataset,
+    config: TeacherConfig,
+    training: TrainingConfig,
+    *,
+    seed: int,
+    folder: Path,
+    selected_by: str,
+) -> tuple[TeacherModel, TrainingState, Provenance]:
+    """Count a teacher, or load it if the folder has it: what is compared is known before."""
+    settings = {"seed": seed, **config.record(), **_selection(selected_by)}
+    inputs, vectors = {}, None
+    if config.model in OF_CONTENT and config.content.embeddings == TFIDF:
+        inputs["content"] = hash_ids(content_texts(dataset.catalog, config.content.template))
+        settings["encoder"] = {"encoder": TFIDF}
+    elif config.model in OF_CONTENT:
+        cache_dir = folder / _EMBEDDINGS
+        content = _content(config.content, dataset, whose=config.model, cache_dir=cache_dir)
+        inputs["content"] = content.provenance.content
+        settings["encoder"] = _encoded_by(content)
+        vectors = torch.from_numpy(content.vectors)
+    if is_trained(folder / folder_name(_lineage(dataset, settings, inputs))):
+        model = unfilled_teacher(config, dataset, settings)
+    else:
+        model = build_teacher(config, dataset, seed, vectors=vectors)
+    state, lineage = _fit(model, dataset, training, settings, folder=folder, inputs=inputs)
+    return model, state, lineage
+
+
 def _encoded_by(content: Embeddings) -> dict[str, Any]:
     """The encoder and its settings, without mere counts."""
     return {name: value for name, value in content.provenance.config.items() if name != CUT_TEXTS}
 
 
-def _content(config: HybridConfig, dataset: Dataset, *, cache_dir: Path) -> Embeddings:
+def _content(
+    config: HybridConfig | ContentConfig, dataset: Dataset, *, whose: str, cache_dir: Path
+) -> Embeddings:
     """Item vectors that do not depend on held-out interactions."""
     content = embeddings_from(
         config.embeddings, dataset.catalog, template=config.template, cache_dir=cache_dir
     )
     if content.provenance.seen is not None:
         require_same(
-            "training interactions of the hybrid's item vectors",
+            f"training interactions of the {whose}'s item vectors",
             dataset.splits.train_hash,
             content.provenance.seen,
             what_to_do="Use vectors of the content alone, or of the training part of this split.",
@@ -203,6 +242,7 @@ def _fit(
     selection = Selection.of(settings.get("selected_by", DEFAULT_SELECTION))
 
     def validate() -> float:
+        model.choose(splits.valid, selection)
         ranks = rank_by_scores(model, splits.valid, title="validation")
         return selection.value(ranks, "expected")
 
@@ -322,10 +362,7 @@ def read_teacher(
             f"the teacher in {found[0]} needs the interactions it was trained on for scoring, and "
             "they are not those of this data. Train it on this data, or use another teacher."
         )
-    vectors = None
-    if config.model == "hybrid":
-        vectors = torch.zeros(len(dataset.catalog), lineage.config["dim"])
-    teacher = build_teacher(config, dataset, seed, vectors=vectors)
+    teacher = unfilled_teacher(config, dataset, lineage.config)
     read_trained(found[0], teacher)
     require_unchanged(teacher, found[0])
     return teacher, lineage
@@ -394,7 +431,7 @@ def scores_hash(lineage: Provenance) -> str:
     included.
     """
     model = lineage.config["model"]
-    if model in ("itemknn", "hybrid") or model not in BUILT_IN:
+    if model in ("itemknn", "hybrid", *_COUNTED) or model not in BUILT_IN:
         return hash_json([lineage.content, lineage.config])
     return lineage.content
 

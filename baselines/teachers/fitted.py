@@ -26,7 +26,7 @@ from baselines.teachers.fit import (
     scores_hash,
 )
 from baselines.teachers.model import TeacherModel
-from baselines.teachers.registry import build_teacher
+from baselines.teachers.registry import unfilled_teacher
 from baselines.training.checkpoint import TrainingState, read_trained
 from baselines.training.config import TrainingConfig
 from semid.atomic import copy_tree
@@ -147,12 +147,9 @@ class FittedTeacher:
         )
         config = TeacherConfig.of_record(lineage.config)
         require_named(config.collaborative, model, folder)
-        vectors = (
-            torch.zeros(len(catalog), lineage.config["dim"]) if config.model == "hybrid" else None
-        )
         found = read_tensors(folder / _INTERACTIONS, made_from=lineage.seen)
         dataset = _served(catalog, None if found is None else found[0])
-        teacher = build_teacher(config, dataset, lineage.config["seed"], vectors=vectors)
+        teacher = unfilled_teacher(config, dataset, lineage.config)
         state = read_trained(folder, teacher)
         require_unchanged(teacher, folder)
         return cls(

@@ -84,8 +84,7 @@ class Hybrid(TeacherModel):
 
     def _cosines(self, past: Histories) -> Tensor:
         """Cosines of all items with the history's mean; float32 ``(batch, item)``."""
-        age = torch.arange(past.items.shape[1] - 1, -1, -1, device=past.items.device)
-        weight = self.config.decay ** age.float() * past.mask
+        weight = past.recency(self.config.decay)
         own = self.vectors[past.items]
         weighted = own * weight.unsqueeze(-1)
         cosines = F.normalize(weighted.sum(dim=1), dim=1) @ self.vectors.T

@@ -47,8 +47,7 @@ class ItemKNN(TeacherModel):
     def score(self, histories: Histories) -> Tensor:
         """Summed similarities to the history; float32 ``(batch, item)``."""
         past = histories.last(self.max_history).to(self.similarity.device)
-        age = torch.arange(past.items.shape[1] - 1, -1, -1, device=past.items.device)
-        weight = self.config.decay ** age.float() * past.mask
+        weight = past.recency(self.config.decay)
         spoken = self.similarity[past.items] * weight.unsqueeze(-1)
         scores = torch.zeros(len(past.items), self.num_items, device=spoken.device)
         return scores.scatter_add_(1, self.neighbours[past.items].flatten(1), spoken.flatten(1))

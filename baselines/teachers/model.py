@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
+from baselines.evaluation.selection import Selection
 from tca.objective import ObjectiveOutput
 
 
@@ -59,6 +60,9 @@ class TeacherModel(nn.Module, ABC):
             NotImplementedError: For a model that is counted rather than trained.
         """
         raise NotImplementedError(f"{self.label} is counted, not trained")
+
+    def choose(self, valid: SequenceSet, selection: Selection) -> None:
+        """Choose on validation what is neither counted nor trained; by default, nothing."""
 
     def objective(self, batch: TrainBatch) -> ObjectiveOutput:
         """The loss and the number of terms it is the mean of."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from baselines.data.dataset import Dataset
 from baselines.teachers.config import BUILT_IN, TeacherConfig
+from baselines.teachers.content import Content
 from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
+from baselines.teachers.rules import Rules
+from baselines.teachers.rules_and_content import RulesAndContent
 from baselines.teachers.scorer_teacher import ScorerTeacher
 from semid.registry import load_class, load_function
 
@@ -43,17 +47,23 @@ def build_teacher(
         config: The teacher and its settings.
         dataset: The data.
         seed: Seed of the initial weights.
-        vectors: Content vectors of a hybrid, float ``(item, dim)``; unused by all others.
+        vectors: Content vectors, float ``(item, dim)``, for the teachers that read content.
 
     Raises:
-        ValueError: For a hybrid without vectors; for a custom teacher that cannot be constructed
-            from ``(dataset, seed, **settings)`` or breaks the contract.
+        ValueError: For a hybrid without vectors; as ``Content.build``; for a custom teacher that
+            cannot be constructed from ``(dataset, seed, **settings)`` or breaks the contract.
     """
     if config.model == "hybrid":
         if vectors is None:
             raise ValueError("a hybrid needs vectors of the items, got none")
         collaborative = build_teacher(config.collaborative, dataset, seed)
         return Hybrid(config.hybrid, collaborative, vectors, dataset.splits.train)
+    if config.model == "content":
+        return Content.build(dataset, seed, config.content, vectors)
+    if config.model == "rules+content":
+        rules = Rules.build(dataset, seed, config.rules)
+        content = Content.build(dataset, seed, config.content, vectors)
+        return RulesAndContent(config.blend, rules, content)
     made_by = teacher_class(config)
     if config.is_built_in:
         return made_by.build(dataset, seed, config.shape)
@@ -65,6 +75,34 @@ def build_teacher(
     model = made_by.build(dataset, seed, config.shape)
     _require_usable(model, config.model)
     return model
+
+
+def unfilled_teacher(
+    config: TeacherConfig, dataset: Dataset, recorded: Mapping[str, Any]
+) -> TeacherModel:
+    """Build a teacher whose parameters are about to be loaded, without counting where possible.
+
+    Args:
+        config: The teacher and its settings.
+        dataset: The data, or without them, the items.
+        recorded: Its ``Provenance.config``.
+
+    Raises:
+        ValueError: As ``build_teacher``.
+    """
+    num_items = len(dataset.catalog)
+    if config.model == "hybrid":
+        collaborative = unfilled_teacher(config.collaborative, dataset, recorded)
+        vectors = torch.zeros(num_items, recorded["dim"])
+        return Hybrid(config.hybrid, collaborative, vectors, dataset.splits.train)
+    if config.model == "rules":
+        return Rules(config.rules, num_items)
+    if config.model == "content":
+        return Content(config.content, num_items)
+    if config.model == "rules+content":
+        rules, content = Rules(config.rules, num_items), Content(config.content, num_items)
+        return RulesAndContent(config.blend, rules, content)
+    return build_teacher(config, dataset, recorded["seed"])
 
 
 def _loaded(config: TeacherConfig) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from baselines.training.monitor import BROKEN
 from semid.provenance import (
@@ -233,6 +234,9 @@ def _state_of(values: dict[str, Any], path: Path, what_to_do: str) -> TrainingSt
 def _put_weights(
     weights: dict[str, Tensor], model: nn.Module, objective: nn.Module, *, what_to_do: str
 ) -> None:
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter) and name in weights:
+            parameter.materialize(weights[name].shape)  # of the size in the file
     places = {name: value.detach() for name, value in model.named_parameters()}
     places |= _kept_by(objective)
     for name, value in weights.items():

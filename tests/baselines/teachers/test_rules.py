@@ -1,0 +1,158 @@
+"""Rules: counted pair by pair, scored item by item, and brought up to date."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import histories, random_sequences, sequence_set
+
+import baselines.teachers.evidence
+from baselines.data.sequences import SequenceSet
+from baselines.teachers.config import BUILT_IN, TeacherConfig
+from baselines.teachers.counting_config import RulesConfig
+from baselines.teachers.rules import Rules, pair_counts
+
+ITEMS = 10
+PASTS = [[1, 2, 3], [9], [0, 0, 4, 5, 6, 7]]  # item 9 occurs in no sequence
+CONFIGS = [
+    RulesConfig(),
+    RulesConfig(window=2, gap_power=1.5, backward=0.2, max_history=3, smoothing=0.5),
+    RulesConfig(backward=0, row_power=0.5, column_power=0, decay=1),
+    RulesConfig(gap_power=0, backward=2, row_power=0, column_power=1),
+]
+
+
+def slow_counts(config: RulesConfig, sequences: list[list[int]]) -> list[list[float]]:
+    counts = [[0.0] * ITEMS for _ in range(ITEMS)]
+    for items in sequences:
+        for first, a in enumerate(items):
+            for second in range(first + 1, len(items)):
+                gap, b = second - first, items[second]
+                if gap <= config.window:
+                    counts[a][b] += gap**-config.gap_power
+                    counts[b][a] += config.backward * gap**-config.gap_power
+    return counts
+
+
+def slow_scores(config: RulesConfig, sequences: list[list[int]], past: list[int]) -> list[float]:
+    counts = slow_counts(config, sequences)
+    of_row = [sum(row) for row in counts]
+    of_column = [sum(row[b] for row in counts) for b in range(ITEMS)]
+    rules = [[0.0] * ITEMS for _ in range(ITEMS)]
+    for a in range(ITEMS):
+        for b in range(ITEMS):
+            if counts[a][b]:
+                scale = of_row[a] ** -config.row_power * of_column[b] ** -config.column_power
+                rules[a][b] = counts[a][b] * scale
+    kept = [rule for row in rules for rule in row if rule]
+    scores = []
+    for b in range(ITEMS):
+        evidence = 0.0
+        for age, a in enumerate(reversed(past[-config.max_history :])):
+            evidence += config.decay**age * rules[a][b] / (sum(kept) / len(kept))
+        scores.append(math.log(evidence + config.smoothing))
+    return scores
+
+
+def as_lists(data: SequenceSet) -> list[list[int]]:
+    return [part.tolist() for part in np.split(data.items, data.offsets[1:-1])]
+
+
+def rules_of(config: RulesConfig, train: SequenceSet) -> Rules:
+    made = Rules(config, ITEMS)
+    made.count(train)
+    return made
+
+
+@given(seed=st.integers(0, 1000), config=st.sampled_from(CONFIGS), at_once=st.integers(1, 40))
+def test_scores_are_the_definition(seed: int, config: RulesConfig, at_once: int) -> None:
+    train = random_sequences(ITEMS - 1, 12, seed=seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines.teachers.evidence, "_ENTRIES_AT_ONCE", at_once)
+        scores = rules_of(config, train).score(histories(*PASTS, padding=2))
+    assert scores.dtype == torch.float32
+    for row, past in zip(scores.tolist(), PASTS, strict=True):
+        assert row == pytest.approx(slow_scores(config, as_lists(train), past), rel=1e-4, abs=1e-5)
+
+
+def test_a_pair_counts_by_its_distance_both_ways() -> None:
+    counts = pair_counts(sequence_set([([3, 5, 7, 5], 1)]), ITEMS, RulesConfig(window=2)).toarray()
+    half = 0.5**0.5
+    assert counts[3, 5] == 1, "the second 5 is three steps away"
+    assert counts[3, 7] == pytest.approx(half)
+    assert counts[5, 3] == pytest.approx(0.5)
+    assert counts[5, 7] == pytest.approx(1 + 0.5), "forwards from the first, back from the last"
+    assert counts[5, 5] == pytest.approx(half + half / 2)
+
+
+@given(seed=st.integers(0, 1000), config=st.sampled_from(CONFIGS))
+def test_an_update_is_counting_all_at_once(seed: int, config: RulesConfig) -> None:
+    rng = np.random.default_rng(seed)
+    whole = as_lists(random_sequences(ITEMS - 1, 12, longest=12, seed=seed))
+    cuts = [int(rng.integers(1, len(items) + 1)) for items in whole]
+    before = [(items[:cut], 1) for items, cut in zip(whole, cuts, strict=True)]
+    arrived = []
+    for items, cut in zip(whole, cuts, strict=True):
+        begin = max(0, cut - config.window)
+        if cut < len(items):
+            arrived.append((items[begin:], cut - begin))
+    updated = rules_of(config, sequence_set(before))
+    if arrived:
+        updated.update(sequence_set(arrived))
+    expected = rules_of(config, sequence_set([(items, 1) for items in whole]))
+    past = histories(*PASTS)
+    torch.testing.assert_close(updated.score(past), expected.score(past), rtol=1e-4, atol=1e-5)
+    assert updated.counts.values.shape == expected.counts.values.shape
+
+
+def test_an_event_in_several_windows_counts_once() -> None:
+    sequences = as_lists(random_sequences(ITEMS - 1, 6, longest=9, seed=3))
+    sequences = [list(dict.fromkeys(items)) for items in sequences]
+    sequences = [items for items in sequences if len(items) > 1]
+    cut = [
+        (user, items[max(0, end - 3) : end + 1])
+        for user, items in enumerate(sequences)
+        for end in range(1, len(items))
+    ]
+    windows = sequence_set([(items, len(items) - 1) for _, items in cut])
+    windows = dataclasses.replace(windows, users=np.array([user for user, _ in cut]))
+    past, config = histories(*PASTS), RulesConfig(window=3)
+    expected = rules_of(config, sequence_set([(items, 1) for items in sequences]))
+    torch.testing.assert_close(rules_of(config, windows).score(past), expected.score(past))
+
+
+def test_without_pairs_all_items_tie() -> None:
+    scores = rules_of(RulesConfig(), sequence_set([([4], 1)])).score(histories([4, 1]))
+    assert scores.tolist() == [pytest.approx([math.log(0.1)] * ITEMS)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ({"window": 0}, "window must be a whole number from 1"),
+        ({"decay": 0.0}, "decay must be"),
+        ({"backward": -0.1}, "backward must be"),
+        ({"row_power": 1.5}, "row_power must be"),
+        ({"smoothing": 0.0}, "smoothing must be"),
+        ({"gap_power": "much"}, "gap_power must be a finite number"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: dict[str, object], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        RulesConfig(**setting)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model", ["rules", "content", "rules+content"])
+def test_a_record_describes_the_teacher(model: str) -> None:
+    rules = RulesConfig(window=7, decay=0.9)
+    record = TeacherConfig(model=model, rules=rules).record()
+    restored = TeacherConfig.of_record(record)
+    assert model in BUILT_IN
+    assert (restored.model, restored.record()) == (model, record)
+    assert (restored.rules == rules) == ("rules" in model)
