@@ -111,16 +111,16 @@ def _nearest(config: ContentConfig, vectors: Any) -> Any:
 
     num_items, found = vectors.shape[0], []
     for first, cosines in _cosines(vectors):
-        rows = torch.arange(len(cosines))
-        cosines[rows, rows + first] = 0  # not its own neighbour
+        block = torch.arange(len(cosines))
+        cosines[block, block + first] = 0  # not its own neighbour
         columns = stable_topk(cosines, config.neighbours).sort(dim=1).values
         values = cosines.gather(1, columns)
         row, place = (values > 0).nonzero().unbind(1)
         found.append((row + first, columns[row, place], values[row, place]))
-    row, column, cosine = (torch.cat(each).numpy() for each in zip(*found, strict=True))
-    similarity = cosine.astype(np.float64) ** config.power
+    rows, neighbours, kept = (torch.cat(each).numpy() for each in zip(*found, strict=True))
+    similarity = kept.astype(np.float64) ** config.power
     similarity /= similarity.mean() if len(similarity) else 1.0
-    return csr_array((similarity, (row, column)), shape=(num_items, num_items))
+    return csr_array((similarity, (rows, neighbours)), shape=(num_items, num_items))
 
 
 def _cosines(vectors: Any) -> Iterator[tuple[int, Tensor]]:

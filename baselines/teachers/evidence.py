@@ -91,9 +91,8 @@ class SparseRows(nn.Module):
         row, weight, first = rows[batch, pos], weights[batch, pos], batch * self.num_rows
         begin = self.offsets[row]
         count = self.offsets[row + 1] - begin
-        part = count.cumsum(0) // _ENTRIES_AT_ONCE
-        sizes = part.unique_consecutive(return_counts=True)[1].tolist()
-        parts = (each.split(sizes) for each in (begin, count, weight, first))
+        sizes = torch.bincount(count.cumsum(0) // _ENTRIES_AT_ONCE).tolist()
+        parts = (torch.split(each, sizes) for each in (begin, count, weight, first))
         for begin, count, weight, first in zip(*parts, strict=True):
             owner = torch.repeat_interleave(count)
             entry = (begin - count.cumsum(0) + count)[owner]
@@ -104,4 +103,4 @@ class SparseRows(nn.Module):
 
 
 def _unfilled(dtype: torch.dtype) -> nn.Parameter:
-    return UninitializedParameter(requires_grad=False, dtype=dtype)  # type: ignore[no-untyped-call]
+    return UninitializedParameter(requires_grad=False, dtype=dtype)  # type: ignore[call-arg,return-value]
