@@ -90,7 +90,10 @@ def test_a_teacher_is_fitted_once_and_read_as_it_was(
             torch.testing.assert_close(other.state_dict()[name], value, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("model", [model for model in BUILT_IN if model != "popularity"])
+LEARN = [model for model in BUILT_IN if model not in ("popularity", "content")]
+
+
+@pytest.mark.parametrize("model", LEARN)  # content reads no interactions
 def test_every_model_learns_more_of_the_planted_world_than_popularity(
     tmp_path: Path, model: str
 ) -> None:
@@ -116,8 +119,7 @@ def test_the_record_of_a_config_makes_it_again(model: str) -> None:
     record = {"seed": 3, **config.record(), "training": {"epochs": 1}}
     again = TeacherConfig.of_record(record)
     assert again.record() == config.record()
-    if model != "popularity":
-        assert getattr(again, model) == getattr(config, model)
+    assert again.shape == config.shape
 
 
 def test_the_record_of_a_sasrec_is_as_it_always_was_so_that_old_teachers_stay_valid() -> None:
