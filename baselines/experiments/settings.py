@@ -65,7 +65,7 @@ def _fusion_setting(config: CompareConfig) -> dict[str, str]:
     weights = ", ".join(f"{weight:g}" for weight in fusion.weights)
     metric = Selection.of(config.evaluation.selected_by).label
     how = f" by validation {metric}, beam {beam}" if len(fusion.weights) > 1 else ""
-    return {"generator's weight beside the teacher": weights + how}
+    return {"generator's weight, teacher in the beam": weights + how}
 
 
 def _language_setting(config: CompareConfig) -> dict[str, str]:
