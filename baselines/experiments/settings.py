@@ -35,7 +35,7 @@ def report_settings(
         **data_notes(dataset),
         "ids": "; ".join(said),
         "seeds": list(config.seeds),
-        "epochs at most": config.training.epochs,
+        "maximum epochs": config.training.epochs,
         "precision": _precision(config),
         "valid-token mask in training": config.masked,
         "teacher temperature": config.temperature,

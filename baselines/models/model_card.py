@@ -51,7 +51,7 @@ def model_card(model: TrainedModel, repo_id: str, *, licence: str) -> ModelCard:
         "Licence": _licences(model, licence),
     }
     lines = ["---", header.to_yaml(), "---", "", f"# {repo_id.split('/')[-1]}", ""]
-    lines += ["A generative recommender: it generates the next item's path, token by token."]
+    lines += ["A generative recommender: it generates the next item's semantic ID or title."]
     for title, text in sections.items():
         if text:
             lines += ["", f"## {title}", "", *text]
