@@ -75,7 +75,7 @@ def _language_setting(config: CompareConfig) -> dict[str, str]:
     shape = config.backbones.lm
     said = {"language model": f"{shape.model}, writes {shape.items}"}
     if on_prompts := [arm.label for arm in arms if arm.prompt_loss]:
-        said["learns from prompts too"] = ", ".join(on_prompts)
+        said["loss on prompt tokens"] = ", ".join(on_prompts)
     if any(arm.backbone == "yesno" for arm in arms):
-        said["yes or no"] = f"about the teacher's {config.backbones.yesno.candidates} best items"
+        said["yes/no candidates"] = f"the teacher's {config.backbones.yesno.candidates} best items"
     return said
