@@ -103,7 +103,7 @@ class Objective(nn.Module):
         Args:
             trie: The paths of the catalogue.
             target_items: int64 ``(target,)``, catalogue rows, on the trie's device.
-            together: The positions of each depth are padded to a multiple of this number.
+            together: The positions of a depth are filled up to a multiple of this.
         """
         config = self.config
         num_children = trie.num_children(trie.path(target_items)[:, :-1])
