@@ -23,7 +23,7 @@ def report_settings(
 ) -> dict[str, Any]:
     """The settings to report, by name, given these data and IDs."""
     evaluation = config.evaluation
-    said = [
+    sources = [
         (f"{scheme.name}: " if scheme.name else "")
         + f"{its.scheme}, sizes {'x'.join(map(str, its.sizes))}"
         for scheme, its in ids.items()
@@ -33,7 +33,7 @@ def report_settings(
         "split": dataset.splits.protocol,
         **dataset.statistics,
         **data_notes(dataset),
-        "ids": "; ".join(said),
+        "ids": "; ".join(sources),
         "seeds": list(config.seeds),
         "maximum epochs": config.training.epochs,
         "precision": _precision(config),
@@ -73,9 +73,9 @@ def _language_setting(config: CompareConfig) -> dict[str, str]:
     if not any(arm.backbone_class.config_class is LanguageModelConfig for arm in arms):
         return {}
     shape = config.backbones.lm
-    said = {"language model": f"{shape.model}, writes {shape.items}"}
+    shown = {"language model": f"{shape.model}, writes {shape.items}"}
     if on_prompts := [arm.label for arm in arms if arm.prompt_loss]:
-        said["loss on prompt tokens"] = ", ".join(on_prompts)
+        shown["loss on prompt tokens"] = ", ".join(on_prompts)
     if any(arm.backbone == "yesno" for arm in arms):
-        said["yes/no candidates"] = f"the teacher's {config.backbones.yesno.candidates} best items"
-    return said
+        shown["yes/no candidates"] = f"the teacher's {config.backbones.yesno.candidates} best items"
+    return shown
