@@ -123,7 +123,7 @@ def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
     """Agreement of each arm's list of unseen items with the teacher's, and hits of either."""
     lines = []
     for row in rows:
-        found = [told["agreement"] for told in row.evaluations if "agreement" in told]
+        found = [one["agreement"] for one in row.evaluations if "agreement" in one]
         if found:
             cells = [
                 [one[key] for one in found]
@@ -157,13 +157,13 @@ def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:
     fused = [row for row in rows if _weights(row)]
     if not fused:
         return ()
-    told = {row.arm: [one["fusion"]["validation"] for one in row.evaluations] for row in fused}
-    tried = list(told[fused[0].arm][0])
+    values = {row.arm: [one["fusion"]["validation"] for one in row.evaluations] for row in fused}
+    tried = list(values[fused[0].arm][0])
     lines = [
         (
             row.arm,
             _weights(row),
-            *(_of_seeds([one[weight] for one in told[row.arm]]) for weight in tried),
+            *(_of_seeds([one[weight] for one in values[row.arm]]) for weight in tried),
         )
         for row in fused
     ]
@@ -179,7 +179,7 @@ def _questions(rows: Sequence[ArmRow]) -> tuple[str, ...]:
     """How well yes/no arms separate targets from negative items."""
     lines = []
     for row in rows:
-        found = [told["questions"] for told in row.evaluations if "questions" in told]
+        found = [one["questions"] for one in row.evaluations if "questions" in one]
         if found:
             cells = (_of_seeds([one[key] for one in found]) for key in ("AUC", "UAUC"))
             lines.append((row.arm, *cells))
@@ -194,14 +194,14 @@ def _questions(rows: Sequence[ArmRow]) -> tuple[str, ...]:
 
 def _lists(rows: Sequence[ArmRow]) -> tuple[str, ...]:
     """Metrics of all users' lists together, if the evaluation computes any."""
-    told = {row.arm: [one["lists"] for one in row.evaluations if "lists" in one] for row in rows}
-    told = {arm: of_seeds for arm, of_seeds in told.items() if of_seeds}
-    if not told:
+    by_arm = {row.arm: [one["lists"] for one in row.evaluations if "lists" in one] for row in rows}
+    by_arm = {arm: of_seeds for arm, of_seeds in by_arm.items() if of_seeds}
+    if not by_arm:
         return ()
-    names = tuple(next(iter(told.values()))[0])
+    names = tuple(next(iter(by_arm.values()))[0])
     lines = [
         (arm, *(_of_seeds([one[name] for one in of_seeds]) for name in names))
-        for arm, of_seeds in told.items()
+        for arm, of_seeds in by_arm.items()
     ]
     legend = "Computed over the lists of all users together, seen items removed."
     return "## Lists", markdown_table(("arm", *names), lines), legend
@@ -209,7 +209,7 @@ def _lists(rows: Sequence[ArmRow]) -> tuple[str, ...]:
 
 def _weights(row: ArmRow) -> str:
     """The generator's weight for each seed; empty if no teacher is in the beam."""
-    found = [told["fusion"]["weight"] for told in row.evaluations if "fusion" in told]
+    found = [one["fusion"]["weight"] for one in row.evaluations if "fusion" in one]
     return ", ".join(f"{weight:g}" for weight in found)
 
 

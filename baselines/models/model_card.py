@@ -82,9 +82,9 @@ def _results(about: Mapping[str, Any]) -> list[str]:
     names = list(dict.fromkeys(name for of_policy in metrics.values() for name in of_policy))
     rows = [[name, *(_shown(values.get(name)) for values in metrics.values())] for name in names]
     seeds = about.get("seeds", ())
-    said = f"Row `{about.get('row')}` of a comparison: mean and standard deviation over seeds "
-    said += f"{', '.join(map(str, seeds))}; this is seed {about.get('seed')}."
-    return [said, "", *_table(["metric", *(f"seen items {name}" for name in metrics)], rows)]
+    intro = f"Row `{about.get('row')}` of a comparison: mean and standard deviation over seeds "
+    intro += f"{', '.join(map(str, seeds))}; this is seed {about.get('seed')}."
+    return [intro, "", *_table(["metric", *(f"seen items {name}" for name in metrics)], rows)]
 
 
 def _shown(value: Any) -> str:
@@ -96,7 +96,7 @@ def _shown(value: Any) -> str:
 
 def _model(model: TrainedModel) -> list[str]:
     spec, ids = model.spec, model.items.ids
-    told = {
+    facts = {
         "backbone": spec.backbone,
         "objective": spec.objective.name,
         "alpha, the teacher's weight": f"{spec.objective.alpha:g}",
@@ -108,8 +108,8 @@ def _model(model: TrainedModel) -> list[str]:
         "weights": model.identity["model"],
     }
     if model.partner is not None:
-        told["mixed into the search"] = f"a second model, with weight {1 - model.partner.weight:g}"
-    return _pairs(told)
+        facts["mixed into the search"] = f"a second model, with weight {1 - model.partner.weight:g}"
+    return _pairs(facts)
 
 
 def _licences(model: TrainedModel, licence: str) -> list[str]:
@@ -140,14 +140,14 @@ def _data_name(model: TrainedModel) -> str:
     return str(model.about.get("data", {}).get("name", "its training data"))
 
 
-def _pairs(told: Mapping[str, Any]) -> list[str]:
+def _pairs(facts: Mapping[str, Any]) -> list[str]:
     """A table of names and values; nested values are listed under both names."""
-    rows = [[name, str(value)] for name, value in _flat(told)]
+    rows = [[name, str(value)] for name, value in _flat(facts)]
     return _table(["", "value"], rows) if rows else []
 
 
-def _flat(told: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in told.items():
+def _flat(facts: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
         full = f"{of}, {name}" if of else name
         if isinstance(value, Mapping):
             yield from _flat(value, full)
