@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from baselines.data.batches import Histories
+from baselines.data.sequences import SequenceSet
 
 
 @runtime_checkable
@@ -78,6 +79,23 @@ def require_scores(scores: Tensor, histories: Histories, *, whose: str) -> None:
         f"scores of {whose} must be numbers or -inf, got {float(scores[row, item])} for item "
         f"{item} of {which}. Did its training diverge?"
     )
+
+
+@runtime_checkable
+class LeavesOwnOut(Protocol):
+    """A counted scorer that can score as if a user's own events had never been counted."""
+
+    def score_without_own(self, histories: Histories, train: SequenceSet) -> Tensor:
+        """Scores of every item, each row's without the training events of ``histories.users``.
+
+        Args:
+            histories: The histories.
+            train: The sequences that were counted.
+
+        Returns:
+            float32 ``(batch, item)``.
+        """
+        ...
 
 
 @runtime_checkable
