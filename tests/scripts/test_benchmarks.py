@@ -179,3 +179,10 @@ def test_starts_of_kmeans_are_held_against_each_other(tmp_path: Path) -> None:
     for (run,) in figures["starts"].values():
         assert 0 < run["error"] < 1
         assert run["seconds"] > 0
+
+
+def test_rules_of_a_random_world_are_counted_and_scored(tmp_path: Path) -> None:
+    sizes = ["--users", "50", "--items", "30", "--length", "6", "--scored", "20"]
+    figures = figures_of("bench_rules", tmp_path / "rules.json", *sizes)
+    assert 50 < figures["entries"] <= 30 * 30
+    assert figures["histories_per_second"] > 0
