@@ -86,13 +86,29 @@ class SequenceSet:
         Returns:
             Two int64 arrays ``(event,)``: the row of ``users``, and the item.
         """
+        own = self.of_users(users)
+        return np.repeat(own.users, own.lengths), own.items
+
+    def of_users(self, users: IntArray) -> SequenceSet:
+        """All sequences of some users, once for each time that a user is named.
+
+        Args:
+            users: int64 ``(row,)``, dense user numbers; a user may have no sequences.
+
+        Returns:
+            The sequences, in the order of rows, with the row as their user.
+        """
         order = self.derive("by user", lambda: np.argsort(self.users, kind="stable"))
         owners = self.users[order]
         first, stop = (np.searchsorted(owners, users, side) for side in ("left", "right"))
         sequence = order[_ranges(first, stop - first)]
-        row = np.repeat(np.arange(len(users)), stop - first)
         lengths = self.lengths[sequence]
-        return np.repeat(row, lengths), self.items[_ranges(self.offsets[sequence], lengths)]
+        return SequenceSet(
+            items=self.items[_ranges(self.offsets[sequence], lengths)],
+            offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+            first_target=self.first_target[sequence],
+            users=np.repeat(np.arange(len(users)), stop - first),
+        )
 
     @property
     def lengths(self) -> IntArray:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from baselines.data.batches import Histories
 from baselines.data.dataset import Dataset
+from baselines.data.sequences import SequenceSet
 from baselines.evaluation.ranking import stable_topk
 from baselines.teachers.counting_config import TFIDF, ContentConfig
 from baselines.teachers.evidence import EvidenceTeacher, SparseRows
@@ -66,8 +67,8 @@ class Content(EvidenceTeacher):
         self.similarity = SparseRows(num_items)
 
     @torch.inference_mode()
-    def evidence(self, histories: Histories) -> Tensor:
-        """Summed similarities to the history; float32 ``(batch, item)``."""
+    def evidence(self, histories: Histories, *, without: SequenceSet | None = None) -> Tensor:
+        """Summed similarities to the history, whoever has it; float32 ``(batch, item)``."""
         past = histories.last(self.max_history).to(self.similarity.values.device)
         return self.similarity.weighted_sums(past.items, past.recency(self.config.decay))
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from baselines.data.batches import Histories
+from baselines.data.sequences import SequenceSet
 from baselines.teachers.model import TeacherModel
 
 _ENTRIES_AT_ONCE = 1 << 20  # matrix entries in memory while rows are summed
@@ -26,13 +27,26 @@ class EvidenceTeacher(TeacherModel):
     smoothing: float
 
     @abstractmethod
-    def evidence(self, histories: Histories) -> Tensor:
-        """Evidence for every item, at least 0; float32 ``(batch, item)``, owned by the caller."""
+    def evidence(self, histories: Histories, *, without: SequenceSet | None = None) -> Tensor:
+        """Evidence for every item, at least 0.
+
+        Args:
+            histories: The histories.
+            without: The sequences that were counted, to leave out those of each row's user.
+
+        Returns:
+            float32 ``(batch, item)``, owned by the caller.
+        """
 
     @torch.inference_mode()
     def score(self, histories: Histories) -> Tensor:
         """Logarithms of the smoothed evidence; float32 ``(batch, item)``."""
         return self.evidence(histories).add_(self.smoothing).log_()
+
+    @torch.inference_mode()
+    def score_without_own(self, histories: Histories, train: SequenceSet) -> Tensor:
+        """The same without the training events of each row's user; float32 ``(batch, item)``."""
+        return self.evidence(histories, without=train).add_(self.smoothing).log_()
 
 
 class SparseRows(nn.Module):

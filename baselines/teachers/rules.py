@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +13,9 @@ from baselines.data.sequences import SequenceSet
 from baselines.data.streams import user_streams
 from baselines.teachers.counting_config import RulesConfig
 from baselines.teachers.evidence import EvidenceTeacher, SparseRows
+from baselines.teachers.pairs import OwnPairs, pair_counts
+
+_ROUNDING = 1e-5  # of a sum in float32 from which parts were taken
 
 
 class Rules(EvidenceTeacher):
@@ -64,13 +66,24 @@ class Rules(EvidenceTeacher):
         self._keep(self.counts.matrix() + new)
 
     @torch.inference_mode()
-    def evidence(self, histories: Histories) -> Tensor:
-        """Summed rules from the history, in units of the mean rule; float32 ``(batch, item)``."""
+    def evidence(self, histories: Histories, *, without: SequenceSet | None = None) -> Tensor:
+        """Summed rules from the history, in units of the mean rule; float32 ``(batch, item)``.
+
+        Without a user's own pairs, counts and sums are those of the other users; the unit stays.
+        """
         past = histories.last(self.max_history).to(self.mean.device)
-        weights = past.recency(self.config.decay)
-        weights *= _scale(self.row_sums, self.config.row_power)[past.items]
-        columns = _scale(self.column_sums, self.config.column_power)
-        return self.counts.weighted_sums(past.items, weights).mul_(columns / self.mean)
+        weights, row_power = past.recency(self.config.decay), self.config.row_power
+        if without is None:
+            weights *= _scale(self.row_sums, row_power)[past.items]
+            sums = self.counts.weighted_sums(past.items, weights)
+            columns = _scale(self.column_sums, self.config.column_power)
+            return sums.mul_(columns / self.mean)
+        own = OwnPairs.of(past, without, self.config)
+        rows = _left(self.row_sums, own.row_sums(self.counts.num_rows)).gather(1, past.items)
+        weights *= _scale(rows, row_power)
+        sums = own.subtracted_from(self.counts.weighted_sums(past.items, weights), past, weights)
+        columns = _left(self.column_sums, own.column_sums(self.counts.num_rows))
+        return sums.mul_(_scale(columns, self.config.column_power) / self.mean)
 
     def _keep(self, counts: Any) -> None:
         self.counts.fill(counts)
@@ -87,25 +100,7 @@ def _scale(sums: Tensor, power: float) -> Tensor:
     return torch.where(sums > 0, sums**-power, 0.0)
 
 
-def pair_counts(data: SequenceSet, num_items: int, config: RulesConfig) -> Any:
-    """Weighted counts of pairs of events.
-
-    Args:
-        data: Sequences; a pair is counted if its later event is a target.
-        num_items: Size of the catalogue.
-        config: How pairs are weighted.
-
-    Returns:
-        The ``n`` of ``Rules``: scipy CSR array, float64 ``(item, item)``.
-    """
-    from scipy.sparse import csr_array
-
-    sequence = np.repeat(np.arange(len(data)), data.lengths)
-    is_target = np.arange(len(sequence)) - data.offsets[sequence] >= data.first_target[sequence]
-    counts = csr_array((num_items, num_items), dtype=np.float64)
-    for gap in range(1, min(config.window, int(data.lengths.max(initial=1)) - 1) + 1):
-        pair = np.flatnonzero((sequence[gap:] == sequence[:-gap]) & is_target[gap:])
-        weight = np.full(len(pair), gap**-config.gap_power)
-        ends = data.items[pair], data.items[pair + gap]
-        counts += csr_array((weight, ends), shape=counts.shape)
-    return counts + config.backward * counts.T.tocsr()
+def _left(sums: Tensor, own: Tensor) -> Tensor:
+    """``sums - own``, and 0 where only a rounding error is left."""
+    left = sums - own
+    return left.masked_fill_(left < _ROUNDING * sums, 0)

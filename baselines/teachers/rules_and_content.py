@@ -40,9 +40,9 @@ class RulesAndContent(EvidenceTeacher):
         self.weight = nn.Parameter(torch.tensor(float(weight)), requires_grad=False)
 
     @torch.inference_mode()
-    def evidence(self, histories: Histories) -> Tensor:
+    def evidence(self, histories: Histories, *, without: SequenceSet | None = None) -> Tensor:
         """Weighted sum of both; float32 ``(batch, item)``."""
-        rules = self.rules.evidence(histories)
+        rules = self.rules.evidence(histories, without=without)
         if self.weight == 0:
             return rules
         return rules.addcmul_(self.content.evidence(histories), self.weight)

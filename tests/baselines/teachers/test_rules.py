@@ -16,7 +16,8 @@ import baselines.teachers.evidence
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.config import BUILT_IN, TeacherConfig
 from baselines.teachers.counting_config import RulesConfig
-from baselines.teachers.rules import Rules, pair_counts
+from baselines.teachers.pairs import pair_counts
+from baselines.teachers.rules import Rules
 
 ITEMS = 10
 PASTS = [[1, 2, 3], [9], [0, 0, 4, 5, 6, 7]]  # item 9 occurs in no sequence
@@ -62,6 +63,17 @@ def slow_scores(config: RulesConfig, sequences: list[list[int]], past: list[int]
 
 def as_lists(data: SequenceSet) -> list[list[int]]:
     return [part.tolist() for part in np.split(data.items, data.offsets[1:-1])]
+
+
+def windows_of(sequences: list[list[int]], history: int) -> SequenceSet:
+    """A window for each event but the first of a user."""
+    cut = [
+        (user, items[max(0, end - history) : end + 1])
+        for user, items in enumerate(sequences)
+        for end in range(1, len(items))
+    ]
+    windows = sequence_set([(items, len(items) - 1) for _, items in cut])
+    return dataclasses.replace(windows, users=np.array([user for user, _ in cut]))
 
 
 def rules_of(config: RulesConfig, train: SequenceSet) -> Rules:
@@ -115,16 +127,31 @@ def test_an_event_in_several_windows_counts_once() -> None:
     sequences = as_lists(random_sequences(ITEMS - 1, 6, longest=9, seed=3))
     sequences = [list(dict.fromkeys(items)) for items in sequences]
     sequences = [items for items in sequences if len(items) > 1]
-    cut = [
-        (user, items[max(0, end - 3) : end + 1])
-        for user, items in enumerate(sequences)
-        for end in range(1, len(items))
-    ]
-    windows = sequence_set([(items, len(items) - 1) for _, items in cut])
-    windows = dataclasses.replace(windows, users=np.array([user for user, _ in cut]))
+    windows = windows_of(sequences, history=3)
     past, config = histories(*PASTS), RulesConfig(window=3)
     expected = rules_of(config, sequence_set([(items, 1) for items in sequences]))
     torch.testing.assert_close(rules_of(config, windows).score(past), expected.score(past))
+
+
+@given(seed=st.integers(0, 1000), config=st.sampled_from(CONFIGS), as_windows=st.booleans())
+def test_without_their_own_events_users_are_scored_by_the_others(
+    seed: int, config: RulesConfig, as_windows: bool
+) -> None:
+    sequences = as_lists(random_sequences(ITEMS - 1, 8, seed=seed))
+    sequences[3] = [9, 9, 8]  # nobody else has item 9
+    whole = sequence_set([(items, 1) for items in sequences])
+    train = windows_of(sequences, history=20) if as_windows else whole
+    made, users = rules_of(config, train), [3, 0, 5, 0, 99]
+    past = histories([9, 8], [1, 2, 3], [4], [5, 5], [6, 2], padding=1, users=users)
+    found = made.evidence(past, without=train)
+    for row, user in enumerate(users):
+        others = rules_of(config, whole.select(whole.users != user))
+        expected = others.evidence(past)[row] * others.mean / made.mean
+        torch.testing.assert_close(found[row], expected, rtol=1e-3, atol=1e-4)
+    assert found[0].max() > 0
+    torch.testing.assert_close(
+        made.score_without_own(past, train), (found + config.smoothing).log()
+    )
 
 
 def test_without_pairs_all_items_tie() -> None:

@@ -14,6 +14,7 @@ from tiny_models import fit_model, with_teacher
 from worlds import histories
 
 from baselines.cli import main
+from baselines.contracts.scorer import LeavesOwnOut
 from baselines.data.dataset import Dataset
 from baselines.data.loading import write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
@@ -57,6 +58,15 @@ def test_the_evidence_of_both_is_added(shop: Dataset, weight: float) -> None:
     made = blend(shop, BlendConfig(weight=weight, smoothing=0.2))
     expected = made.rules.evidence(PAST) + weight * made.content.evidence(PAST)
     torch.testing.assert_close(made.score(PAST), (expected + 0.2).log())
+
+
+def test_only_rules_leave_the_own_events_out(shop: Dataset) -> None:
+    made, train = blend(shop, BlendConfig(weight=0.7)), shop.splits.train
+    without = made.rules.evidence(PAST, without=train) + 0.7 * made.content.evidence(PAST)
+    torch.testing.assert_close(made.score_without_own(PAST, train), (without + 0.1).log())
+    assert torch.equal(made.content.score_without_own(PAST, train), made.content.score(PAST))
+    assert not torch.equal(made.score_without_own(PAST, train), made.score(PAST))
+    assert all(isinstance(each, LeavesOwnOut) for each in (made, made.rules, made.content))
 
 
 @pytest.mark.parametrize("model", NAMES)
