@@ -145,6 +145,8 @@ def test_pick_takes_the_run_by_place_and_says_what_it_took(
     assert "no generator's" in capsys.readouterr().err
     assert main(["pick", "shop", "--out", "x"]) == 2
     assert "expected the folder of a comparison" in capsys.readouterr().err
+    assert main(["pick", "model", "--out", "x"]) == 2
+    assert "which is a model already. Use it as it is: semid rec" in capsys.readouterr().err
     assert main(["pick", "run", "--out", "shop"]) == 2
     assert "holds other files" in capsys.readouterr().err
 
@@ -192,6 +194,11 @@ def test_recommend_and_explain_print_what_they_are_asked(
         (["recommend", "--model", "model"], "either --histories FILE or --history"),
         (["recommend", "--model", "model", "--history", "x"], "got 'x'"),
         (["recommend", "--model", "model", "--history", "999"], "--empty popular"),
+        (["recommend", "--model", "model", "--history", ""], "be item IDs separated by commas"),
+        (["recommend", "--model", "model", "--history", "1,,2"], "separated by commas, got '1,,2'"),
+        (["recommend", "--model", "model", "--history", "[1,2]"], "item IDs separated by commas."),
+        (["explain", "--model", "model", "--history", " ", "--item", "1"], "item IDs separated"),
+        (["evaluate", "--model", "model", "--data", "shop", "--metrics", ""], "be metrics separ"),
         (["recommend", "--model", "model", "--history", "1", "--k", "0"], "k must be"),
         (["recommend", "--model", "model", "--history", "1", "--out", "x.txt"], "must end in"),
         (["recommend", "--model", "model", "--history", "1", "--user", "1"], "is one of a file"),
