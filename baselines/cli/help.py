@@ -48,7 +48,11 @@ def _documented(config: type, prefix: str, given: Any = None) -> Iterator[tuple[
         prefix: Prefix of the names.
         given: An instance that holds the defaults, if they differ from the class's.
     """
-    said = {each.arg_name: each.description or "" for each in parse(config.__doc__ or "").params}
+    said = {
+        each.arg_name: each.description or ""
+        for cls in reversed(config.__mro__)  # a class may describe anew what it inherits
+        for each in parse(cls.__doc__ or "").params
+    }
     kinds = get_type_hints(config)
     for own in fields(config):
         name, kind = f"{prefix}{own.name}", kinds[own.name]

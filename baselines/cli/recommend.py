@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baselines.cli.config import RecommendConfig
-from baselines.cli.model import read_model
+from baselines.cli.inputs import read_model
 
 if TYPE_CHECKING:
     import polars as pl

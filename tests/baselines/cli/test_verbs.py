@@ -19,6 +19,7 @@ from baselines.experiments.claim import claimed
 from baselines.experiments.folder import ComparisonFolder
 from baselines.models.recommender import Recommender
 from baselines.models.trained import TrainedModel
+from semid.provenance import Provenance
 
 SETTINGS = """
 ids: {codebook_sizes: [4, 4]}
@@ -91,6 +92,18 @@ def test_train_leaves_a_folder_alone_where_another_command_is_at_work(
         assert main(["train", "--config", "tiny.yaml", "--out", "busy"]) == 2
     assert "is at work in busy" in capsys.readouterr().err
     assert not (here / "busy").exists()
+
+
+def test_a_teacher_is_trained_on_the_order_of_ties_that_is_named(here: Path) -> None:
+    shutil.copytree(here / "shop", here / "tied")
+    events = here / "tied" / "interactions.parquet"
+    pl.read_parquet(events).with_columns(timestamp=0).write_parquet(events)
+    small = ["--teacher.model", "itemknn", "--out", "teachers"]
+    assert main(["teacher", "train", "--data", "tied", "--ties", "item", *small]) == 0
+    (teacher,) = (here / "teachers").glob("itemknn-0-*")
+    seen = Provenance.read(teacher).seen
+    assert seen == load_dataset("tied", ties="item").splits.train_hash
+    assert seen != load_dataset("tied").splits.train_hash
 
 
 def test_evaluate_reports_the_metrics_it_is_asked_for(
