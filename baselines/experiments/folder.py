@@ -26,6 +26,7 @@ from baselines.training.checkpoint import without_memory_settings
 from semid.build import fit_text_encoder
 from semid.ids import SemanticIds
 from semid.provenance import read_json, write_json
+from semid.registry import refuse_unnamed_code
 from semid.settings import as_begun, as_json
 
 CONFIG, DATA = "config.json", "data.json"
@@ -180,11 +181,9 @@ class ComparisonFolder:
         record = read_json(folder / DATA, take_unsealed=True) or {}
         config = _found_from(_config(settings), Path(record.get(_READ_IN, "")))
         for name in backbones_of(config) - {*BACKBONES, *backbones}:
-            raise ValueError(
-                f"expected backbones in {folder} that are built in or that the caller names, got "
-                f"{name!r}, whose code is not run because a file says so. Name it: semid pick "
-                f"--backbone {name}, or ComparisonFolder.read(..., backbones=[{name!r}])."
-            )
+            by_caller = f"--backbone {name}, or ComparisonFolder.read(..., backbones=[{name!r}])"
+            cure = f"Name it: {by_caller}."
+            refuse_unnamed_code("backbone", name, where=str(folder), cure=cure)
         found = cls(folder=folder, config=config, arms=parse_arms(config), given=dataset)
         if not found._is_finished():
             raise ValueError(

@@ -33,6 +33,7 @@ from baselines.training.precision import settled
 from semid.distributed import one_run_at_a_time
 from semid.embed import CUT_TEXTS, Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_json, require_same
+from semid.registry import refuse_unnamed_code
 
 _EMBEDDINGS = "embeddings"
 
@@ -343,12 +344,10 @@ def require_named(config: TeacherConfig, model: str | None, folder: Path) -> Non
         ValueError: If they differ.
     """
     if not config.is_built_in and config.model != model:
-        raise ValueError(
-            f"expected a teacher in {folder} that is built in or named by the caller, got "
-            f"{config.model!r}; code is not run merely because a file names it. "
-            f"Pass its name: --teacher {config.model} (of semid teacher export --model), or "
-            "read_teacher(..., model=...)."
-        )
+        name = config.model
+        by_caller = f"--teacher {name}, or --model {name} of semid teacher export"
+        cure = f"Name it: {by_caller}, or read_teacher(..., model={name!r})."
+        refuse_unnamed_code("teacher", name, where=str(folder), cure=cure)
 
 
 def require_teacher_of(
