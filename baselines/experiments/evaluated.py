@@ -115,9 +115,9 @@ class Evaluated:
         buffer = io.BytesIO()
         pl.DataFrame(columns).write_parquet(buffer)
         atomic_write(folder / "ranks.parquet", buffer.getvalue())
-        write_json(folder / "metrics.json", self._told())
+        write_json(folder / "metrics.json", self._summary())
 
-    def _told(self) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         return {
             "model": self.model.identity,
             "data": describe(self.dataset),
