@@ -122,7 +122,7 @@ def test_no_field_takes_what_is_not_of_its_type(config: type, name: str) -> None
         (SASRecConfig, {"gbce_t": 1.1}),
         (BSARecConfig, {"filter": "butterworth"}),
         (BSARecConfig, {"cutoff": 0}),
-        (BSARecConfig, {"max_history": 4, "cutoff": 5}),
+        (BSARecConfig, {"cutoff": 51}),
         (BSARecConfig, {"alpha": 1.1}),
         (BERT4RecConfig, {"passes": 0}),
         (GRU4RecConfig, {"hidden_dim": 0}),

@@ -21,7 +21,8 @@ def fourier_low_pass(length: int, bins: int) -> Tensor:
     """
     spectrum = torch.fft.rfft(torch.eye(length, dtype=torch.float64), dim=0, norm="ortho")
     spectrum[bins:] = 0
-    return torch.fft.irfft(spectrum, n=length, dim=0, norm="ortho").float()
+    matrix: Tensor = torch.fft.irfft(spectrum, n=length, dim=0, norm="ortho")
+    return matrix.float()
 
 
 def causal_low_pass(length: int, bins: int) -> Tensor:
