@@ -162,7 +162,7 @@ def ids_from_config(
         on_epoch: For a scheme with an ``on_epoch`` (`semid.tokenizers.RQVAE`).
 
     Raises:
-        ValueError: If the config does not fit the catalogue; see what it names.
+        ValueError: If the scheme, a file or a setting does not fit the catalogue.
     """
     from semid.embed import embeddings_from
 

@@ -77,7 +77,7 @@ class CutsTexts(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LsaEncoder:
-    """Latent semantic analysis: TF-IDF of words and letters, truncated SVD, rows of length 1.
+    """Latent semantic analysis: TF-IDF of word and character n-grams, truncated SVD, unit rows.
 
     Needs no download and no GPU. It is fitted on the texts it encodes, so vectors are comparable
     only within one call; `fit` keeps the fitted encoder for later items.
@@ -248,7 +248,7 @@ class Embeddings:
             source: A ``.npy`` file or an array, ``(item, dim)`` of any float or integer type.
             catalog: The items. Rows of ``source`` for other items are dropped.
             ids: The item of each row: a sequence, or a file of them (``.json`` list, ``.npy``, or
-                text with one a line). None if the rows are in catalogue order already.
+                text with one per line). None if the rows are in catalogue order already.
 
         Raises:
             FileNotFoundError: If a file does not exist.
@@ -291,7 +291,7 @@ class Embeddings:
         """Read what `save` wrote.
 
         Raises:
-            FileNotFoundError: If the folder is not a whole artefact.
+            FileNotFoundError: If the folder is not a complete artefact.
             ProvenanceError: If its content is not what was saved.
         """
         provenance = Provenance.read(folder)

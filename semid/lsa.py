@@ -94,7 +94,7 @@ class FittedLsa:
         """Read what `save` wrote.
 
         Raises:
-            FileNotFoundError: If the folder is not a whole artefact.
+            FileNotFoundError: If the folder is not a complete artefact.
             ProvenanceError: If its content is not what was saved.
         """
         from safetensors.numpy import load_file

@@ -11,7 +11,7 @@ begins; the resolved value is then written in its place.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -96,7 +96,7 @@ def from_json(made_by: type[Config], values: Mapping[str, Any]) -> Config:
         values: The stored values.
 
     Raises:
-        ValueError: If a value belongs to no field or is out of range.
+        ValueError: If a value belongs to no field, is missing or is out of range.
     """
     kinds = get_type_hints(made_by)
     if unknown := sorted(values.keys() - kinds.keys()):
@@ -105,7 +105,11 @@ def from_json(made_by: type[Config], values: Mapping[str, Any]) -> Config:
             "Were they written by a newer version?"
         )
     found = {name: _of_json(kinds[name], value) for name, value in values.items()}
-    return made_by(**{**settings_before(made_by), **found})
+    found = {**settings_before(made_by), **found}
+    required = {f.name for f in fields(made_by) if f.default is f.default_factory is MISSING}  # type: ignore[arg-type]
+    if missing := sorted(required - found.keys()):
+        raise ValueError(f"expected {', '.join(missing)} of {made_by.__name__}, got none")
+    return made_by(**found)
 
 
 def _of_json(kind: Any, value: Any) -> Any:

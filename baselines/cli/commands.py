@@ -15,6 +15,7 @@ from baselines.cli.config import (
     LmTrainConfig,
     PickConfig,
     RecommendConfig,
+    StudyConfig,
     TeacherExportConfig,
     TeacherTrainConfig,
     TrainConfig,
@@ -25,6 +26,7 @@ from baselines.cli.ids import build, inspect
 from baselines.cli.lm import lm_fluency, lm_train
 from baselines.cli.pick import pick
 from baselines.cli.recommend import recommend
+from baselines.cli.study import study
 from baselines.cli.teacher import teacher_export, teacher_train
 from baselines.cli.train import require_arm, train
 from baselines.experiments.config import CompareConfig, FluencyConfig
@@ -159,5 +161,12 @@ COMMANDS = {
         run=explain,
         trains=False,
         example="semid explain --model models/one --history i12,i7 --item i90",
+    ),
+    "study": Command(
+        config=StudyConfig,
+        run=study,
+        trains=True,
+        example="semid study studies/tiny.yaml --plan",
+        first="study",
     ),
 }

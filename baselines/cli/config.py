@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from baselines.data.config import Repeats, Split, Ties
@@ -388,3 +389,32 @@ class ExplainConfig:
         require_types(self)
         for name in ("model", "item"):
             require_text(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """Settings of ``semid study``.
+
+    Attributes:
+        study: A YAML file, or the name of one in the folder ``studies``.
+        runs: Do only these of its runs; None for all.
+        plan: Only print the runs, with planned and measured hours.
+        out: Folder of the trained models, which may be deleted once a run is finished. Results are
+            written beside the study's file.
+    """
+
+    study: str
+    runs: tuple[str, ...] | None = None
+    plan: bool = False
+    out: str = "runs/studies"
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        for name in ("study", "out"):
+            require_text(name, getattr(self, name))
+
+    @property
+    def path(self) -> Path:
+        """The study's file."""
+        is_file = self.study.endswith((".yaml", ".yml"))
+        return Path(self.study) if is_file else Path("studies") / f"{self.study}.yaml"

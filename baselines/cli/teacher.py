@@ -10,14 +10,34 @@ from baselines.cli.config import TeacherExportConfig, TeacherTrainConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from baselines.experiments.comparison import RunRecord
+
 
 def teacher_train(config: TeacherTrainConfig, console: Console) -> None:
     """Train a collaborative-filtering teacher and print how it ranks the test targets."""
     from rich.table import Table
 
-    from baselines.data.loading import load_dataset
-    from baselines.evaluation.ranking import rank_by_scores
     from baselines.evaluation.ranks import POLICIES
+
+    shown = ("R@5", "N@5", "R@10", "N@10")
+    table = Table("seed", "best epoch", "policy", *shown)
+    for record in teacher_records(config):
+        table.title = record.arm
+        for policy in POLICIES:
+            figures = (f"{record.per_user[policy][name].mean():.4f}" for name in shown)
+            best = str(record.evaluation["best_epoch"])
+            table.add_row(str(record.seed), best, f"seen items {policy}", *figures)
+    console.print(table)
+    console.print(f"teachers: {config.out}")
+
+
+def teacher_records(config: TeacherTrainConfig) -> list[RunRecord]:
+    """Train or read the teacher of each seed, and rank the test targets."""
+    from baselines.data.loading import load_dataset
+    from baselines.evaluation.config import EvaluationConfig
+    from baselines.evaluation.measures import Measures
+    from baselines.evaluation.ranking import rank_by_scores
+    from baselines.experiments.records import record
     from baselines.teachers.fit import fit_teacher
     from semid.atomic import remove_leftovers
 
@@ -25,19 +45,19 @@ def teacher_train(config: TeacherTrainConfig, console: Console) -> None:
     dataset = load_dataset(
         config.data, split=config.split, repeats=config.repeats, time_format=config.time_format
     )
-    table = Table("seed", "best epoch", "policy", "R@5", "N@5", "R@10", "N@10")
+    splits, records = dataset.splits, []
+    measures = Measures.of(EvaluationConfig(), splits.train, len(dataset.catalog))
     for seed in config.seeds:
         model, state, _ = fit_teacher(
             dataset, config.teacher, config.training, seed=seed, folder=Path(config.out)
         )
-        table.title = model.label
-        ranks = rank_by_scores(model, dataset.splits.test, title="test")
-        for policy in POLICIES:
-            metrics = ranks.metrics(policy, "expected")
-            shown = (f"{metrics[name].mean():.4f}" for name in ("R@5", "N@5", "R@10", "N@10"))
-            table.add_row(str(seed), str(state.best_epoch), f"seen items {policy}", *shown)
-    console.print(table)
-    console.print(f"teachers: {config.out}")
+        ranks = rank_by_scores(model, splits.test, title="test")
+        records.append(
+            record(
+                model.label, "teacher", ranks, [model], seed=seed, measures=measures, state=state
+            )
+        )
+    return records
 
 
 def teacher_export(config: TeacherExportConfig, console: Console) -> None:

@@ -81,6 +81,24 @@ def require_scores(scores: Tensor, histories: Histories, *, whose: str) -> None:
 
 
 @runtime_checkable
+class LeavesOwnOut(Protocol):
+    """A counted scorer that can score as if a user's own events had never been counted."""
+
+    def score_without_own(self, histories: Histories) -> Tensor:
+        """Scores of every item, each row's without the training events of ``histories.users``.
+
+        Equal to `score` of the same scorer counted anew without that user.
+
+        Args:
+            histories: Of users of the data that were counted.
+
+        Returns:
+            float32 ``(batch, item)``.
+        """
+        ...
+
+
+@runtime_checkable
 class ItemVectors(Protocol):
     """A teacher that learns a vector per item; classes are tested with ``issubclass``."""
 

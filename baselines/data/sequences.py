@@ -63,6 +63,37 @@ class SequenceSet:
         derived: Derived = self._derived[key]
         return derived
 
+    def select(self, chosen: NDArray[np.bool_]) -> SequenceSet:
+        """Some of the sequences, in the same order; targets are numbered anew.
+
+        Args:
+            chosen: bool ``(sequence,)``.
+        """
+        lengths = self.lengths
+        return SequenceSet(
+            items=self.items[np.repeat(chosen, lengths)],
+            offsets=np.concatenate([[0], np.cumsum(lengths[chosen])]).astype(np.int64),
+            first_target=self.first_target[chosen],
+            users=self.users[chosen],
+        )
+
+    def events_of(self, users: IntArray) -> tuple[IntArray, IntArray]:
+        """The events of some users, in all their sequences.
+
+        Args:
+            users: int64 ``(row,)``, dense user numbers; a user without sequences has no events.
+
+        Returns:
+            Two int64 arrays ``(event,)``: the row of ``users``, and the item.
+        """
+        order = self.derive("by user", lambda: np.argsort(self.users, kind="stable"))
+        owners = self.users[order]
+        first, stop = (np.searchsorted(owners, users, side) for side in ("left", "right"))
+        sequence = order[_ranges(first, stop - first)]
+        row = np.repeat(np.arange(len(users)), stop - first)
+        lengths = self.lengths[sequence]
+        return np.repeat(row, lengths), self.items[_ranges(self.offsets[sequence], lengths)]
+
     @property
     def lengths(self) -> IntArray:
         """int64 ``(sequence,)``."""
@@ -98,3 +129,10 @@ class SequenceSet:
     def content_hash(self) -> str:
         """Hash of everything that a model can read from these sequences."""
         return hash_arrays(self.items, self.offsets, self.first_target, self.users)
+
+
+def _ranges(begin: IntArray, lengths: IntArray) -> IntArray:
+    """``begin[i], begin[i] + 1, …`` for ``lengths[i]`` numbers, one range after another."""
+    first = np.cumsum(lengths) - lengths
+    found: IntArray = np.arange(int(lengths.sum())) + np.repeat(begin - first, lengths)
+    return found

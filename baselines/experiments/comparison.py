@@ -16,9 +16,9 @@ from semid.arrays import FloatArray
 from semid.provenance import atomic_write
 
 _METHOD = {
-    "interval": "paired percentile bootstrap over users, each averaged over seeds",
-    "test": "two-sided p of the same bootstrap",
-    "correction": "Holm over the arms measured against one reference, and over the pairs",
+    "interval": "paired percentile bootstrap over users, averaged over seeds first",
+    "test": "two-sided, from the same bootstrap",
+    "correction": "Holm's correction over the arms compared with one reference, and over the pairs",
 }
 
 Role = Literal["reference", "teacher", "arm"]

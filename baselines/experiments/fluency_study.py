@@ -2,7 +2,7 @@
 
 Open question 4 of TCA4Rec (arXiv:2601.18457): does aligning a language model with a teacher harm
 its language? Each arm writes one title after each of the same prompts, freely and within the
-catalogue, and the untrained base scores the titles.
+catalogue, and the base model scores the titles.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FREELY, WITHIN, NEXT = "freely", "within the catalogue", "the true next titles"
-_BASE, _CATALOGUE = "the untouched base", "the catalogue"
+_BASE, _CATALOGUE = "the base model", "the catalogue"
 _FOLDER = "fluency"
 
 
@@ -107,8 +107,8 @@ class FluencyStudy:
         lines = ["# Fluency of written titles", ""]
         lines += [f"- {name}: {value}" for name, value in self.settings.items()]
         lines += ["", markdown_table(self._header(), [self._cells(row) for row in self.rows])]
-        lines += ["", "Perplexities are the untouched base's, of the title alone. In brackets the "]
-        lines[-1] += "95 % interval over resampled histories, each averaged over seeds."
+        lines += ["", "Perplexities are measured with the base model, for the title by itself. "]
+        lines[-1] += "Brackets: 95 % intervals over resampled histories, averaged over seeds first."
         return "\n".join(lines) + "\n"
 
     def table(self) -> Table:
@@ -125,11 +125,11 @@ class FluencyStudy:
         return [
             "writer",
             "writes",
-            "perplexity of a title",
-            f"divided by that of {self.first}",
-            "perplexity of a token",
-            "exist",
-            "but for white space",
+            "title perplexity",
+            f"relative to {self.first}",
+            "token perplexity",
+            "in the catalogue",
+            "ignoring white space",
             "distinct",
             "hit",
         ]
@@ -149,14 +149,14 @@ class FluencyStudy:
 
 
 def study_fluency(config: FluencyConfig) -> FluencyStudy:
-    """Let every arm of a comparison write titles, and judge them.
+    """Generate titles with every arm of a comparison, and measure their fluency and validity.
 
-    Writes ``fluency.json``, ``fluency.md`` and each writer's titles to ``fluency/`` below the
-    comparison's folder; a second call with the same settings reads the titles.
+    Writes ``fluency.json``, ``fluency.md`` and each writer's titles to ``fluency/`` in the
+    comparison's folder; another call with the same settings reuses the titles.
 
     Raises:
         ValueError: If the folder holds no finished comparison, or no arm of it writes titles.
-        ProvenanceError: If the base, the prompts or the weights are no longer those of the arms.
+        ProvenanceError: If the base, the prompts or the weights have changed since the run.
     """
     finished = ComparisonFolder.read(config.run)
     arms = _that_write_titles(finished)
@@ -184,7 +184,7 @@ def study_fluency(config: FluencyConfig) -> FluencyStudy:
             "seeds": list(seeds),
             "test histories": f"{len(chosen)} of {test.num_targets}",
             "beam": config.beam,
-            "at most": f"{judge.trie.depth} tokens, those of the longest title and its end",
+            "maximum length": f"{judge.trie.depth} tokens, as the longest title and its end token",
             "resamples": config.resamples,
         },
         first=first,
@@ -228,7 +228,7 @@ def _that_write_titles(finished: ComparisonFolder) -> list[Arm]:
     arms = [arm for arm in finished.arms if arm.backbone == "lm" and lm.items == "titles"]
     if not arms:
         raise ValueError(
-            f"expected a comparison with arms lm: that write titles, got {finished.folder} with "
+            f"expected a comparison with lm: arms that write titles, got {finished.folder} with "
             f"{', '.join(arm.label for arm in finished.arms)}"
             f"{' that write codes' if lm.items == 'codes' else ''}."
         )

@@ -28,7 +28,9 @@ from baselines.experiments.rows import ComparisonRun
 from baselines.experiments.schemes import Scheme, schemes_of
 from baselines.models.items import ModelItems
 from baselines.models.registry import backbone_settings, require_contract
+from baselines.teachers.config import IN_SAMPLE, LEAVE_OWN_OUT
 from baselines.teachers.fit import fit_teacher, settled_training
+from baselines.teachers.labels import parts_of_users, require_leaves_own_out
 from baselines.teachers.registry import teacher_class
 from baselines.teachers.vectors import item_vectors, require_item_vectors
 from baselines.testing.objectives import check_objective
@@ -148,17 +150,31 @@ def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> No
         if arm.objective.name not in OBJECTIVES:
             check_objective(arm.objective.name)
     require_contract({arm.backbone for arm in arms}, config.backbones)
-    taught = [arm for arm in arms if arm.objective.needs_teacher]
-    if config.mass.top_k is not None and taught:
-        require_vectors(teacher_class(config.teacher), needed_by="top_k")
-    for arm in taught:
-        if "bfloat16" in arm.objective.reference:
-            require_vectors(teacher_class(config.teacher), needed_by="reference=bfloat16")
-            if config.mass.top_k is not None:
-                raise ValueError(
-                    "reference=bfloat16 rounds the scores of all items, and mass.top_k "
-                    f"{config.mass.top_k} takes some. Leave one of them out."
-                )
+    if taught := [arm for arm in arms if arm.objective.needs_teacher]:
+        _require_labels(config, taught, dataset)
     for backbone in dict.fromkeys(arm.backbone_class for arm in arms):
         shape, _ = backbone_settings(backbone, config.backbones)
         backbone.require_fit(shape, dataset.catalog, teacher_class(config.teacher))
+
+
+def _require_labels(config: CompareConfig, taught: list[Arm], dataset: Dataset) -> None:
+    """Refuse settings of the token distributions that do not fit each other or the teacher."""
+    mass, teacher = config.mass, teacher_class(config.teacher)
+    is_rounded = any("bfloat16" in arm.objective.reference for arm in taught)
+    of_vectors = {"top_k": mass.top_k is not None, "reference=bfloat16": is_rounded}
+    for needed_by in (name for name, is_set in of_vectors.items() if is_set):
+        require_vectors(teacher, needed_by=needed_by)
+        if mass.labels != IN_SAMPLE:
+            raise ValueError(
+                f"mass.labels {mass.labels} scores each user in another way, and {needed_by} needs "
+                "one vector per item for all users. Leave one of them out."
+            )
+    if is_rounded and mass.top_k is not None:
+        raise ValueError(
+            "reference=bfloat16 rounds the scores of all items, and mass.top_k "
+            f"{mass.top_k} takes some. Leave one of them out."
+        )
+    if mass.labels == LEAVE_OWN_OUT:
+        require_leaves_own_out(teacher)
+    elif mass.folds is not None:
+        parts_of_users(dataset, mass.folds)

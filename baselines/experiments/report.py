@@ -21,10 +21,9 @@ NOTHING = "—"
 
 
 def comparison_table(comparison: Comparison, *, policy: str = "removed") -> Table:
-    """One line per arm: headline metrics, gain over each reference, consistency and cost.
+    """One row per arm: headline metrics, gain over each reference, consistency and cost.
 
-    Gains are in the last headline metric. Teachers are shown in bold, so that no arm is read
-    without them.
+    Gains are in the last headline metric. Teachers are shown in bold.
 
     Raises:
         ValueError: If the records were not evaluated under ``policy``.
@@ -63,14 +62,14 @@ def comparison_table(comparison: Comparison, *, policy: str = "removed") -> Tabl
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """Markdown: settings and ID schemes, then results and gains under each seen-item policy."""
+    """The report as Markdown: settings, ID schemes, then results under each seen-item policy."""
     names = comparison.metric_names
     parts = ["# Comparison"]
     if comparison.settings:
         facts = [(key, _inline(value)) for key, value in comparison.settings.items()]
         parts.append(markdown_table(("setting", "value"), facts))
     if comparison.schemes:
-        parts += ["## Semantic ids", *_schemes(comparison.schemes)]
+        parts += ["## Semantic IDs", *_schemes(comparison.schemes)]
     for policy in comparison.policies:
         parts.append(f"## Seen items {policy}")
         header = ("arm", *names, "seeds", "top-1 = teacher", "parameters", "training", "beam")
@@ -90,14 +89,15 @@ def comparison_page(comparison: Comparison) -> str:
     rows = comparison.rows
     parts += [*_lists(rows), *_agreement(rows), *_fusion(rows), *_questions(rows)]
     parts.append(
-        f"Mean ± standard deviation over seeds, {NOTHING} for none. beam: recall of the exact best "
-        f"items, and illegal paths, on a few histories. {_method(comparison)}"
+        f"Mean ± standard deviation over seeds; {NOTHING}: none. beam: recall of the exact best "
+        "items, and share of paths that belong to no item, on a few histories. "
+        f"{_method(comparison)}"
     )
     return "\n\n".join(parts) + "\n"
 
 
 def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """A table of scheme cards, one line per scheme, and its legend."""
+    """A table of ID schemes, one row per scheme, and its legend."""
     header = ("arms", "scheme", "sizes", "collisions", "before", "after", "codes used")
     lines = []
     for card in cards:
@@ -113,17 +113,17 @@ def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         )
         lines.append(line)
     legend = (
-        "collisions: how they were solved, and the items that shared all codes with another before "
-        "and after it; codes used: their share at each level."
+        "collisions: the strategy; before, after: items with the same codes as another one, before "
+        "and after it; codes used: share of the codes of each level."
     )
     return markdown_table(header, lines), legend
 
 
 def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
-    """Agreement of each arm's lists of unseen items with the teacher's, and which are right."""
+    """Agreement of each arm's list of unseen items with the teacher's, and hits of either."""
     lines = []
     for row in rows:
-        found = [told["agreement"] for told in row.evaluations if "agreement" in told]
+        found = [one["agreement"] for one in row.evaluations if "agreement" in one]
         if found:
             cells = [
                 [one[key] for one in found]
@@ -145,32 +145,32 @@ def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
         "teacher only",
     )
     legend = (
-        "Lists of the ten best unseen items against the teacher's of the same seed. overlap@10: "
-        "share of common items; Kendall, Spearman: how alike both order them; both, arm only, "
-        "teacher only: share of the users whose target these list."
+        "The ten best unseen items of the arm and of the teacher with the same seed. overlap@10: "
+        "share of items in both lists; Kendall, Spearman: rank correlation over these items; both, "
+        "arm only, teacher only: share of users whose target is in both lists or in only one."
     )
     return "## Agreement with the teacher", markdown_table(header, lines), legend
 
 
 def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:
-    """The weights of arms that are decoded with their teacher, and their validation values."""
+    """Weights of the rows with the teacher in the beam, and the validation metric at each."""
     fused = [row for row in rows if _weights(row)]
     if not fused:
         return ()
-    told = {row.arm: [one["fusion"]["validation"] for one in row.evaluations] for row in fused}
-    tried = list(told[fused[0].arm][0])
+    values = {row.arm: [one["fusion"]["validation"] for one in row.evaluations] for row in fused}
+    tried = list(values[fused[0].arm][0])
     lines = [
         (
             row.arm,
             _weights(row),
-            *(_of_seeds([one[weight] for one in told[row.arm]]) for weight in tried),
+            *(_of_seeds([one[weight] for one in values[row.arm]]) for weight in tried),
         )
         for row in fused
     ]
     header = ("arm", "generator's weight", *(f"validation at {weight}" for weight in tried))
     legend = (
-        "The weight of each seed, and the validation value, of the metric that the settings name, "
-        "by which it was selected."
+        "The weight selected for each seed, and the validation metric at each weight; the settings "
+        "name the metric."
     )
     return "## Teacher in the beam", markdown_table(header, lines), legend
 
@@ -179,37 +179,37 @@ def _questions(rows: Sequence[ArmRow]) -> tuple[str, ...]:
     """How well yes/no arms separate targets from negative items."""
     lines = []
     for row in rows:
-        found = [told["questions"] for told in row.evaluations if "questions" in told]
+        found = [one["questions"] for one in row.evaluations if "questions" in one]
         if found:
             cells = (_of_seeds([one[key] for one in found]) for key in ("AUC", "UAUC"))
             lines.append((row.arm, *cells))
     if not lines:
         return ()
     legend = (
-        "P(yes) of each test target against that of one random unseen item, over all pairs of a "
-        "target and such an item (AUC) and within each user (UAUC)."
+        "P(yes) of the test targets compared with that of random unseen items, one per target, "
+        "over all pairs of a target and such an item (AUC) and within each user (UAUC)."
     )
     return "## Yes or no", markdown_table(("arm", "AUC", "UAUC"), lines), legend
 
 
 def _lists(rows: Sequence[ArmRow]) -> tuple[str, ...]:
-    """The metrics of all users' lists together, if there are any."""
-    told = {row.arm: [one["lists"] for one in row.evaluations if "lists" in one] for row in rows}
-    told = {arm: of_seeds for arm, of_seeds in told.items() if of_seeds}
-    if not told:
+    """Metrics of all users' lists together, if the evaluation computes any."""
+    by_arm = {row.arm: [one["lists"] for one in row.evaluations if "lists" in one] for row in rows}
+    by_arm = {arm: of_seeds for arm, of_seeds in by_arm.items() if of_seeds}
+    if not by_arm:
         return ()
-    names = tuple(next(iter(told.values()))[0])
+    names = tuple(next(iter(by_arm.values()))[0])
     lines = [
         (arm, *(_of_seeds([one[name] for one in of_seeds]) for name in names))
-        for arm, of_seeds in told.items()
+        for arm, of_seeds in by_arm.items()
     ]
-    legend = "Of the lists of all users together, seen items removed."
+    legend = "Computed over the lists of all users together, seen items removed."
     return "## Lists", markdown_table(("arm", *names), lines), legend
 
 
 def _weights(row: ArmRow) -> str:
     """The generator's weight for each seed; empty if no teacher is in the beam."""
-    found = [told["fusion"]["weight"] for told in row.evaluations if "fusion" in told]
+    found = [one["fusion"]["weight"] for one in row.evaluations if "fusion" in one]
     return ", ".join(f"{weight:g}" for weight in found)
 
 
@@ -226,8 +226,8 @@ def _headlines(comparison: Comparison) -> tuple[str, ...]:
 def _method(comparison: Comparison) -> str:
     facts = comparison.statistics
     return (
-        f"Differences: {facts['confidence']:.0%} {facts['interval']} ({facts['users']} users, "
-        f"{facts['resamples']} resamples); p: {facts['test']}, {facts['correction']}."
+        f"Differences: {facts['confidence']:.0%} intervals, {facts['interval']} ({facts['users']} "
+        f"users, {facts['resamples']} resamples); p: {facts['test']}, {facts['correction']}."
     )
 
 

@@ -22,6 +22,7 @@ from baselines.models.fusion import decoded_with_teacher, teacher_fusion
 from baselines.models.items import ModelItems
 from baselines.models.spec import ModelSpec
 from baselines.models.trained import TrainedModel
+from baselines.teachers.config import IN_SAMPLE
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.simple import Popularity
 from baselines.teachers.supervision import Supervision
@@ -93,6 +94,11 @@ class ComparisonRun:
         """The teacher of a seed, fitted or loaded."""
         return teacher_of(self.config, self.dataset, seed, self.teachers)
 
+    def supervision(self, teacher: FittedTeacher, seed: int, ids: SemanticIds) -> Supervision:
+        """A teacher's labels for the training targets of all models on the same IDs."""
+        fit = partial(teacher_of, self.config, seed=seed, folder=self.teachers / "crossfit")
+        return Supervision(teacher, fit, self.dataset, ids, self.config.mass, self.masses)
+
     @cached_property
     def measures(self) -> Measures:
         """The metrics reported for every row."""
@@ -143,8 +149,7 @@ def rows_of_seed(run: ComparisonRun, seed: int) -> Iterator[RunRecord]:
         scheme,
         items,
     ) in run.items.items():  # each with its own token distributions
-        train = run.dataset.splits.train
-        supervision = Supervision(teacher, items.ids, train, config.mass, run.masses)
+        supervision = run.supervision(teacher, seed, items.ids)
         for arm in (arm for arm in run.arms if arm.scheme == scheme.name):
             model = TrainedModel.fit(
                 spec_of(config, arm, seed),
@@ -156,7 +161,7 @@ def rows_of_seed(run: ComparisonRun, seed: int) -> Iterator[RunRecord]:
             )
             if distributed_state().is_main_process and may_write(run.out):
                 model.keep()
-            rows[arm] = [_row(run, arm, model, expected)]
+            rows[arm] = [_row(run, arm, model, expected, supervision)]
             if arm in run.fused:
                 rows[arm].append(_fused_row(run, arm, model, teacher, expected))
             del model  # language models are large: free it before loading the next
@@ -164,13 +169,18 @@ def rows_of_seed(run: ComparisonRun, seed: int) -> Iterator[RunRecord]:
         yield from rows[arm]
 
 
-def _row(run: ComparisonRun, arm: Arm, model: TrainedModel, expected: Ranks) -> RunRecord:
+def _row(
+    run: ComparisonRun, arm: Arm, model: TrainedModel, expected: Ranks, supervision: Supervision
+) -> RunRecord:
     evaluation, seed = run.config.evaluation, model.spec.seed
     path = model.folder / f"test{arm.result_suffix}"
     ranks, notes = model.evaluate(run.dataset, path, f"{arm.label}, seed {seed}")
     notes |= agreement(ranks, expected, evaluation.ties)
-    if arm.objective.needs_teacher and model.teacher is not None:
-        notes["teacher_temperature"] = model.teacher.temperature
+    if arm.objective.needs_teacher:
+        labels = supervision.labels
+        notes["teacher_temperature"] = labels.temperature
+        if run.config.mass.labels != IN_SAMPLE:
+            notes |= {"labels": run.config.mass.labels, "labels_seconds": round(labels.seconds, 1)}
     return record(
         arm.label,
         "arm",

@@ -23,7 +23,7 @@ def report_settings(
 ) -> dict[str, Any]:
     """The settings to report, by name, given these data and IDs."""
     evaluation = config.evaluation
-    said = [
+    sources = [
         (f"{scheme.name}: " if scheme.name else "")
         + f"{its.scheme}, sizes {'x'.join(map(str, its.sizes))}"
         for scheme, its in ids.items()
@@ -33,9 +33,9 @@ def report_settings(
         "split": dataset.splits.protocol,
         **dataset.statistics,
         **data_notes(dataset),
-        "ids": "; ".join(said),
+        "ids": "; ".join(sources),
         "seeds": list(config.seeds),
-        "epochs at most": config.training.epochs,
+        "maximum epochs": config.training.epochs,
         "precision": _precision(config),
         "valid-token mask in training": config.masked,
         "teacher temperature": config.temperature,
@@ -65,7 +65,7 @@ def _fusion_setting(config: CompareConfig) -> dict[str, str]:
     weights = ", ".join(f"{weight:g}" for weight in fusion.weights)
     metric = Selection.of(config.evaluation.selected_by).label
     how = f" by validation {metric}, beam {beam}" if len(fusion.weights) > 1 else ""
-    return {"generator's weight beside the teacher": weights + how}
+    return {"generator's weight, teacher in the beam": weights + how}
 
 
 def _language_setting(config: CompareConfig) -> dict[str, str]:
@@ -73,9 +73,9 @@ def _language_setting(config: CompareConfig) -> dict[str, str]:
     if not any(arm.backbone_class.config_class is LanguageModelConfig for arm in arms):
         return {}
     shape = config.backbones.lm
-    said = {"language model": f"{shape.model}, writes {shape.items}"}
+    shown = {"language model": f"{shape.model}, writes {shape.items}"}
     if on_prompts := [arm.label for arm in arms if arm.prompt_loss]:
-        said["learns from prompts too"] = ", ".join(on_prompts)
+        shown["loss on prompt tokens"] = ", ".join(on_prompts)
     if any(arm.backbone == "yesno" for arm in arms):
-        said["yes or no"] = f"about the teacher's {config.backbones.yesno.candidates} best items"
-    return said
+        shown["yes/no candidates"] = f"the teacher's {config.backbones.yesno.candidates} best items"
+    return shown

@@ -13,7 +13,6 @@ from baselines.experiments.opening import opened
 from baselines.experiments.rows import ComparisonRun, spec_of
 from baselines.experiments.settings import report_settings
 from baselines.models.trained import TrainedModel
-from baselines.teachers.supervision import Supervision
 from baselines.training.checkpoint import without_memory_settings
 from semid.distributed import distributed_state
 from semid.provenance import read_json
@@ -77,8 +76,7 @@ def _fitted(run: ComparisonRun) -> TrainedModel:
     (seed,) = run.config.seeds
     supervision = None
     if arm.objective.needs_teacher or arm.backbone_class.needs_teacher:
-        train, mass = run.dataset.splits.train, run.config.mass
-        supervision = Supervision(run.teacher(seed), items.ids, train, mass, run.masses)
+        supervision = run.supervision(run.teacher(seed), seed, items.ids)
     return TrainedModel.fit(
         spec_of(run.config, arm, seed),
         run.dataset,

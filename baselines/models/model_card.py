@@ -51,7 +51,7 @@ def model_card(model: TrainedModel, repo_id: str, *, licence: str) -> ModelCard:
         "Licence": _licences(model, licence),
     }
     lines = ["---", header.to_yaml(), "---", "", f"# {repo_id.split('/')[-1]}", ""]
-    lines += ["A generative recommender: it writes the semantic ID of the next item code by code."]
+    lines += ["A generative recommender: it generates the next item's semantic ID or title."]
     for title, text in sections.items():
         if text:
             lines += ["", f"## {title}", "", *text]
@@ -69,22 +69,22 @@ def _use(repo_id: str) -> list[str]:
         "from baselines import Recommender",
         "",
         f'shop = Recommender.from_pretrained("{repo_id}")',
-        "shop.recommend([[item_id, another_id]], k=10)  # the items of a history, oldest first",
+        "shop.recommend([[item_id, another_id]], k=10)  # a history's item IDs, oldest first",
         "```",
     ]
 
 
 def _results(about: Mapping[str, Any]) -> list[str]:
-    """The row of the table that the model was picked from."""
+    """The metrics of the table row that the model was picked from."""
     metrics: Mapping[str, Mapping[str, Any]] = about.get("metrics", {})
     if not metrics:
         return []
     names = list(dict.fromkeys(name for of_policy in metrics.values() for name in of_policy))
     rows = [[name, *(_shown(values.get(name)) for values in metrics.values())] for name in names]
     seeds = about.get("seeds", ())
-    said = f"Row `{about.get('row')}` of a comparison, mean and standard deviation over seeds "
-    said += f"{', '.join(map(str, seeds))}; this is seed {about.get('seed')}."
-    return [said, "", *_table(["metric", *(f"seen items {name}" for name in metrics)], rows)]
+    intro = f"Row `{about.get('row')}` of a comparison: mean and standard deviation over seeds "
+    intro += f"{', '.join(map(str, seeds))}; this is seed {about.get('seed')}."
+    return [intro, "", *_table(["metric", *(f"seen items {name}" for name in metrics)], rows)]
 
 
 def _shown(value: Any) -> str:
@@ -96,37 +96,35 @@ def _shown(value: Any) -> str:
 
 def _model(model: TrainedModel) -> list[str]:
     spec, ids = model.spec, model.items.ids
-    told = {
+    facts = {
         "backbone": spec.backbone,
         "objective": spec.objective.name,
-        "teacher's weight alpha": f"{spec.objective.alpha:g}",
+        "alpha, the teacher's weight": f"{spec.objective.alpha:g}",
         "seed": spec.seed,
-        "epochs": f"{model.state.epoch}, the best was {model.state.best_epoch}",
+        "epochs": f"{model.state.epoch} (best: {model.state.best_epoch})",
         "beam": spec.evaluation.beam,
         "items": len(model.items.catalog),
         "semantic IDs": f"{ids.scheme}, sizes {'x'.join(map(str, ids.sizes))}",
         "weights": model.identity["model"],
     }
     if model.partner is not None:
-        told["mixed into the search"] = (
-            f"a second model, which counts {1 - model.partner.weight:g} of the whole"
-        )
-    return _pairs(told)
+        facts["mixed into the search"] = f"a second model, with weight {1 - model.partner.weight:g}"
+    return _pairs(facts)
 
 
 def _licences(model: TrainedModel, licence: str) -> list[str]:
     notes = [
-        f"The weights: {licence}. They were learned from {_data_name(model)}, which has terms of "
-        "its own.",
-        "The folder holds the ids and texts of the items, whose terms are those of the data.",
+        f"The weights: {licence}. They were trained on {_data_name(model)}, which has its own "
+        "terms.",
+        "The item IDs and texts in this folder are under the terms of the data.",
     ]
     if base := _base(model):
-        notes.append(f"The language model {Path(base).name} has a licence of its own.")
+        notes.append(f"The language model {Path(base).name} has its own licence.")
     encoder = model.items.ids.text_encoder
     if encoder is not None:
-        notes.append("New items are coded by a text encoder; one with a name has its own licence.")
+        notes.append("The text encoder, if it is a published model, has its own licence.")
     if any(teacher.model.needs_interactions for teacher in _teachers(model)):
-        notes.append("The folder holds the training interactions, by which its teacher scores.")
+        notes.append("The folder holds the training interactions, which its teacher needs.")
     return [f"- {note}" for note in notes]
 
 
@@ -142,14 +140,14 @@ def _data_name(model: TrainedModel) -> str:
     return str(model.about.get("data", {}).get("name", "its training data"))
 
 
-def _pairs(told: Mapping[str, Any]) -> list[str]:
+def _pairs(facts: Mapping[str, Any]) -> list[str]:
     """A table of names and values; nested values are listed under both names."""
-    rows = [[name, str(value)] for name, value in _flat(told)]
+    rows = [[name, str(value)] for name, value in _flat(facts)]
     return _table(["", "value"], rows) if rows else []
 
 
-def _flat(told: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in told.items():
+def _flat(facts: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
         full = f"{of}, {name}" if of else name
         if isinstance(value, Mapping):
             yield from _flat(value, full)

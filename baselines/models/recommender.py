@@ -121,7 +121,11 @@ class Recommender:
         return cls(TrainedModel.load(folder, backbone=backbone, teacher=teacher, base=base))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model, including added and removed items, to a folder of its own."""
+        """Write the model, including added and removed items, replacing any model in the folder.
+
+        Raises:
+            FileExistsError: If the folder holds anything else.
+        """
         self.model.save(Path(folder))
 
     def push_to_hub(

@@ -15,6 +15,7 @@ from baselines.models.config import BackboneConfigs
 from baselines.models.registry import backbone_class, backbone_settings, build_backbone
 from baselines.teachers.config import MassConfig
 from baselines.teachers.fitted import FittedTeacher
+from baselines.teachers.supervision import Supervision
 from baselines.training.checkpoint import without_memory_settings
 from baselines.training.config import TrainingConfig
 from semid.catalog import Catalog
@@ -85,7 +86,7 @@ class ModelSpec:
         backbone: Backbone,
         dataset: Dataset,
         ids: SemanticIds,
-        teacher: FittedTeacher | None,
+        supervision: Supervision | None,
     ) -> Provenance:
         """Provenance of a model with this spec.
 
@@ -93,7 +94,7 @@ class ModelSpec:
             backbone: The backbone that ``build`` returned.
             dataset: The data it is trained on.
             ids: The semantic IDs it writes.
-            teacher: Its teacher, if its objective or backbone needs one.
+            supervision: Its teacher and labels, if its objective or backbone needs one.
         """
         cls, objective = self.backbone_class, self.objective
         inputs = {
@@ -109,11 +110,14 @@ class ModelSpec:
             "evaluation": ranking_settings(self.evaluation),
             "seed": self.seed,
         }
-        if teacher is not None and (objective.needs_teacher or cls.needs_teacher):
-            inputs["teacher"] = teacher.scores_hash
-        if teacher is not None and objective.needs_teacher:
-            settings["temperature"] = teacher.temperature
-            settings["mass"] = dataclasses.asdict(self.mass)
+        if supervision is not None and (objective.needs_teacher or cls.needs_teacher):
+            inputs["teacher"] = supervision.teacher.scores_hash
+        if supervision is not None and objective.needs_teacher:
+            labels = supervision.labels
+            if labels.scores_hash != supervision.teacher.scores_hash:
+                inputs["labels"] = labels.scores_hash
+            settings["temperature"] = labels.temperature
+            settings["mass"] = as_json(self.mass)
         return Provenance(
             kind="generator",
             content="",

@@ -131,7 +131,7 @@ class TrainedModel:
             distributions,
             dataset.splits,
             folder=folder,
-            lineage=spec.lineage(backbone, dataset, items.ids, teacher),
+            lineage=spec.lineage(backbone, dataset, items.ids, supervision),
             title=title,
         )
         return cls(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_type_hints
@@ -270,12 +271,20 @@ class LightGCNConfig:
 
 Tail = Literal["sampled", "uniform"]
 
+IN_SAMPLE, LEAVE_OWN_OUT = "in_sample", "leave_own_out"
+MOST_FOLDS = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class MassConfig:
     """How a teacher's token distributions are computed.
 
     Attributes:
+        labels: Which teacher labels a training target. ``in_sample``: the teacher itself, which
+            has learned from that very target. ``leave_own_out``: a counted teacher without the
+            user's own events. ``crossfit:K``: the users are split into K parts, and a teacher
+            fitted to the other parts labels each; scores in the beam stay those of the teacher
+            fitted to all.
         mask_history: Exclude items that the user has seen, except the target itself.
         top_k: Use only this many best items of a teacher whose scores are dot products, the items
             near the target, and a tail for the rest; None uses every item.
@@ -283,17 +292,29 @@ class MassConfig:
             ``uniform``, an upper bound, as if each scored like the lowest of the best.
 
     Raises:
-        ValueError: If ``top_k`` is below 1.
+        ValueError: If ``top_k`` is below 1, or ``labels`` is none of these.
     """
 
+    labels: str = field(default=IN_SAMPLE, metadata={"before": IN_SAMPLE})
     mask_history: bool = False
     top_k: int | None = None
     tail: Tail = "sampled"
 
     def __post_init__(self) -> None:
         require_types(self)
+        if self.labels not in (IN_SAMPLE, LEAVE_OWN_OUT) and self.folds is None:
+            raise ValueError(
+                f"labels must be {IN_SAMPLE}, {LEAVE_OWN_OUT} or crossfit:K with K from 2 to "
+                f"{MOST_FOLDS}, got {self.labels!r}"
+            )
         if self.top_k is not None:
             require_int("top_k", self.top_k, 1)
+
+    @property
+    def folds(self) -> int | None:
+        """The K of ``crossfit:K``; None for other labels."""
+        found = re.fullmatch(r"crossfit:([1-9]\d{0,3})", self.labels)
+        return int(found[1]) if found and 2 <= int(found[1]) <= MOST_FOLDS else None
 
     def require_fit(self, num_items: int) -> None:
         """Raise, before anything is trained, if ``top_k`` exceeds the catalogue."""

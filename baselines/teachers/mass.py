@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Protocol
@@ -140,7 +139,9 @@ class TopKMass:
         )
         self.settings: dict[str, Any] = {
             "temperature": tokenizer.temperature,
-            **dataclasses.asdict(config),
+            "mask_history": config.mask_history,
+            "top_k": config.top_k,
+            "tail": config.tail,
         }
 
     @property

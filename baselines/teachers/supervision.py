@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 
 from baselines.contracts.backbone import Backbone, TargetDistributions
-from baselines.data.sequences import SequenceSet
+from baselines.data.dataset import Dataset
 from baselines.teachers.cache import cached_mass, code_table_hash
 from baselines.teachers.config import MassConfig
 from baselines.teachers.distributions import LiveDistributions, StoredDistributions
 from baselines.teachers.fitted import FittedTeacher
+from baselines.teachers.labels import Labeller, labeller
 from baselines.teachers.mass import mass_source
 from baselines.teachers.rounded import RoundedScorer
 from semid.ids import SemanticIds
@@ -22,9 +24,10 @@ class Supervision:
 
     Args:
         teacher: A fitted teacher.
+        fit: Fits the same teacher to other data, or reads it if it is already fitted.
+        dataset: The data of teacher and students.
         ids: The semantic IDs. Distributions over their codes are stored and shared by backbones;
             those over other tokens, such as titles, are computed per batch.
-        train: The training sequences.
         config: Settings of the distributions.
         cache: Folder for stored distributions.
     """
@@ -32,15 +35,21 @@ class Supervision:
     def __init__(
         self,
         teacher: FittedTeacher,
+        fit: Callable[[Dataset], FittedTeacher],
+        dataset: Dataset,
         ids: SemanticIds,
-        train: SequenceSet,
         config: MassConfig,
         cache: Path,
     ) -> None:
         self.teacher, self.config = teacher, config
-        self._train, self._cache = train, cache
+        self._fit, self._dataset, self._cache = fit, dataset, cache
         self._trie = CodeVocab.per_level(ids.sizes).trie(ids.codes)
         self._stored: dict[bool, StoredDistributions] = {}  # keyed by whether scores are rounded
+
+    @cached_property
+    def labels(self) -> Labeller:
+        """What scores the training targets; fitted and calibrated on first access."""
+        return labeller(self.config, self.teacher, self._dataset, self._fit)
 
     def __call__(self, backbone: Backbone, *, rounded: bool = False) -> TargetDistributions:
         """The distributions over a backbone's tokens.
@@ -49,17 +58,20 @@ class Supervision:
             backbone: The student.
             rounded: Whether scores are rounded to bfloat16, as in TCA4Rec's released code.
         """
-        teacher = self.teacher
-        scorer = RoundedScorer(teacher.model) if rounded else teacher.model
-        custom = backbone.distributions(scorer, self._train, teacher.temperature)
+        labels, train = self.labels, self._dataset.splits.train
+        scorer = RoundedScorer(labels.scorer) if rounded else labels.scorer
+        custom = backbone.distributions(scorer, train, labels.temperature)
         if custom is not None:
             return custom
-        source = partial(mass_source, scorer, temperature=teacher.temperature, config=self.config)
+        source = partial(mass_source, scorer, temperature=labels.temperature, config=self.config)
         if code_table_hash(backbone.trie) != code_table_hash(self._trie):
-            return LiveDistributions(source(backbone.trie), self._train)
+            return LiveDistributions(source(backbone.trie), train)
         if rounded not in self._stored:
             stored = cached_mass(
-                source(self._trie), self._train, teacher=teacher.scores_hash, folder=self._cache
+                source(self._trie),
+                self._dataset.splits.train,
+                teacher=labels.scores_hash,
+                folder=self._cache,
             )
             self._stored[rounded] = StoredDistributions(stored)
         return self._stored[rounded]

@@ -367,7 +367,7 @@ class SemanticIdTokenizer(ABC):
         folders.
 
         Raises:
-            FileNotFoundError: If the folder is not a whole artefact.
+            FileNotFoundError: If the folder is not a complete artefact.
             ValueError: If the folder belongs to another scheme, or its files are malformed.
             ProvenanceError: If its content is not what was saved.
         """

@@ -1,4 +1,4 @@
-"""Teachers from the command line: blends of them, and what does not belong here."""
+"""Teachers from the command line: training, export, blends, and what does not belong here."""
 
 from __future__ import annotations
 
@@ -57,6 +57,60 @@ def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     return said
+
+
+def test_a_trained_teacher_serves_a_comparison(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = "{sasrec: {max_history: 9, encoder: {dim: 8, num_layers: 1, ff_dim: 8}}}"
+    (folder / "teacher.yaml").write_text(
+        f"data: shop\nout: teachers\nteacher: {shape}\ntraining: {{epochs: 1}}\n"
+    )
+    assert main(["teacher", "train", "--config", "teacher.yaml"]) == 0
+    printed = capsys.readouterr().out
+    assert "seen items removed" in printed
+    assert "seen items kept" in printed
+    made = {path: path.stat().st_mtime_ns for path in Path("teachers").rglob("*.safetensors")}
+    assert len(made) == 1
+    assert main(["compare", "--config", "tiny.yaml", "--teachers", "teachers"]) == 0
+    assert made == {p: p.stat().st_mtime_ns for p in Path("teachers").rglob("*.safetensors")}
+
+
+def test_any_teacher_is_trained_by_its_name_and_its_own_options(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["teacher", "train", "--data", "shop", "--out", "teachers", "--training.epochs", "1"]
+    small = ["--teacher.gru4rec.dim", "8", "--teacher.gru4rec.hidden_dim", "9"]
+    assert main([*train, "--teacher.model", "gru4rec", *small]) == 0
+    assert "GRU4Rec" in capsys.readouterr().out
+    (folder / "knn.yaml").write_text(
+        "data: shop\nout: teachers\nteacher: {model: itemknn, itemknn: {decay: 0.5}}\n"
+    )
+    assert main(["teacher", "train", "--config", "knn.yaml"]) == 0
+    assert "item-kNN" in capsys.readouterr().out
+    assert {path.name.split("-")[0] for path in Path("teachers").iterdir()} == {
+        "gru4rec",
+        "itemknn",
+    }
+    (knn,) = Path("teachers").glob("itemknn-*")
+    export = ["teacher", "export", "--data", "shop", "--teachers", str(knn), "--out", "vectors"]
+    assert main(export) == 2
+    assert "semid: item-kNN has no item vectors" in capsys.readouterr().err
+
+
+def test_a_teacher_is_exported_as_item_vectors(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["teacher", "train", "--data", "shop", "--out", "teachers", "--training.epochs", "1"]
+    assert main([*train, "--seeds", "[0,1]", "--teacher.sasrec.encoder.dim", "8"]) == 0
+    export = ["teacher", "export", "--data", "shop", "--teachers", "teachers", "--out", "vectors"]
+    capsys.readouterr()
+    assert main([*export, "--seed", "1"]) == 0
+    vectors = Embeddings.load("vectors")
+    zero = int((vectors.vectors == 0).all(axis=1).sum())
+    assert f"32 item vectors, {zero} of them zero: vectors" in capsys.readouterr().out
+    assert vectors.vectors.shape == (32, 8)
+    assert vectors.provenance.config["seed"] == 1
 
 
 def test_a_hybrid_teaches_from_a_teacher_that_is_there(

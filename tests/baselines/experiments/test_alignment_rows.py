@@ -121,7 +121,7 @@ def test_the_page_shows_weights_and_agreement(fused: CompareConfig) -> None:
         assert f"| {told['arm']} | {chosen} |" in weights
     agreement = page.split("## Agreement with the teacher")[1].split("##")[0]
     assert agreement.count("\n| Causal") == 6
-    assert "generator's weight beside the teacher | 0.3, 0.7 by validation N@10, beam 10" in page
+    assert "generator's weight, teacher in the beam | 0.3, 0.7 by validation N@10, beam 10" in page
 
 
 def test_the_console_shows_the_weights(plain: CompareConfig, fused: CompareConfig) -> None:

@@ -219,7 +219,7 @@ def test_the_page_has_a_line_for_each_id_scheme_and_none_without_any() -> None:
     page = comparison_page(compare([run("TIGER")], baseline="TIGER", schemes=cards))
     assert "| — | rqvae | 4x4x2 | extra_level | 7 | 0 | 100.0%, 75.0%, 50.0% |" in page
     assert "| @mine | rqvae | 4x4x2 | — | — | 0 | 100.0%, 75.0%, 50.0% |" in page
-    assert "Semantic ids" not in comparison_page(compare([run("TIGER")], baseline="TIGER"))
+    assert "Semantic IDs" not in comparison_page(compare([run("TIGER")], baseline="TIGER"))
 
 
 def test_a_single_arm_has_a_row_and_no_differences() -> None:

@@ -97,8 +97,8 @@ def targets(shop: Path, number: int = HISTORIES) -> tuple[np.ndarray[Any, Any], 
 def test_the_rows_are_the_catalogue_the_base_and_every_arm_in_both_ways(done: Path) -> None:
     assert [(row["writer"], row["how"]) for row in study(done)["rows"]] == [
         ("the catalogue", "the true next titles"),
-        *((writer, FREELY) for writer in ("the untouched base", *ARMS)),
-        *((writer, WITHIN) for writer in ("the untouched base", *ARMS)),
+        *((writer, FREELY) for writer in ("the base model", *ARMS)),
+        *((writer, WITHIN) for writer in ("the base model", *ARMS)),
     ]
     assert study(done)["first"] == ARMS[0]
     assert all(row(done, arm, FREELY)["seeds"] == [0, 1] for arm in ARMS)
@@ -112,7 +112,7 @@ def test_the_figures_are_those_of_the_titles_that_were_written(shop: Path, done:
     _, wanted = targets(shop)
     judge = ComparisonFolder.read(done).fresh(ComparisonFolder.read(done).arms[1], 0).eval()
     for writer, folders in (
-        ("the untouched base", ["base"]),
+        ("the base model", ["base"]),
         (ARMS[0], [f"{FOLDERS[0]}-{seed}" for seed in (0, 1)]),
         (ARMS[1], [f"{FOLDERS[1]}-{seed}" for seed in (0, 1)]),
     ):
@@ -148,7 +148,7 @@ def test_arms_are_measured_against_the_first_arm_history_by_history(done: Path) 
     for how in (FREELY, WITHIN):
         first = row(done, ARMS[0], how)
         assert first["perplexity_ratio"] is None
-        for writer in ("the untouched base", ARMS[1]):
+        for writer in ("the base model", ARMS[1]):
             found = row(done, writer, how)
             ratio = found["text_perplexity"]["mean"] / first["text_perplexity"]["mean"]
             assert found["perplexity_ratio"]["mean"] == pytest.approx(ratio)
@@ -160,9 +160,9 @@ def test_arms_are_measured_against_the_first_arm_history_by_history(done: Path) 
 def test_within_the_catalogue_every_title_exists_and_is_the_beams_best(
     shop: Path, done: Path
 ) -> None:
-    for writer in ("the untouched base", *ARMS):
+    for writer in ("the base model", *ARMS):
         assert row(done, writer, WITHIN)["exact"]["mean"] == 1
-    assert row(done, "the untouched base", FREELY)["exact"]["mean"] == 0
+    assert row(done, "the base model", FREELY)["exact"]["mean"] == 0
     config = FluencyConfig(run=str(done), histories=6, beam=24, resamples=20)
     before = (done / "fluency" / f"{FOLDERS[0]}-1.json").read_text()
     study_fluency(config)
@@ -239,7 +239,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(
     assert "expected the folder of a comparison" in refused(tmp_path / "nothing")
     assert "histories must be a whole number of at least 1" in refused(done, "--histories", "0")
     assert compare(shop, tmp_path / "causal", "--training.epochs", "1", arms="[causal:ntp]") == 0
-    assert "arms lm: that write titles" in refused(tmp_path / "causal")
+    assert "lm: arms that write titles" in refused(tmp_path / "causal")
     (tmp_path / "causal" / "comparison.json").unlink()
     assert "is not finished" in refused(tmp_path / "causal")
     settings = json.loads((done / "config.json").read_text())

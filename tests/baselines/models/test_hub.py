@@ -126,7 +126,7 @@ def test_the_card_holds_table_settings_data_and_licence(hub: LocalHub, ours: Rec
         assert line in text
     assert "| odd \\| name | a b |" in text
     assert f"| weights | {ours.model.identity['model']} |" in text
-    assert "- The weights: cc-by-4.0. They were learned from tiny shop" in text
+    assert "- The weights: cc-by-4.0. They were trained on tiny shop" in text
     assert 'from_pretrained("me/shop")' in text
     widths: list[int] = []
     for line in text.splitlines():
@@ -191,7 +191,7 @@ def test_a_language_model_is_named_without_its_place(hub: LocalHub, tmp_path: Pa
     for name in ("model.json", "README.md"):
         assert str(tmp_path) not in (pushed / name).read_text()
     assert json.loads((pushed / "model.json").read_text())["spec"]["config"]["model"] == "base"
-    assert "The language model base has a licence of its own." in (pushed / "README.md").read_text()
+    assert "The language model base has its own licence." in (pushed / "README.md").read_text()
     theirs = Recommender.from_pretrained("me/lm", base=str(base))
     known = [[each] for each in theirs.model.items.catalog.item_ids[:2]]
     assert theirs.recommend(known, 3).lists == ours.recommend(known, 3).lists

@@ -69,7 +69,7 @@ def test_tallrec_and_bigrec_learn_from_prompts_too_and_share_that(
     assert settings["lm-ntp-prompt-0"]["prompt_loss"] is True
     results = {path.name for path in (out / "lm-ntp-prompt-0").glob("test-*.safetensors")}
     assert results == {"test-tallrec.safetensors", "test-bigrec.safetensors"}
-    said = "| learns from prompts too | TALLRec ntp, BIGRec ntp |"
+    said = "| loss on prompt tokens | TALLRec ntp, BIGRec ntp |"
     assert said in (out / "comparison.md").read_text()
 
 
@@ -155,7 +155,7 @@ def test_questions_are_asked_about_the_teachers_best_and_counted(
             assert row["metrics"]["kept"][metric] == teacher["metrics"]["kept"][metric]
     page = (out / "comparison.md").read_text()
     assert "## Yes or no" in page
-    assert "| yes or no | about the teacher's 3 best items |" in page
+    assert "| yes/no candidates | the teacher's 3 best items |" in page
     for folder in ("yesno-ntp-maskedfalse-0", "yesno-soft_ntp-0.1-maskedfalse-0"):
         assert {"teacher", "answers"} <= Provenance.read(out / folder).inputs.keys()
         state = json.loads((out / folder / "state.json").read_text())

@@ -1,0 +1,82 @@
+"""``semid study``: the runs listed in a file, each done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from baselines.cli.config import StudyConfig, TeacherTrainConfig
+from baselines.experiments.config import CompareConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from baselines.experiments.study import StudyCommand, StudyPlan
+
+
+def study(config: StudyConfig, console: Console) -> None:
+    """Do the open runs of a study, and print the table of all that are finished."""
+    from rich.markdown import Markdown
+
+    from baselines.experiments.study import Study, plan_table
+
+    path = config.path
+    found = Study(path=path, plan=_plan(path), commands=_commands(), out=Path(config.out))
+    found.require_valid()
+    chosen = config.runs or tuple(found.plan.runs)
+    if unknown := [name for name in chosen if name not in found.plan.runs]:
+        raise ValueError(f"{path} has runs {', '.join(found.plan.runs)}, not {unknown[0]!r}")
+    console.print(Markdown(plan_table(found)))
+    if config.plan:
+        return
+    for name in chosen:
+        if name not in found.finished():
+            console.rule(name)
+            found.run(name)
+    console.print(Markdown(found.table()))
+    console.print(f"files: {found.results}/table.md, and a .json for each finished run")
+
+
+def _plan(path: Path) -> StudyPlan:
+    """The plan that a file holds."""
+    import yaml
+
+    from baselines.experiments.study import StudyPlan
+    from semid.settings import from_json
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("expected title and runs by name, as docs/studies.md shows")
+        return from_json(StudyPlan, values)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _commands() -> dict[str, StudyCommand]:
+    """The commands whose results a study keeps."""
+    from baselines.cli.parsing import parser_of, settings_of
+    from baselines.cli.teacher import teacher_records
+    from baselines.experiments.comparison import Comparison, compare
+    from baselines.experiments.run import run_comparison
+    from baselines.experiments.study import StudyCommand
+
+    def teachers(settings: TeacherTrainConfig) -> Comparison:
+        records = teacher_records(settings)
+        return compare(records, baseline=records[0].arm)
+
+    def command(config: type, name: str, run: Callable[[Any], Comparison]) -> StudyCommand:
+        def read(options: Path, out: Path) -> Any:
+            argv = [f"--config={options}", f"--out={out}"]
+            return settings_of(parser_of(config, prog=f"semid {name}", says=""), config, argv)
+
+        return StudyCommand(read=read, run=lambda settings: asdict(run(settings)))
+
+    return {
+        "compare": command(CompareConfig, "compare", run_comparison),
+        "teacher train": command(TeacherTrainConfig, "teacher train", teachers),
+    }

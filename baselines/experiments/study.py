@@ -1,0 +1,285 @@
+"""Studies: runs listed in a file, each done once, and a table of their results.
+
+A study is a YAML file. The result of a run is written beside it, as ``STUDY/RUN.json``; kept under
+version control with the file, it is never computed again::
+
+    title: Does alignment help?
+    budget_hours: 2
+    defaults: {compare: {data: ../shared/data/beauty, seeds: [0]}}
+    runs:
+      ce: {command: compare, hours: 0.7, options: {arms: ["causal:ntp", "causal:soft_ce:0.5"]}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+
+from baselines.experiments.tables import markdown_table
+from semid.atomic import atomic_write
+from semid.checks import require_choice, require_real, require_text
+from semid.field_types import require_types
+from semid.provenance import read_json, write_json
+from semid.registry import load_function
+
+_TABLES = {
+    "metrics": "baselines.experiments.study:metrics_table",
+    "validation": "baselines.experiments.study:validation_table",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRun:
+    """One run of a study.
+
+    Attributes:
+        command: The command, such as ``compare`` or ``teacher train``.
+        hours: Planned hours.
+        options: Options of the command other than ``out``, nested as in a ``--config`` file.
+    """
+
+    command: str
+    hours: float
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        require_real("hours", self.hours, low=0)
+        if "out" in self.options:
+            raise ValueError("options of a run may not name out: the study chooses the folder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """The content of a study's file.
+
+    Attributes:
+        title: Heading of the table.
+        runs: The runs by name, in the order in which they are done.
+        defaults: By command, options of every run that does not set them itself.
+        budget_hours: No run is started that would exceed these hours; None for no limit.
+        table: ``metrics`` of the test targets, ``validation`` for a search, which must not look at
+            them, or ``package.module:function``, which makes Markdown as `metrics_table` does.
+
+    Raises:
+        ValueError: If there is no run, or a name cannot be a file name.
+    """
+
+    title: str
+    runs: dict[str, StudyRun]
+    defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
+    budget_hours: float | None = None
+    table: str = "metrics"
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        for name in ("title", "table"):
+            require_text(name, getattr(self, name))
+        if not self.runs:
+            raise ValueError("runs must name at least one run, got none")
+        for name in self.runs:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(
+                    f"runs must have names of letters, digits, '_', '-' and '.', got {name!r}"
+                )
+
+
+Result = dict[str, Any]
+"""JSON values of a finished run: the fields of ``Comparison``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCommand:
+    """A command that a study may run.
+
+    Attributes:
+        read: Reads its settings from a ``--config`` file and the folder of its output; raises
+            ``ValueError`` if they are invalid.
+        run: Runs it with these settings.
+    """
+
+    read: Callable[[Path, Path], Any]
+    run: Callable[[Any], Result]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study, what is finished of it, and how the rest is run.
+
+    Attributes:
+        path: Its YAML file.
+        plan: The content of the file.
+        commands: What may be run, by name.
+        out: Folder of models and other output of the runs, which may be deleted afterwards.
+    """
+
+    path: Path
+    plan: StudyPlan
+    commands: Mapping[str, StudyCommand]
+    out: Path
+
+    def __post_init__(self) -> None:
+        for name in (*self.plan.defaults, *(run.command for run in self.plan.runs.values())):
+            require_choice("command", name, self.commands)
+
+    @cached_property
+    def results(self) -> Path:
+        """Folder of the results, beside the file."""
+        return self.path.with_suffix("")
+
+    def options(self, run: str) -> dict[str, Any]:
+        """All options of a run: its own, and the defaults of its command."""
+        own = self.plan.runs[run]
+        return _merged(self.plan.defaults.get(own.command, {}), own.options)
+
+    def finished(self) -> dict[str, dict[str, Any]]:
+        """The finished runs by name: ``options``, ``date``, ``machine``, ``hours``, ``result``.
+
+        Raises:
+            ValueError: If a result was obtained with other options than the file now has.
+            ProvenanceError: If a result was damaged or changed.
+        """
+        found = {}
+        for name, run in self.plan.runs.items():
+            record = read_json(path := self.results / f"{name}.json", take_unsealed=True)
+            if record is None:
+                continue
+            if (record["command"], record["options"]) != (run.command, self.options(name)):
+                raise ValueError(
+                    f"{path} is the result of other options than {self.path} has for {name}. "
+                    "Give the run another name, or delete the result to compute it again."
+                )
+            found[name] = record
+        return found
+
+    def require_valid(self) -> None:
+        """Read the settings of every run, so that a mistake shows before the first one begins."""
+        for name in self.plan.runs:
+            try:
+                self._settings(name)
+            except ValueError as error:
+                raise ValueError(f"{self.path}, run {name}: {error}") from error
+
+    def run(self, name: str) -> None:
+        """Do one run, and write its result.
+
+        Raises:
+            ValueError: If it would exceed the budget, or as the command.
+        """
+        run, spent = self.plan.runs[name], sum(each["hours"] for each in self.finished().values())
+        budget = self.plan.budget_hours
+        if budget is not None and spent + run.hours > budget:
+            raise ValueError(
+                f"run {name} is planned at {run.hours:g} hours, and {spent:.2f} of the budget of "
+                f"{budget:g} are spent. Raise budget_hours in {self.path}, or drop the run."
+            )
+        settings, begun = self._settings(name), monotonic()
+        result = self.commands[run.command].run(settings)
+        record = {
+            "command": run.command,
+            "options": self.options(name),
+            "date": date.today().isoformat(),
+            "machine": _machine(),
+            "hours": round((monotonic() - begun) / 3600, 4),
+            "result": result,
+        }
+        write_json(self.results / f"{name}.json", record)
+
+    def table(self) -> str:
+        """Markdown of all finished runs, also written beside the file as ``STUDY/table.md``."""
+        made_by = load_function(self.plan.table, _TABLES, what="table of a study")
+        text = str(made_by(self.plan, self.finished()))
+        atomic_write(self.results / "table.md", text)
+        return text
+
+    def _settings(self, name: str) -> Any:
+        """The settings of a run, whose options are left in its folder as a ``--config`` file."""
+        folder = self.out / self.path.stem / name
+        atomic_write(file := folder.with_suffix(".yaml"), json.dumps(self.options(name), indent=2))
+        return self.commands[self.plan.runs[name].command].read(file, folder)
+
+
+def plan_table(study: Study) -> str:
+    """Markdown: every run with its planned and, once finished, measured hours."""
+    finished, lines = study.finished(), []
+    for name, run in study.plan.runs.items():
+        measured = f"{finished[name]['hours']:.2f}" if name in finished else "open"
+        lines.append((name, run.command, f"{run.hours:.2f}", measured))
+    planned = sum(run.hours for run in study.plan.runs.values())
+    spent = sum(each["hours"] for each in finished.values())
+    lines.append(("in all", "", f"{planned:.2f}", f"{spent:.2f}"))
+    return markdown_table(("run", "command", "hours planned", "hours"), lines)
+
+
+def metrics_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown: R@10 and N@10 of every row of every finished run, with seen items removed and kept.
+
+    Args:
+        plan: The study.
+        finished: ``Study.finished``.
+    """
+    lines = []
+    for name, record in finished.items():
+        for row in record["result"]["rows"]:
+            figures = [_figure(row["metrics"], policy) for policy in ("removed", "kept")]
+            lines.append((name, row["arm"], str(len(row["seeds"])), *figures))
+    header = ("run", "row", "seeds", "R@10, N@10 removed", "kept")
+    return f"# {plan.title}\n\n{markdown_table(header, lines)}\n"
+
+
+def validation_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown: validation value and best epoch of every trained row, by seed; no test figure.
+
+    Args:
+        plan: The study.
+        finished: ``Study.finished``.
+    """
+    lines = [
+        (name, row["arm"], str(seed), label.removeprefix("validation_"), f"{value:.4f}", best)
+        for name, record in finished.items()
+        for row in record["result"]["rows"]
+        for seed, notes in zip(row["seeds"], row["evaluations"], strict=True)
+        for label, value in notes.items()
+        if label.startswith("validation_") and "@" in label
+        for best in [f"{notes['best_epoch']} of {notes['epochs']}"]
+    ]
+    header = ("run", "row", "seed", "metric", "validation", "best epoch")
+    return f"# {plan.title}\n\n{markdown_table(header, lines)}\n"
+
+
+def _figure(metrics: Mapping[str, Any], policy: str) -> str:
+    values = metrics.get(policy, {})
+    shown = (f"{values[name]['mean']:.4f}" for name in ("R@10", "N@10") if name in values)
+    return ", ".join(shown) or "—"
+
+
+def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested options; those of ``own`` win."""
+    found = dict(defaults)
+    for name, value in own.items():
+        both = isinstance(value, Mapping) and isinstance(found.get(name), Mapping)
+        found[name] = _merged(found[name], value) if both else value
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    """The kind of machine: what a reader needs to judge times and rounding."""
+    return {
+        "processor": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "torch": torch.__version__,
+    }

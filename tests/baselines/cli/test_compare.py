@@ -1,0 +1,60 @@
+"""``semid compare``: what it prints and writes, and the examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from baselines.cli import main
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
+COMPARE = ["compare", "--config", "tiny.yaml", "--out", "out"]
+
+
+def test_schemes_stand_beside_each_other_in_the_table(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schemes = "{codes: {scheme: 'file:codes.json'}, random: {scheme: random}}"
+    arms = "[tiger@codes:ntp, tiger@random:ntp]"
+    assert main([*COMPARE, "--schemes", schemes, "--arms", arms]) == 0
+    printed = capsys.readouterr().out
+    assert "TIGER@codes" in printed
+    assert "TIGER@random" in printed
+    assert "| @codes | file:codes.json | 33 |" in Path("out/comparison.md").read_text()
+
+
+def test_compare_prints_both_tables_and_where_the_files_are(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--out", "mine", "--ids.scheme", "file:codes.json", "--seeds", "[3]"]
+    assert main(["compare", "--config", "tiny.yaml", *options]) == 0
+    printed = capsys.readouterr().out
+    for text in ("Seen items removed", "Seen items kept", "Popularity", "(teacher)", "soft_ce"):
+        assert text in printed
+    assert "files: mine/comparison.md, comparison.json, per_user.parquet" in printed
+    settings = json.loads(Path("mine/config.json").read_text())
+    assert settings["seeds"] == [3], "an option wins over the file"
+    assert settings["training"]["epochs"] == 1
+    assert Path("mine/comparison.md").read_text().startswith("# Comparison")
+    found = json.loads(Path("mine/comparison.json").read_text())
+    assert found["settings"]["ids"] == "file:codes.json, sizes 33"
+
+
+def test_a_folder_of_another_comparison_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMPARE, "--arms", "[tiger:ntp]"]) == 0
+    capsys.readouterr()
+    assert main([*COMPARE, "--arms", "[tiger:ntp]", "--training.epochs", "2"]) == 2
+    assert "holds a comparison with other settings (training.epochs)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_lacks_nothing_but_its_data(
+    example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", "nowhere", "--out", str(tmp_path / "out")]
+    assert main(["compare", "--config", str(example), *options]) == 2
+    assert capsys.readouterr().err.startswith("semid: no folder nowhere")

@@ -1,0 +1,193 @@
+"""Studies: runs listed in a file, each done once, and the table of their results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from baselines.cli import main
+
+TINY: dict[str, Any] = {
+    "title": "A tiny study",
+    "budget_hours": 2,
+    "defaults": {
+        "compare": {
+            "data": "synthetic",
+            "seeds": [0],
+            "ids": {"codebook_sizes": [4, 4]},
+            "teacher": {"sasrec": {"max_history": 9, "encoder": {"dim": 8, "num_layers": 1}}},
+            "teacher_training": {"epochs": 1},
+            "backbones": {"causal": {"max_history": 9, "encoder": {"dim": 8, "num_layers": 1}}},
+            "training": {"epochs": 2},
+            "evaluation": {"beam": 20, "validation_beam": 5, "validation_targets": 20},
+            "resamples": 20,
+        },
+    },
+    "runs": {
+        "plain": {"command": "compare", "hours": 0.5, "options": {"arms": ["causal:ntp"]}},
+        "knn": {
+            "command": "teacher train",
+            "hours": 0.25,
+            "options": {"data": "synthetic", "teacher": {"model": "itemknn"}},
+        },
+    },
+}
+OWN_TABLE = """
+def counted(plan, finished):
+    rows = [row["arm"] for record in finished.values() for row in record["result"]["rows"]]
+    return f"{plan.title}: {', '.join(rows)}"
+"""
+
+
+def write(plan: dict[str, Any], **changes: Any) -> None:
+    Path("studies").mkdir(exist_ok=True)
+    Path("studies/tiny.yaml").write_text(yaml.safe_dump({**plan, **changes}))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write(TINY)
+        assert main(["study", "tiny", "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished study, without the output of its runs, as in a fresh clone."""
+    shutil.copytree(finished / "studies", tmp_path / "studies")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def result(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(f"studies/tiny/{name}.json").read_text())
+    return found
+
+
+def test_results_are_those_of_the_commands(finished: Path, here: Path) -> None:
+    comparison = json.loads((finished / "runs/studies/tiny/plain/comparison.json").read_text())
+    assert result("plain")["result"] == comparison
+    (knn,) = result("knn")["result"]["rows"]
+    assert knn["arm"] == "item-kNN"
+    table = Path("studies/tiny/table.md").read_text()
+    for name, row in [("plain", comparison["rows"][-1]), ("knn", knn)]:
+        shown = [f"{row['metrics']['removed'][m]['mean']:.4f}" for m in ("R@10", "N@10")]
+        assert f"| {name} | {row['arm']} | 1 | {', '.join(shown)} |" in table
+
+
+def test_a_finished_run_is_not_done_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = result("plain")
+    assert main(["study", "studies/tiny.yaml"]) == 0
+    assert result("plain") == before
+    assert not list(Path("runs/studies/tiny").glob("*/"))
+    assert "A tiny study" in capsys.readouterr().out
+
+
+def test_only_the_chosen_run_is_done(here: Path) -> None:
+    for name in ("plain", "knn"):
+        Path(f"studies/tiny/{name}.json").unlink()
+    assert main(["study", "tiny", "--runs", "knn"]) == 0
+    assert sorted(path.name for path in Path("studies/tiny").iterdir()) == ["knn.json", "table.md"]
+
+
+def test_the_plan_is_printed_and_nothing_run(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("studies/tiny/plain.json").unlink()
+    assert main(["study", "tiny", "--plan"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["plain", "compare", "0.50", "open"] in lines
+    assert ["in", "all", "0.75", f"{result('knn')['hours']:.2f}"] in lines
+    assert not Path("studies/tiny/plain.json").exists()
+
+
+def test_a_search_shows_validation_and_no_test_figure(here: Path) -> None:
+    write(TINY, table="validation")
+    assert main(["study", "tiny"]) == 0
+    table = Path("studies/tiny/table.md").read_text()
+    for row in result("plain")["result"]["rows"]:
+        (notes,) = row["evaluations"]
+        if "validation_N@10" in notes:
+            assert f"| {row['arm']} | 0 | N@10 | {notes['validation_N@10']:.4f} |" in table
+        assert f"{row['metrics']['removed']['R@10']['mean']:.4f}" not in table
+
+
+def test_a_table_of_your_own(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "own_study_table.py").write_text(OWN_TABLE)
+    write(TINY, table="own_study_table:counted")
+    assert main(["study", "tiny"]) == 0
+    table = Path("studies/tiny/table.md").read_text()
+    assert table == "A tiny study: Popularity, SASRec ce (teacher), Causal ntp, item-kNN"
+
+
+def _with_options(run: str, **options: Any) -> dict[str, Any]:
+    runs = json.loads(json.dumps(TINY["runs"]))
+    runs[run]["options"] |= options
+    return {"runs": runs}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (_with_options("plain", seeds=[1]), "studies/tiny/plain.json is the result of other"),
+        (_with_options("knn", dat="x"), "run knn: "),
+        (_with_options("knn", out="x"), "may not name out"),
+        ({"runs": {}}, "at least one run"),
+        ({"runs": {"a/b": TINY["runs"]["knn"]}}, "names of letters"),
+        ({"runs": {"x": {"command": "recommend", "hours": 1}}}, "command must be one of"),
+        ({"runs": {"x": {"command": "compare", "hours": -1}}}, "hours"),
+        ({"runs": {"x": {"command": "compare"}}}, "hours"),
+        ({"budget": 3}, "budget"),
+        ({"table": "nowhere:table"}, "nowhere"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(
+    changes: dict[str, Any], named: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(TINY, **changes)
+    assert main(["study", "tiny"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert named in line
+
+
+@pytest.mark.parametrize("content", ["", "a: [", "- 1", "\xff"])
+def test_a_file_that_is_no_study_is_refused(
+    content: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("studies/tiny.yaml").write_bytes(content.encode("latin-1"))
+    assert main(["study", "tiny"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "studies/tiny.yaml" in line
+
+
+def test_no_run_beyond_the_budget(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("studies/tiny/plain.json").unlink()
+    write(TINY, budget_hours=0.4)
+    assert main(["study", "tiny"]) == 2
+    assert "plain is planned at 0.5 hours" in capsys.readouterr().err
+    assert not Path("studies/tiny/plain.json").exists()
+
+
+def test_a_changed_result_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("studies/tiny/plain.json")
+    path.write_text(path.read_text().replace('"hours": ', '"hours": 1'))
+    assert main(["study", "tiny"]) == 2
+    assert "studies/tiny/plain.json" in capsys.readouterr().err
+
+
+def test_an_unknown_run_or_study_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "tiny", "--runs", "plane"]) == 2
+    assert main(["study", "nothing"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "'plane'" in first
+    assert "studies/nothing.yaml" in second
