@@ -20,7 +20,7 @@ demo: venv
 	$(BIN)/semid recommend --model runs/demo-best --histories examples/demo_users.jsonl --k 5
 
 test: venv
-	$(BIN)/pytest -m 'not slow' --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+	$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 test-all: test
 	$(BIN)/pytest -m slow

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from baselines.data.batches import Histories
+from baselines.data.sequences import SequenceSet
 
 
 @runtime_checkable
@@ -84,13 +85,12 @@ def require_scores(scores: Tensor, histories: Histories, *, whose: str) -> None:
 class LeavesOwnOut(Protocol):
     """A counted scorer that can score as if a user's own events had never been counted."""
 
-    def score_without_own(self, histories: Histories) -> Tensor:
+    def score_without_own(self, histories: Histories, train: SequenceSet) -> Tensor:
         """Scores of every item, each row's without the training events of ``histories.users``.
 
-        Equal to `score` of the same scorer counted anew without that user.
-
         Args:
-            histories: Of users of the data that were counted.
+            histories: The histories.
+            train: The sequences that were counted.
 
         Returns:
             float32 ``(batch, item)``.

@@ -18,6 +18,7 @@ from torch import Tensor
 from baselines.contracts.scorer import ItemScorer, LeavesOwnOut
 from baselines.data.batches import Histories
 from baselines.data.dataset import Dataset
+from baselines.data.sequences import SequenceSet
 from baselines.teachers.calibration import fit_temperature
 from baselines.teachers.config import IN_SAMPLE, LEAVE_OWN_OUT, MassConfig
 from baselines.teachers.fitted import FittedTeacher
@@ -70,7 +71,9 @@ def labeller(
         )
     if config.labels == LEAVE_OWN_OUT:
         require_leaves_own_out(type(teacher.model))
-        return _calibrated(WithoutOwn(teacher.model), [teacher], teacher, dataset, config)
+        return _calibrated(
+            WithoutOwn(teacher.model, dataset.splits.train), [teacher], teacher, dataset, config
+        )
     assert config.folds is not None
     part = parts_of_users(dataset, config.folds)
     fitted = [fit(_without(dataset, part, each)) for each in range(config.folds)]
@@ -92,16 +95,17 @@ class WithoutOwn:
 
     Args:
         teacher: A teacher that is a ``LeavesOwnOut``.
+        train: The sequences that it counted.
     """
 
-    def __init__(self, teacher: TeacherModel) -> None:
+    def __init__(self, teacher: TeacherModel, train: SequenceSet) -> None:
         assert isinstance(teacher, LeavesOwnOut)
-        self._scorer: LeavesOwnOut = teacher
+        self._scorer, self._train = teacher, train
         self.max_history, self.label = teacher.max_history, teacher.label
 
     def score(self, histories: Histories) -> Tensor:
         """Scores of all items; float32 ``(batch, item)``."""
-        return self._scorer.score_without_own(histories)
+        return self._scorer.score_without_own(histories, self._train)
 
 
 class CrossFitted:

@@ -28,7 +28,6 @@ class Popularity(TeacherModel):
 
     def __init__(self, train: SequenceSet, num_items: int) -> None:
         super().__init__()
-        self._train = train
         counts = torch.bincount(torch.from_numpy(train.items), minlength=num_items)
         self.counts = nn.Parameter(counts, requires_grad=False)
 
@@ -38,9 +37,9 @@ class Popularity(TeacherModel):
         return self.counts.double().log1p().float().expand(len(histories.items), -1)
 
     @torch.inference_mode()
-    def score_without_own(self, histories: Histories) -> Tensor:
-        """The same without the training events of each row's user; float32 ``(batch, item)``."""
-        row, item = map(torch.from_numpy, self._train.events_of(histories.users.cpu().numpy()))
+    def score_without_own(self, histories: Histories, train: SequenceSet) -> Tensor:
+        """The same without the events of each row's user; float32 ``(batch, item)``."""
+        row, item = map(torch.from_numpy, train.events_of(histories.users.cpu().numpy()))
         counts = self.counts.cpu().repeat(len(histories.items), 1)
         counts.index_put_((row, item), torch.tensor(-1), accumulate=True)
         return counts.to(self.counts.device).double().log1p().float()

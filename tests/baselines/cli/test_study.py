@@ -17,7 +17,7 @@ TINY: dict[str, Any] = {
     "budget_hours": 2,
     "defaults": {
         "compare": {
-            "data": "synthetic",
+            "data": "synthetic:60x40",
             "seeds": [0],
             "ids": {"codebook_sizes": [4, 4]},
             "teacher": {"sasrec": {"max_history": 9, "encoder": {"dim": 8, "num_layers": 1}}},
@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
         "knn": {
             "command": "teacher train",
             "hours": 0.25,
-            "options": {"data": "synthetic", "teacher": {"model": "itemknn"}},
+            "options": {"data": "synthetic:60x40", "teacher": {"model": "itemknn"}},
         },
     },
 }
@@ -46,7 +46,7 @@ def counted(plan, finished):
 
 def write(plan: dict[str, Any], **changes: Any) -> None:
     Path("studies").mkdir(exist_ok=True)
-    Path("studies/tiny.yaml").write_text(yaml.safe_dump({**plan, **changes}))
+    Path("studies/tiny.yaml").write_text(yaml.safe_dump({**plan, **changes}, sort_keys=False))
 
 
 @pytest.fixture(scope="module")

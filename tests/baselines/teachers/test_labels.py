@@ -29,7 +29,7 @@ TINY = {
     "seeds": [0],
     "arms": ["causal:ntp", "causal:soft_ce:0.5"],
     "ids": {"codebook_sizes": [4, 4]},
-    "teacher": {"model": "sasrec", "sasrec": {"max_history": 9, "encoder": {"dim": 8, "num_layers": 1}}},
+    "teacher": {"sasrec": {"max_history": 9, "encoder": {"dim": 8, "num_layers": 1}}},
     "teacher_training": {"epochs": 1},
     "backbones": {"causal": {"max_history": 9, "encoder": {"dim": 8, "num_layers": 1}}},
     "training": {"epochs": 1},
