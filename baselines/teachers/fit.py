@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
 from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.evaluation.ranking import rank_by_scores
@@ -202,6 +201,7 @@ def _fit(
     lineage = _lineage(dataset, settings, inputs)
     folder = folder / folder_name(lineage)
     selection = Selection.of(settings.get("selected_by", DEFAULT_SELECTION))
+    windows = model.windows(splits.train)
 
     def validate() -> float:
         ranks = rank_by_scores(model, splits.valid, title="validation")
@@ -213,7 +213,7 @@ def _fit(
             config=training,
             seed=seed,
             task=TrainingTask(
-                windows=_repeated(model.windows(splits.train), passes),
+                windows=windows.select(np.tile(np.arange(len(windows)), passes)),
                 loss=model.objective,
                 validate=validate,
             ),
@@ -258,17 +258,6 @@ def folder_name(lineage: Provenance) -> str:
 
 def _folder_prefix(model: str) -> str:
     return model.replace(":", ".")  # Windows does not allow colons in file names
-
-
-def _repeated(windows: Windows, times: int) -> Windows:
-    columns = (
-        windows.start,
-        windows.first,
-        windows.stop,
-        windows.first_id,
-        windows.sequence,
-    )
-    return Windows(windows.data, *(np.tile(column, times) for column in columns))
 
 
 def read_teacher(
