@@ -76,7 +76,7 @@ class Batch:
     ) -> Tensor:
         """The loss of an objective, from what a model says at the positions that it asks for."""
         objective, trie = Objective(config), self.trie
-        at = objective.positions(trie, self.items, together=1)
+        at = objective.positions(trie, self.items, pad_to=1)
         found = candidates(trie, self.items, at)
         p = None
         if objective.needs_teacher:

@@ -17,13 +17,13 @@ from semid.boosts import ItemBoosts
 from semid.config import Renormalize
 from semid.filters import ItemFilter
 from semid.fusion import Fusion
+from semid.ordering import sort_keys
 from semid.prefixes import Prefixes
 from semid.sampling import perturbed
 from semid.successors import Successors, check_renormalize, is_decided, refuse_broken, successors
 from semid.trie import CodeTrie
 
 _EMPTY = -1
-_LOW_BITS = 0xFFFFFFFF
 _LAST_KEY = torch.iinfo(torch.int64).min
 
 
@@ -346,15 +346,8 @@ def _slots_of_best(paths: _Paths, beam: int) -> Tensor:
 
 
 def _sort_keys(paths: _Paths, trie: CodeTrie) -> Tensor:
-    """One integer that sorts by rank, then by path; no two are equal.
-
-    The bits of a float, read as an integer, sort like its value once those of negatives are
-    flipped. ``topk`` does not define the order of ties; these keys have none, except for padding.
-    """
-    bits = (paths.ranks + 0.0).view(torch.int32)  # no -0.0, which would sort below 0.0
-    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    place = trie.first_item[paths.nodes.clamp_min(0)].long()
-    keys = (bits.long() << 32) | (_LOW_BITS - place)
+    """Integers that sort by rank, then by path; no two are equal, except for padding."""
+    keys = sort_keys(paths.ranks, trie.first_item[paths.nodes.clamp_min(0)])
     return keys.masked_fill(paths.nodes == _EMPTY, _LAST_KEY)
 
 

@@ -69,10 +69,10 @@ def refuse_other_orders(settings: GenerationConfig, *, same_length: bool) -> Non
     plain = dict(_PLAIN)
     if (settings.num_beams or 1) > 1:
         plain |= _PLAIN_BEAMS if same_length else _PLAIN_BEAMS | _PLAIN_LENGTHS
-    told = {name: getattr(settings, name, None) for name in plain}
+    values = {name: getattr(settings, name, None) for name in plain}
     other = {
         name: value
-        for name, value in told.items()
+        for name, value in values.items()
         if value is not None and value != plain[name] and value != []
     }
     if other:

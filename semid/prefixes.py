@@ -82,7 +82,7 @@ class StatelessPrefixes:
     def extend(self, parent: Tensor, token: Tensor) -> StatelessPrefixes:
         """Append one token."""
         longer = StatelessPrefixes(self._next_logits, 0)
-        written = of_parents(self._written, parent)
+        written = gather_parents(self._written, parent)
         longer._written = torch.cat([written, token.unsqueeze(-1)], dim=-1)
         return longer
 
@@ -90,7 +90,7 @@ class StatelessPrefixes:
 ReadAnew = StatelessPrefixes  # its former name
 
 
-def of_parents(values: Tensor, parent: Tensor) -> Tensor:
+def gather_parents(values: Tensor, parent: Tensor) -> Tensor:
     """Gather the parent's value for each new prefix.
 
     Args:

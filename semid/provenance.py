@@ -351,18 +351,18 @@ def read_tensors(
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            told: dict[str, str] = file.metadata() or {}
+            metadata: dict[str, str] = file.metadata() or {}
     except FileNotFoundError:
         return None
     except (SafetensorError, ValueError) as error:
         raise ProvenanceError(
             f"expected a safetensors file in {path}, got something else ({error}). {what_to_do}"
         ) from error
-    if _SEAL not in told:
-        return (tensors, told) if take_unsealed else None
-    seal = told.pop(_SEAL)
-    content = _described(tensors, told)
-    return (tensors, told) if _is_from(path, seal, content, made_from, what_to_do) else None
+    if _SEAL not in metadata:
+        return (tensors, metadata) if take_unsealed else None
+    seal = metadata.pop(_SEAL)
+    content = _described(tensors, metadata)
+    return (tensors, metadata) if _is_from(path, seal, content, made_from, what_to_do) else None
 
 
 def _described(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> list[Any]:

@@ -6,11 +6,11 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from semid.checks import did_you_mean
 
-__all__ = ["is_import_path", "load_class", "load_function"]
+__all__ = ["is_import_path", "load_class", "load_function", "refuse_unnamed_code"]
 
 Base = TypeVar("Base")
 
@@ -58,6 +58,24 @@ def load_function(name: str, built_in: Mapping[str, str], *, what: str) -> Calla
     if not callable(found):
         raise ValueError(f"expected a {what} that can be called, got {name!r}, which cannot.")
     return found  # type: ignore[no-any-return]
+
+
+def refuse_unnamed_code(what: str, name: str, *, where: str, cure: str) -> NoReturn:
+    """Refuse code that a file names and the caller does not: a file never decides what is run.
+
+    Args:
+        what: Name of the kind, such as ``"tokenizer"``.
+        name: The ``package.module:Name`` in the file.
+        where: The file or folder that names it.
+        cure: How the caller can name it, as a sentence.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(
+        f"expected a {what} in {where} that is built in or named by the caller, got {name!r}; code "
+        f"is not run merely because a file names it. {cure}"
+    )
 
 
 def _load(name: str, built_in: Mapping[str, str], *, what: str, kind: str) -> Any:

@@ -63,26 +63,26 @@ def as_json(config: Any) -> Any:
     return config
 
 
-def as_begun(config: Config, found: Mapping[str, Any]) -> Config:
+def as_begun(config: Config, stored: Mapping[str, Any]) -> Config:
     """Fill settings left open from those that a run was begun with.
 
     Args:
         config: A dataclass, whose fields may be dataclasses.
-        found: The stored settings of the run, from `as_json`.
+        stored: The settings of the run, from `as_json`.
 
     Returns:
-        ``config``, in which a setting at its default takes its earlier value if ``found`` lacks it,
-        or the value that was resolved in ``found``.
+        ``config``, in which a setting at its default takes its earlier value if ``stored`` lacks
+        it, or the value that was resolved in ``stored``.
     """
     changes: dict[str, Any] = {}
-    for own in fields(config):  # type: ignore[arg-type]
-        value = getattr(config, own.name)
-        if is_dataclass(value) and isinstance(found.get(own.name), Mapping):
-            changes[own.name] = as_begun(value, found[own.name])
-        elif "before" in own.metadata and own.name not in found and value == own.default:
-            changes[own.name] = own.metadata["before"]
-        elif own.metadata.get("settled") and value == own.default:
-            changes[own.name] = found.get(own.name, value)
+    for field in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, field.name)
+        if is_dataclass(value) and isinstance(stored.get(field.name), Mapping):
+            changes[field.name] = as_begun(value, stored[field.name])
+        elif "before" in field.metadata and field.name not in stored and value == field.default:
+            changes[field.name] = field.metadata["before"]
+        elif field.metadata.get("settled") and value == field.default:
+            changes[field.name] = stored.get(field.name, value)
     return replace(config, **changes)  # type: ignore[type-var]
 
 

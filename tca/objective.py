@@ -93,7 +93,7 @@ class Objective(nn.Module):
         return self.config.needs_teacher
 
     def positions(
-        self, trie: CodeTrie, target_items: Tensor, *, together: int = _PAD_TO
+        self, trie: CodeTrie, target_items: Tensor, *, pad_to: int = _PAD_TO
     ) -> Positions:
         """The positions at which the loss of these targets depends on the logits.
 
@@ -103,7 +103,7 @@ class Objective(nn.Module):
         Args:
             trie: The paths of the catalogue.
             target_items: int64 ``(target,)``, catalogue rows, on the trie's device.
-            together: The positions of a depth are filled up to a multiple of this.
+            pad_to: The positions of each depth are padded to a multiple of this.
         """
         config = self.config
         num_children = trie.num_children(trie.path(target_items)[:, :-1])
@@ -113,7 +113,7 @@ class Objective(nn.Module):
         targets, sizes, real = [], [], []
         for of_depth in (num_children > 0 if everywhere else branching).T:
             target = of_depth.nonzero().squeeze(1)
-            filling = (0, -len(target) % together)
+            filling = (0, -len(target) % pad_to)
             targets.append(F.pad(target, filling))
             real.append(F.pad(torch.ones_like(target, dtype=torch.bool), filling))
             sizes.append(len(targets[-1]))

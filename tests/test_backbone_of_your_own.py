@@ -139,7 +139,7 @@ def test_the_commands_of_the_page_run_and_the_model_recommends(
     capsys.readouterr()
     assert main(["pick", "runs/mine", "--out", "models/nothing"]) == 2
     err = capsys.readouterr().err
-    assert "'my_backbone:Mine', whose code is not run because a file says so" in err
+    assert "'my_backbone:Mine'; code is not run merely because a file names it" in err
     assert err.count("\n") == 1
 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), "."])}
@@ -155,7 +155,7 @@ def test_the_commands_of_the_page_run_and_the_model_recommends(
     assert trained.recommend([[12, 7]]).lists == arm.recommend([[12, 7]]).lists
     assert picked.recommend([[12, 7]]).lists == arm.recommend([[12, 7]]).lists
     assert trained.model.spec.config.dim == 16
-    with pytest.raises(ValueError, match="not run because a file says so"):
+    with pytest.raises(ValueError, match="not run merely because a file names it"):
         Recommender.from_pretrained("models/mine")
 
 

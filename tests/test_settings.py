@@ -18,6 +18,7 @@ from baselines.nn.config import EncoderConfig
 from baselines.pretraining.config import NextTokenConfig, SmallModelConfig, TextsConfig
 from baselines.teachers.config import (
     BERT4RecConfig,
+    BSARecConfig,
     GRU4RecConfig,
     HybridConfig,
     ItemKNNConfig,
@@ -29,7 +30,7 @@ from tca.config import AlphaPolicy, ObjectiveConfig
 
 REQUIRED: dict[str, Any] = {
     **{"data": "d", "out": "o", "teachers": "t", "run": "r", "ids": "i"},
-    **{"model": "m", "history": ("7",), "item": "8"},
+    **{"model": "m", "history": ("7",), "item": "8", "study": "s"},
 }
 
 
@@ -119,6 +120,10 @@ def test_no_field_takes_what_is_not_of_its_type(config: type, name: str) -> None
         (SASRecConfig, {"max_history": 0}),
         (SASRecConfig, {"num_negatives": 0}),
         (SASRecConfig, {"gbce_t": 1.1}),
+        (BSARecConfig, {"filter": "butterworth"}),
+        (BSARecConfig, {"cutoff": 0}),
+        (BSARecConfig, {"cutoff": 51}),
+        (BSARecConfig, {"alpha": 1.1}),
         (BERT4RecConfig, {"passes": 0}),
         (GRU4RecConfig, {"hidden_dim": 0}),
         (GRU4RecConfig, {"dropout": 1.0}),

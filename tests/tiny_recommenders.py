@@ -78,7 +78,7 @@ def some_splits() -> Splits:
 def loss_of(made: Any, batch: TrainBatch) -> Tensor:
     """Plain next tokens."""
     loss = Objective(ObjectiveConfig(masked=False))
-    at = loss.positions(made.trie, batch.target_items, together=made.pad_positions_to)
+    at = loss.positions(made.trie, batch.target_items, pad_to=made.pad_positions_to)
     output: ObjectiveOutput = loss(made(batch, at), candidates(made.trie, batch.target_items, at))
     return output.loss
 

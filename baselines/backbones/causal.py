@@ -20,7 +20,7 @@ from baselines.data.sequences import SequenceSet
 from baselines.nn.dropout import Dropout
 from baselines.nn.encoder import CausalEncoder, Past
 from baselines.nn.kv_cache import PrefixCache
-from semid.prefixes import of_parents
+from semid.prefixes import gather_parents
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
 
@@ -223,6 +223,6 @@ class CausalPrefixes:
 
     def extend(self, parent: Tensor, token: Tensor) -> CausalPrefixes:
         """Extend each parent by one code."""
-        hidden, cache = of_parents(self.hidden, parent), self.cache.reorder(parent)
+        hidden, cache = gather_parents(self.hidden, parent), self.cache.reorder(parent)
         hidden, cache = self.backbone.read_code(hidden, self.level, token, self.history, cache)
         return CausalPrefixes(self.backbone, self.history, hidden, self.level + 1, cache)

@@ -130,15 +130,15 @@ class LanguageBackbone(Backbone):
             cls.require_teacher(teacher)
 
     @classmethod
-    def learns_prompts(cls, asked: bool | None) -> bool:
-        """Whether prompts have a loss: ``asked``, or by default as in the released code."""
-        return cls.prompt_loss if asked is None else asked
+    def learns_prompts(cls, setting: bool | None) -> bool:
+        """Whether prompts have a loss: ``setting``, or by default as in the released code."""
+        return cls.prompt_loss if setting is None else setting
 
     @classmethod
     def training_settings(cls, config: Any, extra: Any) -> dict[str, Any]:
         """The settings, with ``prompt_loss`` resolved."""
-        asked = cls.learns_prompts(config.prompt_loss)
-        return super().training_settings(dataclasses.replace(config, prompt_loss=asked), extra)
+        config = dataclasses.replace(config, prompt_loss=cls.learns_prompts(config.prompt_loss))
+        return super().training_settings(config, extra)
 
     @classmethod
     def require_settings(cls, config: LanguageModelConfig, num_items: int) -> None:
@@ -226,13 +226,12 @@ class LanguageBackbone(Backbone):
         Returns:
             The loss; its part ``prompt`` is the loss of the prompts alone.
         """
-        asked = self.config.prompt_loss
-        if not (self.prompt_loss if asked is None else asked):
+        if not self.learns_prompts(self.config.prompt_loss):
             return super().loss(batch, at, of_paths)
         states, prompt, mask = self._read_answers(batch, at)
         answers = of_paths(self._projected(_of_answers(states, prompt, at)))
-        counted = mask[:, :-1] & mask[:, 1:] & (prompt[:, 1:] >= 0)
-        row, pos = counted.nonzero(as_tuple=True)
+        supervised = mask[:, :-1] & mask[:, 1:] & (prompt[:, 1:] >= 0)
+        row, pos = supervised.nonzero(as_tuple=True)
         loss = next_token_loss(self._projected(states[row, pos]), prompt[row, pos + 1])
         count = answers.count + len(row)
         share = len(row) / count.clamp_min(1)
@@ -253,7 +252,7 @@ class LanguageBackbone(Backbone):
 
     def _read_answers(self, batch: TrainBatch, at: Positions) -> tuple[Tensor, Tensor, Tensor]:
         """Last hidden states of prompts and answers; tokens and mask of the prompts."""
-        prompt, real = self.asked(batch)
+        prompt, real = self.target_prompts(batch)
         steps = (
             int(at.pos.max()) if len(at.pos) else 0
         )  # answer tokens that a supervised position depends on
@@ -263,14 +262,14 @@ class LanguageBackbone(Backbone):
         tokens = torch.cat([prompt, answer], dim=1)
         return self.read(tokens, mask, positions(mask), past=past), prompt, real
 
-    def asked(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
+    def target_prompts(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         """Tokens and mask of the prompts that the targets answer.
 
         Returns:
             int64 and bool ``(target, pos)``; the last position is real.
         """
-        asked: tuple[Tensor, Tensor] = self.prompts_of(batch)(batch.windows.without_last())
-        return asked
+        prompts: tuple[Tensor, Tensor] = self.prompts_of(batch)(batch.windows.without_last())
+        return prompts
 
     def start(self, histories: Histories) -> Prefixes:
         """Encode each prompt once."""

@@ -20,6 +20,42 @@ from semid.tables import SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Options of every command that reads interactions.
+
+    Attributes:
+        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
+        split: Protocol; ``auto`` is leave-one-out, or the given windows if there are any.
+        ties: Order of one user's events with the same timestamp.
+        repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
+        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
+    """
+
+    data: str
+    split: Split = "auto"
+    ties: Ties = "file"
+    repeats: Repeats = "keep"
+    time_format: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Options of every command that uses a trained model.
+
+    Attributes:
+        model: Folder of a trained model, or its name on the Hub.
+        backbone: Class path of the model's backbone, if it is not built in.
+        teacher: Class path of the teacher that it needs or has in its beam, likewise.
+        base: Path of the model's base language model, if it has moved.
+    """
+
+    model: str
+    backbone: str | None = None
+    teacher: str | None = None
+    base: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildConfig:
     """Settings of ``semid build``.
 
@@ -82,25 +118,17 @@ class InspectConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherTrainConfig:
+class TeacherTrainConfig(DataOptions):
     """Settings of ``semid teacher train``.
 
     Attributes:
-        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder of trained teachers, for ``semid compare --teachers``.
-        split: Protocol; ``auto`` is leave-one-out, or the given windows if there are any.
-        repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
-        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
         seeds: One teacher is trained per seed.
         teacher: The teacher and its shape.
         training: How it is trained; not used by item-kNN and popularity, which only count.
     """
 
-    data: str
     out: str
-    split: Split = "auto"
-    repeats: Repeats = "keep"
-    time_format: str | None = None
     seeds: tuple[int, ...] = (0,)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     training: TrainingConfig = field(default_factory=teacher_training)
@@ -116,16 +144,14 @@ class TeacherTrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherExportConfig:
+class TeacherExportConfig(DataOptions):
     """Settings of ``semid teacher export``.
 
     Attributes:
         data: The data that the teacher was trained on: a folder, or ``synthetic``.
+        split: The protocol that the teacher was trained under.
         teachers: Folder of trained teachers, or the folder of one of them.
         out: Folder to write the item vectors to.
-        split: The protocol that the teacher was trained under.
-        repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
-        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
         seed: Seed of the teacher.
         model: ``package.module:Name`` of a teacher of your own: a folder never decides which code
             is run.
@@ -133,12 +159,8 @@ class TeacherExportConfig:
             training part of this split, possibly including held-out ones.
     """
 
-    data: str
     teachers: str
     out: str
-    split: Split = "auto"
-    repeats: Repeats = "keep"
-    time_format: str | None = None
     seed: int = 0
     model: str | None = None
     other_interactions: bool = False
@@ -151,26 +173,19 @@ class TeacherExportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LmTrainConfig:
+class LmTrainConfig(DataOptions):
     """Settings of ``semid lm train``.
 
     Attributes:
-        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder to write the language model to, in the format of ``transformers``.
         split: Protocol; lists of titles come from its training part only.
-        repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
-        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
         seed: Seed of initial weights, sampled sequences and data order.
         texts: The training texts.
         model: Its shape and vocabulary.
         training: How it is trained.
     """
 
-    data: str
     out: str
-    split: Split = "auto"
-    repeats: Repeats = "keep"
-    time_format: str | None = None
     seed: int = 0
     texts: TextsConfig = field(default_factory=TextsConfig)
     model: SmallModelConfig = field(default_factory=SmallModelConfig)
@@ -184,18 +199,13 @@ class LmTrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(DataOptions):
     """Settings of ``semid train``; those shared with ``semid compare`` mean the same.
 
     Attributes:
-        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder of the model. The same command resumes where it was stopped.
         arm: The model to train, ``backbone:objective[:alpha][:KEY=VALUE ...]``.
         seed: Seed of the model and of the teacher.
-        split: Protocol; ``auto`` is leave-one-out, or the given windows if there are any.
-        ties: Order of one user's events with the same timestamp.
-        repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
-        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
         ids: How the semantic IDs are built.
         masked: Whether softmaxes run over the tokens that may follow a prefix.
         tau: Temperature of the generator's softmax in the loss.
@@ -212,14 +222,9 @@ class TrainConfig:
         ValueError: If a value is out of range.
     """
 
-    data: str
     out: str
     arm: str = "causal:ntp"
     seed: int = 0
-    split: Split = "auto"
-    ties: Ties = "file"
-    repeats: Repeats = "keep"
-    time_format: str | None = None
     ids: IdsConfig = field(default_factory=IdsConfig)
     masked: bool = True
     tau: float = 1.0
@@ -246,36 +251,19 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(ModelOptions, DataOptions):
     """Settings of ``semid evaluate``.
 
     Attributes:
-        model: Folder of a trained model, or its name on the Hub.
         data: A folder, ``synthetic`` or a reader, as in train; items are matched by their IDs.
         out: Folder to write ``ranks.parquet`` and ``metrics.json`` to; None only to print.
         metrics: Metrics to report; None for those the model was trained with.
         cutoffs: List lengths to report them at; likewise.
-        split: Protocol; ``auto`` is leave-one-out, or the given windows if there are any.
-        ties: Order of one user's events with the same timestamp.
-        repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
-        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
-        backbone: Class path of the model's backbone, if it is not built in.
-        teacher: Class path of the teacher that it needs or has in its beam, likewise.
-        base: Path of the model's base language model, if it has moved.
     """
 
-    model: str
-    data: str
     out: str | None = None
     metrics: tuple[str, ...] | None = None
     cutoffs: tuple[int, ...] | None = None
-    split: Split = "auto"
-    ties: Ties = "file"
-    repeats: Repeats = "keep"
-    time_format: str | None = None
-    backbone: str | None = None
-    teacher: str | None = None
-    base: str | None = None
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -310,11 +298,10 @@ class PickConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecommendConfig:
+class RecommendConfig(ModelOptions):
     """Settings of ``semid recommend``.
 
     Attributes:
-        model: Folder of a trained model, or its name on the Hub.
         histories: A parquet, CSV or JSON-lines file: ``user_id`` and a list ``history``, or
             ``user_id``, ``item_id`` and ``timestamp`` or ``position``.
         user: Recommend only for this user of the file.
@@ -330,12 +317,8 @@ class RecommendConfig:
             resumes where it was stopped.
         batch_size: Histories decoded at a time; determines memory use.
         time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
-        backbone: Class path of the model's backbone, if it is not built in.
-        teacher: Class path of the teacher that it needs or has in its beam, likewise.
-        base: Path of the model's base language model, if it has moved.
     """
 
-    model: str
     histories: str | None = None
     user: str | None = None
     history: tuple[str, ...] | None = None
@@ -348,9 +331,6 @@ class RecommendConfig:
     out: str | None = None
     batch_size: int = 256
     time_format: str | None = None
-    backbone: str | None = None
-    teacher: str | None = None
-    base: str | None = None
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -366,24 +346,16 @@ class RecommendConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainConfig:
+class ExplainConfig(ModelOptions):
     """Settings of ``semid explain``.
 
     Attributes:
-        model: Folder of a trained model, or its name on the Hub.
         history: Item IDs separated by commas, oldest first.
         item: The item to explain.
-        backbone: Class path of the model's backbone, if it is not built in.
-        teacher: Class path of the teacher that it needs or has in its beam, likewise.
-        base: Path of the model's base language model, if it has moved.
     """
 
-    model: str
     history: tuple[str, ...]
     item: str
-    backbone: str | None = None
-    teacher: str | None = None
-    base: str | None = None
 
     def __post_init__(self) -> None:
         require_types(self)

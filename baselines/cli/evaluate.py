@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baselines.cli.config import EvaluateConfig
-from baselines.cli.model import read_model
+from baselines.cli.inputs import read_data, read_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,18 +16,11 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
     """Rank a dataset's test targets with a trained model, and print the metrics."""
     from rich.table import Table
 
-    from baselines.data.loading import load_dataset
     from baselines.experiments.evaluated import Evaluated
     from semid.distributed import distributed_state
 
     model = read_model(config).model
-    dataset = load_dataset(
-        config.data,
-        split=config.split,
-        ties=config.ties,
-        repeats=config.repeats,
-        time_format=config.time_format,
-    )
+    dataset = read_data(config)
     found = Evaluated.of(model, dataset, metrics=config.metrics, cutoffs=config.cutoffs)
     means = found.means
     table = Table("seen items", *next(iter(means.values())), title=f"{dataset.name}, test")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from baselines.cli.config import ExplainConfig
-from baselines.cli.model import read_model
+from baselines.cli.inputs import read_model
 
 if TYPE_CHECKING:
     from rich.console import Console

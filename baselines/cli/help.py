@@ -48,7 +48,11 @@ def _documented(config: type, prefix: str, given: Any = None) -> Iterator[tuple[
         prefix: Prefix of the names.
         given: An instance that holds the defaults, if they differ from the class's.
     """
-    said = {each.arg_name: each.description or "" for each in parse(config.__doc__ or "").params}
+    descriptions = {
+        each.arg_name: each.description or ""
+        for cls in reversed(config.__mro__)  # a class may describe anew what it inherits
+        for each in parse(cls.__doc__ or "").params
+    }
     kinds = get_type_hints(config)
     for own in fields(config):
         name, kind = f"{prefix}{own.name}", kinds[own.name]
@@ -58,8 +62,8 @@ def _documented(config: type, prefix: str, given: Any = None) -> Iterator[tuple[
             yield from _documented(kind, f"{name}.", default)
         else:
             facts = [f"one of {', '.join(choices_of(kind))}"] if choices_of(kind) else []
-            facts += _said_of_default(default)
-            sentence = _first_sentence(said.get(own.name, ""))
+            facts += _default_text(default)
+            sentence = _first_sentence(descriptions.get(own.name, ""))
             yield name, f"{sentence} ({'; '.join(facts)})" if facts else sentence
 
 
@@ -72,7 +76,7 @@ def _default(own: Any) -> Any:
     return own.default_factory() if own.default_factory is not MISSING else own.default
 
 
-def _said_of_default(value: Any) -> list[str]:
+def _default_text(value: Any) -> list[str]:
     if value is MISSING:
         return ["required"]
     if isinstance(value, tuple):

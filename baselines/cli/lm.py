@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from baselines.cli.config import LmTrainConfig
+from baselines.cli.inputs import read_data
 from baselines.experiments.config import FluencyConfig
 from baselines.pretraining.config import SmallLMConfig
 
@@ -16,13 +17,10 @@ def lm_train(config: LmTrainConfig, console: Console) -> None:
     """Train a small language model from scratch on a catalogue's texts."""
     from rich.table import Table
 
-    from baselines.data.loading import load_dataset
     from baselines.pretraining.small import train_small_lm
 
     report = train_small_lm(
-        load_dataset(
-            config.data, split=config.split, repeats=config.repeats, time_format=config.time_format
-        ),
+        read_data(config),
         SmallLMConfig(texts=config.texts, model=config.model, training=config.training),
         seed=config.seed,
         folder=config.out,

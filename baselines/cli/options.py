@@ -15,14 +15,15 @@ from typing import Any, get_args, get_origin, get_type_hints
 from semid.checks import did_you_mean
 
 OF_THE_PARSER = ("config", "print_config")
-_NAMES = (
-    "arms",
-    "fusion.arms",
-    "evaluation.metrics",
-    "metrics",
-    "history",
-    "backbone",
-)  # lists of names, whose elements contain no comma
+LISTS_OF_NAMES = {
+    "arms": "arms",
+    "fusion.arms": "arms",
+    "evaluation.metrics": "metrics",
+    "metrics": "metrics",
+    "history": "item IDs",
+    "backbone": "class paths",
+}
+"""What the elements of some lists are; none contains a comma."""
 
 
 @cache
@@ -91,9 +92,14 @@ def _kind_of(name: str, config: type, second_names: Collection[str]) -> Any:
 def _as_list(value: str, name: str, kind: Any) -> str:
     """The value in brackets, if the option is a list and the value has none."""
     parts = [part for part in (kind, *get_args(kind)) if get_origin(part) is tuple]
-    if not parts or value.lstrip()[:1] in ("[", "(") or value.strip() in ("", "null"):
+    if not parts or value.lstrip()[:1] in ("[", "(") or value.strip() == "null":
         return value
-    element = get_args(parts[0])[0]
-    if element is not str:
-        return f"[{value}]"
-    return json.dumps([part.strip() for part in value.split(",")] if name in _NAMES else [value])
+    if name in LISTS_OF_NAMES:
+        names = [part.strip() for part in value.split(",")]
+        if not all(names):
+            what = LISTS_OF_NAMES[name]
+            raise ValueError(f"--{name} must be {what} separated by commas, got {value!r}")
+        return json.dumps(names)
+    if not value.strip():
+        return value
+    return json.dumps([value]) if get_args(parts[0])[0] is str else f"[{value}]"

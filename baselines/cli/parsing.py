@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
-from baselines.cli.options import options_of, spelled_out
+from baselines.cli.options import LISTS_OF_NAMES, options_of, spelled_out
 from semid.checks import did_you_mean
 from semid.field_types import choices_of, described
 
@@ -95,5 +95,7 @@ def _in_words(text: str, options: Mapping[str, Any]) -> str:
     if wrong and wrong[1] in options:
         kind = options[wrong[1]]
         near = did_you_mean(wrong[2], choices_of(kind))
+        if wrong[1] in LISTS_OF_NAMES:
+            near = f" As an option: {LISTS_OF_NAMES[wrong[1]]} separated by commas."
         return f"{wrong[1]} must be {described(kind)}, got {wrong[2]}{near and '.' + near}"
     return text

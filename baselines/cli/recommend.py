@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baselines.cli.config import RecommendConfig
-from baselines.cli.model import read_model
+from baselines.cli.inputs import read_model
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def recommend(config: RecommendConfig, console: Console) -> None:
     """Recommend items to users with a trained model; write a file, or print."""
     shop = read_model(config)
-    bulk = _asked(config, shop, _histories(config, shop))
+    bulk = _bulk_of(config, shop, _histories(config, shop))
     if config.out is None:
         lists = bulk.table()
         short = bulk.short([lists])
@@ -47,7 +47,9 @@ def _histories(config: RecommendConfig, shop: Recommender) -> UserHistories:
     return found if config.user is None else found.only(config.user)
 
 
-def _asked(config: RecommendConfig, shop: Recommender, histories: UserHistories) -> BulkRecommender:
+def _bulk_of(
+    config: RecommendConfig, shop: Recommender, histories: UserHistories
+) -> BulkRecommender:
     from baselines.data.item_files import read_boosts, read_items
     from baselines.models.bulk import BulkRecommender, Request
 

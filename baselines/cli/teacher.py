@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baselines.cli.config import TeacherExportConfig, TeacherTrainConfig
+from baselines.cli.inputs import read_data
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,6 @@ def teacher_train(config: TeacherTrainConfig, console: Console) -> None:
 
 def teacher_records(config: TeacherTrainConfig) -> list[RunRecord]:
     """Train or read the teacher of each seed, and rank the test targets."""
-    from baselines.data.loading import load_dataset
     from baselines.evaluation.config import EvaluationConfig
     from baselines.evaluation.measures import Measures
     from baselines.evaluation.ranking import rank_by_scores
@@ -42,9 +42,7 @@ def teacher_records(config: TeacherTrainConfig) -> list[RunRecord]:
     from semid.atomic import remove_leftovers
 
     remove_leftovers(config.out)
-    dataset = load_dataset(
-        config.data, split=config.split, repeats=config.repeats, time_format=config.time_format
-    )
+    dataset = read_data(config)
     splits, records = dataset.splits, []
     measures = Measures.of(EvaluationConfig(), splits.train, len(dataset.catalog))
     for seed in config.seeds:
@@ -62,13 +60,10 @@ def teacher_records(config: TeacherTrainConfig) -> list[RunRecord]:
 
 def teacher_export(config: TeacherExportConfig, console: Console) -> None:
     """Write the item vectors of a trained teacher, for schemes that learn from interactions."""
-    from baselines.data.loading import load_dataset
     from baselines.teachers.fit import read_teacher
     from baselines.teachers.vectors import item_vectors
 
-    dataset = load_dataset(
-        config.data, split=config.split, repeats=config.repeats, time_format=config.time_format
-    )
+    dataset = read_data(config)
     teacher, lineage = read_teacher(
         dataset,
         seed=config.seed,

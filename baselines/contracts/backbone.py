@@ -107,11 +107,11 @@ class Backbone(nn.Module, ABC):
         """
 
     @classmethod
-    def learns_prompts(cls, asked: bool | None) -> bool:
+    def learns_prompts(cls, setting: bool | None) -> bool:
         """Whether prompt tokens contribute to the loss.
 
         Args:
-            asked: The value in the settings; None for the backbone's default.
+            setting: The value in the settings; None for the backbone's default.
         """
         return False
 

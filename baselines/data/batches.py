@@ -132,6 +132,7 @@ class Windows:
         stop: int64 ``(window,)``, one past the last target.
         first_id: int64 ``(window,)``, target id of ``first``.
         sequence: int64 ``(window,)``, the sequence of each window.
+        width: Events to which every window is padded; None pads to the longest of a batch.
     """
 
     data: SequenceSet
@@ -140,6 +141,7 @@ class Windows:
     stop: IntArray
     first_id: IntArray
     sequence: IntArray
+    width: int | None = None
 
     @classmethod
     def per_target(cls, data: SequenceSet, max_history: int) -> Windows:
@@ -188,20 +190,35 @@ class Windows:
         """Only the last window of each user."""
         users = self.data.users[self.sequence]
         last = len(users) - 1 - np.unique(users[::-1], return_index=True)[1]
-        kept = np.sort(last)
-        columns = (self.start, self.first, self.stop, self.first_id, self.sequence)
-        return Windows(self.data, *(column[kept] for column in columns))
+        return self.select(np.sort(last))
+
+    def select(self, chosen: IntArray) -> Windows:
+        """The chosen windows, in that order; a number may occur more than once."""
+        names = ("start", "first", "stop", "first_id", "sequence")
+        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+    def padded_to(self, width: int) -> Windows:
+        """The same windows, all padded to ``width`` events, at least as many as any of them has.
+
+        Batches then have equal numbers of windows of any length.
+        """
+        return dataclasses.replace(self, width=width)
 
     @property
     def lengths(self) -> IntArray:
-        """int64 ``(window,)``: number of events in each window."""
+        """int64 ``(window,)``: number of events in each window, without padding."""
         return self.stop - self.start
+
+    @property
+    def _widths(self) -> IntArray:
+        """int64 ``(window,)``: number of events that each window takes in a batch of its kind."""
+        return self.lengths if self.width is None else np.full(len(self), self.width)
 
     def batch(self, chosen: IntArray) -> TrainBatch:
         """A left-padded batch of the chosen windows."""
         lengths = self.lengths[chosen]
-        longest = int(lengths.max())
-        offset = np.arange(longest) - (longest - lengths[:, None])  # negative in the padding
+        width = int(lengths.max()) if self.width is None else self.width
+        offset = np.arange(width) - (width - lengths[:, None])  # negative in the padding
         event = self.start[chosen, None] + np.maximum(offset, 0)
         is_target = offset >= (self.first - self.start)[chosen, None]
         row, pos = np.nonzero(is_target)
@@ -235,8 +252,8 @@ class Windows:
         fewer windows than processes goes whole to each of them, which leaves its mean unchanged.
         """
         order = rng.permutation(len(self))
-        order = order[np.argsort(self.lengths[order], kind="stable")]
-        cuts = _cuts(self.lengths[order], batch_events)
+        order = order[np.argsort(self._widths[order], kind="stable")]
+        cuts = _cuts(self._widths[order], batch_events)
         for index in rng.permutation(len(cuts) - 1):
             chosen = order[cuts[index] : cuts[index + 1]]
             if len(chosen) >= num_processes:
@@ -247,7 +264,7 @@ class Windows:
 
     def num_batches(self, batch_events: int) -> int:
         """Number of batches in each ``epoch``."""
-        return len(_cuts(np.sort(self.lengths), batch_events)) - 1
+        return len(_cuts(np.sort(self._widths), batch_events)) - 1
 
 
 def histories_of_targets(

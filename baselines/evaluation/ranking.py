@@ -24,6 +24,7 @@ from semid.decoding import apply_length_penalty, beam_search, rank_items
 from semid.distributed import all_reduce, is_my_turn
 from semid.filters import ItemFilter
 from semid.fusion import Fusion
+from semid.ordering import sort_keys
 
 RankBatch = Callable[[Histories, Tensor], dict[str, Tensor]]
 
@@ -201,15 +202,8 @@ class _Search:
 
 
 def stable_topk(scores: Tensor, k: int) -> Tensor:
-    """The ``k`` best columns of each row, int64, best first; ties go to the lower column.
-
-    ``topk`` does not specify the order of ties. The bits of a float, read as an integer, sort like
-    its value once those of negatives are flipped; the column index fills the bits below.
-    """
-    bits = (scores.float() + 0.0).view(torch.int32)  # no -0.0, which would sort below 0.0
-    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    column = torch.arange(scores.shape[1], device=scores.device)
-    keys = (bits.long() << 32) | (0xFFFFFFFF - column)
+    """The ``k`` best columns of each row, int64, best first; ties go to the lower column."""
+    keys = sort_keys(scores, torch.arange(scores.shape[1], device=scores.device))
     return keys.topk(min(k, scores.shape[1]), dim=1).indices
 
 

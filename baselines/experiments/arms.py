@@ -66,14 +66,14 @@ class Arm:
         backbone: One of ``BACKBONES``, or ``package.module:Class``.
         objective: Its training objective.
         scheme: Name of its ID scheme; None for the comparison's own.
-        own: Names of the shared settings (``tau``, ``masked``) that this arm overrides.
+        overrides: Names of the shared settings (``tau``, ``masked``) that this arm overrides.
         prompt_loss: Whether it also learns from the tokens of prompts.
     """
 
     backbone: str
     objective: ObjectiveConfig
     scheme: str | None = None
-    own: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     prompt_loss: bool = False
 
     @classmethod
@@ -120,7 +120,7 @@ class Arm:
         if objective.is_aligned and not rest:
             begun = f"{backbone}@{scheme}" if scheme else backbone
             raise ValueError(f"arm {text!r} needs an alpha, for example {begun}:{name}:0.5")
-        own = {
+        differs = {
             "tau": objective.tau != tau or name == "letter",
             "masked": objective.masked != masked,
         }
@@ -128,7 +128,7 @@ class Arm:
             backbone=backbone,
             objective=objective,
             scheme=scheme,
-            own=tuple(key for key in _SHARED if own[key]),
+            overrides=tuple(key for key in _SHARED if differs[key]),
             prompt_loss=_class_of(backbone).learns_prompts(prompt_loss),
         )
 
@@ -143,15 +143,15 @@ class Arm:
         objective, name = self.objective, self.backbone_class.label
         options = self._options()
         by = options.pop("alpha", "")
-        said = "".join(f" {key}={value}" for key, value in options.items())
+        suffix = "".join(f" {key}={value}" for key, value in options.items())
         if self.scheme == objective.name == "letter":
-            return f"LETTER-{name}{said}"
+            return f"LETTER-{name}{suffix}"
         if self.scheme:
             name = f"{name}@{self.scheme}"
         if objective.is_aligned:
             alpha = f"{objective.alpha:g}" + (f"*{by}" if by else "")
-            return f"{name}+TCA {objective.name} alpha={alpha}{said}"
-        return f"{name} {objective.name}{said}"
+            return f"{name}+TCA {objective.name} alpha={alpha}{suffix}"
+        return f"{name} {objective.name}{suffix}"
 
     @property
     def folder(self) -> str:
@@ -159,10 +159,10 @@ class Arm:
         objective = self.objective
         scheme = f"@{self.scheme}" if self.scheme else ""
         alpha = f"-{objective.alpha:g}" if objective.is_aligned else ""
-        said = "".join(f"-{key}{value}" for key, value in self._options().items())
-        said += "-prompt" if self.prompt_loss else ""
+        suffix = "".join(f"-{key}{value}" for key, value in self._options().items())
+        suffix += "-prompt" if self.prompt_loss else ""
         backbone = self.backbone_class.shares_weights_with or self.backbone
-        return f"{backbone}{scheme}-{objective.name}{alpha}{said}".replace(":", ".")
+        return f"{backbone}{scheme}-{objective.name}{alpha}{suffix}".replace(":", ".")
 
     @property
     def result_suffix(self) -> str:
@@ -192,7 +192,7 @@ class Arm:
             of: Any = self.objective.policy if key in _OF_POLICY else self.objective
             name = _FIELD.get(key, key)
             value = getattr(of, name)
-            if key in self.own if key in _SHARED else value != getattr(type(of)(), name):
+            if key in self.overrides if key in _SHARED else value != getattr(type(of)(), name):
                 found[key] = _written(value)
         return found
 

@@ -1,4 +1,4 @@
-"""Locks a comparison's folder: commands with equal settings share it, others are refused."""
+"""Locks the folder of a run: commands with equal settings share it, others are refused."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _shared(path: Path, settings: dict[str, Any]) -> int:
             names = settings.keys() | found.keys()
             changed = sorted(name for name in names if settings.get(name) != found.get(name))
             raise ValueError(
-                f"another semid compare is at work in {path.parent}, with other settings "
+                f"another command is at work in {path.parent}, with other settings "
                 f"({', '.join(changed)}). Wait until it has ended, or name another folder with "
                 "--out."
             )

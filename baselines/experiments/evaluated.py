@@ -18,6 +18,7 @@ from baselines.experiments.folder import describe
 from baselines.experiments.run import users_of_targets
 from baselines.models.other_data import MatchedTargets, rank_on
 from baselines.models.trained import TrainedModel
+from baselines.testing.metrics import check_own_metrics
 from semid.atomic import atomic_write
 from semid.provenance import write_json
 
@@ -65,6 +66,7 @@ class Evaluated:
             before, metrics=metrics or before.metrics, cutoffs=cutoffs or before.cutoffs
         )
         require_metrics(evaluation)
+        check_own_metrics(evaluation)
         ranks, matched = rank_on(model, dataset)
         measures = Measures(evaluation=evaluation, popularity=model.items.counts)
         return cls(model=model, dataset=dataset, ranks=ranks, matched=matched, measures=measures)
@@ -113,9 +115,9 @@ class Evaluated:
         buffer = io.BytesIO()
         pl.DataFrame(columns).write_parquet(buffer)
         atomic_write(folder / "ranks.parquet", buffer.getvalue())
-        write_json(folder / "metrics.json", self._told())
+        write_json(folder / "metrics.json", self._summary())
 
-    def _told(self) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         return {
             "model": self.model.identity,
             "data": describe(self.dataset),

@@ -21,10 +21,12 @@ from baselines.experiments.config import CompareConfig
 from baselines.experiments.rows import spec_of
 from baselines.experiments.schemes import Scheme, schemes_of
 from baselines.models.config import BACKBONES
+from baselines.models.files import CARD
 from baselines.training.checkpoint import without_memory_settings
 from semid.build import fit_text_encoder
 from semid.ids import SemanticIds
 from semid.provenance import read_json, write_json
+from semid.registry import refuse_unnamed_code
 from semid.settings import as_begun, as_json
 
 CONFIG, DATA = "config.json", "data.json"
@@ -109,6 +111,12 @@ def describes(recorded: Mapping[str, Any], dataset: Dataset) -> bool:
     return all(recorded.get(name) == value for name, value in found.items() if name not in unlike)
 
 
+def seeds_of_rows(folder: Path) -> dict[str, list[int | None]]:
+    """The seeds of each row of a comparison's table, by label; none without a table."""
+    table = read_json(folder / "comparison.json", take_unsealed=True) or {}
+    return {row["arm"]: row["seeds"] for row in table.get("rows", ())}
+
+
 def dataset_of(config: CompareConfig) -> Dataset:
     """The data of a comparison, read according to its settings."""
     return load_dataset(
@@ -160,6 +168,11 @@ class ComparisonFolder:
         """
         folder = Path(folder)
         settings = folder / CONFIG
+        if (folder / CARD).exists():
+            raise ValueError(
+                f"expected the folder of a comparison, got {folder}, which is a model already. Use "
+                f"it as it is: semid recommend --model {folder}."
+            )
         if not settings.exists() or not (folder / DATA).exists():
             raise ValueError(
                 f"expected the folder of a comparison, got {folder}, which holds none. Name one "
@@ -168,16 +181,14 @@ class ComparisonFolder:
         record = read_json(folder / DATA, take_unsealed=True) or {}
         config = _found_from(_config(settings), Path(record.get(_READ_IN, "")))
         for name in backbones_of(config) - {*BACKBONES, *backbones}:
-            raise ValueError(
-                f"expected backbones in {folder} that are built in or that the caller names, got "
-                f"{name!r}, whose code is not run because a file says so. Name it: semid pick "
-                f"--backbone {name}, or ComparisonFolder.read(..., backbones=[{name!r}])."
-            )
+            by_caller = f"--backbone {name}, or ComparisonFolder.read(..., backbones=[{name!r}])"
+            cure = f"Name it: {by_caller}."
+            refuse_unnamed_code("backbone", name, where=str(folder), cure=cure)
         found = cls(folder=folder, config=config, arms=parse_arms(config), given=dataset)
         if not found._is_finished():
             raise ValueError(
-                f"the comparison in {folder} is not finished. Run the same semid compare again: "
-                "it goes on where it was stopped."
+                f"the run in {folder} is not finished. Run the same command again: it goes on "
+                "where it was stopped."
             )
         return found
 
@@ -193,8 +204,7 @@ class ComparisonFolder:
 
     def _is_finished(self) -> bool:
         """Whether the table has every arm and seed; a folder that grew may have an older table."""
-        table = read_json(self.folder / "comparison.json", take_unsealed=True) or {}
-        rows = {row["arm"]: row["seeds"] for row in table.get("rows", ())}
+        rows = seeds_of_rows(self.folder)
         return all(rows.get(arm.label) == list(self.config.seeds) for arm in self.arms)
 
     @cached_property

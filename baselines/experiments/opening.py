@@ -33,6 +33,7 @@ from baselines.teachers.fit import fit_teacher, settled_training
 from baselines.teachers.labels import parts_of_users, require_leaves_own_out
 from baselines.teachers.registry import teacher_class
 from baselines.teachers.vectors import item_vectors, require_item_vectors
+from baselines.testing.metrics import check_own_metrics
 from baselines.testing.objectives import check_objective
 from baselines.training.precision import settled
 from semid.atomic import remove_leftovers
@@ -145,6 +146,7 @@ def _settled(config: CompareConfig, dataset: Dataset, teachers: Path) -> Compare
 def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> None:
     """Refuse settings that do not fit each other or the data, before anything is trained."""
     require_metrics(config.evaluation)
+    check_own_metrics(config.evaluation)
     config.mass.require_fit(len(dataset.catalog))
     for arm in arms:
         if arm.objective.name not in OBJECTIVES:

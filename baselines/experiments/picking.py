@@ -91,8 +91,8 @@ class FinishedComparison:
         found = [each for each in found if seed in (None, each.seed)]
         if not found:
             raise ValueError(f"expected a seed out of {', '.join(map(str, seeds))}, got {seed}")
-        told = [each for each in found if each.validation is not None]
-        return max(told, key=lambda each: each.validation or 0.0) if told else found[0]
+        selected = [each for each in found if each.validation is not None]
+        return max(selected, key=lambda each: each.validation or 0.0) if selected else found[0]
 
     def model(self, chosen: Candidate) -> TrainedModel:
         """The model of a candidate, with its partner in the beam, if any.
@@ -114,16 +114,17 @@ class FinishedComparison:
         label = row["arm"].removesuffix(IN_THE_BEAM).removesuffix(TWO_SEEDS)
         if label not in arms:
             return
-        for seed, said in zip(row["seeds"], row["evaluations"], strict=True):
+        for seed, evaluation in zip(row["seeds"], row["evaluations"], strict=True):
             one = Candidate(
-                label=row["arm"], arm=arms[label], seed=seed, validation=_validation(said)
+                label=row["arm"], arm=arms[label], seed=seed, validation=_validation(evaluation)
             )
             if row["arm"].endswith(IN_THE_BEAM):
-                weight, tried = said["fusion"]["weight"], said["fusion"]["validation"]
-                reached = tried.get(f"{weight:g}")
+                fusion = evaluation["fusion"]
+                weight = fusion["weight"]
+                reached = fusion["validation"].get(f"{weight:g}")
                 one = dataclasses.replace(one, fused=weight, validation=reached)
             elif row["arm"].endswith(TWO_SEEDS):
-                one = dataclasses.replace(one, other_seed=said["seeds"][1], validation=None)
+                one = dataclasses.replace(one, other_seed=evaluation["seeds"][1], validation=None)
             yield one
 
     def _refuse_row(self, label: str) -> None:
@@ -199,11 +200,11 @@ class FinishedComparison:
         }
 
 
-def _validation(said: Mapping[str, Any]) -> float | None:
+def _validation(evaluation: Mapping[str, Any]) -> float | None:
     """The validation value that selected the epoch, whatever its metric is called."""
     values = (
         value
-        for name, value in said.items()
+        for name, value in evaluation.items()
         if name.startswith("validation_") and name != "validation_seconds"
     )
     return next(values, None)

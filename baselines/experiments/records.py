@@ -37,18 +37,18 @@ def record(
         state: Its training state.
         notes: Extra results, as JSON values.
     """
-    told: dict[str, Any] = {"test_seconds": round(ranks.seconds, 1)}
+    evaluation: dict[str, Any] = {"test_seconds": round(ranks.seconds, 1)}
     if state is not None:
         selection = Selection.of(measures.evaluation.selected_by)
-        told |= {
+        evaluation |= {
             "best_epoch": state.best_epoch,
             "epochs": state.epoch,
             f"validation_{selection.label}": state.best,
             "validation_seconds": round(state.validation_seconds, 1),
         }
     if lists := measures.of_lists(ranks):
-        told["lists"] = lists
-    told |= notes or {}
+        evaluation["lists"] = lists
+    evaluation |= notes or {}
     return RunRecord(
         arm=label,
         role=role,
@@ -56,8 +56,8 @@ def record(
         per_user=measures.per_user(ranks),
         parameters=sum(_num_trained(model) for model in models),
         train_seconds=state.seconds if state is not None else 0.0,
-        evaluation=told,
-        consistency=told["agreement"]["top-1"] if "agreement" in told else None,
+        evaluation=evaluation,
+        consistency=evaluation["agreement"]["top-1"] if "agreement" in evaluation else None,
     )
 
 

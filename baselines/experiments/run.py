@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from baselines.data.dataset import Dataset
 from baselines.experiments.arms import Arm
@@ -10,6 +12,7 @@ from baselines.experiments.claim import may_write
 from baselines.experiments.comparison import Comparison, compare, write_per_user
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.controls import control_records
+from baselines.experiments.folder import seeds_of_rows
 from baselines.experiments.opening import opened
 from baselines.experiments.report import comparison_page
 from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, popularity_row, rows_of_seed
@@ -17,6 +20,9 @@ from baselines.experiments.schemes import scheme_card
 from baselines.experiments.settings import report_settings
 from semid.atomic import atomic_write
 from semid.distributed import distributed_state
+from semid.provenance import ProvenanceError
+
+logger = logging.getLogger(__name__)
 
 
 def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Comparison:
@@ -55,10 +61,34 @@ def _compared(run: ComparisonRun) -> Comparison:
         resamples=config.resamples,
     )
     if distributed_state().is_main_process and may_write(out):
+        _report_left_out(comparison, out)
         write_per_user(records, out / "per_user.parquet", users=users_of_targets(run.dataset))
         comparison.to_json(out / "comparison.json")
         atomic_write(out / "comparison.md", comparison_page(comparison))
     return comparison
+
+
+def _report_left_out(comparison: Comparison, out: Path) -> None:
+    """Name the finished rows and seeds of the table on disk that the new table lacks."""
+    try:
+        before = seeds_of_rows(out)
+    except ProvenanceError:  # a damaged table is replaced
+        return
+    now = {row.arm: row.seeds for row in comparison.rows}
+    rows = [label for label in before if label not in now]
+    seeds = {
+        seed
+        for label in before.keys() & now
+        for seed in before[label]
+        if seed is not None and seed not in now[label]
+    }
+    left_out = [*rows, *(f"seed {seed}" for seed in sorted(seeds))]
+    if left_out:
+        logger.warning(
+            "the table leaves out %s: finished, and kept in %s. Name them again to see them.",
+            "; ".join(left_out),
+            out,
+        )
 
 
 def _pairs(arms: Sequence[Arm], fused: Collection[Arm]) -> dict[str, str]:

@@ -76,13 +76,13 @@ class Scheme:
 
 
 def schemes_of(
-    arms: Iterable[Arm], own: IdsConfig, named: Mapping[str, IdsConfig], out: Path
+    arms: Iterable[Arm], default: IdsConfig, named: Mapping[str, IdsConfig], out: Path
 ) -> list[Scheme]:
     """The schemes that arms use, ordered by the first arm of each.
 
     Args:
         arms: The arms.
-        own: IDs of arms without a named scheme.
+        default: IDs of arms without a named scheme.
         named: Further schemes by name.
         out: Folder of the comparison.
 
@@ -92,7 +92,7 @@ def schemes_of(
     schemes = []
     for name in dict.fromkeys(arm.scheme for arm in arms):
         if name is None:
-            schemes.append(Scheme(name=None, config=own, folder=out / "ids"))
+            schemes.append(Scheme(name=None, config=default, folder=out / "ids"))
         elif name in named:
             schemes.append(Scheme(name=name, config=named[name], folder=out / f"ids-{name}"))
         else:

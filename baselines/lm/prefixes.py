@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from baselines.data.batches import Histories
 from baselines.lm.prompts import positions
 from baselines.nn.kv_cache import KeysAndValues
-from semid.prefixes import of_parents
+from semid.prefixes import gather_parents
 
 
 class PromptReader(Protocol):
@@ -104,7 +104,7 @@ class LanguagePrefixes:
 
     def extend(self, parent: Tensor, token: Tensor) -> LanguagePrefixes:
         """Extend each parent by one token."""
-        prefix_kv, visible = _drop_unused(self.prefix_kv, of_parents(self.visible, parent))
+        prefix_kv, visible = _drop_unused(self.prefix_kv, gather_parents(self.visible, parent))
         itself = torch.eye(parent.shape[1], dtype=torch.bool, device=parent.device)
         visible = torch.cat([visible, itself.expand(len(parent), -1, -1)], dim=2)
         before = self.mask.unsqueeze(1).expand(-1, parent.shape[1], -1)

@@ -25,7 +25,7 @@ from baselines.data.histories import UserHistories
 from baselines.evaluation.config import ranking_settings
 from baselines.models.config import Empty, Unknown
 from baselines.models.recommender import Recommender
-from baselines.models.requests import ItemId, KnownHistories
+from baselines.models.requests import ItemId, known_histories, require_histories
 from baselines.models.trained import TrainedModel
 from baselines.runtime.progress import track
 from semid.atomic import atomic_write, remove_leftovers
@@ -75,29 +75,12 @@ class BulkRecommender:
         self, recommender: Recommender, histories: UserHistories, request: Request
     ) -> None:
         self._recommender, self._histories, self._request = recommender, histories, request
-        rows = recommender.model.items.catalog.find(histories.items)
-        is_known = rows >= 0
-        owner = np.repeat(np.arange(len(histories)), np.diff(histories.offsets))
-        lengths = np.bincount(owner[is_known], minlength=len(histories))
+        known = known_histories(recommender.model.items.catalog, histories, request.unknown)
+        require_histories(known, request.empty)
+        self._known = known
         self._titles = pl.Series("title", recommender.titles, dtype=pl.String)
-        self._rows = rows[is_known]
-        self._offsets = np.concatenate(([0], np.cumsum(lengths)))
-        self.unknown = int((~is_known).sum())
-        self.without_items = int((lengths == 0).sum())
-        if self.unknown and request.unknown == "refuse":
-            place = int(np.flatnonzero(~is_known)[0])
-            raise ValueError(
-                f"expected items that the model knows, got {histories.items[place]!r} in the "
-                f"history of user {histories.users[int(owner[place])]!r} ({self.unknown} unknown "
-                "in all). Leave them out, or skip them: --unknown skip."
-            )
-        if self.without_items and request.empty == "refuse":
-            first = int(np.flatnonzero(lengths == 0)[0])
-            raise ValueError(
-                "expected an item that the model knows in every history, got none in that of user "
-                f"{histories.users[first]!r} ({self.without_items} such in all). Leave them out, "
-                "or recommend the most popular items: --empty popular."
-            )
+        self.unknown = known.unknown
+        self.without_items = int((known.lengths == 0).sum())
 
     def table(self, first: int = 0, last: int | None = None) -> pl.DataFrame:
         """The lists of a range of users.
@@ -107,20 +90,14 @@ class BulkRecommender:
             in input order.
         """
         last = len(self._histories) if last is None else last
-        begin, end = self._offsets[first], self._offsets[last]
-        known = KnownHistories(
-            items=self._rows[begin:end],
-            offsets=self._offsets[first : last + 1] - begin,
-            unknown=0,
-        )
-        asked = self._request
+        request = self._request
         rows, scores = self._recommender.best_rows(
-            known,
-            asked.k,
-            within=asked.within,
-            exclude_seen=asked.exclude_seen,
-            boosts=asked.boosts,
-            batch_size=asked.batch_size,
+            self._known.part(first, last),
+            request.k,
+            within=request.within,
+            exclude_seen=request.exclude_seen,
+            boosts=request.boosts,
+            batch_size=request.batch_size,
         )
         user, place = np.nonzero(rows >= 0)
         items = rows[user, place]

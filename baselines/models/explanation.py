@@ -92,8 +92,8 @@ class Explanation:
             )
         if self.teacher is not None:
             place, probability = self.teacher.rank, self.teacher.probability
-            said = f"{self.teacher.label} ranks it {place}, with probability {probability:.4f}."
-            lines += ["", said]
+            ranked = f"{self.teacher.label} ranks it {place}, with probability {probability:.4f}."
+            lines += ["", ranked]
         return "\n".join(lines)
 
 

@@ -144,7 +144,7 @@ class _Loss:
         backbone, objective = self.backbone, self.objective
         batch = backbone.prepare_batch(batch)
         trie, items = backbone.trie, batch.target_items
-        at = objective.positions(trie, items, together=backbone.pad_positions_to)
+        at = objective.positions(trie, items, pad_to=backbone.pad_positions_to)
         choices = candidates(trie, items, at)
         p = None if self.teacher is None else self.teacher(batch, at)
         number = batch.target_id[at.target].to(self.history_length.device)

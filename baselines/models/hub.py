@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,7 +42,7 @@ def push_to_hub(
 
     Raises:
         ValueError: If no licence is given, or ``repo_id`` is not ``owner/name``.
-        OSError: If the Hub rejects the request.
+        OSError: If the Hub rejects the request; a ``ConnectionError`` if it cannot be reached.
     """
     from huggingface_hub import HfApi
 
@@ -52,10 +54,11 @@ def push_to_hub(
         _without_places(model).save(folder)
         card.save(folder / "README.md")
         api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id, folder_path=folder, commit_message="Push a semid model"
-        )
+        with _reaching_the_hub():
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id, folder_path=folder, commit_message="Push a semid model"
+            )
     return str(commit.commit_url)
 
 
@@ -78,7 +81,8 @@ def model_folder(
     from huggingface_hub import snapshot_download
 
     try:
-        found = Path(snapshot_download(str(source), token=token, revision=revision))
+        with _reaching_the_hub():
+            found = Path(snapshot_download(str(source), token=token, revision=revision))
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"expected a trained model in the folder {source} or on the Hub under that name, got "
@@ -90,6 +94,26 @@ def model_folder(
             "Name one that push_to_hub has made."
         )
     return found
+
+
+@contextmanager
+def _reaching_the_hub() -> Iterator[None]:
+    """Turn the client's network errors into ``ConnectionError``, which is an ``OSError``.
+
+    Their base class belongs to the HTTP library that the installed client uses, and is the same for
+    the rejections of the Hub, which are ``OSError`` already.
+    """
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    try:
+        yield
+    except HTTPError as error:
+        if isinstance(error, OSError):
+            raise
+        raise ConnectionError(
+            f"the Hub could not be reached ({error}). Check the network, and HF_ENDPOINT if it is "
+            "set, then try again."
+        ) from error
 
 
 def _without_places(model: TrainedModel) -> TrainedModel:

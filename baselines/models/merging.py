@@ -30,7 +30,7 @@ def load_adapter(folder: str | os.PathLike[str], backbone: LanguageBackbone) -> 
             with adapters of another kind.
     """
     lineage = Provenance.read(folder)
-    found, told = lineage.inputs, lineage.config.get("shape", {}).get("lora")
+    found, lora = lineage.inputs, lineage.config.get("shape", {}).get("lora")
     for name, content in backbone.input_hashes.items():
         require_same(
             f"the {name} of the adapters in {folder}",
@@ -38,12 +38,12 @@ def load_adapter(folder: str | os.PathLike[str], backbone: LanguageBackbone) -> 
             found.get(name, "none"),
             what_to_do="Load the base, the catalogue and the settings that they were trained with.",
         )
-    if told is not None and backbone.adapted:
+    if lora is not None and backbone.adapted:
         require_same(
             f"lora of the adapters in {folder}",
             hash_json(dataclasses.asdict(backbone.config.lora)),
-            hash_json(told),
-            what_to_do=f"They were trained with {told}.",
+            hash_json(lora),
+            what_to_do=f"They were trained with {lora}.",
         )
     return read_fitted(backbone, Path(folder))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, get_args
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from baselines.data.batches import Histories
+from baselines.data.histories import UserHistories
 from baselines.models.config import Empty, Unknown
 from semid.arrays import IntArray
 from semid.catalog import Catalog
@@ -30,16 +32,27 @@ class KnownHistories:
         items: int64 ``(event,)``, rows of all histories concatenated, oldest first.
         offsets: int64 ``(history + 1,)``.
         unknown: Number of history items that are not in the catalogue, and were skipped.
+        name: What a message calls the history with a given number.
     """
 
     items: IntArray
     offsets: IntArray
     unknown: int
+    name: Callable[[int], str]
 
     @property
     def lengths(self) -> IntArray:
         """Number of known items of each history, int64 ``(history,)``."""
         return np.diff(self.offsets)
+
+    def part(self, first: int, last: int) -> KnownHistories:
+        """The histories from number ``first`` up to, not including, ``last``.
+
+        ``unknown`` remains that of all histories.
+        """
+        begin, end = self.offsets[first], self.offsets[last]
+        offsets = self.offsets[first : last + 1] - begin
+        return dataclasses.replace(self, items=self.items[begin:end], offsets=offsets)
 
     def padded(self, rows: IntArray, *, longest: int | None = None) -> Tensor:
         """The last items of some histories, int64 ``(row, pos)``, left-padded with -1."""
@@ -52,13 +65,13 @@ class KnownHistories:
 
 
 def known_histories(
-    catalog: Catalog, histories: Sequence[Sequence[ItemId]], unknown: Unknown
+    catalog: Catalog, histories: Sequence[Sequence[ItemId]] | UserHistories, unknown: Unknown
 ) -> KnownHistories:
     """Look up the items of histories.
 
     Args:
         catalog: The items of the model.
-        histories: Item IDs, oldest first.
+        histories: Item IDs, oldest first: lists, or the histories of users.
         unknown: How items that are not in the catalogue are handled.
 
     Raises:
@@ -66,23 +79,32 @@ def known_histories(
             types.
     """
     _require_policy("unknown", unknown, get_args(Unknown))
-    histories = [_listed(history, number) for number, history in enumerate(_listed(histories))]
-    lengths = np.fromiter(map(len, histories), dtype=np.int64, count=len(histories))
-    rows = rows_of(catalog, [item for history in histories for item in history])
+    items: Sequence[ItemId] | pl.Series
+    name: Callable[[int], str]
+    if isinstance(histories, UserHistories):
+        users, items, lengths = histories.users, histories.items, np.diff(histories.offsets)
+        rows, name = catalog.find(items), lambda number: f"the history of user {users[number]!r}"
+    else:
+        lists = [_listed(history, number) for number, history in enumerate(_listed(histories))]
+        items = [item for history in lists for item in history]
+        lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
+        rows, name = rows_of(catalog, items), "history {}".format
     is_known = rows >= 0
-    owner = np.repeat(np.arange(len(histories)), lengths)
+    owner = np.repeat(np.arange(len(lengths)), lengths)
     if unknown == "refuse" and not is_known.all():
         place = int(np.flatnonzero(~is_known)[0])
-        first = int(owner[place])
-        name = histories[first][place - int(lengths[:first].sum())]
         raise ValueError(
-            f"expected items that the model knows, got {name!r} in history {first} "
-            f"({int((~is_known).sum())} unknown in all). Leave them out, or skip them: "
-            "unknown='skip'."
+            f"expected items that the model knows, got {items[place]!r} in "
+            f"{name(int(owner[place]))} ({int((~is_known).sum())} unknown in all). Leave them out, "
+            "or skip them: unknown='skip', --unknown skip."
         )
-    kept = np.bincount(owner[is_known], minlength=len(histories))
-    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(kept)])
-    return KnownHistories(items=rows[is_known], offsets=offsets, unknown=int((~is_known).sum()))
+    kept = np.bincount(owner[is_known], minlength=len(lengths))
+    return KnownHistories(
+        items=rows[is_known],
+        offsets=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(kept)]),
+        unknown=int((~is_known).sum()),
+        name=name,
+    )
 
 
 def require_histories(known: KnownHistories, empty: Empty) -> None:
@@ -95,9 +117,9 @@ def require_histories(known: KnownHistories, empty: Empty) -> None:
     missing = np.flatnonzero(known.lengths == 0)
     if len(missing) and empty == "refuse":
         raise ValueError(
-            f"expected an item that the model knows in every history, got none in history "
-            f"{missing[0]} ({len(missing)} such in all). Leave them out, or answer them with the "
-            "most popular items: empty='popular'."
+            "expected an item that the model knows in every history, got none in "
+            f"{known.name(int(missing[0]))} ({len(missing)} such in all). Leave them out, or "
+            "answer them with the most popular items: empty='popular', --empty popular."
         )
 
 

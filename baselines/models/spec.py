@@ -22,6 +22,7 @@ from semid.catalog import Catalog
 from semid.distributed import distributed_state
 from semid.ids import SemanticIds
 from semid.provenance import Provenance
+from semid.registry import refuse_unnamed_code
 from semid.settings import as_json, from_json
 from tca.config import ObjectiveConfig
 
@@ -148,11 +149,8 @@ class ModelSpec:
         """
         name = values["backbone"]
         if ":" in name and name != backbone:
-            raise ValueError(
-                f"expected a backbone that is built in or that the caller names, got {name!r}, "
-                f"whose code is not run because a file says so. Name it: backbone={name!r}, or "
-                f"--backbone {name}."
-            )
+            cure = f"Name it: backbone={name!r}, or --backbone {name}."
+            refuse_unnamed_code("backbone", name, where="the folder of the model", cure=cure)
         made_by = backbone_class(name)
         extra = values.get("extra_config")
         if extra is not None and made_by.extra_config_class is not None:

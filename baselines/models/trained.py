@@ -222,15 +222,17 @@ class TrainedModel:
             identity(Provenance.read(folder)),
             what_to_do=_AGAIN,
         )
-        read = None
-        if (said := parts["teacher"]) is not None:
-            read = FittedTeacher.load(folder / TEACHER, items.catalog, model=teacher, **said)
-        model = cls.read(spec, items, folder, teacher=read)
+        fitted = None
+        if (settings := parts["teacher"]) is not None:
+            fitted = FittedTeacher.load(folder / TEACHER, items.catalog, model=teacher, **settings)
+        model = cls.read(spec, items, folder, teacher=fitted)
         named = {"backbone": backbone, "teacher": teacher, "base": base}
-        found = [_load_partner(folder / PARTNER, items, said, named) for said in parts["partners"]]
+        partners = [
+            _load_partner(folder / PARTNER, items, part, named) for part in parts["partners"]
+        ]
         return dataclasses.replace(
             model,
-            partner=found[0] if found else None,
+            partner=partners[0] if partners else None,
             removed=frozenset(items.catalog.rows(removed).tolist()),
             about=card["about"],
         )
@@ -394,9 +396,9 @@ def _known_parts(parts: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
 
 
 def _load_partner(
-    folder: Path, items: ModelItems, said: Mapping[str, Any], named: Mapping[str, str | None]
+    folder: Path, items: ModelItems, part: Mapping[str, Any], named: Mapping[str, str | None]
 ) -> Partner:
-    settings = dict(said)
+    settings = dict(part)
     kind, weight = settings.pop("kind"), settings.pop("weight")
     if kind == "teacher":
         teacher = FittedTeacher.load(folder, items.catalog, model=named["teacher"], **settings)

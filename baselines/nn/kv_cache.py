@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semid.prefixes import of_parents
+from semid.prefixes import gather_parents
 
 KeysAndValues = tuple[Tensor, Tensor]
 KeyValues = list[KeysAndValues]
@@ -58,7 +58,7 @@ class PrefixCache:
         for by_layer, ancestor in zip(self.kv, self.ancestors, strict=True):
             keys, values = by_layer[layer]
             if keys.shape[1] > 1:
-                keys, values = of_parents(keys, ancestor), of_parents(values, ancestor)
+                keys, values = gather_parents(keys, ancestor), gather_parents(values, ancestor)
             gathered.append((keys, values))
         return gathered
 

@@ -188,7 +188,7 @@ class YesNoBackbone(LanguageBackbone):
             other=torch.cat([drawn.squeeze(1), target]),
         )
 
-    def asked(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
+    def target_prompts(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         """The questions about the last item of each window."""
         return self._questions(batch.windows)
 

@@ -112,15 +112,15 @@ class ExternalScorer(CallableScorer):
 
     def _scores(self, pasts: list[list[int]]) -> Tensor:
         number_of_row = self.number_of_row.tolist()
-        own = [[number_of_row[row] for row in past if number_of_row[row] >= 0] for past in pasts]
-        asked = [position for position, past in enumerate(own) if past]
+        known = [[number_of_row[row] for row in past if number_of_row[row] >= 0] for past in pasts]
+        answered = [position for position, past in enumerate(known) if past]
         scores = torch.full((len(pasts), self.num_items), -torch.inf)
         scores[:, self.known_rows] = 0.0
-        if asked:
-            found = _as_tensor(self.external([own[position] for position in asked]))
-            _require_shape(found, (len(asked), self.num_external), whose=self.name)
+        if answered:
+            found = _as_tensor(self.external([known[position] for position in answered]))
+            _require_shape(found, (len(answered), self.num_external), whose=self.name)
             of_known = found[:, self.number_of_row[self.known_rows]]
-            scores[torch.tensor(asked)[:, None], self.known_rows] = of_known
+            scores[torch.tensor(answered)[:, None], self.known_rows] = of_known
         return scores
 
 

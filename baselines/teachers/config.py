@@ -18,6 +18,7 @@ from semid.settings import settings_before, without_later
 
 BUILT_IN = {
     "sasrec": "baselines.teachers.sasrec:SASRec",
+    "bsarec": "baselines.teachers.bsarec:BSARec",
     "bert4rec": "baselines.teachers.bert4rec:BERT4Rec",
     "gru4rec": "baselines.teachers.gru4rec:GRU4Rec",
     "lightgcn": "baselines.teachers.lightgcn:LightGCN",
@@ -123,6 +124,35 @@ class SASRecConfig:
         require_int("num_negatives", self.num_negatives, 1, MOST_ITEMS)
         require_real("gbce_t", self.gbce_t, low=0, high=1)
         require_int("max_history", self.max_history, 1, MOST_ITEMS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BSARecConfig:
+    """Shape and filter of BSARec; the values are those of its release for Beauty.
+
+    Attributes:
+        filter: ``fft``, as released, which reads later items and thus learns from one position per
+            window; or ``causal``, which reads earlier items only and learns from every position.
+        cutoff: The paper's ``c``: the first ``cutoff // 2 + 1`` frequencies are low.
+        alpha: Share of the filter branch in a layer; the rest is attention's.
+        max_history: Maximum number of history items, and the length of the Fourier transform.
+        encoder: Shape of the transformer.
+
+    Raises:
+        ValueError: If a value is out of its range, or ``cutoff`` exceeds ``max_history``.
+    """
+
+    filter: Literal["fft", "causal"] = "fft"
+    cutoff: int = 5
+    alpha: float = 0.7
+    max_history: int = 50
+    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(dropout=0.5))
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        require_int("max_history", self.max_history, 1, MOST_ITEMS)
+        require_int("cutoff", self.cutoff, 1, self.max_history)
+        require_real("alpha", self.alpha, low=0, high=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,6 +342,7 @@ class TeacherConfig:
             settings.
         settings: Settings of a custom teacher, by name.
         sasrec: Shape and loss of SASRec.
+        bsarec: Shape and filter of BSARec.
         bert4rec: Shape and masking of BERT4Rec.
         gru4rec: Shape of GRU4Rec.
         lightgcn: Shape and loss of LightGCN.
@@ -326,6 +357,7 @@ class TeacherConfig:
     model: str = "sasrec"
     settings: dict[str, Any] = field(default_factory=dict, metadata={"before": {}})
     sasrec: SASRecConfig = field(default_factory=SASRecConfig)
+    bsarec: BSARecConfig = field(default_factory=BSARecConfig, metadata={"before": BSARecConfig()})
     bert4rec: BERT4RecConfig = field(default_factory=BERT4RecConfig)
     gru4rec: GRU4RecConfig = field(default_factory=GRU4RecConfig)
     lightgcn: LightGCNConfig = field(default_factory=LightGCNConfig)

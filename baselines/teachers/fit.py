@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from baselines.data.batches import Windows
 from baselines.data.dataset import Dataset
 from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.evaluation.ranking import rank_by_scores
@@ -35,6 +34,7 @@ from baselines.training.precision import settled
 from semid.distributed import one_run_at_a_time
 from semid.embed import CUT_TEXTS, Embeddings, embeddings_from
 from semid.provenance import Provenance, ProvenanceError, hash_ids, hash_json, require_same
+from semid.registry import refuse_unnamed_code
 
 _EMBEDDINGS = "embeddings"
 _COUNTED = ("rules", "content", "rules+content")
@@ -240,6 +240,7 @@ def _fit(
     lineage = _lineage(dataset, settings, inputs)
     folder = folder / folder_name(lineage)
     selection = Selection.of(settings.get("selected_by", DEFAULT_SELECTION))
+    windows = model.windows(splits.train)
 
     def validate() -> float:
         model.choose(splits.valid, selection)
@@ -252,7 +253,7 @@ def _fit(
             config=training,
             seed=seed,
             task=TrainingTask(
-                windows=_repeated(model.windows(splits.train), passes),
+                windows=windows.select(np.tile(np.arange(len(windows)), passes)),
                 loss=model.objective,
                 validate=validate,
             ),
@@ -297,17 +298,6 @@ def folder_name(lineage: Provenance) -> str:
 
 def _folder_prefix(model: str) -> str:
     return model.replace(":", ".")  # Windows does not allow colons in file names
-
-
-def _repeated(windows: Windows, times: int) -> Windows:
-    columns = (
-        windows.start,
-        windows.first,
-        windows.stop,
-        windows.first_id,
-        windows.sequence,
-    )
-    return Windows(windows.data, *(np.tile(column, times) for column in columns))
 
 
 def read_teacher(
@@ -380,12 +370,10 @@ def require_named(config: TeacherConfig, model: str | None, folder: Path) -> Non
         ValueError: If they differ.
     """
     if not config.is_built_in and config.model != model:
-        raise ValueError(
-            f"expected a teacher in {folder} that is built in or named by the caller, got "
-            f"{config.model!r}; code is not run merely because a file names it. "
-            f"Pass its name: --teacher {config.model} (of semid teacher export --model), or "
-            "read_teacher(..., model=...)."
-        )
+        name = config.model
+        by_caller = f"--teacher {name}, or --model {name} of semid teacher export"
+        cure = f"Name it: {by_caller}, or read_teacher(..., model={name!r})."
+        refuse_unnamed_code("teacher", name, where=str(folder), cure=cure)
 
 
 def require_teacher_of(

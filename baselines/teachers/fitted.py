@@ -47,7 +47,8 @@ class FittedTeacher:
         state: State of its training.
         lineage: Its provenance.
         folder: Its folder; calibrations are stored next to it.
-        asked: The temperature, or ``auto`` for the one that fits validation targets best.
+        temperature_setting: The temperature, or ``auto`` for the one that fits validation targets
+            best.
         mask_history: Whether seen items are excluded, in calibration and in the beam.
         dataset: The data it was fitted to; None if it was loaded.
     """
@@ -56,7 +57,7 @@ class FittedTeacher:
     state: TrainingState
     lineage: Provenance
     folder: Path
-    asked: float | Literal["auto"]
+    temperature_setting: float | Literal["auto"]
     mask_history: bool
     dataset: Dataset | None
 
@@ -82,7 +83,7 @@ class FittedTeacher:
             state=state,
             lineage=lineage,
             folder=folder / folder_name(lineage),
-            asked=temperature,
+            temperature_setting=temperature,
             mask_history=mask_history,
             dataset=dataset,
         )
@@ -95,8 +96,8 @@ class FittedTeacher:
     @cached_property
     def temperature(self) -> float:
         """Divides its scores; with ``auto``, calibrated on first access."""
-        if self.asked != "auto":
-            return self.asked
+        if self.temperature_setting != "auto":
+            return self.temperature_setting
         assert self.dataset is not None  # a loaded teacher has a number
         return fit_temperature(
             self.model,
@@ -157,7 +158,7 @@ class FittedTeacher:
             state=state,
             lineage=lineage,
             folder=folder,
-            asked=temperature,
+            temperature_setting=temperature,
             mask_history=mask_history,
             dataset=None,
         )

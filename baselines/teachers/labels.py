@@ -165,7 +165,7 @@ def _calibrated(
     config: MassConfig,
 ) -> Labeller:
     content = hash_json([config.labels, *(each.scores_hash for each in fitted)])
-    temperature = teacher.asked
+    temperature = teacher.temperature_setting
     if temperature == "auto":
         temperature = fit_temperature(
             scorer,

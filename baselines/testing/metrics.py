@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from baselines.evaluation.config import METRICS, EvaluationConfig, parse_selection
 from baselines.evaluation.metrics import (
     ListMetric,
     Metric,
@@ -61,6 +62,19 @@ def check_metric(metric: type[Metric] | str) -> None:
         _check_ranks(made, name)
     else:
         _check_lists(made, name)
+
+
+def check_own_metrics(evaluation: EvaluationConfig) -> None:
+    """Run the metrics in the settings that are not built in through the contract.
+
+    Raises:
+        ContractError: At the first broken clause.
+        ValueError: If one cannot be imported.
+    """
+    selected_by, _ = parse_selection(evaluation.selected_by)
+    for name in dict.fromkeys((*evaluation.metrics, selected_by)):
+        if name not in METRICS:
+            check_metric(name)
 
 
 def _complete(metric: type[Metric]) -> type[Metric]:

@@ -34,7 +34,7 @@ from semid.checks import ContractError
 from semid.distributed import broadcast_from_main, num_processes, require_equal
 from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_json, require_same
-from semid.registry import load_class
+from semid.registry import load_class, refuse_unnamed_code
 from semid.settings import settings_before, without_later
 from semid.tokenizers.checks import (
     check_codes,
@@ -404,11 +404,8 @@ class SemanticIdTokenizer(ABC):
         if name in BUILT_IN:
             found = load_tokenizer_class(name)
         elif name != _name_of(cls):
-            raise ValueError(
-                f"expected a scheme that is built in or that the caller names in {folder}, got "
-                f"{name!r}, whose code is not run because a file says so. Read the folder with the "
-                "from_pretrained of its class, or name the class by --tokenizer."
-            )
+            cure = "Read it with from_pretrained of its class, or name the class by --tokenizer."
+            refuse_unnamed_code("scheme", name, where=str(folder), cure=cure)
         if not issubclass(found, cls):
             raise ValueError(
                 f"expected a {cls.__name__} in {folder}, got {name}. "

@@ -95,16 +95,16 @@ class HierarchicalKMeans(SemanticIdTokenizer):
         """An unused code is reconstructed as its prefix."""
         vectors = embeddings - learned["mean"]
         node = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
-        known, said = torch.ones_like(node, dtype=torch.bool), torch.zeros_like(vectors)
+        known, reconstructed = torch.ones_like(node, dtype=torch.bool), torch.zeros_like(vectors)
         for level in range(prefix.shape[1]):
             first, codewords = learned[f"first.{level}"], learned[f"codewords.{level}"]
             flat = first[node] + prefix[:, level]
             known &= flat < first[node + 1]
             node = torch.where(known, flat, 0)
-            said = torch.where(known[:, None], codewords[node], said)
+            reconstructed = torch.where(known[:, None], codewords[node], reconstructed)
         level = prefix.shape[1]
         first, codewords = learned[f"first.{level}"], learned[f"codewords.{level}"]
-        costs = (vectors - said).square().sum(dim=1, keepdim=True)
+        costs = (vectors - reconstructed).square().sum(dim=1, keepdim=True)
         costs = costs.repeat(1, self.codebook_sizes[level])
         item = known.nonzero()[:, 0]
         for place, rows in _rows_of_nodes(node[item]):

@@ -280,10 +280,12 @@ def require_spread(vectors: Tensor, *, what: str = "embeddings") -> None:
     if not usual or not len(outliers) or len(outliers) * _ONE_IN > len(vectors):
         return
     first = outliers[0]
-    said = (
+    outlying = (
         f"{len(outliers)} of {len(vectors)} {what} are outliers: row {int(first)} lies "
         f"{float(far[first]) / usual:.3g} times as far from the median as half of all rows do"
     )
     if float(far.max()) > _BURIES * usual:
-        raise ValueError(f"{said}, and float32 leaves nothing of the others. Repair or remove it.")
-    logger.warning("%s; each takes a code for itself", said)
+        raise ValueError(
+            f"{outlying}, and float32 leaves nothing of the others. Repair or remove it."
+        )
+    logger.warning("%s; each takes a code for itself", outlying)

@@ -177,8 +177,8 @@ def _towards(
     for rows, rows_codes in zip(
         torch.split(embeddings, CHUNK), torch.split(codes, CHUNK), strict=True
     ):
-        said = [book[rows_codes[:, level]] for level, book in enumerate(codebooks)]
-        products += (rows - mean).double().T @ torch.cat(said, dim=1).double()
+        codewords = [book[rows_codes[:, level]] for level, book in enumerate(codebooks)]
+        products += (rows - mean).double().T @ torch.cat(codewords, dim=1).double()
     left, _, right = torch.linalg.svd(products)
     nearest_rotation: Tensor = left @ right
     return nearest_rotation.float()

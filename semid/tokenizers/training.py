@@ -196,10 +196,10 @@ class ResidualVQ(SemanticIdTokenizer):
                     progress=(epoch - 1) / self.epochs,
                     generator=generator,
                 )
-                quantised, told = self._step(batch, learned, more, optimizer)
+                quantised, losses = self._step(batch, learned, more, optimizer)
                 if averages is not None:
                     averages.update(quantised.codes, quantised.residuals)
-                sums += told
+                sums += losses
                 for level, codes in enumerate(quantised.codes):
                     counts[level] += torch.bincount(codes, minlength=len(counts[level]))
             if epoch % self.restart_every == 0 and epoch <= 0.75 * self.epochs:
@@ -233,8 +233,8 @@ class ResidualVQ(SemanticIdTokenizer):
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        told = [float(loss.detach()) * len(batch.rows), float(error.detach())]
-        return quantised, torch.tensor(told, dtype=torch.float64)
+        losses = [float(loss.detach()) * len(batch.rows), float(error.detach())]
+        return quantised, torch.tensor(losses, dtype=torch.float64)
 
     def _quantise(self, latent: Tensor, codebooks: Sequence[Tensor], batch: Batch) -> Quantised:
         """Choose a code at each level for the residual of the previous levels."""

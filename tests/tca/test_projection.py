@@ -68,7 +68,7 @@ class World:
             self.candidates: Candidates = candidates(trie, targets)
             self.teacher = teacher
         else:
-            at = objective.positions(trie, targets, together=4)
+            at = objective.positions(trie, targets, pad_to=4)
             self.candidates = candidates(trie, targets, at)
             self.teacher = teacher[at.target, at.pos]
         shape = self.candidates.supervised.shape
@@ -212,7 +212,7 @@ def test_a_batch_without_a_choice_has_no_loss(masked: bool) -> None:
     trie = CodeTrie.from_paths(torch.tensor([[3, END]]), NUM_TOKENS)
     objective = Objective(ObjectiveConfig(masked=masked, mean="branching"))
     targets = torch.tensor([0, 0])
-    found = candidates(trie, targets, objective.positions(trie, targets, together=1))
+    found = candidates(trie, targets, objective.positions(trie, targets, pad_to=1))
     states = torch.randn(0, DIM, requires_grad=True)
     projection = Projection(states=states, weight=torch.randn(NUM_TOKENS, DIM))
     loss = objective(projection, found).loss

@@ -123,7 +123,7 @@ def test_the_last_tokens_of_a_path_have_no_loss(
     (expected,) = torch.autograd.grad(dense.loss, world.states)
     assert not expected[~kept].any()
 
-    at = objective.positions(world.trie, TARGETS, together=1)
+    at = objective.positions(world.trie, TARGETS, pad_to=1)
     assert int(at.count) == int(dense.count)
     assert not (~kept)[at.target, at.pos].any()
     some = candidates(world.trie, TARGETS, at)
@@ -143,7 +143,7 @@ def test_a_batch_without_a_counted_token_has_no_loss(
 ) -> None:
     objective = Objective(ObjectiveConfig(**config, reference=reference), end_token=True)
     short = torch.tensor([4, 2])
-    at = None if everywhere else objective.positions(world.trie, short, together=1)
+    at = None if everywhere else objective.positions(world.trie, short, pad_to=1)
     states, p = world.states[:2], torch.zeros(2, 3, world.trie.max_children)
     if at is not None:
         assert len(at.pos) == int(at.count) == 0

@@ -194,7 +194,7 @@ def test_decoding_the_true_path_gives_the_teacher_forced_logits(backbone: Backbo
 def test_logits_at_some_positions_are_those_of_all(backbone: Backbone) -> None:
     batch = batch_of(Windows.per_target(random_sequences(NUM_ITEMS, 6, longest=7), MAX_HISTORY))
     at = Objective(ObjectiveConfig()).positions(
-        backbone.trie, batch.target_items, together=backbone.pad_positions_to
+        backbone.trie, batch.target_items, pad_to=backbone.pad_positions_to
     )
     assert 0 < at.real.sum() < backbone.trie.depth * len(batch.target_row), (
         "some tokens are certain"

@@ -59,7 +59,7 @@ def loss_of(
 ) -> Tensor:
     """The loss as training computes it; ``dense`` from logits of the whole vocabulary."""
     loss, trie, items = Objective(objective), made.trie, batch.target_items
-    at = loss.positions(trie, items, together=made.pad_positions_to)
+    at = loss.positions(trie, items, pad_to=made.pad_positions_to)
     p = None
     if loss.needs_teacher:
         scores = torch.randn(len(items), 12, generator=torch.Generator().manual_seed(5))

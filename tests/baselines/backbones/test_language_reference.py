@@ -142,7 +142,7 @@ def fast_output(
 ) -> ObjectiveOutput:
     objective = Objective(config, end_token=made.end_token)
     trie, items = made.trie, batch.target_items
-    at = objective.positions(trie, items, together=made.pad_positions_to)
+    at = objective.positions(trie, items, pad_to=made.pad_positions_to)
     p = None
     if objective.needs_teacher:
         scorer = RoundedScorer(teacher) if "bfloat16" in config.reference else teacher

@@ -19,6 +19,7 @@ from baselines.experiments.claim import claimed
 from baselines.experiments.folder import ComparisonFolder
 from baselines.models.recommender import Recommender
 from baselines.models.trained import TrainedModel
+from semid.provenance import Provenance
 
 SETTINGS = """
 ids: {codebook_sizes: [4, 4]}
@@ -93,6 +94,18 @@ def test_train_leaves_a_folder_alone_where_another_command_is_at_work(
     assert not (here / "busy").exists()
 
 
+def test_a_teacher_is_trained_on_the_order_of_ties_that_is_named(here: Path) -> None:
+    shutil.copytree(here / "shop", here / "tied")
+    events = here / "tied" / "interactions.parquet"
+    pl.read_parquet(events).with_columns(timestamp=0).write_parquet(events)
+    small = ["--teacher.model", "itemknn", "--out", "teachers"]
+    assert main(["teacher", "train", "--data", "tied", "--ties", "item", *small]) == 0
+    (teacher,) = (here / "teachers").glob("itemknn-0-*")
+    seen = Provenance.read(teacher).seen
+    assert seen == load_dataset("tied", ties="item").splits.train_hash
+    assert seen != load_dataset("tied").splits.train_hash
+
+
 def test_evaluate_reports_the_metrics_it_is_asked_for(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +158,8 @@ def test_pick_takes_the_run_by_place_and_says_what_it_took(
     assert "no generator's" in capsys.readouterr().err
     assert main(["pick", "shop", "--out", "x"]) == 2
     assert "expected the folder of a comparison" in capsys.readouterr().err
+    assert main(["pick", "model", "--out", "x"]) == 2
+    assert "which is a model already. Use it as it is: semid rec" in capsys.readouterr().err
     assert main(["pick", "run", "--out", "shop"]) == 2
     assert "holds other files" in capsys.readouterr().err
 
@@ -192,6 +207,11 @@ def test_recommend_and_explain_print_what_they_are_asked(
         (["recommend", "--model", "model"], "either --histories FILE or --history"),
         (["recommend", "--model", "model", "--history", "x"], "got 'x'"),
         (["recommend", "--model", "model", "--history", "999"], "--empty popular"),
+        (["recommend", "--model", "model", "--history", ""], "be item IDs separated by commas"),
+        (["recommend", "--model", "model", "--history", "1,,2"], "separated by commas, got '1,,2'"),
+        (["recommend", "--model", "model", "--history", "[1,2]"], "item IDs separated by commas."),
+        (["explain", "--model", "model", "--history", " ", "--item", "1"], "item IDs separated"),
+        (["evaluate", "--model", "model", "--data", "shop", "--metrics", ""], "be metrics separ"),
         (["recommend", "--model", "model", "--history", "1", "--k", "0"], "k must be"),
         (["recommend", "--model", "model", "--history", "1", "--out", "x.txt"], "must end in"),
         (["recommend", "--model", "model", "--history", "1", "--user", "1"], "is one of a file"),

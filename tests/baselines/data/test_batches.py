@@ -97,6 +97,25 @@ def test_an_epoch_is_all_windows_once(
         assert torch.equal(batch.windows.items, same.windows.items)
 
 
+@given(sequences=SEQUENCES, batch_events=st.integers(1, 60), seed=st.integers(0, 99))
+def test_windows_padded_to_a_width_are_drawn_in_equal_numbers_whatever_their_lengths(
+    sequences: Sequences, batch_events: int, seed: int
+) -> None:
+    plain = Windows.per_target(sequence_set(sequences), 4)
+    windows = plain.padded_to(5)
+    batches = list(windows.epoch(batch_events, np.random.default_rng(seed)))
+    assert len(batches) == windows.num_batches(batch_events)
+    sizes = sorted(len(batch.windows.items) for batch in batches)
+    assert all(size == max(batch_events // 5, 1) for size in sizes[1:])
+    ids = [number for batch in batches for number in batch.target_id.tolist()]
+    assert sorted(ids) == list(range(len(windows)))
+    for batch in batches:
+        assert batch.windows.items.shape[1] == 5
+        assert (batch.target_pos == 4).all()
+        for number, found in read(batch).items():
+            assert found == read(plain.batch(np.array([number])))[number]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(batch_events=st.integers(1, 60), num_processes=st.integers(1, 5))
 def test_processes_share_each_batch_or_learn_it_together(

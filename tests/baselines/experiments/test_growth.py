@@ -93,10 +93,11 @@ def here(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_seeds_arms_schemes_metrics_and_fusion_are_added_and_left_out_with_nothing_trained_again(
-    here: Path,
+    here: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before, first = weights(here / "run"), table(here / "run")
     assert compare(here / "run", **GROWN) == 0
+    assert "leaves out" not in caplog.text
     assert compare(here / "fresh", **GROWN) == 0
     assert table(here / "run") == table(here / "fresh")
     grown = weights(here / "run")
@@ -108,6 +109,10 @@ def test_seeds_arms_schemes_metrics_and_fusion_are_added_and_left_out_with_nothi
     kept = json.loads((here / "run" / "config.json").read_text())
     assert (kept["seeds"], kept["arms"]) == (GROWN["seeds"], GROWN["arms"])
     assert compare(here / "run") == 0
+    (line,) = (each for each in caplog.messages if "leaves out" in each)
+    left_out = line.removeprefix("the table leaves out ").split(": finished, and kept in")[0]
+    assert {"TIGER ntp", "Causal ntp, teacher in the beam", "seed 1"} <= {*left_out.split("; ")}
+    assert not {"Causal ntp", "seed 0"} & {*left_out.split("; ")}
     assert table(here / "run") == first
     assert weights(here / "run") == grown, "what is left out of the table is kept"
 

@@ -296,7 +296,7 @@ def test_another_command_is_refused_while_one_is_at_work(
     with claimed(tmp_path / "run", {"seeds": [1], "data": "other"}):
         assert compare(tmp_path / "run") == 2
     said = capsys.readouterr().err
-    assert "another semid compare is at work in" in said
+    assert "another command is at work in" in said
     assert "seeds" in said
     assert not (tmp_path / "run").exists(), "neither has written anything"
 

@@ -207,7 +207,7 @@ def test_training_and_decoding_work_and_merge_back(
     made = made_of(folder, nine_codes, items=items)
     batch = some_batch()
     objective = Objective(ObjectiveConfig(name="soft_ntp", alpha=0.1, tau=4.5))
-    at = objective.positions(made.trie, batch.target_items, together=1)
+    at = objective.positions(made.trie, batch.target_items, pad_to=1)
     choices = candidates(made.trie, batch.target_items, at)
     p = choices.valid / choices.num_children.unsqueeze(1).clamp_min(1)
     before = {name: value.clone() for name, value in made.named_parameters()}

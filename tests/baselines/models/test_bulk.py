@@ -86,7 +86,7 @@ def test_what_the_model_does_not_know_is_skipped_or_refused_by_user(
     strange = of({"a": [IDS[0]], "b": [999, IDS[1]], "c": [998]})
     with pytest.raises(ValueError, match=r"got 999 in the history of user 'b' \(2 unknown in all"):
         BulkRecommender(recommender, strange, Request(unknown="refuse"))
-    with pytest.raises(ValueError, match=r"none in that of user 'c' \(1 such in all"):
+    with pytest.raises(ValueError, match=r"none in the history of user 'c' \(1 such in all"):
         BulkRecommender(recommender, strange, Request())
     found = BulkRecommender(recommender, strange, Request(k=3, empty="popular"))
     assert (found.unknown, found.without_items) == (2, 1)

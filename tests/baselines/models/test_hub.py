@@ -12,7 +12,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 from tiny_models import fit_model, shop, with_teacher
 from tiny_shop import compare, write_shop, write_shop_model
 
@@ -169,6 +169,27 @@ def test_what_is_no_repository_is_refused(hub: LocalHub, ours: Recommender, name
     with pytest.raises(ValueError, match="expected a repository owner/name"):
         ours.push_to_hub(name, licence="mit")
     assert not hub.made
+
+
+def test_a_hub_that_cannot_be_reached_is_the_promised_error(
+    hub: LocalHub, ours: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: Any, **kwargs: Any) -> None:
+        raise HTTPError("[Errno -2] Name or service not known")
+
+    def rejected(*args: Any, **kwargs: Any) -> None:
+        response: Any = SimpleNamespace(headers={}, request=None, status_code=404)
+        raise RepositoryNotFoundError("no such owner", response=response)
+
+    monkeypatch.setattr(hub, "upload_folder", unreachable)
+    with pytest.raises(OSError, match=r"Hub could not be reached \(\[Errno -2\] Name.*try again"):
+        ours.push_to_hub("me/shop", licence="mit")
+    monkeypatch.setattr(hub, "create_repo", rejected)
+    with pytest.raises(RepositoryNotFoundError, match="no such owner"):
+        ours.push_to_hub("me/shop", licence="mit")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(FileNotFoundError, match="from the Hub: the Hub could not be reached"):
+        Recommender.from_pretrained("me/shop")
 
 
 def test_what_is_neither_here_nor_there_is_one_line(hub: LocalHub) -> None:

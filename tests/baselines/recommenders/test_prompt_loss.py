@@ -30,7 +30,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def output_of(made: Any, batch: TrainBatch, **settings: Any) -> ObjectiveOutput:
     """The loss that a training takes."""
     loss = Objective(ObjectiveConfig(**settings), end_token=made.end_token)
-    at = loss.positions(made.trie, batch.target_items, together=made.pad_positions_to)
+    at = loss.positions(made.trie, batch.target_items, pad_to=made.pad_positions_to)
     choices = candidates(made.trie, batch.target_items, at)
     output: ObjectiveOutput = made.loss(batch, at, lambda logits: loss(logits, choices))
     return output
@@ -41,7 +41,7 @@ def rows_of(made: Any, batch: TrainBatch) -> list[tuple[Tensor, int, Tensor]]:
     """Each target alone: tokens of prompt and answer, length of the prompt, losses of all tokens
     but the first, one pass of the language model a row."""
     found = []
-    for prompt, real, item in zip(*made.asked(batch), batch.target_items, strict=True):
+    for prompt, real, item in zip(*made.target_prompts(batch), batch.target_items, strict=True):
         answer = made.paths[item]
         tokens = torch.cat([prompt[real], answer[answer >= 0]])
         logits = made.base(input_ids=tokens.unsqueeze(0)).logits[0].double()
@@ -101,7 +101,7 @@ def test_vectors_in_a_prompt_are_no_next_tokens(
     own = {"items": items, "prompt_loss": True}
     made, batch = recommender("collm", model, tiny_codes, **own).eval(), some_batch()
     output = output_of(made, batch, masked=False)
-    prompt, real = made.asked(batch)
+    prompt, real = made.target_prompts(batch)
     slots = int((prompt < 0).sum())
     answers = int(sum((path >= 0).sum() for path in made.paths[batch.target_items]))
     first = [int(row[real_row][0] >= 0) for row, real_row in zip(prompt, real, strict=True)]

@@ -166,11 +166,11 @@ def test_the_loss_is_that_of_both_answers_written_slowly(
 ) -> None:
     made = asking(folder, tiny_codes, tiny_catalog)
     asked, objective = made.prepare_batch(some_batch()), Objective(ObjectiveConfig(masked=masked))
-    at = objective.positions(made.trie, asked.target_items, together=1)
+    at = objective.positions(made.trie, asked.target_items, pad_to=1)
     found = objective(made(asked, at), candidates(made.trie, asked.target_items, at)).loss
     answers = [row[row >= 0].tolist() for row in made.paths]
     total, count = 0.0, 0
-    tokens, mask = made.asked(asked)
+    tokens, mask = made.target_prompts(asked)
     for row, real, answer in zip(tokens, mask, asked.answer.tolist(), strict=True):
         read = torch.tensor([[*row[real].tolist(), *answers[answer]]])
         with torch.no_grad():
@@ -189,7 +189,7 @@ def test_the_teacher_teaches_its_softmax_over_the_two_items_of_a_question(
     made, data = asking(folder, tiny_codes, tiny_catalog), random_sequences(12, 4, longest=8)
     windows = Windows.per_target(data, 4)
     asked = made.prepare_batch(windows.batch(np.arange(len(windows))[::-1].copy()))
-    at = Objective(ObjectiveConfig()).positions(made.trie, asked.target_items, together=1)
+    at = Objective(ObjectiveConfig()).positions(made.trie, asked.target_items, pad_to=1)
     p = made.distributions(Taste(), data, 0.7)(asked, at)
     nodes = candidates(made.trie, asked.target_items, at).tokens.tolist()
     at_yes = int(made.paths[YES][(made.paths[YES] != made.paths[NO]).nonzero()[0]])

@@ -41,7 +41,7 @@ def test_what_the_teacher_says_of_a_batch_is_what_the_table_holds(max_history: i
     live = LiveDistributions(mass_source(scorer, trie, config=MassConfig()), data)
     objective = Objective(ObjectiveConfig(name="soft_ce", alpha=0.5))
     batch = Windows.per_target(data, 2).batch(np.array([3, 0, 11]))  # the backbone reads two items
-    at = objective.positions(trie, batch.target_items, together=1)
+    at = objective.positions(trie, batch.target_items, pad_to=1)
     assert at.real.all()
     torch.testing.assert_close(live(batch, at), stored(batch, at).float(), atol=1e-3, rtol=1e-3)
     assert not torch.equal(live(batch, at)[0], live(batch, at)[1])

@@ -20,6 +20,7 @@ from baselines.teachers.cache import cached_mass
 from baselines.teachers.config import (
     BUILT_IN,
     BERT4RecConfig,
+    BSARecConfig,
     GRU4RecConfig,
     HybridConfig,
     ItemKNNConfig,
@@ -42,6 +43,7 @@ from tca.objective import ObjectiveOutput
 ENCODER = EncoderConfig(dim=8, num_layers=1, num_heads=2, ff_dim=16)
 SHAPES = TeacherConfig(
     sasrec=SASRecConfig(loss="gbce", num_negatives=4, max_history=7, encoder=ENCODER),
+    bsarec=BSARecConfig(cutoff=4, max_history=7, encoder=ENCODER),
     bert4rec=BERT4RecConfig(passes=2, max_history=7, encoder=ENCODER),
     gru4rec=GRU4RecConfig(dim=8, hidden_dim=9, max_history=7),
     lightgcn=LightGCNConfig(dim=8, num_layers=2, passes=2, max_history=7),
@@ -102,6 +104,7 @@ def test_every_model_learns_more_of_the_planted_world_than_popularity(
     config = TeacherConfig(
         model=model,
         sasrec=SASRecConfig(encoder=wider),
+        bsarec=BSARecConfig(max_history=10, encoder=wider),
         bert4rec=BERT4RecConfig(passes=5, encoder=wider),
         gru4rec=GRU4RecConfig(dim=32, hidden_dim=32),
         lightgcn=LightGCNConfig(dim=16, passes=2),
