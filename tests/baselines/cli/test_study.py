@@ -12,6 +12,7 @@ import yaml
 
 from baselines.cli import main
 
+STUDIES = Path(__file__).parents[3] / "studies"
 TINY: dict[str, Any] = {
     "title": "A tiny study",
     "budget_hours": 2,
@@ -191,3 +192,13 @@ def test_an_unknown_run_or_study_is_refused(here: Path, capsys: pytest.CaptureFi
     first, second = capsys.readouterr().err.splitlines()
     assert "'plane'" in first
     assert "studies/nothing.yaml" in second
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_committed_studies_are_valid_within_their_budgets(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", str(path), "--plan"]) == 0
+    plan = yaml.safe_load(path.read_text())
+    assert sum(run["hours"] for run in plan["runs"].values()) <= plan["budget_hours"]

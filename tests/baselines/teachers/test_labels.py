@@ -19,9 +19,12 @@ from baselines.data.dataset import Dataset
 from baselines.data.synthetic import synthetic_dataset
 from baselines.teachers.calibration import calibrate
 from baselines.teachers.config import ItemKNNConfig, MassConfig, TeacherConfig, teacher_training
+from baselines.teachers.content import Content
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.itemknn import ItemKNN
 from baselines.teachers.labels import Labeller, labeller, parts_of_users
+from baselines.teachers.rules import Rules
+from baselines.teachers.rules_and_content import RulesAndContent
 from baselines.teachers.simple import Popularity
 
 TINY = {
@@ -134,8 +137,21 @@ def test_unknown_labels_are_refused(labels: str) -> None:
 
 
 def test_which_teachers_can_leave_events_out() -> None:
-    assert issubclass(Popularity, LeavesOwnOut)
+    for teacher in (Popularity, Rules, Content, RulesAndContent):
+        assert issubclass(teacher, LeavesOwnOut)
     assert not issubclass(ItemKNN, LeavesOwnOut)
+
+
+def test_a_comparison_leaves_own_events_out_of_rules_and_content(tmp_path: Path) -> None:
+    teacher, mass = {"model": "rules+content"}, {"labels": "leave_own_out"}
+    assert compare(tmp_path, teacher=teacher, mass=mass, temperature="auto") == 0
+    (path,) = (tmp_path / "run").glob("causal-soft_ce*/provenance.json")
+    honest = json.loads(path.read_text())
+    assert honest["config"]["mass"] == {"labels": "leave_own_out", "top_k": None} | {
+        "mask_history": False,
+        "tail": "sampled",
+    }
+    assert honest["inputs"]["labels"] != honest["inputs"]["teacher"]
 
 
 def compare(folder: Path, **changes: object) -> int:
