@@ -148,7 +148,6 @@ def test_without_their_own_events_users_are_scored_by_the_others(
         others = rules_of(config, whole.select(whole.users != user))
         expected = others.evidence(past)[row] * others.mean / made.mean
         torch.testing.assert_close(found[row], expected, rtol=1e-3, atol=1e-4)
-    assert found[0].max() > 0
     torch.testing.assert_close(
         made.score_without_own(past, train), (found + config.smoothing).log()
     )

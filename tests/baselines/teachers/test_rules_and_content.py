@@ -122,14 +122,14 @@ def test_settings_out_of_range_are_refused(setting: dict[str, object], line: str
         BlendConfig(**setting)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("model", NAMES)
+@pytest.mark.parametrize("model", [*NAMES, "hybrid"])
 def test_what_was_fitted_is_read_and_served(shop: Dataset, tmp_path: Path, model: str) -> None:
-    config = TeacherConfig(model=model)
+    config = TeacherConfig(model=model, hybrid=HybridConfig(cf="rules"))
     fitted = FittedTeacher.fit(shop, config, TRAINING, seed=0, folder=tmp_path, temperature=0.8)
     expected = fitted.model.score(PAST)
     again, state, lineage = fit_teacher(shop, config, TRAINING, seed=0, folder=tmp_path)
     assert (state, lineage) == (fitted.state, fitted.lineage)
-    read, _ = read_teacher(shop, seed=0, folder=tmp_path)
+    read, _ = read_teacher(shop, seed=0, folder=fitted.folder)
     fitted.save(tmp_path / "copy")
     served = FittedTeacher.load(
         tmp_path / "copy", shop.catalog, temperature=0.8, mask_history=False
