@@ -70,6 +70,7 @@ _OF_COMMAND: dict[str, list[str]] = {  # what each needs, in sizes that take no 
     "evaluate": ["--model", "none"],
     "recommend": ["--model", "none", "--history", "1,2"],
     "explain": ["--model", "none", "--history", "1,2", "--item", "3"],
+    "study": ["--study", "none"],
 }
 _ODD = (
     *("", " ", "x", "null", "~", "nan", ".nan", "inf", "-.inf", "true", "-1", "-1e5", "0", "1e300"),
