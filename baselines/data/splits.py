@@ -28,6 +28,8 @@ class Splits:
         test: Test targets, which are reported.
         protocol: Name of the protocol with its settings, as shown in reports.
         dropped: Number of users, events or windows left out by the protocol, by reason.
+        knows_users: Whether sequences of the same user can be told; False for windows without user
+            ids, each of which counts as a user.
     """
 
     train: SequenceSet
@@ -35,6 +37,7 @@ class Splits:
     test: SequenceSet
     protocol: str
     dropped: dict[str, int]
+    knows_users: bool = True
 
     def __post_init__(self) -> None:
         for name in ("train", "valid", "test"):
@@ -188,7 +191,8 @@ def given_windows(
             raise ValueError(f"{train}: {error}") from None
         tables |= zip(("train", "valid"), cut, strict=True)
         protocol = "windows, validation the last tenth of train"
-    users = _number_users(list(tables.values()))
+    knows_users = all("user_id" in table.columns for table in tables.values())
+    users = _number_users(list(tables.values()), knows_users=knows_users)
     parts: dict[str, SequenceSet] = {}
     dropped: dict[str, int] = {}
     for (name, table), numbers in zip(tables.items(), users, strict=True):
@@ -197,7 +201,7 @@ def given_windows(
         except ValueError as error:
             raise ValueError(f"{paths[name]}: {error}") from None
         dropped |= {f"{name}_{reason}": count for reason, count in counts.items()}
-    return Splits(**parts, protocol=protocol, dropped=dropped)
+    return Splits(**parts, protocol=protocol, dropped=dropped, knows_users=knows_users)
 
 
 def _without_last_tenth(
@@ -223,9 +227,9 @@ def _prefixes(
     )
 
 
-def _number_users(tables: Sequence[pl.DataFrame]) -> list[IntArray]:
+def _number_users(tables: Sequence[pl.DataFrame], *, knows_users: bool) -> list[IntArray]:
     """Dense user numbers over all tables: by sorted id, or one per row if there are no ids."""
-    if all("user_id" in table.columns for table in tables):
+    if knows_users:
         ids = [as_ids(table["user_id"]) for table in tables]
         if len({series.dtype for series in ids}) > 1:
             ids = [series.cast(pl.String) for series in ids]

@@ -28,9 +28,9 @@ from baselines.experiments.rows import ComparisonRun
 from baselines.experiments.schemes import Scheme, schemes_of
 from baselines.models.items import ModelItems
 from baselines.models.registry import backbone_settings, require_contract
-from baselines.teachers.config import IN_SAMPLE, LEAVE_OWN_OUT
+from baselines.teachers.config import IN_SAMPLE
 from baselines.teachers.fit import fit_teacher, settled_training
-from baselines.teachers.labels import parts_of_users, require_leaves_own_out
+from baselines.teachers.labels import require_labels
 from baselines.teachers.registry import teacher_class
 from baselines.teachers.vectors import item_vectors, require_item_vectors
 from baselines.testing.metrics import check_own_metrics
@@ -176,7 +176,4 @@ def _require_labels(config: CompareConfig, taught: list[Arm], dataset: Dataset) 
             "reference=bfloat16 rounds the scores of all items, and mass.top_k "
             f"{mass.top_k} takes some. Leave one of them out."
         )
-    if mass.labels == LEAVE_OWN_OUT:
-        require_leaves_own_out(teacher)
-    elif mass.folds is not None:
-        parts_of_users(dataset, mass.folds)
+    require_labels(mass, teacher, dataset)

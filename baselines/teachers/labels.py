@@ -62,15 +62,14 @@ def labeller(
         fit: Fits the same teacher to other data, or reads it if it is already fitted.
 
     Raises:
-        ValueError: For ``leave_own_out``, if the teacher cannot leave events out; for ``crossfit``,
-            if there are fewer users than parts.
+        ValueError: As ``require_labels``.
     """
+    require_labels(config, type(teacher.model), dataset)
     if config.labels == IN_SAMPLE:
         return Labeller(
             scorer=teacher.model, scores_hash=teacher.scores_hash, temperature=teacher.temperature
         )
     if config.labels == LEAVE_OWN_OUT:
-        require_leaves_own_out(type(teacher.model))
         return _calibrated(
             WithoutOwn(teacher.model, dataset.splits.train), [teacher], teacher, dataset, config
         )
@@ -81,9 +80,29 @@ def labeller(
     return _calibrated(crossfitted, fitted, teacher, dataset, config)
 
 
-def require_leaves_own_out(teacher: type) -> None:
-    """Raise unless a teacher can leave a user's own events out of its counts."""
-    if not issubclass(teacher, LeavesOwnOut):
+def require_labels(config: MassConfig, teacher: type, dataset: Dataset) -> None:
+    """Raise, before anything is trained, if ``config.labels`` does not fit teacher and data.
+
+    Args:
+        config: Settings of the distributions.
+        teacher: Class of the teacher.
+        dataset: The data.
+
+    Raises:
+        ValueError: If users are to be left out and the data do not tell them apart; for
+            ``leave_own_out``, if the teacher cannot leave events out; for ``crossfit``, if there
+            are fewer users than parts.
+    """
+    if config.labels == IN_SAMPLE:
+        return
+    if not dataset.splits.knows_users:
+        raise ValueError(
+            f"labels {config.labels} need to know which windows are of one user, and those of "
+            f"{dataset.name} have no user_id. Add the column to all files, or take {IN_SAMPLE}."
+        )
+    if config.folds is not None:
+        parts_of_users(dataset, config.folds)
+    elif not issubclass(teacher, LeavesOwnOut):
         raise ValueError(
             f"labels {LEAVE_OWN_OUT} need a teacher that is counted and can leave a user's events "
             f"out (score_without_own), got {teacher.__name__}. Take crossfit:8, or {IN_SAMPLE}."

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from worlds import random_sequences
@@ -16,6 +17,7 @@ from baselines.cli import main
 from baselines.contracts.scorer import LeavesOwnOut
 from baselines.data.batches import histories_of_targets
 from baselines.data.dataset import Dataset
+from baselines.data.loading import load_dataset
 from baselines.data.synthetic import synthetic_dataset
 from baselines.teachers.calibration import calibrate
 from baselines.teachers.config import ItemKNNConfig, MassConfig, TeacherConfig, teacher_training
@@ -152,6 +154,20 @@ def test_a_comparison_leaves_own_events_out_of_rules_and_content(tmp_path: Path)
         "tail": "sampled",
     }
     assert honest["inputs"]["labels"] != honest["inputs"]["teacher"]
+
+
+@pytest.mark.parametrize("labels", ["leave_own_out", "crossfit:2"])
+def test_users_must_be_known(labels: str, tmp_path: Path) -> None:
+    for name in ("train", "valid", "test"):
+        windows = {"history": ["1 2", "2 3"], "item_id": [3, 1]}
+        pl.DataFrame(windows).write_parquet(tmp_path / f"{name}.parquet")
+    pl.DataFrame({"item_id": [1, 2, 3], "title": ["a", "b", "c"]}).write_parquet(
+        tmp_path / "items.parquet"
+    )
+    dataset = load_dataset(tmp_path)
+    with pytest.raises(ValueError, match="have no user_id"):
+        labelled(dataset, MassConfig(labels=labels), tmp_path / "teachers", "popularity")
+    assert labelled(dataset, MassConfig(), tmp_path / "teachers", "popularity")
 
 
 def compare(folder: Path, **changes: object) -> int:
