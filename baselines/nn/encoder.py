@@ -197,7 +197,8 @@ class _Block(nn.Module):
             return update
         low = mixed[..., normed.shape[-1] :]
         filtered = self.dropout(low + self.b.square() * (normed - low))
-        return self.filter_share * filtered + (1 - self.filter_share) * update
+        update = self.filter_share * filtered + (1 - self.filter_share) * update
+        return update
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         hidden = F.relu(self.ff_in(self.ff_norm(x)))

@@ -77,10 +77,8 @@ def train(
     A checkpoint is written after every epoch. When called again after an interruption, training
     resumes after the last finished epoch and ends with the same weights: data order and dropout of
     an epoch depend only on the seed and the epoch's number. When called again after completion, the
-    best weights are loaded. With ``config.average_last``, the weights validated and saved are means
-    over the ends of the last epochs. The folder is then an artefact whose provenance is ``lineage``
-    with the hash of the weights as content. A model without trainable parameters is validated and
-    saved.
+    best weights are loaded. The folder is then an artefact whose provenance is ``lineage`` with the
+    hash of the weights as content. A model without trainable parameters is validated and saved.
 
     Only trained weights are saved: a frozen base is in no file and must already be in ``model``.
 
