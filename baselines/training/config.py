@@ -43,6 +43,9 @@ class TrainingConfig:
         average_last: Number of epochs over whose ends the weights are averaged for validation and
             for the saved model; 1 for the weights as they are. Training goes on from the weights
             without averaging. Needs memory for that many copies of the trained weights.
+        drop_items: Probability of dropping each item of a training window, anew in every epoch; an
+            item dropped is no target either. The last target and the item before it always stay.
+        crop_history: Probability of cropping a training window to a suffix of uniform length.
 
     Raises:
         ValueError: If a value is out of its range, or not finite.
@@ -61,6 +64,8 @@ class TrainingConfig:
     precision: Precision | Literal["auto"] = field(default="auto", metadata={"settled": True})
     clip: float = 5.0
     average_last: int = field(default=1, metadata={"before": 1})
+    drop_items: float = field(default=0.0, metadata={"before": 0.0})
+    crop_history: float = field(default=0.0, metadata={"before": 0.0})
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -73,3 +78,5 @@ class TrainingConfig:
         require_real("warmup", self.warmup, low=0, high=1)
         require_real("clip", self.clip, above=0)
         require_int("average_last", self.average_last, 1, MOST_AVERAGED)
+        require_real("drop_items", self.drop_items, low=0, below=1)
+        require_real("crop_history", self.crop_history, low=0, high=1)

@@ -31,6 +31,7 @@ from baselines.training.checkpoint import (
     trained_weights,
 )
 from baselines.training.config import TrainingConfig
+from baselines.training.contexts import draw_contexts
 from baselines.training.monitor import NonFiniteMonitor
 from baselines.training.precision import settled
 from semid.distributed import all_reduce_mean, distributed_state, once
@@ -209,6 +210,7 @@ class _Run:
         config, objective, epoch = self.config, self.task.objective, self.state.epoch
         done, steps = epoch * self.batches_per_epoch + step, config.epochs * self.batches_per_epoch
         _set_lr(self.optimizer, config, done, self.batches_per_epoch)
+        batch = draw_contexts(batch, drop=config.drop_items, crop=config.crop_history)
         batch = dataclasses.replace(batch, progress=done / steps, since_epoch=step / steps)
         means, count = _accumulate(batch, config, self.task.loss, self.parameters, objective)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
