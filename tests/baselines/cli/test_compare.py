@@ -55,7 +55,7 @@ def test_a_folder_of_another_comparison_is_refused(
 def test_half_of_the_items_can_be_cold_and_the_prior_divided_out(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = [*COMPARE, "--data", "synthetic:60x40", "--split", "cold:0.5", "--arms", "[tiger:ntp]"]
+    argv = [*COMPARE, "--split", "cold:0.5", "--arms", "[tiger:ntp]"]
     assert main(argv) == 0
     assert "cold items" in capsys.readouterr().out
     data = json.loads(Path("out/data.json").read_text())
