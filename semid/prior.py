@@ -45,12 +45,13 @@ class PriorCorrection:
             ValueError: If the counts are of another catalogue or negative, or the strength is out
                 of range.
         """
-        if counts.shape != (trie.num_items,) or bool((counts < 0).any()):
+        if counts.shape != (trie.num_items,):
             raise ValueError(
-                f"counts must be one non-negative number for each of the {trie.num_items} items of "
-                f"the trie, got {tuple(counts.shape)}"
-                f"{' with negative ones' if len(counts) == trie.num_items else ''}"
+                f"counts must be one number for each of the {trie.num_items} items of the trie, "
+                f"got {tuple(counts.shape)}. Were they counted in another catalogue?"
             )
+        if bool((counts < 0).any()):
+            raise ValueError(f"counts must be at least 0, got {int(counts.min())}")
         if not (math.isfinite(strength) and strength >= 0):
             raise ValueError(f"strength must be finite and at least 0, got {strength}")
         ordered = counts.to(trie.device)[trie.item_order] + 1

@@ -30,10 +30,19 @@ class ColdStart:
     Attributes:
         share: Share of the items that are taken out of training, in (0, 1).
         draw: Which items these are: the seed of their choice.
+
+    Raises:
+        ValueError: If one is out of range.
     """
 
     share: float
     draw: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share must lie between 0 and 1, got {self.share}")
+        if self.draw < 0:
+            raise ValueError(f"draw must be at least 0, got {self.draw}")
 
     @classmethod
     def parse(cls, split: Split) -> ColdStart | None:
@@ -42,19 +51,17 @@ class ColdStart:
         Raises:
             ValueError: If the share or the draw is no number or out of range.
         """
-        kind, *numbers = split.split(":")
+        kind, _, setting = split.partition(":")
         if kind != "cold":
             return None
+        share, _, draw = setting.partition(":")
         try:
-            share, draw = float(numbers[0]), int("".join(numbers[1:]) or 0)
-        except (IndexError, ValueError):
-            share, draw = 0.0, 0
-        if not (0 < share < 1 and draw >= 0 and len(numbers) <= 2):
+            return cls(share=float(share), draw=int(draw or 0))
+        except ValueError:
             raise ValueError(
                 "split must be cold:SHARE or cold:SHARE:DRAW, with a share between 0 and 1 and a "
                 f"draw of 0 or above, such as cold:0.5 or cold:0.5:1, got {split!r}"
-            )
-        return cls(share=share, draw=draw)
+            ) from None
 
     def __str__(self) -> str:
         return f"cold:{self.share}:{self.draw}"

@@ -79,7 +79,10 @@ def test_half_of_the_items_can_be_cold_and_the_prior_divided_out(
     assert after == before, "ranked anew without training"
     assert settings["training prior divided out"] == 1
     assert corrected != metrics
+    (card,) = Path("out").glob("tiger*/model.json")
+    assert json.loads(card.read_text())["spec"]["evaluation"]["prior"] == 1
     assert main(argv) == 0
+    assert "prior" not in json.loads(card.read_text())["spec"]["evaluation"]
     assert written()[2] == metrics
 
 
