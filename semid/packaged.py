@@ -163,8 +163,8 @@ class WordVectorsEncoder:
         sums = np.zeros((len(encoded), vectors.shape[1]), dtype=np.float32)
         for row, text in enumerate(encoded):
             sums[row] = vectors[text.ids].sum(axis=0)
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        return np.divide(sums, lengths, out=sums, where=lengths > 0)
+        sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return sums
 
 
 PACKAGED: dict[str, type[MiniLMEncoder | WordVectorsEncoder]] = {

@@ -21,7 +21,7 @@ from semid.encoders import encoder_named
 from semid.lsa import FittedLsa
 
 WIDE = IdsConfig(
-    codebook_sizes=(4, 8), embeddings="lsa:5", template="{title}", collisions="next_nearest"
+    codebook_sizes=(4, 4, 4), embeddings="lsa:5", template="{title}", collisions="next_nearest"
 )
 
 
