@@ -22,6 +22,7 @@ from .filters import ItemFilter
 from .fusion import Fusion, Guide, PrefixGuide
 from .ids import SemanticIds
 from .interop import read_codes_file, write_codes_index, write_codes_tensor
+from .packaged import MiniLMEncoder, WordVectorsEncoder
 from .prefixes import NextLogits, Prefixes, ReadAnew, StatelessPrefixes
 from .provenance import Provenance, ProvenanceError
 from .quality import id_quality
@@ -70,6 +71,7 @@ __all__ = [
     "ItemBoosts",
     "ItemFilter",
     "LsaEncoder",
+    "MiniLMEncoder",
     "NextLogits",
     "NotFittedError",
     "PrefixGuide",
@@ -86,6 +88,7 @@ __all__ = [
     "StatelessPrefixes",
     "TextEncoder",
     "TitlePaths",
+    "WordVectorsEncoder",
     "add_items",
     "apply_length_penalty",
     "beam_search",
