@@ -19,6 +19,7 @@ demo: venv
 	$(BIN)/semid pick runs/demo --out runs/demo-best
 	$(BIN)/semid recommend --model runs/demo-best --histories examples/demo_users.jsonl --k 5
 
+test: export OMP_NUM_THREADS = 1
 test: venv
 	$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 

@@ -19,11 +19,12 @@ from .extension import (
     load_tokenizer,
 )
 from .filters import ItemFilter
-from .fusion import Fusion, Guide, PrefixGuide
+from .fusion import Fusion, Guide, PrefixGuide, Rescoring
 from .ids import SemanticIds
 from .interop import read_codes_file, write_codes_index, write_codes_tensor
 from .packaged import MiniLMEncoder, WordVectorsEncoder
 from .prefixes import NextLogits, Prefixes, ReadAnew, StatelessPrefixes
+from .prior import PriorCorrection
 from .provenance import Provenance, ProvenanceError
 from .quality import id_quality
 from .scoring import score_all
@@ -76,12 +77,14 @@ __all__ = [
     "NotFittedError",
     "PrefixGuide",
     "Prefixes",
+    "PriorCorrection",
     "Provenance",
     "ProvenanceError",
     "RQKMeans",
     "RandomTokenizer",
     "RankedItems",
     "ReadAnew",
+    "Rescoring",
     "SemanticIdTokenizer",
     "SemanticIds",
     "SentenceTransformerEncoder",

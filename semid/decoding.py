@@ -16,7 +16,7 @@ from torch import Tensor
 from semid.boosts import ItemBoosts
 from semid.config import Renormalize
 from semid.filters import ItemFilter
-from semid.fusion import Fusion
+from semid.fusion import Rescoring
 from semid.ordering import sort_keys
 from semid.prefixes import Prefixes
 from semid.sampling import perturbed
@@ -64,7 +64,7 @@ def beam_search(
     renormalize: Renormalize = "children",
     within: ItemFilter | None = None,
     boosts: ItemBoosts | None = None,
-    fusion: Fusion | None = None,
+    fusion: Rescoring | None = None,
     sample: torch.Generator | None = None,
     static_shapes: bool = False,
 ) -> BeamResult:
@@ -84,8 +84,8 @@ def beam_search(
             of them is not followed; the others keep their scores, relative to the whole catalogue.
         boosts: Values added to the score of each item. A prefix competes with its score plus the
             highest boost below it; returned scores exclude the boost.
-        fusion: A guide for every step and its weight; all scores are then weighted sums of two
-            log-probabilities.
+        fusion: Changes the scores of every step: a ``Fusion`` with a guide, whose scores are
+            weighted sums of two log-probabilities, or a ``PriorCorrection``.
         sample: Instead draw ``beam`` distinct paths at random, in the order drawn (stochastic beam
             search, arXiv:1903.06059, algorithm 1): token by token among the valid children, with
             probabilities normalised over them. Filtered items are not drawn; their share goes to
@@ -122,7 +122,7 @@ def _check_opinions(
     trie: CodeTrie,
     within: ItemFilter | None,
     boosts: ItemBoosts | None,
-    fusion: Fusion | None,
+    fusion: Rescoring | None,
     *,
     samples: bool,
 ) -> None:
@@ -266,7 +266,7 @@ class _Search:
     sample: torch.Generator | None
     static_shapes: bool
 
-    def run(self, prefixes: Prefixes, fusion: Fusion | None) -> tuple[BeamResult, Tensor]:
+    def run(self, prefixes: Prefixes, fusion: Rescoring | None) -> tuple[BeamResult, Tensor]:
         """``beam_search``, and whether a logit was NaN or +inf."""
         trie = self.trie
         zero = torch.zeros(prefixes.batch_size, 1, device=trie.device)

@@ -1,4 +1,4 @@
-"""Fusion: a second model's next-token distribution, mixed into the scores of a search."""
+"""Rescoring of the steps of a search, and fusion: mixing in a second model's distribution."""
 
 from __future__ import annotations
 
@@ -13,6 +13,22 @@ from semid.config import Renormalize
 from semid.prefixes import Prefixes
 from semid.successors import Successors, successors
 from semid.trie import CodeTrie
+
+
+class Rescoring(Protocol):
+    """Changes the scores of every step of a search: a ``Fusion``, or a ``PriorCorrection``."""
+
+    def check(self, batch_size: int) -> None:
+        """Raise ``ValueError`` if it belongs to another batch."""
+        ...
+
+    def mix(self, found: Successors, nodes: Tensor) -> Successors:
+        """The successors of ``nodes`` ``(batch, beam)`` with other scores."""
+        ...
+
+    def extend(self, parent: Tensor, token: Tensor) -> Self:
+        """The same after prefixes that are one token longer, as ``Prefixes.extend``."""
+        ...
 
 
 class Guide(Protocol):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from semid.config import Renormalize
-from semid.fusion import Fusion
+from semid.fusion import Rescoring
 from semid.prefixes import Prefixes
 from semid.successors import check_renormalize, is_decided, refuse_broken, successors
 from semid.trie import CodeTrie
@@ -19,7 +19,7 @@ def score_all(
     *,
     renormalize: Renormalize = "children",
     chunk: int = 512,
-    fusion: Fusion | None = None,
+    fusion: Rescoring | None = None,
 ) -> Tensor:
     """Log-probability of every catalogue row, by one traversal of the trie.
 
@@ -32,8 +32,7 @@ def score_all(
         renormalize: See ``Renormalize``.
         chunk: Maximum number of prefixes read at a time. Besides the result, memory is the model's
             state for ``chunk`` prefixes per row and depth, whatever the size of the catalogue.
-        fusion: A guide for every step and its weight; all scores are then weighted sums of two
-            log-probabilities.
+        fusion: Changes the scores of every step, as in ``beam_search``.
 
     Returns:
         float32 ``(batch, item)``; duplicates share the score of their path; ``-inf`` for an item
@@ -71,7 +70,7 @@ class _Walk:
         scores: Tensor,
         depth: int,
         prefixes: Prefixes,
-        second: Fusion | None,
+        second: Rescoring | None,
     ) -> None:
         """Continue below ``nodes`` ``(n,)``, read as ``prefixes`` and scored ``(batch, n)``."""
         trie, batch_size = self.trie, len(scores)

@@ -98,6 +98,7 @@ def _decoding() -> dict[str, Any]:
         "histories": histories([0, 1], [2, 3, 4]),
         "seen": torch.tensor([[0, 1, -1], [2, 3, 4]]),
         "item_scores": torch.randn(2, 12),
+        "counts": torch.arange(12),
         **_generator(backbone.trie),
     }
 

@@ -20,6 +20,7 @@ from baselines.data.sequences import SequenceSet
 from baselines.nn.dropout import Dropout
 from baselines.nn.encoder import CausalEncoder, Past
 from baselines.nn.kv_cache import PrefixCache
+from baselines.nn.low_pass import LowPass
 from semid.prefixes import gather_parents
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
@@ -48,7 +49,7 @@ class CausalBackbone(CodeBackbone):
             self.code_embeddings = nn.ModuleList(nn.Embedding(size, dim) for size in sizes)
             self.level_embedding = nn.Embedding(len(sizes), dim)
             self.position_embedding = nn.Embedding(config.max_history + 1, dim)
-            self.encoder = CausalEncoder(config.encoder)
+            self.encoder = CausalEncoder(config.encoder, low_pass=_low_pass(config, len(sizes)))
             if config.input == "item":
                 paths, path_of_item = torch.unique(self.trie.node_of_item, return_inverse=True)
                 self.register_buffer("path_of_item", path_of_item, persistent=False)
@@ -191,6 +192,16 @@ class CausalBackbone(CodeBackbone):
         inner = self.head_out(self.dropout(F.relu(self.head_in(self.head_norm(hidden)))))
         normed: Tensor = self.out_norm(hidden + self.dropout(inner))
         return normed
+
+
+def _low_pass(config: CausalConfig, levels: int) -> LowPass | None:
+    if not config.filter_share:
+        return None
+    # with one position per code, the target's own codes are read too
+    length = config.max_history if config.input == "item" else (config.max_history + 1) * levels
+    return LowPass(
+        share=config.filter_share, length=length, num_frequencies=config.filter_cutoff // 2 + 1
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,12 @@ class CausalConfig:
             embeddings.
         max_history: Maximum number of history items.
         encoder: Shape of the transformer.
+        filter_share: Share of a causal low-pass filter in a layer's update, as in BSARec
+            (arXiv:2312.10325, where it is 0.1 to 0.9); the rest is attention's. 0 for no filter.
+        filter_cutoff: The filter keeps the lowest ``filter_cutoff // 2 + 1`` frequencies.
 
     Raises:
-        ValueError: If a value is out of its range.
+        ValueError: If a value is out of its range, or a filter's cutoff exceeds ``max_history``.
     """
 
     input: Literal["item", "code"] = "item"
@@ -33,11 +36,16 @@ class CausalConfig:
     encoder: EncoderConfig = field(
         default_factory=lambda: EncoderConfig(dim=128, num_heads=4, ff_dim=512)
     )
+    filter_share: float = field(default=0.0, metadata={"before": 0.0})
+    filter_cutoff: int = field(default=5, metadata={"before": 5})
 
     def __post_init__(self) -> None:
         require_types(self)
         require_real("path_dropout", self.path_dropout, low=0, below=1)
         require_int("max_history", self.max_history, 1, MOST_ITEMS)
+        require_real("filter_share", self.filter_share, low=0, below=1)
+        most = self.max_history if self.filter_share else MOST_ITEMS
+        require_int("filter_cutoff", self.filter_cutoff, 1, most)
 
 
 @dataclass(frozen=True, kw_only=True)

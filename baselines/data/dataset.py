@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from baselines.data.config import Split
+from baselines.data.cold_start import cold_items, cold_start
+from baselines.data.config import ColdStart, Split
 from baselines.data.interactions import Interactions
 from baselines.data.splits import Splits, global_time, leave_one_out
+from semid.arrays import IntArray
 from semid.catalog import Catalog
 
 WINDOWS = ("train", "valid", "test")
@@ -45,6 +47,14 @@ class Dataset:
         return {**self.catalog.noted, **read}
 
     @property
+    def cold_items(self) -> IntArray:
+        """Ascending rows of the items that a cold-start split took out of training; else none."""
+        cold = ColdStart.parse(self.splits.protocol)
+        if self.interactions is None or cold is None:
+            return np.empty(0, dtype=np.int64)
+        return cold_items(self.interactions, cold)
+
+    @property
     def statistics(self) -> dict[str, int]:
         """Sizes by which versions of a data set can be distinguished.
 
@@ -52,7 +62,8 @@ class Dataset:
         ``test_targets_unseen_in_train`` counts test targets whose item is in no training sequence.
         If non-zero, ``repeated_interactions`` counts events that equal an earlier one of their
         user, and ``repeated_test_targets`` counts test targets whose item is in their own history,
-        which no recommender that excludes seen items can hit.
+        which no recommender that excludes seen items can hit; and ``cold_test_targets`` counts test
+        targets whose item a cold-start split took out of training.
         """
         train, test = self.splits.train, self.splits.test
         test_items = test.items[test.targets()[1]]
@@ -64,9 +75,10 @@ class Dataset:
                 "items": len(self.catalog),
                 "interactions": len(self.interactions),
             }
-        repeated = {
+        unusual = {
             "repeated_interactions": self.interactions.repeated if self.interactions else 0,
             "repeated_test_targets": int(test.repeated_targets().sum()),
+            "cold_test_targets": int(np.isin(test_items, self.cold_items).sum()),
         }
         return {
             **sizes,
@@ -74,7 +86,7 @@ class Dataset:
             "valid_targets": self.splits.valid.num_targets,
             "test_targets": test.num_targets,
             "test_targets_unseen_in_train": int((~np.isin(test_items, train.items)).sum()),
-            **{kind: count for kind, count in repeated.items() if count},
+            **{kind: count for kind, count in unusual.items() if count},
         }
 
 
@@ -86,11 +98,13 @@ def split_interactions(interactions: Interactions, split: Split) -> Splits:
     """
     if split in ("auto", "leave_one_out"):
         return leave_one_out(interactions)
+    if (cold := ColdStart.parse(split)) is not None:
+        return cold_start(interactions, cold)
     if split == "global_time":
         return global_time(interactions)
     raise ValueError(
-        f"interactions can be split by leave_one_out or global_time, got {split!r}; "
-        f"windows come from files"
+        f"interactions can be split by cold:SHARE, leave_one_out or global_time, got "
+        f"{split!r}; windows come from files"
     )
 
 

@@ -6,12 +6,11 @@ import io
 import logging
 import re
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import polars as pl
 
-from baselines.data.config import Repeats, Split, Ties, source_kind
+from baselines.data.config import ColdStart, Repeats, Split, Ties, require_split, source_kind
 from baselines.data.dataset import WINDOWS, Dataset, split_interactions
 from baselines.data.interactions import EventOptions, Interactions
 from baselines.data.left_out import ALARMING, data_notes, share_left_out
@@ -52,6 +51,8 @@ def load_dataset(
         source: The folder; or ``"synthetic"``, or ``"synthetic:1200x400"`` for that many users and
             items; or ``"package.module:function"``, see ``baselines.data.readers``.
         split: ``"auto"`` is leave-one-out if there are interactions, else the given windows.
+            ``"cold:0.5"`` is leave-one-out with half of the items taken out of training, see
+            ``cold_start``; ``"cold:0.5:1"`` draws others.
         ties: Order of a user's simultaneous events, see ``Interactions.from_table``.
         repeats: Treatment of events that equal an earlier one, see there.
         time_format: Format of dates given as text, such as ``"%d/%m/%Y"``; None to detect it.
@@ -62,8 +63,7 @@ def load_dataset(
         ValueError: If a file that the split needs is missing or has unusable values; for a
             reader, as in ``read_by``.
     """
-    if split not in get_args(Split):
-        raise ValueError(f"split must be one of {', '.join(get_args(Split))}, got {split!r}")
+    require_split(split)
     kind = source_kind(source)
     if kind == "synthetic":
         return _synthetic(str(source), split, ties, seed)
@@ -77,6 +77,11 @@ def _read_folder(folder: Path, split: Split, options: EventOptions) -> Dataset:
     catalog = Catalog.read(_only_file(folder, "items"))
     has_windows = any(_files(folder, name) for name in WINDOWS)
     takes_windows = has_windows and not _files(folder, "interactions")
+    if takes_windows and ColdStart.parse(split) is not None:
+        raise ValueError(
+            f"split {split} takes items out of training histories, but the windows in {folder} are "
+            "used as given. Leave it out, or give interactions."
+        )
     interactions = None
     if split == "windows" or (split == "auto" and takes_windows):
         splits = _read_windows(folder, catalog, options["repeats"], options["time_format"])

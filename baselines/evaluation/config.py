@@ -32,7 +32,7 @@ DEFAULT_METRICS = ("recall", "ndcg", "mrr")
 DEFAULT_CUTOFFS = (5, 10, 20)
 DEFAULT_SELECTION = "ndcg@10"
 
-_REPORTED = ("metrics", "cutoffs")
+_LATER = ("metrics", "cutoffs", "prior")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,14 @@ class EvaluationConfig:
         selected_by: The metric whose validation mean, seen items removed, selects the epoch of a
             model and the weight of a fusion: a metric of the target's rank and a cutoff, such as
             ``ndcg@10``, or without a cutoff, such as ``mrr``.
+        prior: How much of the training prior the beam search of a trained model divides out: an
+            item scores ``log P - prior * log share``, with its path's share of the training events
+            (``semid.PriorCorrection``). 0 is off. It may change on a finished folder, too, whose
+            models are ranked anew.
 
     Raises:
-        ValueError: If a number is below 1, or a choice is unknown or given twice.
+        ValueError: If a number is below 1, the prior is below 0, or a choice is unknown or given
+            twice.
     """
 
     beam: int = 50
@@ -71,11 +76,14 @@ class EvaluationConfig:
     metrics: tuple[str, ...] = field(default=DEFAULT_METRICS, metadata={"before": DEFAULT_METRICS})
     cutoffs: tuple[int, ...] = field(default=DEFAULT_CUTOFFS, metadata={"before": DEFAULT_CUTOFFS})
     selected_by: str = field(default=DEFAULT_SELECTION, metadata={"before": DEFAULT_SELECTION})
+    prior: float = field(default=0.0, metadata={"before": 0.0})
 
     def __post_init__(self) -> None:
         require_types(self)
         for name in ("beam", "validation_beam", "validation_targets", "batch_size", "certified"):
             require_int(name, getattr(self, name), 1)
+        if self.prior < 0:
+            raise ValueError(f"prior must be at least 0, which is off, got {self.prior}")
         for cutoff in self.cutoffs:
             require_int("cutoffs", cutoff, 1)
         for name in ("metrics", "cutoffs"):
@@ -104,15 +112,15 @@ def parse_selection(text: str) -> tuple[str, int | None]:
 
 
 def ranking_settings(evaluation: Any) -> dict[str, Any]:
-    """The settings that determine a model or its ranks, as JSON values.
+    """The settings that determine a model, as JSON values; its ranks depend on these and ``prior``.
 
-    Settings of what is computed from stored ranks are excluded, so that they may change on a
+    Settings of what is done with a trained model are excluded, so that they may change on a
     finished folder.
 
     Args:
         evaluation: The settings, or their JSON.
     """
-    return {name: value for name, value in as_json(evaluation).items() if name not in _REPORTED}
+    return {name: value for name, value in as_json(evaluation).items() if name not in _LATER}
 
 
 def _require_metric(name: str, metric: str, built_in: dict[str, str]) -> None:

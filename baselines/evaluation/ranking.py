@@ -23,13 +23,14 @@ from semid.config import Renormalize
 from semid.decoding import apply_length_penalty, beam_search, rank_items
 from semid.distributed import all_reduce, is_my_turn
 from semid.filters import ItemFilter
-from semid.fusion import Fusion
+from semid.fusion import Rescoring
 from semid.ordering import sort_keys
 
 RankBatch = Callable[[Histories, Tensor], dict[str, Tensor]]
 
-FuseBatch = Callable[[Histories], Fusion]
-"""Maps histories, on the device of the searched trie, to a second opinion about them."""
+FuseBatch = Callable[[Histories], Rescoring]
+"""Maps histories, on the device of the searched trie, to what changes the scores of their search,
+such as a second opinion about them."""
 
 
 def validation_subset(config: EvaluationConfig, valid: SequenceSet) -> IntArray:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from baselines.data.config import Repeats, Split, Ties
+from baselines.data.config import Repeats, Split, Ties, require_split
 from baselines.evaluation.config import EvaluationConfig
 from baselines.models.config import BackboneConfigs
 from baselines.teachers.config import (
@@ -96,7 +96,9 @@ class CompareConfig:
         data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder of the results. The same command resumes where it was stopped; another may add
             or drop seeds, arms and other settings that no existing result depends on.
-        split: Protocol; ``auto`` is leave-one-out, or the given windows if there are any.
+        split: Protocol: ``auto`` is ``leave_one_out``, or the given ``windows`` if there are any;
+            ``global_time``; ``cold:SHARE`` or ``cold:SHARE:DRAW`` is leave-one-out with that share
+            of the items taken out of training.
         ties: Order of one user's events with the same timestamp.
         repeats: Events that equal an earlier one in user, item and time: ``keep`` keeps and counts
             them, ``exact`` drops and counts them.
@@ -158,6 +160,7 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
+        require_split(self.split)
         for name in ("data", "out"):
             require_text(name, getattr(self, name))
         for seed in self.seeds:

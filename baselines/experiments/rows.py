@@ -10,7 +10,7 @@ from pathlib import Path
 from baselines.data.dataset import Dataset
 from baselines.evaluation.agreement import agreement
 from baselines.evaluation.measures import Measures
-from baselines.evaluation.ranking import rank_by_scores
+from baselines.evaluation.ranking import FuseBatch, rank_by_scores
 from baselines.evaluation.ranks import Ranks
 from baselines.experiments.arms import Arm
 from baselines.experiments.claim import may_write
@@ -198,13 +198,17 @@ def _fused_row(
 ) -> RunRecord:
     evaluation, seed = run.config.evaluation, model.spec.seed
     guided_by = [teacher.scores_hash, teacher.temperature, teacher.mask_history]
-    fuse_at = partial(
+    of_teacher = partial(
         teacher_fusion,
         teacher.model,
         model.backbone.trie,
         temperature=teacher.temperature,
         mask_history=teacher.mask_history,
     )
+
+    def fuse_at(weight: float) -> FuseBatch | None:
+        return model.without_prior(of_teacher(weight=weight))
+
     ranks, notes = decoded_with_teacher(
         model.backbone,
         fuse_at,

@@ -43,6 +43,7 @@ def report_settings(
         "beam": evaluation.beam,
         "renormalize": evaluation.renormalize,
         "ties": evaluation.ties,
+        **({"training prior divided out": evaluation.prior} if evaluation.prior else {}),
         **_fusion_setting(config),
         **_language_setting(config),
         "checkpoint chosen by": f"validation {Selection.of(evaluation.selected_by).label}, "

@@ -114,7 +114,7 @@ class ChosenWeight:
 
 def choose_weight(
     backbone: Backbone,
-    fuse_at: Callable[..., FuseBatch],
+    fuse_at: Callable[..., FuseBatch | None],
     valid: SequenceSet,
     evaluation: EvaluationConfig,
     weights: Sequence[float],
@@ -176,7 +176,7 @@ def choose_weight(
 
 def decoded_with_teacher(
     backbone: Backbone,
-    fuse_at: Callable[..., FuseBatch],
+    fuse_at: Callable[..., FuseBatch | None],
     dataset: Dataset,
     evaluation: EvaluationConfig,
     weights: Sequence[float],

@@ -132,7 +132,8 @@ class ModelSpec:
         """The settings that affect its ranks but not its weights, as JSON values."""
         shares = self.backbone_class.shares_weights_with is not None
         own = as_json(self.extra_config) if shares and self.extra_config is not None else {}
-        return {"backbone": self.backbone, "settings": own}
+        prior = {"prior": float(self.evaluation.prior)} if self.evaluation.prior else {}
+        return {"backbone": self.backbone, "settings": own, **prior}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], *, backbone: str | None = None) -> ModelSpec:

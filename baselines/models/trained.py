@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from baselines.contracts.backbone import Backbone
+from baselines.contracts.scorer import ItemScorer
+from baselines.data.batches import Histories
 from baselines.data.dataset import Dataset
 from baselines.evaluation.ranking import FuseBatch
 from baselines.evaluation.ranks import Ranks
@@ -34,6 +37,7 @@ from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.supervision import Supervision
 from baselines.training.checkpoint import TRAINED_FILES, TrainingState, identity, write_trained
 from semid.atomic import atomic_dir, link_or_copy
+from semid.prior import PriorCorrection
 from semid.provenance import Provenance, ProvenanceError, hash_file, require_same
 from semid.settings import as_json
 
@@ -240,7 +244,9 @@ class TrainedModel:
     def keep(self) -> None:
         """Complete the model's own folder, unless its card, which is written last, is there."""
         try:
-            if read_card(self.folder)["model"] == identity(Provenance.read(self.folder)):
+            card = read_card(self.folder)
+            is_same = card["model"] == identity(Provenance.read(self.folder))
+            if is_same and card["spec"]["evaluation"] == as_json(self.spec.evaluation):
                 return
         except (FileNotFoundError, ProvenanceError):
             pass  # never written, or damaged
@@ -319,20 +325,41 @@ class TrainedModel:
 
     @property
     def fuse(self) -> FuseBatch | None:
-        """The partner's contribution to the search; None without a partner."""
+        """What changes the scores of its search: a partner, a prior, or both; None for neither."""
         if self.partner is None:
-            return None
+            return self.without_prior(None)
         other, weight = self.partner.model, self.partner.weight
         if isinstance(other, TrainedModel):
             renormalize = self.spec.evaluation.renormalize
-            return generator_fusion(other.backbone, weight=weight, renormalize=renormalize)
-        return teacher_fusion(
-            other.model,
-            self.backbone.trie,
-            weight=weight,
-            temperature=other.temperature,
-            mask_history=other.mask_history,
-        )
+            fuse = generator_fusion(other.backbone, weight=weight, renormalize=renormalize)
+        else:
+            fuse = teacher_fusion(
+                other.model,
+                self.backbone.trie,
+                weight=weight,
+                temperature=other.temperature,
+                mask_history=other.mask_history,
+            )
+        return self.without_prior(fuse)
+
+    def without_prior(self, fuse: FuseBatch | None) -> FuseBatch | None:
+        """Divide the training prior out of the search, as far as ``spec.evaluation.prior`` says.
+
+        Args:
+            fuse: Makes a second opinion, which is mixed in first; None for none. It is returned
+                as it is at prior 0, or where no beam is searched.
+        """
+        strength = self.spec.evaluation.prior
+        if strength == 0 or isinstance(self.backbone, ItemScorer):
+            return fuse
+        counts = torch.from_numpy(self.items.counts)
+        corrected = PriorCorrection.from_counts(self.backbone.trie, counts, strength=strength)
+
+        def corrected_of(histories: Histories) -> PriorCorrection:
+            after = None if fuse is None else fuse(histories)
+            return dataclasses.replace(corrected, after=after)
+
+        return corrected_of
 
     def evaluate(
         self,
@@ -361,7 +388,7 @@ class TrainedModel:
             self.spec.evaluation,
             path,
             title,
-            fuse,
+            self.without_prior(fuse),
             made_from=made_from or self.identity,
         )
 

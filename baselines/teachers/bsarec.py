@@ -12,7 +12,7 @@ from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.nn.config import EncoderConfig
 from baselines.nn.dropout import Dropout
-from baselines.nn.low_pass import causal_low_pass, fourier_low_pass
+from baselines.nn.low_pass import causal_low_pass, fourier_low_pass, over_existing
 from baselines.teachers.config import BSARecConfig
 from baselines.teachers.losses import catalogue_cross_entropy
 from baselines.teachers.model import TeacherModel
@@ -124,8 +124,7 @@ class BSARec(TeacherModel):
         bias = torch.zeros(allowed.shape, device=x.device).masked_fill(~allowed, -torch.inf)
         low_pass = self.low_pass
         if self.is_causal:
-            weights = low_pass[-width:, -width:] * allowed
-            low_pass = weights / weights.sum(dim=-1, keepdim=True)
+            low_pass = over_existing(low_pass[-width:, -width:], allowed)
         for layer in self.layers[:-1]:
             x = layer(x, low_pass, bias, _ALL)
         states: Tensor = self.layers[-1](x, low_pass, bias, rows)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from baselines.training.averaging import WeightAverage
 from baselines.training.monitor import BROKEN
 from semid.provenance import (
     Provenance,
@@ -254,16 +255,15 @@ def _save_checkpoint(
     folder: Path,
     weights: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
     state: TrainingState,
     lineage: Provenance,
-    *,
-    better: bool,
 ) -> None:
-    if better:
-        save_model(folder, weights, state, lineage)
     tensors = {f"model/{name}": tensor for name, tensor in weights.items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in slots.items()}
+    for epoch, end in enumerate(average.ends):
+        tensors |= {f"end/{epoch}/{index}": tensor for index, tensor in enumerate(end)}
     metadata = {
         "state": json.dumps(dataclasses.asdict(state)),
         "lineage": json.dumps(dataclasses.asdict(lineage)),
@@ -276,9 +276,10 @@ def load_checkpoint(
     model: nn.Module,
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
     lineage: Provenance,
 ) -> TrainingState:
-    """Load the last checkpoint, if any, into model, objective and optimizer."""
+    """Load the last checkpoint, if any, into model, objective, optimizer and average."""
     path = folder / _CHECKPOINT
     cure = "Remove it to train from the beginning."
     found = read_tensors(path, take_unsealed=True, what_to_do=cure)
@@ -290,10 +291,14 @@ def load_checkpoint(
         raise ProvenanceError(f"expected a checkpoint in {path}, got other tensors. {cure}")
     weights: dict[str, Tensor] = {}
     slots: dict[int, dict[str, Tensor]] = {}
+    ends: dict[int, dict[int, Tensor]] = {}
     for key, tensor in tensors.items():
         kind, _, name = key.partition("/")
         if kind == "model":
             weights[name] = tensor
+        elif kind == "end":
+            epoch, _, index = name.partition("/")
+            ends.setdefault(int(epoch), {})[int(index)] = tensor
         else:
             index, _, slot = name.partition("/")
             slots.setdefault(int(index), {})[slot] = tensor
@@ -302,4 +307,5 @@ def load_checkpoint(
     _put_weights(weights, model, objective, what_to_do=cure)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    average.ends.extend([end[index] for index in sorted(end)] for _, end in sorted(ends.items()))
     return state

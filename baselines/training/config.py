@@ -16,6 +16,9 @@ LARGEST_SEED = 2**63 - 1
 MOST_LR, MOST_DECAY = 100, 100
 """Upper bounds of learning rate and weight decay, beyond which no training converges."""
 
+MOST_AVERAGED = 2**10
+"""Upper bound of the epochs averaged over, to catch typing errors."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -37,6 +40,12 @@ class TrainingConfig:
             ``fp32`` runs all in float32; ``auto`` is bf16 if the device supports it and is faster
             with it. The choice is made when a folder is started, and kept when it is resumed.
         clip: Maximum gradient norm.
+        average_last: Number of epochs over whose ends the weights are averaged for validation and
+            for the saved model; 1 for the weights as they are. Training goes on from the weights
+            without averaging. Needs memory for that many copies of the trained weights.
+        drop_items: Probability of dropping each item of a training window, anew in every epoch; an
+            item dropped is no target either. The last target and the item before it always stay.
+        crop_history: Probability of cropping a training window to a suffix of uniform length.
 
     Raises:
         ValueError: If a value is out of its range, or not finite.
@@ -54,6 +63,9 @@ class TrainingConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     precision: Precision | Literal["auto"] = field(default="auto", metadata={"settled": True})
     clip: float = 5.0
+    average_last: int = field(default=1, metadata={"before": 1})
+    drop_items: float = field(default=0.0, metadata={"before": 0.0})
+    crop_history: float = field(default=0.0, metadata={"before": 0.0})
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -65,3 +77,6 @@ class TrainingConfig:
         require_real("weight_decay", self.weight_decay, low=0, high=MOST_DECAY)
         require_real("warmup", self.warmup, low=0, high=1)
         require_real("clip", self.clip, above=0)
+        require_int("average_last", self.average_last, 1, MOST_AVERAGED)
+        require_real("drop_items", self.drop_items, low=0, below=1)
+        require_real("crop_history", self.crop_history, low=0, high=1)

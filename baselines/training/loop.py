@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from baselines import training  # tests replace its checkpoint writer
 from baselines.data.batches import TrainBatch, Windows
 from baselines.runtime.progress import Tracker, track
+from baselines.training.averaging import WeightAverage
 from baselines.training.checkpoint import (
     TrainingState,
     finish_training,
@@ -30,6 +31,7 @@ from baselines.training.checkpoint import (
     trained_weights,
 )
 from baselines.training.config import TrainingConfig
+from baselines.training.contexts import draw_contexts
 from baselines.training.monitor import NonFiniteMonitor
 from baselines.training.precision import settled
 from semid.distributed import all_reduce_mean, distributed_state, once
@@ -142,7 +144,10 @@ class _Run:
         every = itertools.chain(model.parameters(), task.objective.parameters())
         self.parameters = [parameter for parameter in every if parameter.requires_grad]
         self.optimizer = _optimizer(self.parameters, config)
-        self.state = load_checkpoint(folder, model, task.objective, self.optimizer, lineage)
+        self.average = WeightAverage(self.parameters, config.average_last)
+        self.state = load_checkpoint(
+            folder, model, task.objective, self.optimizer, self.average, lineage
+        )
         self.batches_per_epoch = task.windows.num_batches(config.batch_events)
         is_cpu = distributed_state().device.type == "cpu"
         self.monitor = NonFiniteMonitor(folder, title, every=1 if is_cpu else _CHECK_EVERY)
@@ -163,21 +168,21 @@ class _Run:
         state.epoch += 1
         state.seconds += time.perf_counter() - started
         if state.epoch % self.config.eval_every == 0 or state.epoch == self.config.epochs:
-            entry["validation"] = self._validate()
+            with self.average.applied():
+                entry["validation"] = self._validate()
+                self._keep_if_best(entry["validation"])
             progress.note(f"validation {entry['validation']:.4f}")
+        self.average.record()
         state.history.append(entry)
         logger.info("%s epoch %d: %s", self.title, state.epoch, entry)
-        better = entry.get("validation", -math.inf) > state.best
-        if better:
-            state.best, state.best_epoch = entry["validation"], state.epoch
         if distributed_state().is_main_process:
             training._save_checkpoint(
                 self.folder,
                 trained_weights(self.model, self.task.objective),
                 self.optimizer,
+                self.average,
                 state,
                 self.lineage,
-                better=better,
             )
 
     def _train(self, progress: Tracker) -> dict[str, float]:
@@ -205,6 +210,7 @@ class _Run:
         config, objective, epoch = self.config, self.task.objective, self.state.epoch
         done, steps = epoch * self.batches_per_epoch + step, config.epochs * self.batches_per_epoch
         _set_lr(self.optimizer, config, done, self.batches_per_epoch)
+        batch = draw_contexts(batch, drop=config.drop_items, crop=config.crop_history)
         batch = dataclasses.replace(batch, progress=done / steps, since_epoch=step / steps)
         means, count = _accumulate(batch, config, self.task.loss, self.parameters, objective)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -226,6 +232,15 @@ class _Run:
                 "by which no epoch can be selected."
             )
         return value
+
+    def _keep_if_best(self, validation: float) -> None:
+        state = self.state
+        if validation <= state.best:
+            return
+        state.best, state.best_epoch = validation, state.epoch
+        if distributed_state().is_main_process:
+            weights = trained_weights(self.model, self.task.objective)
+            save_model(self.folder, weights, state, self.lineage)
 
 
 def _accumulate(

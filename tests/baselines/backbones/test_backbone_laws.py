@@ -46,11 +46,13 @@ TITLES = [*tiny_lm.TITLES, "red lipstick"]  # the last is a twin
 Build = Callable[[Tensor, int], Backbone]
 
 
-def causal(input_form: str) -> Build:
+def causal(input_form: str, *, filter_share: float = 0.0) -> Build:
     config = CausalConfig(
         input=input_form,  # type: ignore[arg-type]
         max_history=MAX_HISTORY,
         encoder=EncoderConfig(dim=8, num_heads=2, ff_dim=16),
+        filter_share=filter_share,
+        filter_cutoff=3,
     )
     return lambda codes, seed: CausalBackbone(config, BuildContext(codes, SIZES, seed))
 
@@ -119,6 +121,8 @@ def model_of(kind: str, tied: bool) -> str:
 FORMS: dict[str, Build] = {
     "causal over items": causal("item"),
     "causal over codes": causal("code"),
+    "causal over items with a filter": causal("item", filter_share=0.7),
+    "causal over codes with a filter": causal("code", filter_share=0.7),
     "tiger": tiger(),
     "tiger with separator": tiger(separator=True),
     "tiger with users": tiger(user_tokens=3),

@@ -19,11 +19,14 @@ from baselines.nn.config import EncoderConfig
 SIZES = (3, 3, 2)
 Input = Literal["item", "code"]
 INPUTS: list[Input] = ["item", "code"]
+SHARES = [0.0, 0.7]
 
 
-def causal(codes: Tensor, form: Input) -> CausalBackbone:
+def causal(codes: Tensor, form: Input, share: float = 0.0) -> CausalBackbone:
     encoder = EncoderConfig(dim=8, num_heads=2, ff_dim=16)
-    config = CausalConfig(input=form, max_history=6, encoder=encoder)
+    config = CausalConfig(
+        input=form, max_history=6, encoder=encoder, filter_share=share, filter_cutoff=3
+    )
     made = CausalBackbone(config, BuildContext(codes, SIZES, seed=0))
     with torch.no_grad():
         for parameter in made.parameters():
@@ -37,11 +40,12 @@ def batch_of(windows: Windows) -> TrainBatch:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("form", INPUTS)
 def test_the_logits_of_a_target_do_not_depend_on_later_items(
-    tiny_codes: Tensor, form: Input
+    tiny_codes: Tensor, form: Input, share: float
 ) -> None:
-    made = causal(tiny_codes, form)
+    made = causal(tiny_codes, form, share)
     first = batch_of(made.windows(sequence_set([([3, 1, 4, 1, 5, 9], 1)])))
     other = batch_of(made.windows(sequence_set([([3, 1, 4, 1, 11, 2], 1)])))
     before, after = all_logits(made, first), all_logits(made, other)
@@ -70,11 +74,12 @@ def test_a_level_sees_the_true_codes_before_it_and_not_its_own(
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("form", INPUTS)
 def test_the_last_target_of_a_window_has_the_logits_of_a_window_of_its_own(
-    tiny_codes: Tensor, form: Input
+    tiny_codes: Tensor, form: Input, share: float
 ) -> None:
-    made = causal(tiny_codes, form)
+    made = causal(tiny_codes, form, share)
     data = random_sequences(12, 8, longest=7)  # all fit into one window
     together = batch_of(made.windows(data))
     alone = batch_of(Windows.per_target(data, 6))
@@ -113,3 +118,31 @@ def test_all_targets_of_a_sequence_share_a_window(tiny_codes: Tensor) -> None:
     data = random_sequences(12, 8, longest=7)
     assert len(made.windows(data)) == len(data)
     assert data.num_targets > len(data)
+
+
+@pytest.mark.parametrize("form", INPUTS)
+def test_a_filter_of_the_past_is_learned_and_changes_the_logits(
+    tiny_codes: Tensor, form: Input
+) -> None:
+    plain, filtered = (causal(tiny_codes, form, share) for share in SHARES)
+    numbers = [sum(p.numel() for p in made.parameters()) for made in (plain, filtered)]
+    assert numbers[1] - numbers[0] == 2 * 8, "one for each channel of each layer"
+    batch = batch_of(plain.windows(sequence_set([([3, 1, 4, 1, 5, 9], 1)])))
+    logits = all_logits(filtered, batch)[:, 0, : SIZES[0]]
+    logits[:, 0].sum().backward()
+    for block in filtered.encoder.blocks:
+        assert (block.b.grad != 0).all()
+    with torch.no_grad():
+        filtered.load_state_dict(plain.state_dict(), strict=False)
+        before = all_logits(plain, batch)[:, 0, : SIZES[0]]
+        after = all_logits(filtered, batch)[:, 0, : SIZES[0]]
+    assert not torch.isclose(before, after).any()
+
+
+def test_a_filter_keeps_no_more_frequencies_than_a_history_has() -> None:
+    assert CausalConfig(max_history=3).filter_cutoff == 5, "unused"
+    with pytest.raises(ValueError, match=r"filter_cutoff must be .*3, got 5"):
+        CausalConfig(max_history=3, filter_share=0.5)
+    for share in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="filter_share"):
+            CausalConfig(filter_share=share)

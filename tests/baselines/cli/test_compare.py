@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,56 @@ def test_a_folder_of_another_comparison_is_refused(
     capsys.readouterr()
     assert main([*COMPARE, "--arms", "[tiger:ntp]", "--training.epochs", "2"]) == 2
     assert "holds a comparison with other settings (training.epochs)" in capsys.readouterr().err
+
+
+def test_half_of_the_items_can_be_cold_and_the_prior_divided_out(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*COMPARE, "--split", "cold:0.5", "--arms", "[tiger:ntp]"]
+    assert main(argv) == 0
+    assert "cold items" in capsys.readouterr().out
+    data = json.loads(Path("out/data.json").read_text())
+    assert data["protocol"] == "cold:0.5:0"
+    assert data["dropped"]["cold_items"] > 0
+    assert data["statistics"]["cold_test_targets"] > 0
+    page = Path("out/comparison.md").read_text()
+    assert "cold:0.5:0" in page
+    assert "training events of cold items" in page
+
+    def written() -> tuple[int, dict[str, Any], dict[str, Any]]:
+        found = json.loads(Path("out/comparison.json").read_text())
+        (row,) = (row for row in found["rows"] if row["arm"].startswith("TIGER"))
+        (model,) = Path("out").glob("tiger*/model.safetensors")
+        return model.stat().st_mtime_ns, found["settings"], row["metrics"]
+
+    before, settings, metrics = written()
+    assert "training prior divided out" not in settings
+    assert main([*argv, "--evaluation.prior", "1"]) == 0
+    after, settings, corrected = written()
+    assert after == before, "ranked anew without training"
+    assert settings["training prior divided out"] == 1
+    assert corrected != metrics
+    (card,) = Path("out").glob("tiger*/model.json")
+    assert json.loads(card.read_text())["spec"]["evaluation"]["prior"] == 1
+    assert main(argv) == 0
+    assert "prior" not in json.loads(card.read_text())["spec"]["evaluation"]
+    assert written()[2] == metrics
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--split", "cold:1.5"], "split must be cold:SHARE or cold:SHARE:DRAW, with a share"),
+        (["--split", "warm"], "split must be one of auto, leave_one_out,"),
+        (["--evaluation.prior", "-1"], "evaluation.prior must be at least 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(
+    option: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMPARE, *option]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -92,7 +92,7 @@ def test_a_folder_that_lacks_a_file_gives_one_clear_line(
     files: dict[str, str], split: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        load_dataset(folder_of(tmp_path, **files), split=split)  # type: ignore[arg-type]
+        load_dataset(folder_of(tmp_path, **files), split=split)
     assert "\n" not in str(caught.value)
 
 

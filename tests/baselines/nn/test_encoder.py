@@ -12,17 +12,20 @@ from torch import Tensor
 from baselines.nn.config import EncoderConfig
 from baselines.nn.encoder import CausalEncoder, Past
 from baselines.nn.kv_cache import PrefixCache
+from baselines.nn.low_pass import LowPass
 
 SHAPES = [
     EncoderConfig(dim=8, num_layers=2, num_heads=2, ff_dim=12),
     EncoderConfig(dim=6, num_layers=1, num_heads=1, ff_dim=5),
 ]
+FILTER = LowPass(share=0.7, length=9, num_frequencies=3)
+FILTERS = [None, FILTER]
 
 
-def encoder(config: EncoderConfig = SHAPES[0]) -> CausalEncoder:
+def encoder(config: EncoderConfig = SHAPES[0], low_pass: LowPass | None = None) -> CausalEncoder:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = CausalEncoder(config)
+        made = CausalEncoder(config, low_pass=low_pass)
         for parameter in made.parameters():  # biases and norms too, or they would hide
             torch.nn.init.normal_(parameter, std=0.4)
     return made.eval()
@@ -32,11 +35,23 @@ def inputs(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def slow_encode(made: CausalEncoder, x: Tensor) -> Tensor:
+def slow_low(low_pass: LowPass, h: Tensor, pos: int) -> Tensor:
+    """The past of ``h`` up to ``pos``, weighted by Dirichlet's kernel of at most half a period."""
+    size, num = low_pass.length, low_pass.num_frequencies
+    weights = {
+        past: sum(math.cos(2 * math.pi * k * (pos - past) / size) for k in range(1 - num, num))
+        for past in range(max(pos - size // 2, 0), pos + 1)
+    }
+    low = sum((weight * h[past] for past, weight in weights.items()), torch.zeros(h.shape[1]))
+    return low / sum(weights.values())
+
+
+def slow_encode(made: CausalEncoder, x: Tensor, low_pass: LowPass | None = None) -> Tensor:
     """States of one sequence ``(pos, dim)`` without padding: position by position, head by head."""
     block: Any
     for block in made.blocks:
-        query, key, value = block.query_key_value(block.attention_norm(x)).chunk(3, dim=-1)
+        normed = block.attention_norm(x)
+        query, key, value = block.query_key_value(normed).chunk(3, dim=-1)
         size = x.shape[1] // block.num_heads
         rows = []
         for pos in range(len(x)):
@@ -49,7 +64,12 @@ def slow_encode(made: CausalEncoder, x: Tensor) -> Tensor:
                 ]
                 for past, weight in enumerate(weights):
                     mixed[part] += weight / sum(weights) * value[past, part]
-            row = x[pos] + block.project(mixed)
+            update = block.project(mixed)
+            if low_pass is not None:
+                low = slow_low(low_pass, normed, pos)
+                filtered = low + block.b**2 * (normed[pos] - low)
+                update = low_pass.share * filtered + (1 - low_pass.share) * update
+            row = x[pos] + update
             hidden = block.ff_in(block.ff_norm(row)).clamp_min(0)
             rows.append(row + block.ff_out(hidden))
         x = torch.stack(rows)
@@ -58,30 +78,32 @@ def slow_encode(made: CausalEncoder, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("low_pass", FILTERS)
 @pytest.mark.parametrize("config", SHAPES)
-def test_states_are_the_definition(config: EncoderConfig) -> None:
-    made, x = encoder(config), inputs(3, 5, config.dim)
-    states, _ = made(x, torch.ones(3, 5, dtype=torch.bool))
-    expected = torch.stack([slow_encode(made, row) for row in x])
+def test_states_are_the_definition(config: EncoderConfig, low_pass: LowPass | None) -> None:
+    made, x = encoder(config, low_pass), inputs(3, 7, config.dim)
+    states, _ = made(x, torch.ones(3, 7, dtype=torch.bool))
+    expected = torch.stack([slow_encode(made, row, low_pass) for row in x])
     torch.testing.assert_close(states, expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_left_padding_and_what_stands_in_it_change_nothing() -> None:
-    made, x = encoder(), inputs(4, 6, 8)
+@pytest.mark.parametrize("low_pass", FILTERS)
+def test_left_padding_and_what_stands_in_it_change_nothing(low_pass: LowPass | None) -> None:
+    made, x = encoder(low_pass=low_pass), inputs(4, 6, 8)
     lengths = [6, 3, 1, 5]
     mask = torch.arange(6) >= 6 - torch.tensor(lengths)[:, None]
     states, _ = made(x, mask)
     assert states.isfinite().all()
     for row, length in enumerate(lengths):
-        torch.testing.assert_close(
-            states[row, -length:], slow_encode(made, x[row, -length:]), atol=1e-5, rtol=1e-4
-        )
+        expected = slow_encode(made, x[row, -length:], low_pass)
+        torch.testing.assert_close(states[row, -length:], expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_a_state_does_not_see_what_comes_later() -> None:
-    made, x = encoder(), inputs(2, 6, 8)
+@pytest.mark.parametrize("low_pass", FILTERS)
+def test_a_state_does_not_see_what_comes_later(low_pass: LowPass | None) -> None:
+    made, x = encoder(low_pass=low_pass), inputs(2, 6, 8)
     mask = torch.ones(2, 6, dtype=torch.bool)
     changed = x.clone()
     changed[:, 4:] = inputs(2, 2, 8, seed=2)
@@ -91,11 +113,12 @@ def test_a_state_does_not_see_what_comes_later() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("low_pass", FILTERS)
 @pytest.mark.parametrize("config", SHAPES)
 def test_extending_a_history_in_several_ways_is_encoding_each_of_them_whole(
-    config: EncoderConfig,
+    config: EncoderConfig, low_pass: LowPass | None
 ) -> None:
-    made = encoder(config)
+    made = encoder(config, low_pass)
     mask = torch.tensor([[True] * 4, [False, False, True, True]])
     history = inputs(2, 4, config.dim)
     past = Past(made(history, mask)[1], mask)
@@ -111,12 +134,13 @@ def test_extending_a_history_in_several_ways_is_encoding_each_of_them_whole(
         ]
         for row in range(2):
             for beam, whole in enumerate(read[row]):
-                expected = slow_encode(made, whole)[-1]
+                expected = slow_encode(made, whole, low_pass)[-1]
                 torch.testing.assert_close(states[row, beam], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_padding_passes_no_gradient_and_no_nan() -> None:
-    made, x = encoder(), inputs(2, 4, 8).requires_grad_()
+@pytest.mark.parametrize("low_pass", FILTERS)
+def test_padding_passes_no_gradient_and_no_nan(low_pass: LowPass | None) -> None:
+    made, x = encoder(low_pass=low_pass), inputs(2, 4, 8).requires_grad_()
     mask = torch.tensor([[True] * 4, [False, False, True, True]])
     made(x, mask)[0][:, -1].sum().backward()
     assert x.grad is not None
@@ -133,3 +157,15 @@ def test_dropout_acts_in_training_only() -> None:
         assert torch.equal(made(x, mask)[0], made(x, mask)[0])
         made.train()
         assert not torch.equal(made(x, mask)[0], made(x, mask)[0])
+
+
+def test_a_filter_adds_a_number_for_each_channel_and_layer() -> None:
+    plain, filtered = (
+        {n: p.shape for n, p in encoder(low_pass=f).named_parameters()} for f in FILTERS
+    )
+    assert {n: s for n, s in filtered.items() if n not in plain} == {
+        "blocks.0.b": (8,),
+        "blocks.1.b": (8,),
+    }
+    assert plain.items() <= filtered.items()
+    assert encoder(low_pass=FILTER).state_dict().keys() == filtered.keys(), "the kernel is not kept"

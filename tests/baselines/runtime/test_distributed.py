@@ -119,7 +119,7 @@ def train_with_dropout(folder: Path, *, killed: bool = False) -> tuple[list[str]
     Returns:
         This process's weights after each epoch, hashed, and the number of targets it learned from.
     """
-    config = dataclasses.replace(TRAINING, batch_events=24)
+    config = dataclasses.replace(TRAINING, batch_events=24, average_last=2)
     encoder = dataclasses.replace(ENCODER, dropout=0.3)
     model = SASRec(SASRecConfig(max_history=9, encoder=encoder), NUM_ITEMS, seed=0)
     windows = Windows.per_sequence(world().train, 9)

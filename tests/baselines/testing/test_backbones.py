@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -143,11 +144,15 @@ def made(cls: type[Bag]) -> Callable[[BuildContext], Any]:
     return lambda context: cls(BagConfig(), context)
 
 
+FILTERED = dataclasses.replace(CONFIGS.causal, filter_share=0.7, filter_cutoff=3)
+
+
 @pytest.mark.parametrize(
     "make",
     [
         made(Bag),
         lambda context: CausalBackbone(CONFIGS.causal, context),
+        lambda context: CausalBackbone(FILTERED, context),
         lambda context: TigerBackbone(CONFIGS.tiger, context),
     ],
 )
