@@ -22,6 +22,7 @@ from .filters import ItemFilter
 from .fusion import Fusion, Guide, PrefixGuide, Rescoring
 from .ids import SemanticIds
 from .interop import read_codes_file, write_codes_index, write_codes_tensor
+from .packaged import MiniLMEncoder, WordVectorsEncoder
 from .prefixes import NextLogits, Prefixes, ReadAnew, StatelessPrefixes
 from .prior import PriorCorrection
 from .provenance import Provenance, ProvenanceError
@@ -71,6 +72,7 @@ __all__ = [
     "ItemBoosts",
     "ItemFilter",
     "LsaEncoder",
+    "MiniLMEncoder",
     "NextLogits",
     "NotFittedError",
     "PrefixGuide",
@@ -89,6 +91,7 @@ __all__ = [
     "StatelessPrefixes",
     "TextEncoder",
     "TitlePaths",
+    "WordVectorsEncoder",
     "add_items",
     "apply_length_penalty",
     "beam_search",

@@ -43,6 +43,7 @@ from semid.tokenizers.fields import fields_of, hash_fields, rows_of_fields
 if TYPE_CHECKING:
     from semid.catalog import Catalog
     from semid.embed import Embeddings
+    from semid.encoders import LsaEncoder
     from semid.lsa import FittedLsa
     from semid.text_encoder import CatalogEncoder
 
@@ -370,27 +371,30 @@ def fit_text_encoder(
     Raises:
         ProvenanceError: If the items' texts or the template have changed.
     """
-    from semid.embed import SentenceTransformerEncoder, is_vectors
+    from semid.embed import is_vectors
+    from semid.encoders import LsaEncoder, encoder_named
     from semid.text_encoder import CatalogEncoder
 
     if config.scheme.startswith(_FILE) or is_vectors(config.embeddings):
         return None
     template = catalog.default_template() if config.template is None else config.template
-    if config.embeddings != "lsa":
-        named = SentenceTransformerEncoder(name_or_path=config.embeddings)
-        return CatalogEncoder(encoder=named, template=template)
-    return CatalogEncoder(encoder=_lsa_of_the_time(ids, template, catalog), template=template)
+    encoder = encoder_named(config.embeddings)
+    if isinstance(encoder, LsaEncoder):
+        fitted = _lsa_of_the_time(ids, encoder, template, catalog)
+        return CatalogEncoder(encoder=fitted, template=template)
+    return CatalogEncoder(encoder=encoder, template=template)
 
 
-def _lsa_of_the_time(ids: SemanticIds, template: str, catalog: Catalog) -> FittedLsa:
+def _lsa_of_the_time(
+    ids: SemanticIds, lsa: LsaEncoder, template: str, catalog: Catalog
+) -> FittedLsa:
     """LSA refitted on the items that the ids were originally made for."""
-    from semid.embed import LsaEncoder
     from semid.lsa import fit_lsa
 
     later = sum(record["items"] for record in ids.provenance.config.get("extended", []))
     texts = catalog.texts(template)
     fitted_texts = [texts[row] for row in catalog.rows(ids.item_ids[: len(ids) - later])]
-    vectors, encoder = fit_lsa(fitted_texts, dim=LsaEncoder.dim, seed=LsaEncoder.seed)
+    vectors, encoder = fit_lsa(fitted_texts, dim=lsa.dim, seed=lsa.seed)
     require_same(
         "LSA embeddings of the items that have ids",
         ids.provenance.inputs.get("embeddings"),

@@ -21,9 +21,10 @@ class IdsConfig:
             of the largest power of two up to 256 with at least eight items per code.
         settings: Further settings of the scheme, by name; for codes from a file, ``number_from``,
             ``layout`` and ``offsets`` of `semid.interop.read_codes_file`.
-        embeddings: ``lsa``, a sentence-transformers model (name or local path), or existing
-            vectors: an artefact folder (`semid.embed.Embeddings.save`), or a ``.npy`` file with one
-            row per item.
+        embeddings: ``lsa``, or ``lsa:DIM`` for another width than 128; ``minilm`` or ``wordllama``,
+            pretrained, from a package (`semid.packaged.PACKAGED`); a sentence-transformers model
+            (name or local path); or existing vectors: an artefact folder
+            (`semid.embed.Embeddings.save`), or a ``.npy`` file with one row per item.
         cf_embeddings: Collaborative item vectors for a scheme that learns from them (``letter``):
             an artefact folder, or a ``.npy`` file with one row per item.
         template: Text of an item, such as ``"{title}, {brand}"``; None for all its text fields.

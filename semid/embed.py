@@ -5,30 +5,29 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semid.arrays import Float32Array
 from semid.atomic import recover
-from semid.columns import composed
 from semid.distributed import main_process_first
+from semid.encoders import CutsTexts, LsaEncoder, TextEncoder, encoder_named
 from semid.json_files import load_json
-from semid.lsa import FittedLsa, fit_lsa
+from semid.lsa import FittedLsa
 from semid.provenance import (
     FILE_NAME,
     Provenance,
     atomic_dir,
     hash_arrays,
-    hash_file,
     hash_ids,
     hash_json,
     require_same,
 )
+from semid.sentence_models import SentenceTransformerEncoder
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -53,139 +52,6 @@ CUT_TEXTS = "cut_texts"
 """Provenance key of the number of texts that the encoder truncated."""
 
 _VECTORS = "vectors.npy"
-_TOKENISED = 1 << 12  # texts tokenised at once for counting
-
-
-class TextEncoder(Protocol):
-    """Anything that turns texts into vectors."""
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Everything the vectors depend on, as JSON values; part of the cache key."""
-
-    def encode(self, texts: Sequence[str]) -> Float32Array:
-        """Encode texts as finite float32 ``(item, dim)``."""
-
-
-@runtime_checkable
-class CutsTexts(Protocol):
-    """A `TextEncoder` that truncates long texts and can count them."""
-
-    def num_cut(self, texts: Sequence[str]) -> int:
-        """Number of texts that would be truncated."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LsaEncoder:
-    """Latent semantic analysis: TF-IDF of word and character n-grams, truncated SVD, unit rows.
-
-    Needs no download and no GPU. It is fitted on the texts it encodes, so vectors are comparable
-    only within one call; `fit` keeps the fitted encoder for later items.
-
-    Attributes:
-        dim: Width of the vectors; less if there are fewer texts or terms.
-        seed: Of the randomised SVD.
-    """
-
-    dim: int = 128
-    seed: int = 0
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Encoder name and settings."""
-        return {"encoder": "lsa", **asdict(self)}
-
-    def encode(self, texts: Sequence[str]) -> Float32Array:
-        """Encode texts; texts without any term become rows of zeros.
-
-        Terms are word unigrams and bigrams, and character 3- to 5-grams within words. The sign of
-        each dimension is fixed, so equal texts in equal order give equal vectors. Texts are first
-        normalised to Unicode NFC.
-
-        Raises:
-            ValueError: If no text contains a word.
-        """
-        return fit_lsa(texts, dim=self.dim, seed=self.seed)[0]
-
-    def fit(self, texts: Sequence[str]) -> FittedLsa:
-        """Fit an encoder for later texts; `encode` returns the vectors of these.
-
-        Raises:
-            ValueError: If no text contains a word.
-        """
-        return fit_lsa(texts, dim=self.dim, seed=self.seed)[1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SentenceTransformerEncoder:
-    """A sentence-transformers model, by its name on the hub or a local folder.
-
-    Attributes:
-        name_or_path: Such as ``"sentence-transformers/sentence-t5-base"`` (TIGER's encoder,
-            arXiv:2305.05065, section 4.1), or a folder.
-        revision: Commit or tag of a model on the hub; None for its latest.
-        batch_size: Texts per batch.
-        device: Such as ``"cpu"`` or ``"cuda"``; None lets the library choose.
-    """
-
-    name_or_path: str
-    revision: str | None = None
-    batch_size: int = 64
-    device: str | None = None
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Encoder name, model and revision; for a local folder, the hash of its files instead."""
-        config = {"encoder": "sentence-transformers", "model": self.name_or_path}
-        folder = Path(self.name_or_path)
-        if not folder.is_dir():
-            return {**config, "revision": self.revision}
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
-        hashes = {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
-        return {**config, "files": hash_json(hashes)}
-
-    @cached_property
-    def _model(self) -> Any:
-        from sentence_transformers import SentenceTransformer
-
-        return SentenceTransformer(self.name_or_path, revision=self.revision, device=self.device)
-
-    def num_cut(self, texts: Sequence[str]) -> int:
-        """Number of texts with more tokens than the model reads, its prompt included.
-
-        0 for a model without a ``transformers`` tokenizer, which truncates nothing.
-
-        Raises:
-            OSError: If the model does not exist or cannot be reached.
-        """
-        from transformers import PreTrainedTokenizerBase
-
-        model = self._model
-        tokenizer, longest = getattr(model[0], "tokenizer", None), model.max_seq_length
-        if not isinstance(tokenizer, PreTrainedTokenizerBase) or longest is None:
-            return 0
-        prompt = model.prompts.get(model.default_prompt_name) or ""
-        prompted = [prompt + text for text in composed(texts)]
-        count = 0
-        for first in range(0, len(prompted), _TOKENISED):
-            part = prompted[first : first + _TOKENISED]
-            tokens = tokenizer(part, truncation=False, verbose=False)["input_ids"]
-            count += sum(len(of_text) > longest for of_text in tokens)
-        return count
-
-    def encode(self, texts: Sequence[str]) -> Float32Array:
-        """Encode texts, normalised to NFC, with the model's own pooling and normalisation.
-
-        Raises:
-            OSError: If the model does not exist or cannot be reached.
-        """
-        vectors = self._model.encode(
-            composed(texts),
-            batch_size=self.batch_size,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        )
-        return np.asarray(vectors, dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -402,8 +268,8 @@ def embeddings_from(
     """Resolve a setting such as ``--ids.embeddings``.
 
     Args:
-        source: ``lsa``, a sentence-transformers model (name or local path), or existing vectors as
-            in `read_embeddings`.
+        source: An encoder as in `semid.encoders.encoder_named`, or existing vectors as in
+            `read_embeddings`.
         catalog: The items.
         template: As in `embed_catalog`; ignored for existing vectors.
         cache_dir: As in `embed_catalog`.
@@ -415,8 +281,7 @@ def embeddings_from(
     """
     if is_vectors(source):
         return read_embeddings(source, catalog)
-    encoder = LsaEncoder() if source == "lsa" else SentenceTransformerEncoder(name_or_path=source)
-    return embed_catalog(catalog, encoder, template=template, cache_dir=cache_dir)
+    return embed_catalog(catalog, encoder_named(source), template=template, cache_dir=cache_dir)
 
 
 def is_vectors(source: str) -> bool:

@@ -18,7 +18,10 @@ from semid.columns import composed
 from semid.json_files import load_record
 from semid.provenance import Provenance, atomic_dir, hash_arrays, hash_ids, hash_json, require_same
 
-__all__ = ["FittedLsa", "fit_lsa"]
+__all__ = ["DEFAULT_DIM", "FittedLsa", "fit_lsa"]
+
+DEFAULT_DIM = 128
+"""Width of the vectors of plain ``lsa``; another is named in settings, as in ``lsa:512``."""
 
 _VOCABULARY = "vocabulary.json"
 _ARRAYS = "lsa.safetensors"
@@ -47,6 +50,12 @@ class FittedLsa:
     idf: NDArray[np.float64]
     right: Float32Array
     settings: dict[str, int]
+
+    @property
+    def source(self) -> str:
+        """Its name in settings: ``lsa``, or ``lsa:DIM`` if ``DIM`` is not the default."""
+        dim = self.settings["dim"]
+        return "lsa" if dim == DEFAULT_DIM else f"lsa:{dim}"
 
     @property
     def config(self) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semid.arrays import Float32Array
-from semid.embed import Embeddings, SentenceTransformerEncoder, embed_catalog
+from semid.embed import Embeddings, embed_catalog
+from semid.encoders import PretrainedEncoder
 from semid.lsa import FittedLsa
+from semid.packaged import PACKAGED
 from semid.provenance import (
     ProvenanceError,
     atomic_dir,
@@ -19,6 +21,7 @@ from semid.provenance import (
     require_same,
     write_json,
 )
+from semid.sentence_models import SentenceTransformerEncoder
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -34,18 +37,18 @@ class CatalogEncoder:
     """A text encoder and a text template, which together embed any item.
 
     Attributes:
-        encoder: A `FittedLsa`, which is saved in full, or a sentence-transformers model, which is
-            saved by name and must be available when loaded.
+        encoder: A `FittedLsa`, which is saved in full; or a pretrained model, which is saved by
+            name, and hash where that is known, and must be available when it encodes.
         template: Text of an item, as in `semid.catalog.Catalog.texts`.
     """
 
-    encoder: FittedLsa | SentenceTransformerEncoder
+    encoder: FittedLsa | PretrainedEncoder
     template: str
 
     @property
     def source(self) -> str:
-        """The encoder's name in settings: ``lsa``, or the sentence-transformers model."""
-        return "lsa" if isinstance(self.encoder, FittedLsa) else self.encoder.name_or_path
+        """The encoder's name in settings, such as ``lsa``, or the sentence-transformers model."""
+        return self.encoder.source
 
     def encode(self, texts: Sequence[str]) -> Float32Array:
         """Encode each text by itself; finite float32 ``(item, dim)``."""
@@ -91,17 +94,23 @@ class CatalogEncoder:
                 f"other ids. {_REBUILD}"
             )
         config: dict[str, Any] = values["encoder"]
-        encoder: FittedLsa | SentenceTransformerEncoder
-        if config["encoder"] == "lsa":
-            encoder = FittedLsa.load(Path(folder) / _LSA)
-        else:
-            encoder = SentenceTransformerEncoder(
-                name_or_path=config["model"], revision=config.get("revision")
-            )
+        encoder = _loaded(config, Path(folder))
         require_same(
-            f"text encoder {config.get('model', 'lsa')} of {folder}",
+            f"text encoder {encoder.source} of {folder}",
             hash_json(config),
             hash_json(encoder.config),
             what_to_do="Put back the one that the ids were made with.",
         )
         return cls(encoder=encoder, template=values["template"])
+
+
+def _loaded(config: dict[str, Any], folder: Path) -> FittedLsa | PretrainedEncoder:
+    match config["encoder"]:
+        case "lsa":
+            return FittedLsa.load(folder / _LSA)
+        case "sentence-transformers":
+            return SentenceTransformerEncoder(
+                name_or_path=config["model"], revision=config.get("revision")
+            )
+        case name:
+            return PACKAGED[name]()

@@ -41,8 +41,7 @@ class AllmrecConfig:
     Attributes:
         template: The prompt, with ``{history}`` and ``{user}`` exactly once each.
         item: An item of the history, with ``{item}`` and ``{vector}`` exactly once each.
-        embeddings: Embeddings of the items' texts: ``lsa``, a sentence-transformers model, an
-            artefact folder, or a ``.npy`` file with one row per item.
+        embeddings: Embeddings of the items' texts, as for ``--ids.embeddings``.
         text: Template of the text to embed; None for all text fields.
         targets: Targets of an epoch in both stages: ``all`` training targets, or only the ``last``
             of each user, as in the released code.

@@ -54,8 +54,7 @@ class HybridConfig:
         cf: The collaborative teacher, any ``TeacherConfig.model`` that reads no content, with the
             settings given for it.
         cf_temperature: Divides the collaborative scores before their softmax.
-        embeddings: Content vectors: ``lsa``, a sentence-transformers model, an artefact folder, or
-            a ``.npy`` file with one row per item.
+        embeddings: Content vectors, as for ``--ids.embeddings``.
         template: Template of the text to embed; None for all text fields.
         content_temperature: Divides the cosines before their softmax.
         decay: Weight of a history item relative to the next one; 1 for equal weights.

