@@ -15,6 +15,7 @@ from baselines.experiments.run import run_comparison
 from baselines.teachers.config import MassConfig, TeacherConfig
 from baselines.training.config import TrainingConfig
 from semid.provenance import Provenance, ProvenanceError
+from semid.settings import as_json
 
 
 def test_teachers_are_shared_between_comparisons(done: CompareConfig, tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_another_temperature_masking_and_best_items_have_their_own_mass(
         run_comparison(dataclasses.replace(base, out=str(out), **changes))
         assert len(mass_files(cache)) == number + 1
         record = json.loads((out / "causal-soft_ce-0.5-0" / "provenance.json").read_text())
-        expected = dataclasses.asdict(changes.get("mass", MassConfig()))
+        expected = as_json(changes.get("mass", MassConfig()))
         assert record["config"]["mass"] == expected
         assert record["config"]["temperature"] == changes.get("temperature", 1.0)
 
