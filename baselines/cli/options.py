@@ -22,6 +22,7 @@ LISTS_OF_NAMES = {
     "metrics": "metrics",
     "history": "item IDs",
     "backbone": "class paths",
+    "runs": "runs",
 }
 """What the elements of some lists are; none contains a comma."""
 

@@ -97,6 +97,8 @@ def test_only_the_chosen_run_is_done(here: Path) -> None:
         Path(f"studies/tiny/{name}.json").unlink()
     assert main(["study", "tiny", "--runs", "knn"]) == 0
     assert sorted(path.name for path in Path("studies/tiny").iterdir()) == ["knn.json", "table.md"]
+    assert main(["study", "tiny", "--runs", "knn,plain"]) == 0
+    assert Path("studies/tiny/plain.json").exists()
 
 
 def test_the_plan_is_printed_and_nothing_run(
