@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,8 +71,8 @@ def _commands() -> dict[str, StudyCommand]:
         return compare(records, baseline=records[0].arm)
 
     def command(config: type, name: str, run: Callable[[Any], Comparison]) -> StudyCommand:
-        def read(options: Path, out: Path) -> Any:
-            argv = [f"--config={options}", f"--out={out}"]
+        def read(options: Mapping[str, Any], out: Path) -> Any:
+            argv = [f"--config={json.dumps(options)}", f"--out={out}"]
             return settings_of(parser_of(config, prog=f"semid {name}", says=""), config, argv)
 
         return StudyCommand(read=read, run=lambda settings: asdict(run(settings)))

@@ -12,7 +12,6 @@ version control with the file, it is never computed again::
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -29,6 +28,7 @@ import torch
 from baselines.experiments.tables import markdown_table
 from semid.atomic import atomic_write
 from semid.checks import require_choice, require_real, require_text
+from semid.distributed import distributed_state
 from semid.field_types import require_types
 from semid.provenance import read_json, write_json
 from semid.registry import load_function
@@ -104,12 +104,12 @@ class StudyCommand:
     """A command that a study may run.
 
     Attributes:
-        read: Reads its settings from a ``--config`` file and the folder of its output; raises
-            ``ValueError`` if they are invalid.
+        read: Makes its settings of options, nested as in a ``--config`` file, and the folder of
+            its output; raises ``ValueError`` if they are invalid.
         run: Runs it with these settings.
     """
 
-    read: Callable[[Path, Path], Any]
+    read: Callable[[Mapping[str, Any], Path], Any]
     run: Callable[[Any], Result]
 
 
@@ -146,13 +146,15 @@ class Study:
     def finished(self) -> dict[str, dict[str, Any]]:
         """The finished runs by name: ``options``, ``date``, ``machine``, ``hours``, ``result``.
 
+        Of a run that was interrupted, ``hours`` are those since it was last resumed.
+
         Raises:
             ValueError: If a result was obtained with other options than the file now has.
             ProvenanceError: If a result was damaged or changed.
         """
         found = {}
         for name, run in self.plan.runs.items():
-            record = read_json(path := self.results / f"{name}.json", take_unsealed=True)
+            record = read_json(path := self.results / f"{name}.json")
             if record is None:
                 continue
             if (record["command"], record["options"]) != (run.command, self.options(name)):
@@ -172,7 +174,7 @@ class Study:
                 raise ValueError(f"{self.path}, run {name}: {error}") from error
 
     def run(self, name: str) -> None:
-        """Do one run, and write its result.
+        """Do one run, and write its result; several processes share it, and the main one writes.
 
         Raises:
             ValueError: If it would exceed the budget, or as the command.
@@ -194,20 +196,21 @@ class Study:
             "hours": round((monotonic() - begun) / 3600, 4),
             "result": result,
         }
-        write_json(self.results / f"{name}.json", record)
+        if distributed_state().is_main_process:
+            write_json(self.results / f"{name}.json", record)
+        distributed_state().wait_for_everyone()  # all read it, to see what is finished and spent
 
     def table(self) -> str:
         """Markdown of all finished runs, also written beside the file as ``STUDY/table.md``."""
         made_by = load_function(self.plan.table, _TABLES, what="table of a study")
         text = str(made_by(self.plan, self.finished()))
-        atomic_write(self.results / "table.md", text)
+        if distributed_state().is_main_process:
+            atomic_write(self.results / "table.md", text)
         return text
 
     def _settings(self, name: str) -> Any:
-        """The settings of a run, whose options are left in its folder as a ``--config`` file."""
         folder = self.out / self.path.stem / name
-        atomic_write(file := folder.with_suffix(".yaml"), json.dumps(self.options(name), indent=2))
-        return self.commands[self.plan.runs[name].command].read(file, folder)
+        return self.commands[self.plan.runs[name].command].read(self.options(name), folder)
 
 
 def plan_table(study: Study) -> str:

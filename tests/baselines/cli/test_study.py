@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,7 @@ def test_the_plan_is_printed_and_nothing_run(
     assert ["plain", "compare", "0.50", "open"] in lines
     assert ["in", "all", "0.75", f"{result('knn')['hours']:.2f}"] in lines
     assert not Path("studies/tiny/plain.json").exists()
+    assert not Path("runs").exists()
 
 
 def test_a_search_shows_validation_and_no_test_figure(here: Path) -> None:
@@ -186,6 +189,33 @@ def test_a_changed_result_is_refused(here: Path, capsys: pytest.CaptureFixture[s
     path.write_text(path.read_text().replace('"hours": ', '"hours": 1'))
     assert main(["study", "tiny"]) == 2
     assert "studies/tiny/plain.json" in capsys.readouterr().err
+
+
+def test_a_result_without_its_seal_is_computed_again(here: Path) -> None:
+    path = Path("studies/tiny/knn.json")
+    (before,) = result("knn")["result"]["rows"]
+    path.write_text("{}")
+    assert main(["study", "tiny", "--runs", "knn"]) == 0
+    (after,) = result("knn")["result"]["rows"]
+    assert after["metrics"] == before["metrics"]
+
+
+@pytest.mark.slow
+def test_several_processes_do_a_run_together(here: Path) -> None:
+    before = result("plain")["result"]["rows"]
+    Path("studies/tiny/plain.json").unlink()
+    programs = Path(sys.executable).parent
+    command = [programs / "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    done = subprocess.run(
+        [*command, programs / "semid", "study", "tiny", "--quiet"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    after = result("plain")["result"]["rows"]
+    assert [row["arm"] for row in after] == [row["arm"] for row in before]
+    assert after[0]["metrics"] == before[0]["metrics"]  # Popularity: nothing is trained
 
 
 def test_an_unknown_run_or_study_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
