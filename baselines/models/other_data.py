@@ -108,4 +108,5 @@ def _spread(ranks: Ranks, kept: IntArray, num_targets: int) -> Ranks:
         better[policy][kept] = ranks.better[policy]
         tied[policy][kept] = ranks.tied[policy]
     top[kept] = ranks.top
-    return dataclasses.replace(ranks, better=better, tied=tied, top=top)
+    by_id = None if ranks.by_id is None else _spread(ranks.by_id, kept, num_targets)
+    return dataclasses.replace(ranks, better=better, tied=tied, top=top, by_id=by_id)
