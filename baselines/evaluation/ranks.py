@@ -60,18 +60,18 @@ class Ranks:
     @classmethod
     def of_counts(cls, counts: Mapping[str, IntArray], top: IntArray, seconds: float) -> Ranks:
         """Ranks from int64 ``(target,)`` by name: all of ``COUNTS``, and any ``ID_COUNTS``."""
-        kinds = [
-            {policy: counts[f"{kind}/{policy}"] for policy in POLICIES}
+        better, tied = (
+            {str(policy): counts[f"{kind}/{policy}"] for policy in POLICIES}
             for kind in ("better", "tied")
-        ]
+        )
         of_ids = {
             name: counts[stored]
             for name, stored in zip(COUNTS, ID_COUNTS, strict=True)
             if stored in counts
         }
         return cls(
-            better=kinds[0],
-            tied=kinds[1],
+            better=better,
+            tied=tied,
             top=top,
             seconds=seconds,
             by_id=cls.of_counts(of_ids, top, seconds) if of_ids else None,
