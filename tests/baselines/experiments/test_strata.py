@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from tiny_comparison import results
+from tiny_comparison import TINY, results
 
+from baselines.data.synthetic import synthetic_dataset
 from baselines.evaluation.strata import Stratum
 from baselines.experiments.comparison import Comparison, RunRecord, compare
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.report import comparison_page
+from baselines.experiments.run import run_comparison
 from baselines.experiments.strata import strata_table, stratified
 
 STRATA = [
@@ -120,3 +122,25 @@ def test_a_comparison_holds_the_strata_of_its_test_targets(done: CompareConfig) 
     page = (Path(done.out) / "comparison.md").read_text()
     assert "## Strata" in page
     assert "By item and by ID" not in page
+
+
+def test_a_comparison_on_the_longest_users_warns_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = synthetic_dataset(num_users=40, num_items=32, num_categories=2)
+    lengths = shop.splits.train.lengths
+    place = np.argsort(np.argsort(-lengths, kind="stable"))
+    assert shop.splits.train.users.tolist() == list(range(40))
+    parts = {
+        name: dataclasses.replace(part, users=place[part.users])
+        for name, part in vars(shop.splits).items()
+        if name in ("train", "valid", "test")
+    }
+    parts["test"] = parts["test"].select(parts["test"].users < 10)
+    splits = dataclasses.replace(shop.splits, **parts, protocol="windows")
+    data = dataclasses.replace(shop, splits=splits, interactions=None)
+    config = dataclasses.replace(TINY, arms=("causal:ntp",), seeds=(0,), out=str(tmp_path / "out"))
+    found = run_comparison(config, data)
+    (line,) = (each for each in caplog.messages if "shuffled" in each)
+    assert line.startswith("the test targets belong to the first 10 of 40 users")
+    assert sum(each.users for each in found.strata if each.kind == "repetition") == 10
