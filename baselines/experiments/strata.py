@@ -37,24 +37,27 @@ def stratified(
             kind=stratum.kind,
             name=stratum.name,
             users=int(stratum.targets.sum()),
-            metrics={
-                arm: {
-                    policy: {
-                        metric: Estimate.of(
-                            [
-                                float(run.per_user[policy][metric][stratum.targets].mean())
-                                for run in runs
-                            ]
-                        )
-                        for metric in metrics
-                    }
-                    for policy in runs[0].per_user
-                }
-                for arm, runs in arms.items()
-            },
+            metrics={arm: _means(runs, stratum, metrics) for arm, runs in arms.items()},
         )
         for stratum in strata
     )
+
+
+def _means(
+    runs: Sequence[RunRecord], stratum: Stratum, metrics: Sequence[str]
+) -> dict[str, dict[str, Estimate]]:
+    """The mean of a stratum over the seeds of one row, by policy and metric."""
+    per_run = {
+        policy: {
+            metric: [float(run.per_user[policy][metric][stratum.targets].mean()) for run in runs]
+            for metric in metrics
+        }
+        for policy in runs[0].per_user
+    }
+    return {
+        policy: {metric: Estimate.of(means) for metric, means in values.items()}
+        for policy, values in per_run.items()
+    }
 
 
 def strata_table(comparison: Comparison, *, policy: str) -> Table:
