@@ -13,55 +13,65 @@ LARGEST = 0.9
 """Share of the users above which a part of them is not called a subset."""
 
 LEVEL = 0.01
-"""Level of the test that users inside and outside the subset have equally long sequences."""
+"""Level of the tests together that users inside and outside the subset are alike."""
 
 
 def unshuffled_subsets(splits: Splits) -> list[str]:
     """One warning for each of the validation and test split that takes unshuffled first users.
 
     That is a split whose users are the first, or the last, in the order of their IDs, where these
-    have longer or shorter sequences than the others (Mann-Whitney test). Sequences are compared in
-    training, or for a user without any there in the split that has one.
+    differ from the others in the length of their sequences or in the training events of the items
+    there (Mann-Whitney tests, Bonferroni-corrected). Training sequences are compared; a user
+    without any is judged by those in the other splits.
     """
     if not splits.knows_users:
         return []
-    everyone = np.unique(
-        np.concatenate([splits.train.users, splits.valid.users, splits.test.users])
+    parts = (splits.test, splits.valid, splits.train)
+    everyone = np.unique(np.concatenate([part.users for part in parts]))
+    counts = np.bincount(splits.train.items, minlength=1 + max(part.items.max() for part in parts))
+    traits = np.full((2, everyone[-1] + 1), np.nan)
+    for part in parts:
+        own = _traits(part, counts[part.items], traits.shape[1])
+        traits = np.where(np.isnan(own), traits, own)
+    found = (
+        _warning(name, np.isin(everyone, part.users), traits[:, everyone])
+        for name, part in (("validation", splits.valid), ("test", splits.test))
     )
-    lengths = np.zeros(everyone[-1] + 1)
-    for part in (splits.test, splits.valid, splits.train):
-        own = _longest(part, len(lengths))
-        lengths = np.where(own > 0, own, lengths)
-    lengths = lengths[everyone]
-    parts = {"validation": splits.valid, "test": splits.test}
-    found = (_warning(name, np.isin(everyone, part.users), lengths) for name, part in parts.items())
     return [warning for warning in found if warning is not None]
 
 
-def _warning(split: str, chosen: NDArray[np.bool_], lengths: FloatArray) -> str | None:
+def _warning(split: str, chosen: NDArray[np.bool_], traits: FloatArray) -> str | None:
     from scipy.stats import mannwhitneyu
 
     number = int(chosen.sum())
+    if number > LARGEST * len(chosen):
+        return None
     if chosen[:number].all():
         which = "first"
     elif chosen[-number:].all():
         which = "last"
     else:
         return None
-    if number > LARGEST * len(chosen):
+    inside, outside = traits[:, chosen], traits[:, ~chosen]
+    if not (mannwhitneyu(inside, outside, axis=1).pvalue < LEVEL / len(traits)).any():
         return None
-    inside, outside = lengths[chosen], lengths[~chosen]
-    if mannwhitneyu(inside, outside).pvalue >= LEVEL:
-        return None
+    (length, events), (other_length, other_events) = inside.mean(axis=1), outside.mean(axis=1)
     return (
         f"the {split} targets belong to the {which} {number:,} of {len(chosen):,} users, who are "
-        f"not shuffled: their sequences have {inside.mean():.1f} items on average, those of the "
-        f"others {outside.mean():.1f}. The results hold for these users only; draw users at random."
+        f"not shuffled: their sequences have {length:.1f} items on average, each with {events:.1f} "
+        f"training events; those of the others {other_length:.1f} and {other_events:.1f}. The "
+        "results hold for these users only; draw users at random."
     )
 
 
-def _longest(data: SequenceSet, num_users: int) -> FloatArray:
-    """Length of each user's longest sequence, 0 without one; float64 ``(user,)``."""
-    found = np.zeros(num_users)
-    np.maximum.at(found, data.users, data.lengths)
-    return found
+def _traits(data: SequenceSet, events: NDArray[np.int64], num_users: int) -> FloatArray:
+    """Mean length of each user's sequences, and mean of ``events`` over what they contain.
+
+    float64 ``(2, user)``, NaN for a user without sequences.
+    """
+    owner = np.repeat(data.users, data.lengths)
+    length = np.bincount(owner, minlength=num_users)
+    total = np.bincount(owner, weights=events, minlength=num_users)
+    sequences = np.bincount(data.users, minlength=num_users)
+    with np.errstate(invalid="ignore"):
+        return np.stack([length / sequences, total / length])

@@ -79,8 +79,20 @@ def test_the_first_users_of_a_sorted_file_are_warned_of() -> None:
     (warning,) = unshuffled_subsets(splits(SORTED, list(range(10))))
     assert warning == (
         "the test targets belong to the first 10 of 40 users, who are not shuffled: their "
-        "sequences have 9.0 items on average, those of the others 3.0. The results hold for these "
-        "users only; draw users at random."
+        "sequences have 9.0 items on average, each with 180.0 training events; those of the others "
+        "3.0 and 180.0. The results hold for these users only; draw users at random."
+    )
+
+
+def test_first_users_who_differ_in_popularity_alone_are_warned_of() -> None:
+    train = sequence_set([([0, 1], 1)] * 40)
+    popular = sequence_set([([50, 50], 1)] * 10 + [([user, 0], 1) for user in range(30)])
+    test = sequence_set([([50, 51], 1)] * 10)
+    names = {"valid": train, "test": test, "protocol": "windows", "dropped": {}}
+    assert unshuffled_subsets(Splits(train=train, **names)) == []
+    (warning,) = unshuffled_subsets(Splits(train=popular, **names))
+    assert (
+        "2.0 items on average, each with 20.0 training events; those of the others 2.0" in warning
     )
 
 
