@@ -21,11 +21,11 @@ _METHOD = {
     "correction": "Holm's correction over the arms compared with one reference, and over the pairs",
 }
 
-HEADLINES = ("R@10", "N@10")
-"""Metrics shown on the console; the page has all metrics of the rows, the JSON everything."""
-
 Role = Literal["reference", "teacher", "arm"]
 """The role of a row: a reference such as popularity, a teacher, or an arm."""
+
+HEADLINES = ("R@10", "N@10")
+"""Metrics shown on the console; the page has all metrics of the rows, the JSON everything."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
