@@ -41,7 +41,7 @@ def run(arm: str, seed: int, removed: list[float], **evaluation: Any) -> RunReco
 
 
 def compared(records: list[RunRecord], **facts: Any) -> Comparison:
-    found = compare(records, baseline=records[0].arm, resamples=10, **facts)
+    found = compare(records, baseline=records[0].arm, **facts)
     return dataclasses.replace(found, strata=stratified(records, STRATA, found.headlines))
 
 
