@@ -226,7 +226,7 @@ def compare(
         ValueError: If there is no such baseline, a run appears twice, an arm changes its role,
             records differ in users, policies or metrics, or a value is not finite.
     """
-    arms = runs_of_arm(records)
+    arms = runs_by_arm(records)
     if baseline not in arms:
         raise ValueError(f"baseline must be one of {', '.join(arms)}, got {baseline!r}")
     rows = tuple(_row(runs) for runs in arms.values())
@@ -317,7 +317,7 @@ def write_per_user(
     """
     import polars as pl
 
-    runs_of_arm(records)
+    runs_by_arm(records)
     num_users = _num_users(records[0])
     names = list(range(num_users)) if users is None else list(users)
     if len(names) != num_users:
@@ -339,7 +339,7 @@ def write_per_user(
     atomic_write(Path(path), buffer.getvalue())
 
 
-def runs_of_arm(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+def runs_by_arm(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     """Runs by arm, ordered by role, then first appearance; refuses runs that cannot be compared."""
     if not records:
         raise ValueError("a comparison needs at least one run record, got none")

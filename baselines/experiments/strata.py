@@ -14,7 +14,7 @@ from baselines.experiments.comparison import (
     Estimate,
     RunRecord,
     StratumResult,
-    runs_of_arm,
+    runs_by_arm,
 )
 from baselines.experiments.tables import NOTHING, figure, markdown_table
 
@@ -31,7 +31,7 @@ def stratified(
         strata: Groups of their users.
         metrics: Names of the metrics.
     """
-    arms = runs_of_arm(records)
+    arms = runs_by_arm(records)
     return tuple(
         StratumResult(
             kind=stratum.kind,
