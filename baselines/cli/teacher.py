@@ -44,7 +44,7 @@ def teacher_records(config: TeacherTrainConfig) -> list[RunRecord]:
     remove_leftovers(config.out)
     dataset = read_data(config)
     splits, records = dataset.splits, []
-    measures = Measures.of(EvaluationConfig(), splits.train, len(dataset.catalog))
+    measures = Measures.of(EvaluationConfig(), dataset)
     for seed in config.seeds:
         model, state, _ = fit_teacher(
             dataset, config.teacher, config.training, seed=seed, folder=Path(config.out)

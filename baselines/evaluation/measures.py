@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from baselines.data.sequences import SequenceSet
+from baselines.data.dataset import Dataset
+from baselines.evaluation.cold import share_of_lists
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.metrics import ListMetric, RankMetric, label, load_metric
 from baselines.evaluation.ranks import POLICIES, TOP, Ranks
@@ -21,21 +22,23 @@ class Measures:
     Attributes:
         evaluation: The settings.
         popularity: int64 ``(item,)``, training events of each item.
+        cold: int64, rows of the items that a cold-start split took out of training; else none.
     """
 
     evaluation: EvaluationConfig
     popularity: IntArray
+    cold: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @classmethod
-    def of(cls, evaluation: EvaluationConfig, train: SequenceSet, num_items: int) -> Measures:
-        """The metrics of a split.
+    def of(cls, evaluation: EvaluationConfig, dataset: Dataset) -> Measures:
+        """The metrics of a dataset's split.
 
         Raises:
             ValueError: If a metric cannot be loaded, or there is no `RankMetric`.
         """
         require_metrics(evaluation)
-        popularity = np.bincount(train.items, minlength=num_items)
-        return cls(evaluation=evaluation, popularity=popularity)
+        popularity = np.bincount(dataset.splits.train.items, minlength=len(dataset.catalog))
+        return cls(evaluation=evaluation, popularity=popularity, cold=dataset.cold_items)
 
     def per_user(self, ranks: Ranks) -> dict[str, dict[str, FloatArray]]:
         """Value of each target, float64 ``(target,)``, by seen-item policy and label."""
@@ -53,6 +56,10 @@ class Measures:
             policy: {name: float(values.mean()) for name, values in of_targets.items()}
             for policy, of_targets in self.per_user(ranks.by_id).items()
         }
+
+    def cold_share(self, ranks: Ranks) -> float | None:
+        """Share of cold items in the stored lists, seen items removed; None without cold items."""
+        return share_of_lists(ranks.top, self.cold) if len(self.cold) else None
 
     def of_lists(self, ranks: Ranks) -> dict[str, float]:
         """Metrics of all lists together, seen items removed, by label.

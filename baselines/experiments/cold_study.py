@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from baselines.experiments.tables import markdown_table
 
 if TYPE_CHECKING:
+    from baselines.data.dataset import Dataset
     from baselines.experiments.comparison import RunRecord
     from baselines.experiments.study import StudyPlan
 
@@ -22,30 +23,26 @@ _SHOWN = ("R@10", "R@50", "N@10")
 
 
 def with_cold_start(
-    records: Sequence[RunRecord], is_cold: NDArray[np.bool_], *, baseline: str, resamples: int
+    records: Sequence[RunRecord], dataset: Dataset, *, baseline: str, resamples: int
 ) -> list[RunRecord]:
-    """The records with results of warm and cold targets in ``evaluation["cold_start"]``.
+    """The records with the results of warm and of cold targets in ``evaluation["cold_start"]``.
 
-    These are, by part (``warm``, ``cold``), ``targets`` and, seen items removed, for each metric
-    its ``mean`` and the bootstrap interval ``low``, ``high`` of the gain over the baseline's record
-    of the same seed, or its first one for a record without a seed, paired by user.
+    They are, by part (``warm``, ``cold``; without those that have no target), ``targets`` and, seen
+    items removed, for each metric its ``mean`` and the bootstrap interval ``low``, ``high`` of the
+    gain over the baseline, paired by user. The baseline's record is that of the same seed, or its
+    first for a record without a seed.
 
     Args:
         records: All records of a comparison.
-        is_cold: bool ``(target,)``, whether the target's item was taken out of training.
-        baseline: Label of the arm that gains are measured against; its own have no interval.
+        dataset: Its data; without cold items, the records are returned unchanged.
+        baseline: Label of the arm that gains are measured against; it has no intervals itself.
         resamples: Number of bootstrap draws.
-
-    Raises:
-        ValueError: If no target or every target is cold, so that a part would be empty.
     """
-    parts = {"warm": ~is_cold, "cold": is_cold}
-    for name, part in parts.items():
-        if not part.any():
-            raise ValueError(
-                f"the cold-start split leaves no {name} test target out of {len(part)}. "
-                "Choose another share or draw, or larger data."
-            )
+    if not len(dataset.cold_items):
+        return list(records)
+    test = dataset.splits.test
+    is_cold = np.isin(test.items[test.targets()[1]], dataset.cold_items)
+    parts = {name: part for name, part in (("warm", ~is_cold), ("cold", is_cold)) if part.any()}
     of_seed = {each.seed: each for each in records if each.arm == baseline}
     first = next(iter(of_seed.values()))
 
@@ -119,9 +116,12 @@ def _cells(notes: Mapping[str, Any]) -> tuple[str, str, str, str]:
     def overall(metric: str) -> float:
         return float(sum(p["targets"] * p[metric]["mean"] for p in parts.values()) / total)
 
-    shown = [metric for metric in _SHOWN if metric in parts["cold"]]
+    shown = [metric for metric in _SHOWN if all(metric in part for part in parts.values())]
     together = ", ".join(f"{overall(metric):.4f}" for metric in shown)
-    warm, cold = (", ".join(_figure(parts[p][m]) for m in shown) for p in ("warm", "cold"))
+    warm, cold = (
+        ", ".join(_figure(parts[name][metric]) for metric in shown) if name in parts else "—"
+        for name in ("warm", "cold")
+    )
     return together, warm, cold, f"{notes['cold_share']:.3f}"
 
 

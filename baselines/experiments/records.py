@@ -50,6 +50,8 @@ def record(
         evaluation["lists"] = lists
     if by_id := measures.by_id(ranks):
         evaluation["by_id"] = by_id
+    if (share := measures.cold_share(ranks)) is not None:
+        evaluation["cold_share"] = share
     evaluation |= notes or {}
     return RunRecord(
         arm=label,

@@ -102,8 +102,7 @@ class ComparisonRun:
     @cached_property
     def measures(self) -> Measures:
         """The metrics reported for every row."""
-        dataset = self.dataset
-        return Measures.of(self.config.evaluation, dataset.splits.train, len(dataset.catalog))
+        return Measures.of(self.config.evaluation, self.dataset)
 
     def folder(self, arm: Arm, seed: int) -> Path:
         """Folder of an arm's weights."""

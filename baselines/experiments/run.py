@@ -12,6 +12,7 @@ from baselines.evaluation.first_users import unshuffled_subsets
 from baselines.evaluation.strata import strata_of
 from baselines.experiments.arms import Arm
 from baselines.experiments.claim import may_write
+from baselines.experiments.cold_study import with_cold_start
 from baselines.experiments.comparison import Comparison, compare, write_per_user
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.controls import control_records
@@ -58,12 +59,15 @@ def _compared(run: ComparisonRun) -> Comparison:
         records += rows_of_seed(run, seed)
     if config.fusion.controls:
         records += control_records(run, [arm for arm in run.arms if arm in run.fused])
+    records = with_cold_start(
+        records, run.dataset, baseline=run.arms[0].label, resamples=config.resamples
+    )
     comparison = compare(
         records,
         baseline=run.arms[0].label,
         pairs=_pairs(run.arms, run.fused),
         settings=report_settings(config, run.dataset, run.ids),
-        schemes=[scheme_card(scheme, ids) for scheme, ids in run.ids.items()],
+        schemes=[scheme_card(scheme, ids, run.dataset) for scheme, ids in run.ids.items()],
         resamples=config.resamples,
     )
     strata = strata_of(splits.test, splits.train, len(run.dataset.catalog))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baselines.data.dataset import Dataset
+from baselines.evaluation.cold import support_by_level
 from baselines.experiments.arms import Arm
 from baselines.runtime.progress import track_epochs
 from semid.build import ids_from_config, require_made_by
@@ -105,17 +106,21 @@ def schemes_of(
     return schemes
 
 
-def scheme_card(scheme: Scheme, ids: SemanticIds) -> dict[str, object]:
+def scheme_card(scheme: Scheme, ids: SemanticIds, dataset: Dataset) -> dict[str, object]:
     """Summary of a scheme's IDs for the report.
 
     Returns:
         JSON values: ``name``, ``scheme``, ``sizes`` and what ``semid.quality.id_quality`` returns;
         ``collisions`` is the record of `SemanticIds.resolve` about the codes before resolution.
+        On a cold-start split also ``cold_support`` (`support_by_level`).
     """
+    cold, train = dataset.cold_items, dataset.splits.train
+    support = {"cold_support": support_by_level(ids, cold, train.items)} if len(cold) else {}
     return {
         "name": scheme.name,
         "scheme": ids.scheme,
         "sizes": list(ids.sizes),
         "collisions": ids.provenance.config.get("collisions"),
         **id_quality(ids),
+        **support,
     }

@@ -34,6 +34,7 @@ from semid.provenance import read_json, write_json
 from semid.registry import load_function
 
 _TABLES = {
+    "cold": "baselines.experiments.cold_study:cold_table",
     "metrics": "baselines.experiments.study:metrics_table",
     "validation": "baselines.experiments.study:validation_table",
 }
@@ -69,8 +70,9 @@ class StudyPlan:
         runs: The runs by name, in the order in which they are done.
         defaults: By command, options of every run that does not set them itself.
         budget_hours: No run is started that would exceed these hours; None for no limit.
-        table: ``metrics`` of the test targets, ``validation`` for a search, which must not look at
-            them, or ``package.module:function``, which makes Markdown as `metrics_table` does.
+        table: ``metrics`` of the test targets, ``cold`` for runs with a cold-start split,
+            ``validation`` for a search, which must not look at test targets, or
+            ``package.module:function``, which makes Markdown as `metrics_table` does.
 
     Raises:
         ValueError: If there is no run, or a name cannot be a file name.
