@@ -86,6 +86,7 @@ def comparison_page(comparison: Comparison) -> str:
         if gains:
             header = ("arm", "minus", "metric", "difference", "relative", "interval", "p", "Holm p")
             parts.append(markdown_table(header, gains))
+            parts += _sizes(comparison, policy)
     rows = comparison.rows
     parts += [*_lists(rows), *_agreement(rows), *_fusion(rows), *_questions(rows)]
     parts.append(
@@ -94,6 +95,31 @@ def comparison_page(comparison: Comparison) -> str:
         f"{_method(comparison)}"
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _sizes(comparison: Comparison, policy: str) -> tuple[str, ...]:
+    """Effect sizes over users, seed noise, and the users and seeds that a difference needs."""
+    lines = [
+        (
+            found.arm,
+            found.reference,
+            found.metric,
+            f"{found.d_z:+.3f}",
+            "unknown" if found.seed_sd is None else _figure(found.seed_sd),
+            NOTHING if found.needed_users is None else f"{found.needed_users:,}",
+            NOTHING if found.needed_seeds is None else str(found.needed_seeds),
+        )
+        for found in comparison.differences
+        if found.policy == policy and found.metric in _headlines(comparison)
+    ]
+    header = ("arm", "minus", "metric", "d_z", "seed sd", "users needed", "seeds needed")
+    legend = (
+        "d_z: difference divided by its standard deviation over users. seed sd: standard deviation "
+        "of the difference over seeds, on the same users. needed: users with these seeds, or seeds "
+        "per arm with these users, that find a difference of this size with "
+        f"{comparison.statistics['power']:.0%} power; {NOTHING}: no number does."
+    )
+    return markdown_table(header, lines), legend
 
 
 def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
@@ -225,9 +251,16 @@ def _headlines(comparison: Comparison) -> tuple[str, ...]:
 
 def _method(comparison: Comparison) -> str:
     facts = comparison.statistics
+    once = [row.arm for row in comparison.rows if len(row.seeds) == 1 and row.seeds[0] is not None]
+    unknown = (
+        f" Trained on one seed, so that seed noise is unknown and intervals hold for the trained "
+        f"model only: {', '.join(once)}."
+        if once
+        else ""
+    )
     return (
-        f"Differences: {facts['confidence']:.0%} intervals, {facts['interval']} ({facts['users']} "
-        f"users, {facts['resamples']} resamples); p: {facts['test']}, {facts['correction']}."
+        f"Differences: {facts['confidence']:.0%} {facts['interval']} ({facts['users']} users); "
+        f"p: {facts['test']}, {facts['correction']}.{unknown}"
     )
 
 

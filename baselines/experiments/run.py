@@ -58,7 +58,6 @@ def _compared(run: ComparisonRun) -> Comparison:
         pairs=_pairs(run.arms, run.fused),
         settings=report_settings(config, run.dataset, run.ids),
         schemes=[scheme_card(scheme, ids) for scheme, ids in run.ids.items()],
-        resamples=config.resamples,
     )
     if distributed_state().is_main_process and may_write(out):
         _report_left_out(comparison, out)
