@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,9 +28,10 @@ class Runs(NamedTuple):
         users: float64 ``(user, column)``, each user's values averaged over the seeds.
         seeds: Number of runs.
         is_random: Whether training depends on a seed.
-        between: float64 ``(column,)``, sample variance of the seeds' means; 0 for one seed.
-        residual: float64 ``(column,)``, mean square of the interaction of user and seed, with
-            ``(seeds - 1)(users - 1)`` degrees of freedom; 0 for one seed.
+        between: float64 ``(column,)``, variance of the seeds' means; 0 for one seed.
+        residual: float64 ``(column,)``, mean square of the interaction of user and seed; 0 for one
+            seed.
+        degrees: Degrees of freedom of ``between``.
     """
 
     users: FloatArray
@@ -38,6 +39,7 @@ class Runs(NamedTuple):
     is_random: bool
     between: FloatArray
     residual: FloatArray
+    degrees: float
 
 
 class Variances(NamedTuple):
@@ -93,15 +95,21 @@ class Needed(NamedTuple):
     seeds: FloatArray
 
 
-def summarize_runs(values: FloatArray, *, is_random: bool = True) -> Runs:
+def summarize_runs(
+    values: FloatArray, *, is_random: bool = True, cyclic_pairs: bool = False
+) -> Runs:
     """Summarise the runs of one model.
 
     Args:
         values: Finite float64 ``(seed, user, column)``.
         is_random: Whether training depends on a seed.
+        cyclic_pairs: Whether each run combines the model of its seed and that of the next, the last
+            with the first. Neighbours are then alike, so that the sample variance of ``n`` runs is
+            on average ``(n - 2) / (2 (n - 1))`` of what ``n`` times that of their mean is, with ``2
+            (n - 2)^2 / (3 n - 8)`` degrees of freedom; this is corrected for.
 
     Raises:
-        ValueError: If there is no run, or there are fewer than two users.
+        ValueError: If there is no run, there are fewer than two users, or two pairs are the same.
     """
     num_seeds, num_users, num_columns = values.shape
     if num_seeds < 1 or num_users < 2:
@@ -109,6 +117,8 @@ def summarize_runs(values: FloatArray, *, is_random: bool = True) -> Runs:
             "a test over users and seeds needs at least one run and two users, got "
             f"{num_seeds} and {num_users}"
         )
+    if cyclic_pairs and num_seeds == 2:
+        raise ValueError("two seeds make one pair, not two: pass one run")
     users: FloatArray = values.mean(axis=0)
     between, residual = np.zeros(num_columns), np.zeros(num_columns)
     if num_seeds > 1:
@@ -118,7 +128,12 @@ def summarize_runs(values: FloatArray, *, is_random: bool = True) -> Runs:
         for of_seed, mean in zip(values, means, strict=True):
             residual += np.square(of_seed - mean - expected).sum(axis=0)
         residual /= (num_seeds - 1) * (num_users - 1)
-    return Runs(users, num_seeds, is_random, between, residual)
+    degrees = num_seeds - 1.0
+    if cyclic_pairs and num_seeds > 2:
+        factor = 2 * (num_seeds - 1) / (num_seeds - 2)
+        between, residual = factor * between, factor * residual
+        degrees = 2 * (num_seeds - 2) ** 2 / (3 * num_seeds - 8)
+    return Runs(users, num_seeds, is_random, between, residual, degrees)
 
 
 def paired_difference(model: Runs, reference: Runs, *, confidence: float = 0.95) -> Gain:
@@ -129,8 +144,11 @@ def paired_difference(model: Runs, reference: Runs, *, confidence: float = 0.95)
     difference is estimated without bias by the analysis of variance (Searle, Casella & McCulloch,
     *Variance Components*, 1992, section 4.3): ``var(users) / U`` of the users' differences, which
     have been averaged over seeds and hold the residual already, plus ``(between - residual / U) /
-    seeds`` of either model, the sum of the two no less than 0. Degrees of freedom follow
-    Satterthwaite (1946), with all of ``between``, so that few seeds count as few.
+    seeds`` of either model, no less than 0 together. Degrees of freedom are Satterthwaite's (1946)
+    for the seeds of both models, then the harmonic mean with those of users, weighted by variance.
+    That is fewer than Satterthwaite's for all three, with which few seeds that are alike by chance
+    make too many differences real. The level holds from three seeds on; two seeds of one model
+    beside a fixed reference exceed it where seed noise is larger than that of users.
 
     With one seed each this is the paired t-test over users; the interval then holds for the
     trained models at hand, not for another training. Where users do not matter it is Welch's t-test
@@ -159,12 +177,10 @@ def paired_difference(model: Runs, reference: Runs, *, confidence: float = 0.95)
     both = [runs for runs in (model, reference) if runs.is_random and runs.seeds > 1]
     zero = np.zeros_like(mean)
     residual = sum((runs.residual / runs.seeds for runs in both), zero)
-    of_seeds = sum((runs.between / runs.seeds for runs in both), zero) - residual / num_users
-    variance = of_users + np.maximum(of_seeds, 0.0)
-    uncertainty = of_users**2 / (num_users - 1) + sum(
-        ((runs.between / runs.seeds) ** 2 / (runs.seeds - 1) for runs in both), zero
-    )
-    df = _ratio(variance**2, uncertainty, otherwise=num_users - 1.0).clip(1, None)
+    between = [runs.between / runs.seeds for runs in both]
+    of_seeds = np.maximum(sum(between, zero) - residual / num_users, 0.0)
+    df = _degrees(of_users, num_users - 1, of_seeds, between, [runs.degrees for runs in both])
+    variance = of_users + of_seeds
     error = np.sqrt(variance)
     margin = stats.t.isf((1 - confidence) / 2, df) * error
     t = _ratio(np.abs(mean), error, otherwise=np.where(mean == 0, 0.0, np.inf))
@@ -251,21 +267,45 @@ def _power(
     of_users = (variances.user + variances.residual / num_seeds) / num_users
     residual = variances.residual / num_users / num_seeds
     error = np.sqrt(of_users + variances.seed / num_seeds)
-    between, uncertainty = -residual, of_users**2 / (num_users - 1)
+    between = []
     if variances.random_models:
         expected = (variances.seed / num_seeds + residual) / variances.random_models
         middles = (np.arange(QUANTILES)[:, None] + 0.5) / QUANTILES
         drawn = expected * stats.chi2.ppf(middles, num_seeds - 1) / (num_seeds - 1)
-        for axis in range(variances.random_models):
-            of_model = np.expand_dims(drawn, 1 - axis) if variances.random_models == 2 else drawn
-            between = between + of_model
-            uncertainty = uncertainty + of_model**2 / (num_seeds - 1)
-    estimated = of_users + np.maximum(between, 0.0)
-    df = _ratio(estimated**2, uncertainty, otherwise=num_users - 1.0).clip(1, None)
+        between = [drawn[:, None], drawn[None]][: variances.random_models]
+    of_seeds = np.maximum(sum(between, -residual), 0.0)
+    seed_degrees = [num_seeds - 1] * variances.random_models
+    df = _degrees(of_users, num_users - 1, of_seeds, between, seed_degrees)
+    estimated = of_users + of_seeds
     excess = stats.t.isf(alpha / 2, df) * np.sqrt(estimated) - np.abs(difference)
     found = stats.norm.sf(_ratio(excess, error, otherwise=np.where(excess < 0, -np.inf, np.inf)))
     power: FloatArray = found.reshape(-1, len(difference)).mean(axis=0)
     return power
+
+
+def _degrees(
+    of_users: FloatArray,
+    user_degrees: float | FloatArray,
+    of_seeds: FloatArray,
+    between: Sequence[FloatArray],
+    seed_degrees: Sequence[float | FloatArray],
+) -> FloatArray:
+    """Degrees of freedom of ``of_users + of_seeds``, at least 1; see `paired_difference`.
+
+    Args:
+        of_users: Variance of the mean from users.
+        user_degrees: Its degrees of freedom.
+        of_seeds: Variance of the mean from seeds.
+        between: For each model, the variance of the seeds' means over their number.
+        seed_degrees: Its degrees of freedom, for each model.
+    """
+    zero = np.zeros_like(of_seeds)
+    squares = (of**2 / degrees for of, degrees in zip(between, seed_degrees, strict=True))
+    uncertainty = of_users / user_degrees + _ratio(
+        sum(squares, zero), sum(between, zero), otherwise=0.0
+    )
+    degrees = _ratio(of_users + of_seeds, uncertainty, otherwise=user_degrees)
+    return degrees.clip(1, None)
 
 
 def _fewest(

@@ -51,6 +51,7 @@ class RunRecord:
         evaluation: Other results of the evaluation (beam, seconds, …), as JSON values.
         consistency: Share of users whose top item is the teacher's top item, in [0, 1];
             ``None`` without a teacher.
+        is_pair: Whether the run combines the models of its seed and of the arm's next seed.
     """
 
     arm: str
@@ -61,6 +62,7 @@ class RunRecord:
     train_seconds: float
     evaluation: dict[str, Any] = field(default_factory=dict)
     consistency: float | None = None
+    is_pair: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -413,7 +415,8 @@ def _summary(runs: Sequence[RunRecord], columns: Sequence[tuple[str, str]]) -> R
     for of_seed, run in zip(values, runs, strict=True):
         for c, (policy, metric) in enumerate(columns):
             of_seed[:, c] = run.per_user[policy][metric]
-    return summarize_runs(values, is_random=runs[0].seed is not None)
+    first = runs[0]
+    return summarize_runs(values, is_random=first.seed is not None, cyclic_pairs=first.is_pair)
 
 
 def _row(runs: Sequence[RunRecord]) -> ArmRow:

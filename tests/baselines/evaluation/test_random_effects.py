@@ -44,28 +44,34 @@ def normal(
 
 
 def hits(
-    rng: np.random.Generator, *, seeds: int, comparisons: int, seed_sd: float, gain: float = 0.0
+    rng: np.random.Generator,
+    *,
+    seeds: int,
+    comparisons: int,
+    seed_sd: float,
+    gain: float = 0.0,
+    reference_sd: float | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Hits of 2,000 users under two models, ``(seed, user, comparison)`` each.
 
     A hit is a latent value above a threshold, of which the users have four fifths in common over
-    seeds and nine tenths of these over models. ``seed_sd`` and ``gain`` are in units of the hit
-    rate.
+    seeds and nine tenths of these over models. ``seed_sd`` (and ``reference_sd`` if it
+    differs) and ``gain`` are in units of the hit rate.
     """
     threshold = stats.norm.isf(LEVEL)
     slope = stats.norm.pdf(threshold)
     size = (2000, comparisons)
     shared = rng.standard_normal(size, dtype=np.float32)
 
-    def model(effect: float) -> FloatArray:
+    def model(effect: float, sd: float) -> FloatArray:
         own = rng.standard_normal(size, dtype=np.float32)
         user = sqrt(0.9) * shared + sqrt(0.1) * own
         noise = rng.standard_normal((seeds, *size), dtype=np.float32)
-        of_seed = rng.normal(effect, seed_sd, size=(seeds, 1, comparisons)) / slope
+        of_seed = rng.normal(effect, sd, size=(seeds, 1, comparisons)) / slope
         latent = sqrt(0.8) * user + sqrt(0.2) * noise + of_seed
         return (latent > threshold).astype(np.float64)
 
-    return model(gain), model(0.0)
+    return model(gain, seed_sd), model(0.0, seed_sd if reference_sd is None else reference_sd)
 
 
 def difference(model: FloatArray, reference: FloatArray, *, confidence: float = 0.95) -> Gain:
@@ -90,10 +96,46 @@ def test_seed_noise_alone_is_seldom_called_a_difference(seeds: int, seed_sd: flo
     assert found(rng, seeds=seeds, seed_sd=seed_sd) <= 0.065
 
 
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seed_sd", [0.0, 0.001, 0.006, 0.01])
+def test_nor_is_it_beside_a_row_without_a_seed(seeds: int, seed_sd: float) -> None:
+    rng = np.random.default_rng([seeds, int(seed_sd * 1000), 1])
+    p = []
+    for _ in range(10):
+        model, reference = hits(
+            rng, seeds=seeds, comparisons=100, seed_sd=seed_sd, reference_sd=0.0
+        )
+        fixed = summarize_runs(reference[:1], is_random=False)
+        p.append(paired_difference(summarize_runs(model), fixed).p)
+    assert np.mean(np.concatenate(p) < 0.05) <= 0.065
+
+
 @pytest.mark.parametrize(("seeds", "least"), [(3, 0.9), (5, 0.99)])
 def test_a_real_difference_is_found(seeds: int, least: float) -> None:
     rng = np.random.default_rng(seeds)
     assert found(rng, seeds=seeds, seed_sd=0.001, gain=0.02) >= least
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_runs_that_share_models_are_not_taken_for_independent(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    model, reference = normal(rng, seeds=seeds, users=60, columns=1000, seed_sd=1.0)
+    pairs = (model + np.roll(model, -1, axis=0)) / 2
+    fixed = summarize_runs(reference[:1] * 0, is_random=False)
+    assert (paired_difference(summarize_runs(pairs), fixed).p < 0.05).mean() > 0.1
+    counted = summarize_runs(pairs, cyclic_pairs=True)
+    assert (paired_difference(counted, fixed).p < 0.05).mean() <= 0.065
+    np.testing.assert_allclose(counted.users, summarize_runs(model).users)
+
+
+def test_three_pairs_of_three_seeds_have_the_seed_noise_of_three_runs() -> None:
+    model, reference = normal(np.random.default_rng(12), seeds=3, users=30, seed_sd=1.0)
+    pairs = summarize_runs((model + np.roll(model, -1, axis=0)) / 2, cyclic_pairs=True)
+    ours, theirs = (
+        paired_difference(runs, summarize_runs(reference))
+        for runs in (pairs, summarize_runs(model))
+    )
+    np.testing.assert_allclose([ours.low, ours.p, ours.df], [theirs.low, theirs.p, theirs.df])
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
@@ -243,6 +285,8 @@ def test_bad_input_is_refused() -> None:
         paired_difference(runs, runs, confidence=1)
     with pytest.raises(ValueError, match=r"same users and columns, got \(5, 1\) and \(4, 1\)"):
         paired_difference(runs, summarize_runs(np.zeros((2, 4, 1))))
+    with pytest.raises(ValueError, match="two seeds make one pair"):
+        summarize_runs(np.zeros((2, 5, 1)), cyclic_pairs=True)
     variances = paired_difference(runs, runs).variances
     with pytest.raises(ValueError, match="seeds at least 2, got"):
         needed(np.ones(1), variances, users=5, seeds=1)
