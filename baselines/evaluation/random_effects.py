@@ -184,15 +184,6 @@ def paired_difference(model: Runs, reference: Runs, *, confidence: float = 0.95)
     error = np.sqrt(variance)
     margin = stats.t.isf((1 - confidence) / 2, df) * error
     t = _ratio(np.abs(mean), error, otherwise=np.where(mean == 0, 0.0, np.inf))
-    variances = Variances(
-        user=np.maximum(spread - residual, 0.0),
-        seed=np.maximum(
-            sum((runs.between - runs.residual / num_users for runs in both), zero), 0.0
-        ),
-        residual=sum((runs.residual for runs in both), zero),
-        random_models=len(both),
-        seed_is_unknown=any(runs.is_random and runs.seeds == 1 for runs in (model, reference)),
-    )
     return Gain(
         mean=mean,
         low=mean - margin,
@@ -200,7 +191,22 @@ def paired_difference(model: Runs, reference: Runs, *, confidence: float = 0.95)
         p=2 * stats.t.sf(t, df),
         df=df,
         d_z=_ratio(mean, np.sqrt(spread), otherwise=0.0),
-        variances=variances,
+        variances=_variances(model, reference, spread),
+    )
+
+
+def _variances(model: Runs, reference: Runs, spread: FloatArray) -> Variances:
+    """The variance components behind ``spread``, the variance of the users' differences."""
+    both = [runs for runs in (model, reference) if runs.is_random and runs.seeds > 1]
+    zero, num_users = np.zeros_like(spread), len(model.users)
+    of_user = spread - sum((runs.residual / runs.seeds for runs in both), zero)
+    of_seed = sum((runs.between - runs.residual / num_users for runs in both), zero)
+    return Variances(
+        user=np.maximum(of_user, 0.0),
+        seed=np.maximum(of_seed, 0.0),
+        residual=sum((runs.residual for runs in both), zero),
+        random_models=len(both),
+        seed_is_unknown=any(runs.is_random and runs.seeds == 1 for runs in (model, reference)),
     )
 
 

@@ -110,6 +110,12 @@ def test_nor_is_it_beside_a_row_without_a_seed(seeds: int, seed_sd: float) -> No
     assert np.mean(np.concatenate(p) < 0.05) <= 0.065
 
 
+def test_users_alone_would_call_it_a_difference_often() -> None:
+    model, reference = hits(np.random.default_rng(3), seeds=3, comparisons=400, seed_sd=0.006)
+    gains = model.mean(axis=0) - reference.mean(axis=0)
+    assert (stats.ttest_1samp(gains, 0).pvalue < 0.05).mean() > 0.1
+
+
 @pytest.mark.parametrize(("seeds", "least"), [(3, 0.9), (5, 0.99)])
 def test_a_real_difference_is_found(seeds: int, least: float) -> None:
     rng = np.random.default_rng(seeds)
