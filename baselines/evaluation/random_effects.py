@@ -226,8 +226,8 @@ def needed(
 
     Args:
         difference: float64 ``(column,)``, the true differences to find.
-        variances: Their variance components. Where seed noise is unknown, none is assumed: the
-            number of users then holds for the trained models at hand, and seeds are infinite.
+        variances: Their variance components. Where the seed noise of a model is unknown, none
+            is counted for it: users are then those for that trained model, and seeds are infinite.
         users: The users at hand, at least 2.
         seeds: The seeds at hand for either model, at least 1, or 2 where seed noise is known.
         power: Probability of finding the difference, in (0.5, 1).

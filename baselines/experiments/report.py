@@ -18,6 +18,7 @@ HEADLINES = ("R@10", "N@10")
 """Metrics shown on the console; the page has all metrics of the rows, the JSON everything."""
 
 NOTHING = "—"
+UNKNOWN = "unknown"
 
 
 def comparison_table(comparison: Comparison, *, policy: str = "removed") -> Table:
@@ -105,9 +106,9 @@ def _sizes(comparison: Comparison, policy: str) -> tuple[str, ...]:
             found.reference,
             found.metric,
             f"{found.d_z:+.3f}",
-            "unknown" if found.seed_sd is None else _figure(found.seed_sd),
+            UNKNOWN if found.seed_sd is None else _figure(found.seed_sd),
             NOTHING if found.needed_users is None else f"{found.needed_users:,}",
-            NOTHING if found.needed_seeds is None else str(found.needed_seeds),
+            _seeds_needed(found),
         )
         for found in comparison.differences
         if found.policy == policy and found.metric in _headlines(comparison)
@@ -308,6 +309,12 @@ def _gain_cells(found: Difference) -> tuple[str, ...]:
         f"{found.p:.4f}",
         f"{found.p_holm:.4f}",
     )
+
+
+def _seeds_needed(found: Difference) -> str:
+    if found.seed_sd is None:
+        return UNKNOWN
+    return NOTHING if found.needed_seeds is None else str(found.needed_seeds)
 
 
 def _interval(found: Difference) -> str:
