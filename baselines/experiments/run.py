@@ -64,7 +64,6 @@ def _compared(run: ComparisonRun) -> Comparison:
         pairs=_pairs(run.arms, run.fused),
         settings=report_settings(config, run.dataset, run.ids),
         schemes=[scheme_card(scheme, ids) for scheme, ids in run.ids.items()],
-        resamples=config.resamples,
     )
     strata = strata_of(splits.test, splits.train, len(run.dataset.catalog))
     comparison = dataclasses.replace(
