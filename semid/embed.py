@@ -289,7 +289,8 @@ def embed_catalog(
 
 def _unit(vectors: Float32Array) -> Float32Array:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > 0, length, np.float32(1))
+    unit: Float32Array = vectors / np.where(length > 0, length, np.float32(1))
+    return unit
 
 
 def cut_texts(embeddings: Embeddings) -> dict[str, int]:
