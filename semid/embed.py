@@ -289,8 +289,7 @@ def embed_catalog(
 
 def _unit(vectors: Float32Array) -> Float32Array:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Float32Array = vectors / np.where(length > 0, length, np.float32(1))
-    return unit
+    return np.asarray(vectors / np.where(length > 0, length, 1), dtype=np.float32)
 
 
 def cut_texts(embeddings: Embeddings) -> dict[str, int]:
