@@ -66,8 +66,8 @@ class EvaluationConfig:
         item_weight: Weight of a backbone's item head in the search, where it has one: an item
             scores ``(1 - item_weight) * log P(path) + item_weight * log P(item)``, as if the head
             were a teacher in the beam. 0 ranks by the codes alone, 1 by the head alone; ``auto``
-            is the best of ``ITEM_WEIGHTS`` on the validation targets. The epoch is selected by
-            the codes alone. It may change on a finished folder, too, as ``prior`` may.
+            is the best of ``ITEM_WEIGHTS`` on the validation targets. The epoch is selected at
+            weight .5 in any case, so it may change on a finished folder, too, as ``prior`` may.
 
     Raises:
         ValueError: If a number is below 1, the prior is below 0, the item weight lies outside

@@ -80,6 +80,19 @@ def generator_fusion(
     return fuse
 
 
+def item_head_fusion(backbone: Backbone, weight: float) -> FuseModels | None:
+    """A backbone's own item head as a second opinion; None without a head or at weight 0.
+
+    Args:
+        backbone: The decoded backbone, in eval mode.
+        weight: Weight of the head, in [0, 1]; the tokens have the rest.
+    """
+    head = backbone.item_scorer()
+    if head is None or weight == 0:
+        return None
+    return teacher_fusion(head, backbone.trie, weight=1 - weight)
+
+
 def rescoring(
     backbone: Backbone, evaluation: EvaluationConfig, counts: Tensor, fuse: FuseModels | None
 ) -> FuseBatch | None:
@@ -94,9 +107,9 @@ def rescoring(
     """
     if isinstance(backbone, ItemScorer):
         return fuse
-    head, weight = backbone.item_scorer(), evaluation.item_weight
-    if head is not None and weight not in ("auto", 0):
-        own = teacher_fusion(head, backbone.trie, weight=1 - float(weight))
+    weight = evaluation.item_weight
+    own = None if weight == "auto" else item_head_fusion(backbone, weight)
+    if own is not None:
         fuse = own if fuse is None else _in_turn(own, fuse)
     if evaluation.prior == 0:
         return fuse

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from baselines.data.batches import Histories
 from baselines.evaluation.config import ITEM_WEIGHTS, EvaluationConfig
+from baselines.evaluation.ranking import rank_by_beam, validation_subset
+from baselines.models.fusion import teacher_fusion
 from baselines.models.new_items import with_new_items
 from baselines.models.recommender import Recommender
 from baselines.models.trained import TrainedModel
@@ -145,3 +147,16 @@ def test_items_added_later_are_listed(model: TrainedModel) -> None:
 def test_bad_weights_are_refused(weight: Any) -> None:
     with pytest.raises(ValueError, match=r"item_weight must be .*auto"):
         EvaluationConfig(item_weight=weight)
+
+
+def test_the_epoch_is_selected_by_both_heads(model: TrainedModel) -> None:
+    evaluation, valid = model.spec.evaluation, shop().splits.valid
+    ranks = rank_by_beam(
+        model.backbone,
+        valid,
+        beam=evaluation.validation_beam,
+        fuse=teacher_fusion(model.backbone.item_scorer(), model.backbone.trie, weight=0.5),  # type: ignore[arg-type]
+        subset=validation_subset(evaluation, valid),
+    )
+    value = float(ranks.metrics("removed", evaluation.ties)["N@10"].mean())
+    assert model.state.best == pytest.approx(value)
