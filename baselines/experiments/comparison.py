@@ -24,6 +24,9 @@ _METHOD = {
 Role = Literal["reference", "teacher", "arm"]
 """The role of a row: a reference such as popularity, a teacher, or an arm."""
 
+HEADLINES = ("R@10", "N@10")
+"""Metrics shown on the console; the page has all metrics of the rows, the JSON everything."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunRecord:
@@ -111,6 +114,23 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StratumResult:
+    """The results of all rows within one stratum of the targets.
+
+    Attributes:
+        kind: What the targets are divided by.
+        name: The part that these belong to.
+        users: Their number.
+        metrics: By label of the row, policy and metric, the mean of these users.
+    """
+
+    kind: str
+    name: str
+    users: int
+    metrics: dict[str, dict[str, dict[str, Estimate]]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Arms and their references.
 
@@ -123,6 +143,7 @@ class Comparison:
         rows: References, then teachers, then arms; never sorted by result, and never omitted.
         differences: Each arm against the baseline and each teacher, and pairs of arms, by policy
             and metric.
+        strata: The headline metrics by stratum.
     """
 
     settings: dict[str, Any]
@@ -132,6 +153,7 @@ class Comparison:
     teachers: tuple[str, ...]
     rows: tuple[ArmRow, ...]
     differences: tuple[Difference, ...]
+    strata: tuple[StratumResult, ...] = ()
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -142,6 +164,12 @@ class Comparison:
     def metric_names(self) -> tuple[str, ...]:
         """Metrics, in the order of the records."""
         return tuple(self.rows[0].metrics[self.policies[0]])
+
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """The headline metrics that the records have, or else their first two metrics."""
+        names = self.metric_names
+        return tuple(name for name in HEADLINES if name in names) or names[:2]
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -198,7 +226,7 @@ def compare(
         ValueError: If there is no such baseline, a run appears twice, an arm changes its role,
             records differ in users, policies or metrics, or a value is not finite.
     """
-    arms = _runs_of_arm(records)
+    arms = runs_by_arm(records)
     if baseline not in arms:
         raise ValueError(f"baseline must be one of {', '.join(arms)}, got {baseline!r}")
     rows = tuple(_row(runs) for runs in arms.values())
@@ -289,7 +317,7 @@ def write_per_user(
     """
     import polars as pl
 
-    _runs_of_arm(records)
+    runs_by_arm(records)
     num_users = _num_users(records[0])
     names = list(range(num_users)) if users is None else list(users)
     if len(names) != num_users:
@@ -311,7 +339,7 @@ def write_per_user(
     atomic_write(Path(path), buffer.getvalue())
 
 
-def _runs_of_arm(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+def runs_by_arm(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     """Runs by arm, ordered by role, then first appearance; refuses runs that cannot be compared."""
     if not records:
         raise ValueError("a comparison needs at least one run record, got none")

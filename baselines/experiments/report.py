@@ -12,12 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from baselines.experiments.comparison import ArmRow, Comparison, Difference, Estimate
-from baselines.experiments.tables import markdown_table
-
-HEADLINES = ("R@10", "N@10")
-"""Metrics shown on the console; the page has all metrics of the rows, the JSON everything."""
-
-NOTHING = "—"
+from baselines.experiments.strata import by_id_sections, strata_sections
+from baselines.experiments.tables import NOTHING, figure, markdown_table
 
 
 def comparison_table(comparison: Comparison, *, policy: str = "removed") -> Table:
@@ -31,7 +27,7 @@ def comparison_table(comparison: Comparison, *, policy: str = "removed") -> Tabl
     if policy not in comparison.policies:
         known = ", ".join(comparison.policies)
         raise ValueError(f"policy must be one of {known}, got {policy!r}")
-    metrics = _headlines(comparison)
+    metrics = comparison.headlines
     table = Table(
         title=f"Seen items {policy}",
         caption=_method(comparison),
@@ -81,12 +77,13 @@ def comparison_page(comparison: Comparison) -> str:
         gains = [
             _gain_cells(found)
             for found in comparison.differences
-            if found.policy == policy and found.metric in _headlines(comparison)
+            if found.policy == policy and found.metric in comparison.headlines
         ]
         if gains:
             header = ("arm", "minus", "metric", "difference", "relative", "interval", "p", "Holm p")
             parts.append(markdown_table(header, gains))
     rows = comparison.rows
+    parts += [*strata_sections(comparison), *by_id_sections(comparison)]
     parts += [*_lists(rows), *_agreement(rows), *_fusion(rows), *_questions(rows)]
     parts.append(
         f"Mean ± standard deviation over seeds; {NOTHING}: none. beam: recall of the exact best "
@@ -218,11 +215,6 @@ def _of_seeds(values: Sequence[float | None]) -> str:
     return _estimate(Estimate.of(known)) if known else NOTHING
 
 
-def _headlines(comparison: Comparison) -> tuple[str, ...]:
-    names = comparison.metric_names
-    return tuple(name for name in HEADLINES if name in names) or names[:2]
-
-
 def _method(comparison: Comparison) -> str:
     facts = comparison.statistics
     return (
@@ -251,8 +243,8 @@ def _certificate(row: ArmRow) -> str:
 
 
 def _estimate(value: Estimate) -> str:
-    sd = NOTHING if value.sd is None else _figure(value.sd)
-    return f"{_figure(value.mean)} ± {sd}"
+    sd = NOTHING if value.sd is None else figure(value.sd)
+    return f"{figure(value.mean)} ± {sd}"
 
 
 def _gain(comparison: Comparison, arm: str, reference: str, policy: str, metric: str) -> str:
@@ -281,14 +273,8 @@ def _interval(found: Difference) -> str:
     return f"[{_signed(found.low)}, {_signed(found.high)}]"
 
 
-def _figure(value: float) -> str:
-    """Four decimals without a leading zero, as papers print metrics: ``.0453``."""
-    text = f"{value:.4f}"
-    return text[1:] if text.startswith("0.") else text
-
-
 def _signed(value: float) -> str:
-    return ("-" if round(value, 4) < 0 else "+") + _figure(abs(value))
+    return ("-" if round(value, 4) < 0 else "+") + figure(abs(value))
 
 
 def _duration(seconds: float) -> str:
