@@ -25,8 +25,8 @@ def beam_survival(
     """Share of targets whose path is still in the beam after each step, by level.
 
     After step ``l``, the beam holds what a search finds whose paths end there, which is how it is
-    found: one search per level, of the backbone alone. Steps are those without a prior, partner or
-    ``length_penalty``, which only orders finished paths.
+    found: one search per level, by the token probabilities alone, without a prior, partner, item
+    head or length penalty.
 
     Args:
         backbone: A generator that is decoded by beam search, in eval mode.

@@ -23,7 +23,7 @@ _SHOWN = ("R@10", "R@50", "N@10")
 
 
 def with_cold_start(
-    records: Sequence[RunRecord], dataset: Dataset, *, baseline: str, resamples: int
+    records: Sequence[RunRecord], dataset: Dataset, *, baseline: str
 ) -> list[RunRecord]:
     """The records with the results of warm and of cold targets in ``evaluation["cold_start"]``.
 
@@ -36,7 +36,6 @@ def with_cold_start(
         records: All records of a comparison.
         dataset: Its data; without cold items, the records are returned unchanged.
         baseline: Label of the arm that gains are measured against; it has no intervals itself.
-        resamples: Number of bootstrap draws.
     """
     if not len(dataset.cold_items):
         return list(records)
@@ -49,7 +48,7 @@ def with_cold_start(
     def results(record: RunRecord) -> dict[str, Any]:
         against = None if record.arm == baseline else of_seed.get(record.seed, first)
         return {
-            name: {"targets": int(part.sum()), **_of_part(record, against, part, resamples)}
+            name: {"targets": int(part.sum()), **_of_part(record, against, part)}
             for name, part in parts.items()
         }
 
@@ -93,7 +92,7 @@ def cold_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]]) -> st
 
 
 def _of_part(
-    record: RunRecord, against: RunRecord | None, part: NDArray[np.bool_], resamples: int
+    record: RunRecord, against: RunRecord | None, part: NDArray[np.bool_]
 ) -> dict[str, dict[str, float]]:
     from baselines.evaluation.significance import paired_bootstrap
 
@@ -102,7 +101,7 @@ def _of_part(
     if against is not None:
         before = against.per_user["removed"]
         gains = np.stack([values[name][part] - before[name][part] for name in values], axis=1)
-        interval = paired_bootstrap(gains, resamples=resamples)
+        interval = paired_bootstrap(gains)
         for name, low, high in zip(values, interval.low, interval.high, strict=True):
             found[name] |= {"low": float(low), "high": float(high)}
     return found

@@ -15,6 +15,8 @@ from baselines.experiments.comparison import ArmRow, Comparison, Difference, Est
 from baselines.experiments.strata import by_id_sections, strata_sections
 from baselines.experiments.tables import NOTHING, figure, markdown_table
 
+UNKNOWN = "unknown"
+
 
 def comparison_table(comparison: Comparison, *, policy: str = "removed") -> Table:
     """One row per arm: headline metrics, gain over each reference, consistency and cost.
@@ -82,6 +84,7 @@ def comparison_page(comparison: Comparison) -> str:
         if gains:
             header = ("arm", "minus", "metric", "difference", "relative", "interval", "p", "Holm p")
             parts.append(markdown_table(header, gains))
+            parts += _sizes(comparison, policy)
     rows = comparison.rows
     parts += [*strata_sections(comparison), *by_id_sections(comparison)]
     parts += [*_lists(rows), *_agreement(rows), *_fusion(rows), *_questions(rows)]
@@ -91,6 +94,31 @@ def comparison_page(comparison: Comparison) -> str:
         f"{_method(comparison)}"
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _sizes(comparison: Comparison, policy: str) -> tuple[str, ...]:
+    """Effect sizes over users, seed noise, and the users and seeds that a difference needs."""
+    lines = [
+        (
+            found.arm,
+            found.reference,
+            found.metric,
+            f"{found.d_z:+.3f}",
+            UNKNOWN if found.seed_sd is None else figure(found.seed_sd),
+            NOTHING if found.needed_users is None else f"{found.needed_users:,}",
+            _seeds_needed(found),
+        )
+        for found in comparison.differences
+        if found.policy == policy and found.metric in comparison.headlines
+    ]
+    header = ("arm", "minus", "metric", "d_z", "seed sd", "users needed", "seeds needed")
+    legend = (
+        "d_z: difference divided by its standard deviation over users. seed sd: standard deviation "
+        "of the difference over seeds, on the same users. needed: users with these seeds, or seeds "
+        "per arm with these users, that find a difference of this size with "
+        f"{comparison.statistics['power']:.0%} power; {NOTHING}: no number does."
+    )
+    return markdown_table(header, lines), legend
 
 
 def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
@@ -217,9 +245,16 @@ def _of_seeds(values: Sequence[float | None]) -> str:
 
 def _method(comparison: Comparison) -> str:
     facts = comparison.statistics
+    once = [row.arm for row in comparison.rows if len(row.seeds) == 1 and row.seeds[0] is not None]
+    unknown = (
+        f" Trained on one seed, so that seed noise is unknown and intervals hold for the trained "
+        f"model only: {', '.join(once)}."
+        if once
+        else ""
+    )
     return (
-        f"Differences: {facts['confidence']:.0%} intervals, {facts['interval']} ({facts['users']} "
-        f"users, {facts['resamples']} resamples); p: {facts['test']}, {facts['correction']}."
+        f"Differences: {facts['confidence']:.0%} {facts['interval']} ({facts['users']} users); "
+        f"p: {facts['test']}, {facts['correction']}.{unknown}"
     )
 
 
@@ -267,6 +302,12 @@ def _gain_cells(found: Difference) -> tuple[str, ...]:
         f"{found.p:.4f}",
         f"{found.p_holm:.4f}",
     )
+
+
+def _seeds_needed(found: Difference) -> str:
+    if found.seed_sd is None:
+        return UNKNOWN
+    return NOTHING if found.needed_seeds is None else str(found.needed_seeds)
 
 
 def _interval(found: Difference) -> str:

@@ -59,16 +59,13 @@ def _compared(run: ComparisonRun) -> Comparison:
         records += rows_of_seed(run, seed)
     if config.fusion.controls:
         records += control_records(run, [arm for arm in run.arms if arm in run.fused])
-    records = with_cold_start(
-        records, run.dataset, baseline=run.arms[0].label, resamples=config.resamples
-    )
+    records = with_cold_start(records, run.dataset, baseline=run.arms[0].label)
     comparison = compare(
         records,
         baseline=run.arms[0].label,
         pairs=_pairs(run.arms, run.fused),
         settings=report_settings(config, run.dataset, run.ids),
         schemes=[scheme_card(scheme, ids, run.dataset) for scheme, ids in run.ids.items()],
-        resamples=config.resamples,
     )
     strata = strata_of(splits.test, splits.train, len(run.dataset.catalog))
     comparison = dataclasses.replace(

@@ -35,7 +35,6 @@ STUDY: dict[str, Any] = {
                 "backbones": {"causal": {"max_history": 9, "encoder": {"dim": 8, "num_layers": 1}}},
                 "training": {"epochs": 1},
                 "evaluation": {"beam": 60, "cutoffs": [10, 50], "validation_targets": 20},
-                "resamples": 20,
             },
         }
     },
@@ -68,7 +67,7 @@ def test_parts_have_their_own_means_and_intervals() -> None:
     data = shop("cold:0.5")
     cold = cold_targets(data)
     student, content = run_of("student", 0, ~cold), run_of("content", None, cold)
-    found = with_cold_start([student, content], data, baseline="student", resamples=50)
+    found = with_cold_start([student, content], data, baseline="student")
     of_student, of_content = (each.evaluation["cold_start"] for each in found)
     assert of_student["cold"] == {"targets": int(cold.sum()), "R@10": {"mean": 0.0}}
     assert of_student["warm"] == {"targets": int((~cold).sum()), "R@10": {"mean": 1.0}}
@@ -85,7 +84,7 @@ def test_each_seed_is_paired_with_the_baseline_of_its_seed() -> None:
         run_of("other", 0, every),
         run_of("other", 1, every),
     ]
-    found = with_cold_start(records, data, baseline="student", resamples=10)
+    found = with_cold_start(records, data, baseline="student")
     lows = [each.evaluation["cold_start"]["cold"]["R@10"]["low"] for each in found[2:]]
     assert lows == [1.0, 0.0]
 
@@ -93,7 +92,7 @@ def test_each_seed_is_paired_with_the_baseline_of_its_seed() -> None:
 def test_records_without_cold_items_stay_as_they_are() -> None:
     data = shop("leave_one_out")
     record = run_of("student", 0, np.ones(data.splits.test.num_targets, dtype=bool))
-    assert with_cold_start([record], data, baseline="student", resamples=10) == [record]
+    assert with_cold_start([record], data, baseline="student") == [record]
 
 
 def test_the_table_shows_the_parts_and_their_mean() -> None:
