@@ -43,7 +43,7 @@ def slow_survival(backbone: Backbone, data: SequenceSet, beam: int) -> list[floa
             scores = score_all(backbone.start(histories), backbone.trie).exp()
         for target, row in zip(targets[position], scores.tolist(), strict=True):
             of_path = dict(zip(paths, row, strict=True))
-            kept = [()]
+            kept: list[tuple[int, ...]] = [()]
             for level in range(len(paths[0])):
                 mass: dict[tuple[int, ...], float] = {}
                 for path, probability in of_path.items():
