@@ -119,12 +119,14 @@ class FusedTeacher(TeacherModel):
 
 
 def _teacher_in_the_beam(partner: Partner | None, path: str) -> FittedTeacher | None:
-    if partner is not None and not isinstance(partner.model, FittedTeacher):
+    if partner is None:
+        return None
+    if isinstance(partner.model, TrainedModel):
         raise ValueError(
             f"expected a model in {path} with a teacher in its beam, or nothing, got a second "
             "generator. Pick one of both alone."
         )
-    return None if partner is None else partner.model
+    return partner.model
 
 
 def _require_same_data(dataset: Dataset, lineage: Provenance, path: str) -> None:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from baselines.cli import main
 from baselines.contracts.scorer import LeavesOwnOut
 from baselines.data.batches import Histories, histories_of_targets
 from baselines.data.synthetic import synthetic_dataset
-from baselines.cli import main
 from baselines.models.fused_teacher import FusedTeacher
 from baselines.models.search import best_items
 from baselines.models.trained import Partner, TrainedModel
@@ -84,7 +84,7 @@ def test_own_events_are_left_out_of_the_counts_alone(fused: TrainedModel) -> Non
     rules = teacher.partner
     assert isinstance(rules, LeavesOwnOut)
     honest = (rules.score_without_own(histories, train) / TEMPERATURE).log_softmax(dim=1)
-    in_sample = (teacher.partner.score(histories) / TEMPERATURE).log_softmax(dim=1)  # type: ignore[union-attr]
+    in_sample = (teacher.partner.score(histories) / TEMPERATURE).log_softmax(dim=1)
     change = teacher.score_without_own(histories, train) - teacher.score(histories)
     assert change.abs().max() > 0.01
     assert_close(change, (1 - WEIGHT) * (honest - in_sample), atol=1e-5, rtol=1e-4)
@@ -105,29 +105,33 @@ def test_what_cannot_be_taught_back_is_refused(alone: TrainedModel, tmp_path: Pa
         FusedTeacher(shop(), 0, path=str(tmp_path / "two"))
 
 
-def test_a_student_learns_from_honest_labels_of_a_finished_model(
-    fused: TrainedModel, tmp_path: Path
-) -> None:
+def compare(model: TrainedModel, folder: Path, labels: str) -> int:
+    """A comparison in ``folder / "run"`` whose teacher is a finished model."""
     shape = {"max_history": 9, "encoder": dataclasses.asdict(ENCODER)}
     settings = {
         "data": "synthetic:60x48",
-        "out": str(tmp_path / "run"),
+        "out": str(folder / "run"),
         "seeds": [0],
         "arms": ["causal:ntp", "causal:soft_ce:0.5"],
         "ids": {"codebook_sizes": [4, 4]},
-        "mass": {"labels": "leave_own_out"},
+        "mass": {"labels": labels},
         "teacher": {
             "model": "baselines.models.fused_teacher:FusedTeacher",
-            "settings": {"path": str(fused.folder)},
+            "settings": {"path": str(model.folder)},
         },
         "backbones": {"causal": shape},
         "training": {"epochs": 1, "precision": "fp32"},
         "evaluation": {"beam": 10, "validation_beam": 5, "validation_targets": 20},
         "resamples": 20,
     }
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
-    command = ["compare", "--config", str(tmp_path / "settings.json")]
-    assert main(command) == 0
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return main(["compare", "--config", str(folder / "settings.json")])
+
+
+def test_a_student_learns_from_honest_labels_of_a_finished_model(
+    fused: TrainedModel, tmp_path: Path
+) -> None:
+    assert compare(fused, tmp_path, "leave_own_out") == 0
     run = tmp_path / "run"
     rows = json.loads((run / "comparison.json").read_text())["rows"]
     assert [row["role"] for row in rows] == ["reference", "teacher", "arm", "arm"]
@@ -135,5 +139,20 @@ def test_a_student_learns_from_honest_labels_of_a_finished_model(
     assert rows[3]["evaluations"][0]["labels"] == "leave_own_out"
     before = {path: path.stat().st_mtime_ns for path in run.rglob("model.safetensors")}
     assert len(before) == 3  # the teacher and two arms
-    assert main(command) == 0
+    assert compare(fused, tmp_path, "leave_own_out") == 0
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("model.safetensors")}
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [("leave_own_out", "need a counted partner"), ("crossfit:2", "training part of the model")],
+)
+def test_labels_that_would_not_be_honest_are_refused(
+    alone: TrainedModel,
+    tmp_path: Path,
+    labels: str,
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert compare(alone, tmp_path, labels) == 2
+    assert expected in capsys.readouterr().err
