@@ -57,7 +57,7 @@ _OF_COMMAND: dict[str, list[str]] = {  # what each needs, in sizes that take no 
     ],
     "lm fluency": ["--run", "none"],
     "compare": [
-        *("--out", "out", "--arms", "causal:ntp", "--seeds", "0", "--resamples", "10"),
+        *("--out", "out", "--arms", "causal:ntp", "--seeds", "0"),
         *("--ids.codebook_sizes", "4,4", "--backbones.causal.encoder", _TINY),
         *("--training.epochs", "1", "--teacher.model", "popularity", "--evaluation.beam", "4"),
     ],

@@ -24,7 +24,6 @@ SETTINGS = {
     "backbones": {"causal": {"max_history": 9, "encoder": ENCODER}},
     "evaluation": {"beam": 10, "validation_beam": 5, "validation_targets": 20, "certified": 2},
     "fusion": {"arms": ["causal:soft_ce:0.5"], "weights": [0.3, 0.7]},
-    "resamples": 20,
 }
 
 

@@ -24,8 +24,10 @@ def compare(config: CompareConfig, console: Console) -> None:
     from baselines.evaluation.ranks import POLICIES
     from baselines.experiments.report import comparison_table
     from baselines.experiments.run import run_comparison
+    from baselines.experiments.strata import strata_table
 
     comparison = run_comparison(config)
     for policy in POLICIES:
         console.print(comparison_table(comparison, policy=policy))
+        console.print(strata_table(comparison, policy=policy))
     console.print(f"files: {config.out}/comparison.md, comparison.json, per_user.parquet")

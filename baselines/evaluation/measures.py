@@ -45,6 +45,15 @@ class Measures:
             for policy in POLICIES
         }
 
+    def by_id(self, ranks: Ranks) -> dict[str, dict[str, float]]:
+        """Means among semantic IDs, by policy and label; empty if targets have no such rank."""
+        if ranks.by_id is None:
+            return {}
+        return {
+            policy: {name: float(values.mean()) for name, values in of_targets.items()}
+            for policy, of_targets in self.per_user(ranks.by_id).items()
+        }
+
     def of_lists(self, ranks: Ranks) -> dict[str, float]:
         """Metrics of all lists together, seen items removed, by label.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from baselines.data.batches import Histories, histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.metrics import MISS, ranks_from_scores
-from baselines.evaluation.ranks import COUNTS, POLICIES, TOP, Ranks
+from baselines.evaluation.ranks import COUNTS, ID_COUNTS, TOP, Ranks
 from baselines.runtime.progress import track
 from semid.arrays import IntArray
 from semid.config import Renormalize
@@ -25,6 +26,7 @@ from semid.distributed import all_reduce, is_my_turn
 from semid.filters import ItemFilter
 from semid.fusion import Rescoring
 from semid.ordering import sort_keys
+from semid.trie import CodeTrie
 
 RankBatch = Callable[[Histories, Tensor], dict[str, Tensor]]
 
@@ -70,7 +72,9 @@ def rank_targets(
         fuse=fuse,
         length_penalty=backbone.length_penalty,
     )
-    return _rank_all(search, data, batch_size=batch_size, subset=subset, title=title)
+    return _rank_all(
+        search, data, counts=search.counts, batch_size=batch_size, subset=subset, title=title
+    )
 
 
 def rank_by_scores(
@@ -149,7 +153,9 @@ def rank_by_beam(
         title: Shown beside the progress bar.
     """
     search = _Search(backbone=backbone, beam=beam, renormalize=renormalize, fuse=fuse)
-    return _rank_all(search, data, batch_size=batch_size, subset=subset, title=title)
+    return _rank_all(
+        search, data, counts=search.counts, batch_size=batch_size, subset=subset, title=title
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +176,13 @@ class _Search:
     renormalize: Renormalize
     fuse: FuseBatch | None
     length_penalty: float = 0.0
+
+    @cached_property
+    def counts(self) -> tuple[str, ...]:
+        """Names of the counts of a target: among items and, if items share an ID, among IDs."""
+        trie = self.backbone.trie
+        shared = len(torch.unique(trie.node_of_item)) < trie.num_items
+        return COUNTS + ID_COUNTS if shared else COUNTS
 
     @torch.inference_mode()
     def __call__(self, histories: Histories, targets: Tensor) -> dict[str, Tensor]:
@@ -194,12 +207,32 @@ class _Search:
         for policy, candidates in (("kept", ranked.items >= 0), ("removed", unseen)):
             hit = candidates & (ranked.items == targets[:, None])
             own = ranked.scores.masked_fill(~hit, torch.inf).amin(dim=1, keepdim=True)
-            better = ((ranked.scores > own) & candidates).sum(dim=1)
-            tied = ((ranked.scores == own) & candidates).sum(dim=1) - 1
             missed = ~hit.any(dim=1)
-            result[f"better/{policy}"] = better.masked_fill(missed, MISS)
-            result[f"tied/{policy}"] = tied.masked_fill(missed, 0)
+            among = {"": candidates}
+            if self.counts != COUNTS:
+                among["ids/"] = _first_of_each_id(candidates, ranked.items, trie)
+            for prefix, listed in among.items():
+                better = ((ranked.scores > own) & listed).sum(dim=1)
+                tied = ((ranked.scores == own) & listed).sum(dim=1) - 1
+                result[f"{prefix}better/{policy}"] = better.masked_fill(missed, MISS)
+                result[f"{prefix}tied/{policy}"] = tied.masked_fill(missed, 0)
         return result
+
+
+def _first_of_each_id(candidates: Tensor, items: Tensor, trie: CodeTrie) -> Tensor:
+    """The first candidate of each path in each row; bool ``(batch, slot)``.
+
+    Args:
+        candidates: bool ``(batch, slot)``.
+        items: int64 ``(batch, slot)``, items of one path beside each other; -1 for none.
+        trie: The trie of their paths.
+    """
+    node = trie.node_of_item[items.clamp_min(0)].masked_fill(items < 0, -1)
+    begins = torch.ones_like(candidates)
+    begins[:, 1:] = node[:, 1:] != node[:, :-1]
+    number = candidates.cumsum(dim=1)
+    before = (number - candidates.long()).masked_fill(~begins, 0)  # candidates of earlier paths
+    return candidates & (number == before.cummax(dim=1).values + 1)
 
 
 def stable_topk(scores: Tensor, k: int) -> Tensor:
@@ -212,6 +245,7 @@ def _rank_all(
     rank: RankBatch,
     data: SequenceSet,
     *,
+    counts: Sequence[str] = COUNTS,
     batch_size: int,
     title: str,
     subset: IntArray | None = None,
@@ -221,21 +255,16 @@ def _rank_all(
     wanted = np.arange(len(target_items)) if subset is None else subset
     longest = int(data.lengths.max())
     batches = histories_of_targets(data, longest, batch_size, subset=wanted)
-    found = torch.zeros(len(wanted), len(COUNTS) + TOP, dtype=torch.int64)
+    found = torch.zeros(len(wanted), len(counts) + TOP, dtype=torch.int64)
     with track(title, len(wanted)) as progress:
         for turn, (position, histories) in enumerate(batches):
             if is_my_turn(turn):
                 values = rank(histories, torch.from_numpy(target_items[wanted[position]]))
-                counts = torch.stack([values[name] for name in COUNTS], dim=1)
+                counted = torch.stack([values[name] for name in counts], dim=1)
                 missing = (0, TOP - values["top"].shape[1])
                 top = torch.nn.functional.pad(values["top"], missing, value=-1)
-                found[torch.from_numpy(position)] = torch.cat([counts, top], dim=1).cpu()
+                found[torch.from_numpy(position)] = torch.cat([counted, top], dim=1).cpu()
             progress.advance(len(position))
-    counts, top = all_reduce(found).tensor_split([len(COUNTS)], dim=1)
-    results = dict(zip(COUNTS, counts.T.contiguous().numpy(), strict=True))
-    return Ranks(
-        better={policy: results[f"better/{policy}"] for policy in POLICIES},
-        tied={policy: results[f"tied/{policy}"] for policy in POLICIES},
-        top=top.contiguous().numpy(),
-        seconds=time.perf_counter() - started,
-    )
+    columns, top = all_reduce(found).tensor_split([len(counts)], dim=1)
+    results = dict(zip(counts, columns.T.contiguous().numpy(), strict=True))
+    return Ranks.of_counts(results, top.contiguous().numpy(), time.perf_counter() - started)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,11 @@ TOP = 10
 
 
 COUNTS = tuple(f"{kind}/{policy}" for kind in ("better", "tied") for policy in POLICIES)
+"""Names of the counts of every target, by which it is ranked among items."""
+
+
+ID_COUNTS = tuple(f"ids/{name}" for name in COUNTS)
+"""Names of the same counts among semantic IDs, in which items that share an ID are one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,12 +45,49 @@ class Ranks:
         top: int64 ``(target, TOP)``, the best unseen items of each target's user, best first; -1
             where no more are left.
         seconds: Wall time.
+        by_id: The same targets ranked among semantic IDs instead of items: items that share an ID
+            are one candidate, which is listed if any of them is. A target that is a miss among
+            items is a miss here too. None if no items share an ID, if items were scored one by
+            one, or in files written before IDs were ranked.
     """
 
     better: dict[str, IntArray]
     tied: dict[str, IntArray]
     top: IntArray
     seconds: float
+    by_id: Ranks | None = None
+
+    @classmethod
+    def of_counts(cls, counts: Mapping[str, IntArray], top: IntArray, seconds: float) -> Ranks:
+        """Ranks from int64 ``(target,)`` by name: all of ``COUNTS``, and any ``ID_COUNTS``."""
+        better, tied = (
+            {str(policy): counts[f"{kind}/{policy}"] for policy in POLICIES}
+            for kind in ("better", "tied")
+        )
+        of_ids = {
+            name: counts[stored]
+            for name, stored in zip(COUNTS, ID_COUNTS, strict=True)
+            if stored in counts
+        }
+        return cls(
+            better=better,
+            tied=tied,
+            top=top,
+            seconds=seconds,
+            by_id=cls.of_counts(of_ids, top, seconds) if of_ids else None,
+        )
+
+    @property
+    def counts(self) -> dict[str, IntArray]:
+        """What `of_counts` takes."""
+        found = {
+            f"{kind}/{policy}": values[policy]
+            for kind, values in (("better", self.better), ("tied", self.tied))
+            for policy in POLICIES
+        }
+        if self.by_id is not None:
+            found |= {f"ids/{name}": values for name, values in self.by_id.counts.items()}
+        return found
 
     def metrics(
         self,
@@ -61,11 +103,7 @@ class Ranks:
 
     def save(self, path: Path, *, made_from: Any = None) -> None:
         """Write the ranks to one sealed file; ``made_from`` as in ``semid.provenance``."""
-        tensors = {"top": self.top} | {
-            f"{kind}/{policy}": values[policy]
-            for kind, values in (("better", self.better), ("tied", self.tied))
-            for policy in POLICIES
-        }
+        tensors = {"top": self.top, **self.counts}
         data = {name: torch.from_numpy(array) for name, array in tensors.items()}
         metadata = {"seconds": str(self.seconds)}
         write_tensors(path, data, metadata=metadata, made_from=made_from)
@@ -81,9 +119,5 @@ class Ranks:
         if found is None:
             return None
         tensors, metadata = found
-        return cls(
-            better={policy: tensors[f"better/{policy}"].numpy() for policy in POLICIES},
-            tied={policy: tensors[f"tied/{policy}"].numpy() for policy in POLICIES},
-            top=tensors["top"].numpy(),
-            seconds=float(metadata["seconds"]),
-        )
+        counts = {name: tensor.numpy() for name, tensor in tensors.items()}
+        return cls.of_counts(counts, counts.pop("top"), float(metadata["seconds"]))

@@ -1,28 +1,42 @@
-"""Comparison of runs: means over seeds, and paired differences over users."""
+"""Comparison of runs: means over seeds, and differences tested over users and seeds."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from baselines.evaluation.significance import holm, paired_bootstrap
+from baselines.evaluation.random_effects import (
+    Gain,
+    Needed,
+    Runs,
+    needed,
+    paired_difference,
+    summarize_runs,
+)
+from baselines.evaluation.significance import holm
 from semid.arrays import FloatArray
 from semid.provenance import atomic_write
 
 _METHOD = {
-    "interval": "paired percentile bootstrap over users, averaged over seeds first",
-    "test": "two-sided, from the same bootstrap",
+    "interval": "t intervals with users and seeds as random effects, paired by user",
+    "test": "two-sided, from the same t distribution",
     "correction": "Holm's correction over the arms compared with one reference, and over the pairs",
 }
 
+POWER = 0.8
+"""Probability of finding a difference with the users or seeds that it is said to need."""
+
 Role = Literal["reference", "teacher", "arm"]
 """The role of a row: a reference such as popularity, a teacher, or an arm."""
+
+HEADLINES = ("R@10", "N@10")
+"""Metrics shown on the console; the page has all metrics of the rows, the JSON everything."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +54,7 @@ class RunRecord:
         evaluation: Other results of the evaluation (beam, seconds, …), as JSON values.
         consistency: Share of users whose top item is the teacher's top item, in [0, 1];
             ``None`` without a teacher.
+        is_pair: Whether the run combines the models of its seed and of the arm's next seed.
     """
 
     arm: str
@@ -50,6 +65,7 @@ class RunRecord:
     train_seconds: float
     evaluation: dict[str, Any] = field(default_factory=dict)
     consistency: float | None = None
+    is_pair: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +98,29 @@ class ArmRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """An arm minus a reference, paired by user after averaging each user over seeds.
+    """An arm minus a reference, paired by user; users and seeds are random effects.
 
     Attributes:
         arm: The arm whose gain this is.
         reference: The row it is measured against.
         policy: Seen-item policy.
         metric: Name of the metric.
-        mean: Mean over users of ``arm - reference``.
+        mean: Mean over users and seeds of ``arm - reference``.
         relative: ``100 * mean / mean(reference)``; ``None`` if the reference is exactly zero.
-        low: Lower end of the bootstrap interval of ``mean``.
+        d_z: Cohen's d_z over users, each averaged over seeds.
+        low: Lower end of the interval of ``mean``.
         high: Upper end.
-        p: Two-sided bootstrap p-value of "no difference".
+        p: Two-sided p-value of "no difference".
         p_holm: ``p`` after Holm's correction over the arms compared with this reference or, if it
             is neither baseline nor teacher, over the pairs of arms.
+        df: Degrees of freedom of the t distribution of interval and p-value.
+        seed_sd: Standard deviation of the difference over seeds, one run each, on the same users;
+            ``None`` if either side was trained on one seed, so that the interval holds for these
+            trained models only.
+        needed_users: Users that find a difference of this size with 80 % power and these seeds;
+            ``None`` if no number does.
+        needed_seeds: Seeds per side that find it with these users; ``None`` if no number does, or
+            seed noise is unknown or absent.
     """
 
     arm: str
@@ -104,10 +129,32 @@ class Difference:
     metric: str
     mean: float
     relative: float | None
+    d_z: float
     low: float
     high: float
     p: float
     p_holm: float
+    df: float
+    seed_sd: float | None
+    needed_users: int | None
+    needed_seeds: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StratumResult:
+    """The results of all rows within one stratum of the targets.
+
+    Attributes:
+        kind: What the targets are divided by.
+        name: The part that these belong to.
+        users: Their number.
+        metrics: By label of the row, policy and metric, the mean of these users.
+    """
+
+    kind: str
+    name: str
+    users: int
+    metrics: dict[str, dict[str, dict[str, Estimate]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +170,7 @@ class Comparison:
         rows: References, then teachers, then arms; never sorted by result, and never omitted.
         differences: Each arm against the baseline and each teacher, and pairs of arms, by policy
             and metric.
+        strata: The headline metrics by stratum.
     """
 
     settings: dict[str, Any]
@@ -132,6 +180,7 @@ class Comparison:
     teachers: tuple[str, ...]
     rows: tuple[ArmRow, ...]
     differences: tuple[Difference, ...]
+    strata: tuple[StratumResult, ...] = ()
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -142,6 +191,12 @@ class Comparison:
     def metric_names(self) -> tuple[str, ...]:
         """Metrics, in the order of the records."""
         return tuple(self.rows[0].metrics[self.policies[0]])
+
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """The headline metrics that the records have, or else their first two metrics."""
+        names = self.metric_names
+        return tuple(name for name in HEADLINES if name in names) or names[:2]
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -168,17 +223,14 @@ def compare(
     pairs: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
     schemes: Sequence[Mapping[str, Any]] = (),
-    resamples: int = 1000,
     confidence: float = 0.95,
-    seed: int = 0,
 ) -> Comparison:
     """Compare runs, testing every arm against the baseline and the teachers.
 
-    Each user's values are averaged over an arm's seeds, then users are resampled
-    (``baselines.evaluation.significance``), with the same draws for all arms, metrics and policies.
-    Interval and p-value thus describe variation over users, and the standard deviation variation
-    over seeds. Holm's correction runs over the arms compared with one reference, and over the
-    pairs, separately for each policy and metric.
+    Intervals and p-values describe variation over users and over seeds
+    (``baselines.evaluation.random_effects``). The noise of a row trained on one seed is unknown:
+    its intervals hold for that model only. Holm's correction runs over the arms compared with one
+    reference, and over the pairs, separately for each policy and metric.
 
     Args:
         records: All runs in any order.
@@ -187,29 +239,32 @@ def compare(
             well, unless the counterpart is the baseline.
         settings: Other settings behind the numbers, recorded unchanged (JSON values).
         schemes: Cards of the arms' semantic IDs (``baselines.experiments.schemes.scheme_card``).
-        resamples: Number of bootstrap draws.
         confidence: Coverage of the interval, in (0, 1).
-        seed: Seed of the draws; equal input gives an equal result.
 
     Returns:
         The comparison, with a row for every label in ``records``.
 
     Raises:
         ValueError: If there is no such baseline, a run appears twice, an arm changes its role,
-            records differ in users, policies or metrics, or a value is not finite.
+            records differ in users, policies or metrics, there are fewer than two users, or a
+            value is not finite.
     """
-    arms = _runs_of_arm(records)
+    arms = runs_by_arm(records)
     if baseline not in arms:
         raise ValueError(f"baseline must be one of {', '.join(arms)}, got {baseline!r}")
     rows = tuple(_row(runs) for runs in arms.values())
     teachers = tuple(row.arm for row in rows if row.role == "teacher")
     columns = [(policy, metric) for policy in rows[0].metrics for metric in rows[0].metrics[policy]]
-    values = {arm: _seed_average(runs, columns) for arm, runs in arms.items()}
-    bootstrap = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    runs_of_arm = {arm: _summary(runs, columns) for arm, runs in arms.items()}
     return Comparison(
         settings=dict(settings or {}),
         schemes=tuple(dict(card) for card in schemes),
-        statistics={"users": len(values[baseline]), **bootstrap, **_METHOD},
+        statistics={
+            "users": _num_users(records[0]),
+            "confidence": confidence,
+            "power": POWER,
+            **_METHOD,
+        },
         baseline=baseline,
         teachers=teachers,
         rows=rows,
@@ -217,7 +272,7 @@ def compare(
             found
             for family in _families(rows, baseline, teachers, pairs or {})
             if family
-            for found in _differences(family, values, columns, bootstrap)
+            for found in _differences(family, runs_of_arm, columns, confidence)
         ),
     )
 
@@ -236,39 +291,62 @@ def _families(
 
 def _differences(
     family: Sequence[tuple[str, str]],
-    values: Mapping[str, FloatArray],
+    runs_of_arm: Mapping[str, Runs],
     columns: Sequence[tuple[str, str]],
-    bootstrap: Mapping[str, Any],
-) -> list[Difference]:
+    confidence: float,
+) -> Iterator[Difference]:
     """The differences of one family of arms and references, Holm-corrected column by column.
 
     Args:
         family: Pairs of an arm and its reference.
-        values: By label, float64 ``(user, column)``.
+        runs_of_arm: Runs by label, with the same columns.
         columns: Policy and metric of each column.
-        bootstrap: Settings of `paired_bootstrap`.
+        confidence: Coverage of the intervals.
     """
-    gains = np.stack([values[arm] - values[reference] for arm, reference in family], axis=1)
-    found = paired_bootstrap(gains.reshape(len(gains), -1), **bootstrap)
-    low, high, p = (figure.reshape(gains.shape[1:]) for figure in found)
-    p_holm, mean = holm(p), gains.mean(axis=0)
-    level = [values[reference].mean(axis=0) for _, reference in family]
-    return [
-        Difference(
-            arm=arm,
-            reference=reference,
-            policy=policy,
-            metric=metric,
-            mean=float(mean[a, c]),
-            relative=float(100 * mean[a, c] / level[a][c]) if level[a][c] else None,
-            low=float(low[a, c]),
-            high=float(high[a, c]),
-            p=float(p[a, c]),
-            p_holm=float(p_holm[a, c]),
-        )
-        for a, (arm, reference) in enumerate(family)
-        for c, (policy, metric) in enumerate(columns)
+    gains = [
+        paired_difference(runs_of_arm[arm], runs_of_arm[reference], confidence=confidence)
+        for arm, reference in family
     ]
+    p_holm = holm(np.stack([gain.p for gain in gains]))
+    for (arm, reference), gain, adjusted in zip(family, gains, p_holm, strict=True):
+        level = runs_of_arm[reference].users.mean(axis=0)
+        sizes = _needed(gain, runs_of_arm[arm], runs_of_arm[reference], confidence)
+        for c, (policy, metric) in enumerate(columns):
+            yield Difference(
+                arm=arm,
+                reference=reference,
+                policy=policy,
+                metric=metric,
+                mean=float(gain.mean[c]),
+                relative=float(100 * gain.mean[c] / level[c]) if level[c] else None,
+                d_z=float(gain.d_z[c]),
+                low=float(gain.low[c]),
+                high=float(gain.high[c]),
+                p=float(gain.p[c]),
+                p_holm=float(adjusted[c]),
+                df=float(gain.df[c]),
+                seed_sd=None
+                if gain.variances.seed_is_unknown
+                else float(np.sqrt(gain.variances.seed[c])),
+                needed_users=_count(sizes.users[c]),
+                needed_seeds=_count(sizes.seeds[c]),
+            )
+
+
+def _needed(gain: Gain, arm: Runs, reference: Runs, confidence: float) -> Needed:
+    repeated = [runs.seeds for runs in (arm, reference) if runs.seeds > 1]
+    return needed(
+        gain.mean,
+        gain.variances,
+        users=len(arm.users),
+        seeds=min(repeated, default=1),
+        power=POWER,
+        alpha=1 - confidence,
+    )
+
+
+def _count(number: float) -> int | None:
+    return int(number) if np.isfinite(number) else None
 
 
 def write_per_user(
@@ -289,7 +367,7 @@ def write_per_user(
     """
     import polars as pl
 
-    _runs_of_arm(records)
+    runs_by_arm(records)
     num_users = _num_users(records[0])
     names = list(range(num_users)) if users is None else list(users)
     if len(names) != num_users:
@@ -311,7 +389,7 @@ def write_per_user(
     atomic_write(Path(path), buffer.getvalue())
 
 
-def _runs_of_arm(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+def runs_by_arm(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     """Runs by arm, ordered by role, then first appearance; refuses runs that cannot be compared."""
     if not records:
         raise ValueError("a comparison needs at least one run record, got none")
@@ -360,14 +438,13 @@ def _num_users(record: RunRecord) -> int:
     return counts.pop()
 
 
-def _seed_average(runs: Sequence[RunRecord], columns: Sequence[tuple[str, str]]) -> FloatArray:
-    """float64 ``(user, column)``: each user's values, averaged over the seeds."""
-    stacked = [
-        np.stack([run.per_user[policy][metric] for policy, metric in columns], axis=1)
-        for run in runs
-    ]
-    average: FloatArray = np.mean(stacked, axis=0, dtype=np.float64)
-    return average
+def _summary(runs: Sequence[RunRecord], columns: Sequence[tuple[str, str]]) -> Runs:
+    values = np.empty((len(runs), _num_users(runs[0]), len(columns)))
+    for of_seed, run in zip(values, runs, strict=True):
+        for c, (policy, metric) in enumerate(columns):
+            of_seed[:, c] = run.per_user[policy][metric]
+    first = runs[0]
+    return summarize_runs(values, is_random=first.seed is not None, cyclic_pairs=first.is_pair)
 
 
 def _row(runs: Sequence[RunRecord]) -> ArmRow:

@@ -126,7 +126,7 @@ class CompareConfig:
         training: How every arm is trained.
         evaluation: How all models are ranked.
         fusion: Which arms are also decoded with their teacher, without further training.
-        resamples: Bootstrap resamples of the users.
+        resamples: Without effect, read so that the settings of older comparisons stay valid.
 
     Raises:
         ValueError: If a value is out of range, or a scheme's name cannot be a folder name.

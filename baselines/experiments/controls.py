@@ -92,4 +92,5 @@ def _of_pair(
         measures=measures,
         notes={"seeds": list(seeds), **notes},
     )
-    return dataclasses.replace(alone, train_seconds=sum(state.seconds for state in states))
+    seconds = sum(state.seconds for state in states)
+    return dataclasses.replace(alone, train_seconds=seconds, is_pair=True)

@@ -50,6 +50,8 @@ def record(
             evaluation["stopped_by_time"] = True
     if lists := measures.of_lists(ranks):
         evaluation["lists"] = lists
+    if by_id := measures.by_id(ranks):
+        evaluation["by_id"] = by_id
     evaluation |= notes or {}
     return RunRecord(
         arm=label,

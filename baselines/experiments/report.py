@@ -12,12 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from baselines.experiments.comparison import ArmRow, Comparison, Difference, Estimate
-from baselines.experiments.tables import markdown_table
+from baselines.experiments.strata import by_id_sections, strata_sections
+from baselines.experiments.tables import NOTHING, figure, markdown_table
 
-HEADLINES = ("R@10", "N@10")
-"""Metrics shown on the console; the page has all metrics of the rows, the JSON everything."""
-
-NOTHING = "—"
+UNKNOWN = "unknown"
 
 
 def comparison_table(comparison: Comparison, *, policy: str = "removed") -> Table:
@@ -31,7 +29,7 @@ def comparison_table(comparison: Comparison, *, policy: str = "removed") -> Tabl
     if policy not in comparison.policies:
         known = ", ".join(comparison.policies)
         raise ValueError(f"policy must be one of {known}, got {policy!r}")
-    metrics = _headlines(comparison)
+    metrics = comparison.headlines
     table = Table(
         title=f"Seen items {policy}",
         caption=_method(comparison),
@@ -81,12 +79,14 @@ def comparison_page(comparison: Comparison) -> str:
         gains = [
             _gain_cells(found)
             for found in comparison.differences
-            if found.policy == policy and found.metric in _headlines(comparison)
+            if found.policy == policy and found.metric in comparison.headlines
         ]
         if gains:
             header = ("arm", "minus", "metric", "difference", "relative", "interval", "p", "Holm p")
             parts.append(markdown_table(header, gains))
+            parts += _sizes(comparison, policy)
     rows = comparison.rows
+    parts += [*strata_sections(comparison), *by_id_sections(comparison)]
     parts += [*_lists(rows), *_agreement(rows), *_fusion(rows), *_questions(rows)]
     parts.append(
         f"Mean ± standard deviation over seeds; {NOTHING}: none. beam: recall of the exact best "
@@ -94,6 +94,31 @@ def comparison_page(comparison: Comparison) -> str:
         f"{_method(comparison)}"
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _sizes(comparison: Comparison, policy: str) -> tuple[str, ...]:
+    """Effect sizes over users, seed noise, and the users and seeds that a difference needs."""
+    lines = [
+        (
+            found.arm,
+            found.reference,
+            found.metric,
+            f"{found.d_z:+.3f}",
+            UNKNOWN if found.seed_sd is None else figure(found.seed_sd),
+            NOTHING if found.needed_users is None else f"{found.needed_users:,}",
+            _seeds_needed(found),
+        )
+        for found in comparison.differences
+        if found.policy == policy and found.metric in comparison.headlines
+    ]
+    header = ("arm", "minus", "metric", "d_z", "seed sd", "users needed", "seeds needed")
+    legend = (
+        "d_z: difference divided by its standard deviation over users. seed sd: standard deviation "
+        "of the difference over seeds, on the same users. needed: users with these seeds, or seeds "
+        "per arm with these users, that find a difference of this size with "
+        f"{comparison.statistics['power']:.0%} power; {NOTHING}: no number does."
+    )
+    return markdown_table(header, lines), legend
 
 
 def _schemes(cards: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
@@ -218,16 +243,18 @@ def _of_seeds(values: Sequence[float | None]) -> str:
     return _estimate(Estimate.of(known)) if known else NOTHING
 
 
-def _headlines(comparison: Comparison) -> tuple[str, ...]:
-    names = comparison.metric_names
-    return tuple(name for name in HEADLINES if name in names) or names[:2]
-
-
 def _method(comparison: Comparison) -> str:
     facts = comparison.statistics
+    once = [row.arm for row in comparison.rows if len(row.seeds) == 1 and row.seeds[0] is not None]
+    unknown = (
+        f" Trained on one seed, so that seed noise is unknown and intervals hold for the trained "
+        f"model only: {', '.join(once)}."
+        if once
+        else ""
+    )
     return (
-        f"Differences: {facts['confidence']:.0%} intervals, {facts['interval']} ({facts['users']} "
-        f"users, {facts['resamples']} resamples); p: {facts['test']}, {facts['correction']}."
+        f"Differences: {facts['confidence']:.0%} {facts['interval']} ({facts['users']} users); "
+        f"p: {facts['test']}, {facts['correction']}.{unknown}"
     )
 
 
@@ -254,8 +281,8 @@ def _certificate(row: ArmRow) -> str:
 
 
 def _estimate(value: Estimate) -> str:
-    sd = NOTHING if value.sd is None else _figure(value.sd)
-    return f"{_figure(value.mean)} ± {sd}"
+    sd = NOTHING if value.sd is None else figure(value.sd)
+    return f"{figure(value.mean)} ± {sd}"
 
 
 def _gain(comparison: Comparison, arm: str, reference: str, policy: str, metric: str) -> str:
@@ -280,18 +307,18 @@ def _gain_cells(found: Difference) -> tuple[str, ...]:
     )
 
 
+def _seeds_needed(found: Difference) -> str:
+    if found.seed_sd is None:
+        return UNKNOWN
+    return NOTHING if found.needed_seeds is None else str(found.needed_seeds)
+
+
 def _interval(found: Difference) -> str:
     return f"[{_signed(found.low)}, {_signed(found.high)}]"
 
 
-def _figure(value: float) -> str:
-    """Four decimals without a leading zero, as papers print metrics: ``.0453``."""
-    text = f"{value:.4f}"
-    return text[1:] if text.startswith("0.") else text
-
-
 def _signed(value: float) -> str:
-    return ("-" if round(value, 4) < 0 else "+") + _figure(abs(value))
+    return ("-" if round(value, 4) < 0 else "+") + figure(abs(value))
 
 
 def _duration(seconds: float) -> str:

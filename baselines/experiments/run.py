@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from baselines.data.dataset import Dataset
+from baselines.evaluation.first_users import unshuffled_subsets
+from baselines.evaluation.strata import strata_of
 from baselines.experiments.arms import Arm
 from baselines.experiments.claim import may_write
 from baselines.experiments.comparison import Comparison, compare, write_per_user
@@ -18,6 +21,7 @@ from baselines.experiments.report import comparison_page
 from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, popularity_row, rows_of_seed
 from baselines.experiments.schemes import scheme_card
 from baselines.experiments.settings import report_settings
+from baselines.experiments.strata import stratified
 from semid.atomic import atomic_write
 from semid.distributed import distributed_state
 from semid.provenance import ProvenanceError
@@ -46,7 +50,9 @@ def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Com
 
 
 def _compared(run: ComparisonRun) -> Comparison:
-    config, out = run.config, run.out
+    config, out, splits = run.config, run.out, run.dataset.splits
+    for warning in unshuffled_subsets(splits):
+        logger.warning(warning)
     records = [popularity_row(run)]
     for seed in config.seeds:
         records += rows_of_seed(run, seed)
@@ -58,7 +64,10 @@ def _compared(run: ComparisonRun) -> Comparison:
         pairs=_pairs(run.arms, run.fused),
         settings=report_settings(config, run.dataset, run.ids),
         schemes=[scheme_card(scheme, ids) for scheme, ids in run.ids.items()],
-        resamples=config.resamples,
+    )
+    strata = strata_of(splits.test, splits.train, len(run.dataset.catalog))
+    comparison = dataclasses.replace(
+        comparison, strata=stratified(records, strata, comparison.headlines)
     )
     if distributed_state().is_main_process and may_write(out):
         _report_left_out(comparison, out)

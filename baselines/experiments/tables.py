@@ -1,8 +1,11 @@
-"""Tables as Markdown."""
+"""Tables as Markdown, and their cells."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+NOTHING = "—"
+"""A cell without a value."""
 
 
 def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -10,3 +13,9 @@ def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str
     cells = [[cell.replace("|", "\\|") for cell in line] for line in (header, *lines)]
     rule = [":--", *["--:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(line) + " |" for line in (cells[0], rule, *cells[1:]))
+
+
+def figure(value: float) -> str:
+    """Four decimals without a leading zero, as papers print metrics: ``.0453``."""
+    text = f"{value:.4f}"
+    return text[1:] if text.startswith("0.") else text

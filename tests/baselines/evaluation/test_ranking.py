@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -152,6 +153,31 @@ def test_beam_ranks_are_counts_over_the_items_of_the_best_paths(
     data = sequence_set(sequences)
     ranks = rank_by_beam(LoopBackbone(TWINS), data, beam=beam, batch_size=3)
     assert_ranks(ranks, data, listed)
+
+
+@pytest.mark.parametrize("beam", [2, 3, 50])
+@given(sequences=SEQUENCES)
+def test_ranks_by_id_count_the_codes_of_candidates_once(beam: int, sequences: Sequences) -> None:
+    data, of_item = sequence_set(sequences), TWINS.squeeze(1).tolist()
+    ranks = rank_by_beam(LoopBackbone(TWINS), data, beam=beam, batch_size=3)
+    assert ranks.by_id is not None
+    for number, (past, target) in enumerate(slow_targets(data)):
+        best = sorted(set(of_item), key=lambda code: (-slow_score(past, code), code))[:beam]
+        for policy in POLICIES:
+            items = [i for i in range(NUM_ITEMS) if policy == "kept" or i not in past]
+            codes = {of_item[item] for item in items if of_item[item] in best}
+            better, tied = MISS, 0
+            if target in items and of_item[target] in codes:
+                own = slow_score(past, of_item[target])
+                better = sum(slow_score(past, code) > own for code in codes)
+                tied = sum(slow_score(past, code) == own for code in codes) - 1
+            assert ranks.by_id.better[policy][number] == better
+            assert ranks.by_id.tied[policy][number] == tied
+
+
+def test_ids_that_no_two_items_share_are_not_ranked() -> None:
+    alone = torch.arange(NUM_ITEMS).unsqueeze(1)
+    assert rank_by_beam(LoopBackbone(alone), random_sequences(NUM_ITEMS, 4), beam=2).by_id is None
 
 
 class ScoreAll:
@@ -307,4 +333,12 @@ def test_ranks_come_back_from_their_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(loaded.better[policy], ranks.better[policy])
         np.testing.assert_array_equal(loaded.tied[policy], ranks.tied[policy])
         assert loaded.better[policy].dtype == np.int64
+        assert loaded.by_id is not None
+        assert ranks.by_id is not None
+        np.testing.assert_array_equal(loaded.by_id.better[policy], ranks.by_id.better[policy])
+        np.testing.assert_array_equal(loaded.by_id.tied[policy], ranks.by_id.tied[policy])
     assert Ranks.load(path, made_from="another model") is None
+    dataclasses.replace(ranks, by_id=None).save(path)
+    without = Ranks.load(path)
+    assert without is not None
+    assert without.by_id is None

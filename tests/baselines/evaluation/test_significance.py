@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from baselines.evaluation.significance import holm, paired_bootstrap
 
@@ -30,6 +31,11 @@ def test_holm_is_the_definition_and_never_helps(p: list[float]) -> None:
     np.testing.assert_allclose(adjusted, brute_force_holm(p))
     assert (adjusted >= np.array(p)).all()
     assert (adjusted <= 1).all()
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    p = np.random.default_rng(9).random(20) ** 3
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
 
 
 def test_holm_treats_each_column_as_a_family() -> None:

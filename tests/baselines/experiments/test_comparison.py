@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from baselines.evaluation.metrics import metric_values
+from baselines.evaluation.random_effects import needed, paired_difference, summarize_runs
 from baselines.experiments.comparison import Comparison, Role, RunRecord, compare, write_per_user
 from baselines.experiments.report import comparison_page, comparison_table
 
@@ -140,6 +141,56 @@ def test_a_difference_is_paired_by_user_after_averaging_over_seeds(comparison: C
     assert found.relative == pytest.approx(100 * sum(gains) / USERS / base)
     assert found.low < found.mean < found.high
     assert found.p <= found.p_holm <= 2 * found.p
+
+
+def test_the_test_is_that_of_users_and_seeds_and_the_needs_follow(comparison: Comparison) -> None:
+    policy, metric = "kept", "N@10"
+    gain = paired_difference(
+        *(
+            summarize_runs(
+                np.stack([r.per_user[policy][metric] for r in world() if r.arm == arm])[..., None]
+            )
+            for arm in ("TIGER+TCA", "TIGER")
+        )
+    )
+    sizes = needed(gain.mean, gain.variances, users=USERS, seeds=3)
+    found = comparison.difference("TIGER+TCA", "TIGER", policy=policy, metric=metric)
+    shown = (found.low, found.high, found.p, found.df, found.d_z)
+    assert shown == pytest.approx((gain.low[0], gain.high[0], gain.p[0], gain.df[0], gain.d_z[0]))
+    assert found.seed_sd == pytest.approx(gain.variances.seed[0] ** 0.5)
+    assert (found.needed_users, found.needed_seeds) == (sizes.users[0], sizes.seeds[0])
+
+
+def test_one_seed_says_that_its_noise_is_unknown(comparison: Comparison) -> None:
+    found = comparison.difference("TIGER", "SASRec", policy="kept", metric="N@10")
+    assert (found.seed_sd, found.needed_seeds) == (None, None)
+    page = comparison_page(comparison)
+    assert "Trained on one seed, so that seed noise is unknown" in page
+    assert "for the trained model only: SASRec." in page
+    row = next(
+        line
+        for line in page.splitlines()
+        if "| TIGER | SASRec | N@10 |" in line and "unknown" in line
+    )
+    assert row.endswith("| unknown |")
+    several = compare([r for r in world() if r.role == "arm"], baseline="TIGER")
+    assert "seed noise is unknown" not in comparison_page(several)
+
+
+def test_a_pair_of_seeds_is_not_taken_for_a_seed_of_its_own() -> None:
+    pairs, seeds = (
+        compare(
+            [
+                *(run("both", seed=s, level=5 + 20 * s, is_pair=is_pair) for s in range(3)),
+                *(run("TIGER", seed=s) for s in range(3)),
+            ],
+            baseline="TIGER",
+        ).difference("both", "TIGER", policy="kept", metric="N@10")
+        for is_pair in (True, False)
+    )
+    assert pairs.mean == seeds.mean
+    assert pairs.seed_sd == pytest.approx(2 * (seeds.seed_sd or 0), rel=0.1)
+    assert pairs.p > seeds.p
 
 
 def test_pairing_finds_a_gain_smaller_than_the_spread_of_users() -> None:
@@ -295,7 +346,7 @@ def test_markdown_has_settings_both_policies_the_teacher_and_a_dash_for_one_seed
     assert len(teacher) == 2
     assert all("± —" in line for line in teacher)
     widths = {line.count(" | ") for line in page.splitlines() if line.startswith("| TIGER+TCA |")}
-    assert widths == {12, 7}
+    assert widths == {12, 7, 6}
 
 
 @pytest.mark.parametrize("policy", ["removed", "kept"])

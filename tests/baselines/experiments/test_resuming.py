@@ -1,4 +1,4 @@
-"""A comparison goes on: killed at any stage, with more resamples, or refused on other data."""
+"""A comparison goes on: killed at any stage, with another number of resamples, or refused."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def test_going_on_trains_only_what_is_missing(done: CompareConfig) -> None:
     assert changed == {lost}
 
 
-def test_more_resamples_retrain_nothing(done: CompareConfig) -> None:
-    times = trained(done.out)
+def test_resamples_of_older_settings_are_read_and_change_nothing(done: CompareConfig) -> None:
+    times, before = trained(done.out), results(done.out)
     run_comparison(dataclasses.replace(done, resamples=40))
-    assert results(done.out)["statistics"]["resamples"] == 40
+    assert results(done.out) == before
     run_comparison(done)
     assert trained(done.out) == times
 

@@ -188,6 +188,23 @@ def test_the_report_lists_sizes_collisions_and_use_of_codes_by_scheme(
     assert line in (out / "comparison.md").read_text().splitlines()
 
 
+def test_collisions_gain_only_by_id(done: tuple[CompareConfig, MassLog]) -> None:
+    out = Path(done[0].out)
+    ids = SemanticIds.load(out / "ids-random")
+    assert len(ids.codes.unique(dim=0)) < len(ids.codes)
+    shared = 0
+    for row in read(out)["rows"]:
+        by_id = [one["by_id"] for one in row["evaluations"] if "by_id" in one]
+        assert len(by_id) == (len(row["seeds"]) if "@random" in row["arm"] else 0)
+        for policy, metrics in row["metrics"].items():
+            for metric, item in metrics.items():
+                means = [values[policy][metric] for values in by_id]
+                assert not means or np.mean(means) >= item["mean"]
+                shared += bool(means) and np.mean(means) > item["mean"]
+    assert shared > 0
+    assert "## By item and by ID" in (out / "comparison.md").read_text()
+
+
 def test_going_on_trains_what_is_missing_with_the_mass_of_its_scheme_alone(
     done: tuple[CompareConfig, MassLog], masses: MassLog, tmp_path: Path
 ) -> None:
