@@ -179,7 +179,7 @@ class Source:
         sizes = [rows * width for (rows, _), width in zip(self.packing.shapes, widths, strict=True)]
         mixed = []
         for query, width, key, value, bias in zip(
-            queries.split(sizes), widths, *self._blocks[number], biases, strict=True
+            torch.split(queries, sizes), widths, *self._blocks[number], biases, strict=True
         ):
             of_rows = query.unflatten(0, (-1, width)).transpose(1, 2)
             mixed.append(_attend(of_rows, key, value, bias, self._dropout).flatten(0, 1))

@@ -175,7 +175,7 @@ def test_one_pass_is_every_target_alone_after_its_own_history(
     torch.manual_seed(0)
     batch = draw_contexts(batch, drop=drop, crop=drop)
     counts = batch.target_row.bincount()
-    assert len(counts.unique()) > 1, "rows with different numbers of targets"
+    assert counts.min() < counts.max(), "rows with different numbers of targets"
     alone = one_by_one(batch)
     logits = all_logits(made, batch)
     expected = torch.cat([all_logits(made, one) for one in alone])
@@ -214,4 +214,4 @@ def test_only_a_bidirectional_encoder_lets_early_items_see_later_ones(tiny_codes
             tokens, mask = made.encoder_input(histories([3, 1, last]))
             packing = Packing(mask)
             states.append(encode(made.t5.encoder, tokens, packing, made.weights_dropout)[:6])
-        assert torch.allclose(*states, atol=1e-5) == causal
+        assert torch.allclose(states[0], states[1], atol=1e-5) == causal
