@@ -56,7 +56,7 @@ __all__ = [
     "require_made_by",
 ]
 
-_FILE, _TEXTS = "file:", "texts"
+_FILE, _TEXTS, _CF = "file:", "texts", "cf_embeddings"
 _TRIED = 256  # items on which an external scheme is checked before it encodes all
 _MOVED = 0.05  # share of them that may change code because of rounding
 
@@ -89,7 +89,7 @@ def build_semantic_ids(
         ValueError: If the tokenizer refuses the embeddings, the strategy is unknown, or there are
             not enough codes for it.
     """
-    from semid.embed import cut_texts
+    from semid.embed import CF_SCALE, cut_texts
 
     _require_of_catalog(catalog, embeddings=embeddings, cf_embeddings=cf_embeddings)
     vectors = torch.from_numpy(embeddings.vectors)
@@ -102,14 +102,17 @@ def build_semantic_ids(
         some = rows_of_fields(fields, tried)
         check_encoding(tokenizer, vectors[tried], fields=some, moved=_MOVED)
     codes = tokenizer.encode(vectors, fields=fields)
+    learned_from = embeddings if cf_embeddings is None else cf_embeddings
+    made = embeddings.provenance.config
+    scale = {CF_SCALE: made[CF_SCALE]} if CF_SCALE in made else {}
     ids = SemanticIds.of(
         catalog.item_ids,
         codes,
         tokenizer.codebook_sizes,
         scheme=tokenizer.scheme,
         inputs=_inputs_of(tokenizer, embeddings, cf_embeddings),
-        config={**tokenizer.provenance.config, **cut_texts(embeddings)},
-        seen=None if cf_embeddings is None else cf_embeddings.provenance.seen,
+        config={**tokenizer.provenance.config, **cut_texts(embeddings), **scale},
+        seen=learned_from.provenance.seen,
         tokenizer=tokenizer,
     )
     return ids.resolve(collisions, costs=costs_of(tokenizer, vectors))
@@ -132,8 +135,8 @@ def _inputs_of(
     """Content hashes of the inputs of semantic ids."""
     lineage = tokenizer.provenance
     inputs = {"embeddings": embeddings.provenance.content, "tokenizer": lineage.content}
-    if _TEXTS in embeddings.provenance.inputs:
-        inputs[_TEXTS] = embeddings.provenance.inputs[_TEXTS]
+    made_from = embeddings.provenance.inputs
+    inputs |= {name: made_from[name] for name in (_TEXTS, _CF) if name in made_from}
     if tokenizer.uses_fields:
         inputs["fields"] = lineage.inputs["fields"]
     if cf_embeddings is not None:
@@ -180,11 +183,16 @@ def ids_from_config(
     if hasattr(tokenizer, "on_epoch"):
         tokenizer.on_epoch = on_epoch
     cf_embeddings = _cf_embeddings(config, tokenizer, catalog)
+    embeddings = embeddings_from(
+        config.embeddings, catalog, template=config.template, cache_dir=cache_dir
+    )
+    if cf_embeddings is not None and config.cf_scale:
+        embeddings = embeddings.with_cf(cf_embeddings, scale=config.cf_scale)
     return build_semantic_ids(
         tokenizer,
-        embeddings_from(config.embeddings, catalog, template=config.template, cache_dir=cache_dir),
+        embeddings,
         catalog,
-        cf_embeddings=cf_embeddings,
+        cf_embeddings=cf_embeddings if tokenizer.uses_cf else None,
         collisions=config.collisions,
     )
 
@@ -220,8 +228,16 @@ def require_made_by(
         if fields := fields_of(tokenizer.uses_fields, catalog):
             inputs["fields"] = hash_fields(fields)
     named = {*config.settings, *(["codebook_sizes"] if config.codebook_sizes else [])}
-    expected = {"scheme": scheme, "collisions": config.collisions}
-    found = {"scheme": ids.scheme, "collisions": made.config.get("collisions", {}).get("strategy")}
+    expected = {
+        "scheme": scheme,
+        "collisions": config.collisions,
+        "cf_scale": float(config.cf_scale),
+    }
+    found = {
+        "scheme": ids.scheme,
+        "collisions": made.config.get("collisions", {}).get("strategy"),
+        "cf_scale": float(made.config.get("cf_scale", 0)),
+    }
     expected |= {name: asked[name] for name in named if asked.get(name) is not None}
     found |= {name: recorded.get(name) for name in named}
     expected |= {name: content for name, content in inputs.items() if name in made.inputs}
@@ -239,10 +255,12 @@ def _input_hashes(config: IdsConfig, catalog: Catalog) -> dict[str, str]:
     """Hashes of the inputs that `build_semantic_ids` would record now, as far as available."""
     from semid.embed import is_vectors, read_embeddings
 
-    hashes = {}
+    hashes: dict[str, str] = {}
     if not is_vectors(config.embeddings):
         hashes[_TEXTS] = hash_ids(catalog.texts(config.template))
-    vectors = {"embeddings": config.embeddings, "cf_embeddings": config.cf_embeddings}
+    vectors = {"embeddings": config.embeddings, _CF: config.cf_embeddings}
+    if config.cf_scale:  # those that were coded are a concatenation
+        del vectors["embeddings"]
     for name, source in vectors.items():
         if source and is_vectors(source) and Path(source).exists():
             hashes[name] = read_embeddings(source, catalog).provenance.content
@@ -276,12 +294,18 @@ def _cf_embeddings(
             f"expected cf_embeddings for {config.scheme}, which learns from collaborative vectors, "
             "got none. Name a folder of them, or a .npy file with one row an item."
         )
+    if config.cf_embeddings is None and config.cf_scale:
+        raise ValueError(
+            f"expected cf_embeddings for a cf_scale of {config.cf_scale:g}, got none. Name a "
+            "folder of them, or a .npy file with one row an item."
+        )
     if config.cf_embeddings is None:
         return None
-    if not tokenizer.uses_cf:
+    if not (tokenizer.uses_cf or config.cf_scale):
         raise ValueError(
             f"expected no cf_embeddings for {config.scheme}, which learns from embeddings alone, "
-            f"got {config.cf_embeddings}. Leave them out, or choose a scheme that uses them."
+            f"got {config.cf_embeddings}. Leave them out, choose a scheme that uses them, or add "
+            "them to the embeddings with a cf_scale above 0."
         )
     return read_embeddings(config.cf_embeddings, catalog)
 
@@ -366,7 +390,7 @@ def fit_text_encoder(
         catalog: Their items, with the original texts.
 
     Returns:
-        None for codes from a file and for ready-made vectors.
+        None for codes from a file, for ready-made vectors, and where collaborative ones are added.
 
     Raises:
         ProvenanceError: If the items' texts or the template have changed.
@@ -375,7 +399,7 @@ def fit_text_encoder(
     from semid.encoders import LsaEncoder, encoder_named
     from semid.text_encoder import CatalogEncoder
 
-    if config.scheme.startswith(_FILE) or is_vectors(config.embeddings):
+    if config.scheme.startswith(_FILE) or is_vectors(config.embeddings) or config.cf_scale:
         return None
     template = catalog.default_template() if config.template is None else config.template
     encoder = encoder_named(config.embeddings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from semid.checks import require_sizes, require_text
+from semid.checks import require_real, require_sizes, require_text
 from semid.field_types import require_types
 
 
@@ -25,8 +25,11 @@ class IdsConfig:
             pretrained, from a package (`semid.packaged.PACKAGED`); a sentence-transformers model
             (name or local path); or existing vectors: an artefact folder
             (`semid.embed.Embeddings.save`), or a ``.npy`` file with one row per item.
-        cf_embeddings: Collaborative item vectors for a scheme that learns from them (``letter``):
-            an artefact folder, or a ``.npy`` file with one row per item.
+        cf_embeddings: Collaborative item vectors for a scheme that learns from them (``letter``),
+            or for any scheme with ``cf_scale``: an artefact folder, or a ``.npy`` file with one
+            row per item.
+        cf_scale: Length of an item's collaborative vector beside its embedding, of length 1, in
+            the concatenation of both that is then coded. 0 codes the embedding alone.
         template: Text of an item, such as ``"{title}, {brand}"``; None for all its text fields.
         collisions: How items with equal codes are told apart: a key of
             `semid.collisions.STRATEGIES`, a custom ``package.module:function``, or several joined
@@ -43,6 +46,7 @@ class IdsConfig:
     cf_embeddings: str | None = None
     template: str | None = None
     collisions: str = "extra_level"
+    cf_scale: float = field(default=0.0, metadata={"before": 0.0})
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -51,6 +55,7 @@ class IdsConfig:
         for name in ("cf_embeddings", "template"):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
+        require_real("cf_scale", self.cf_scale, low=0)
         if self.codebook_sizes is not None:
             require_sizes("codebook_sizes", self.codebook_sizes)
         if self.collisions != "extra_level":

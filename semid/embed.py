@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Sequence
@@ -50,6 +51,9 @@ logger = logging.getLogger(__name__)
 
 CUT_TEXTS = "cut_texts"
 """Provenance key of the number of texts that the encoder truncated."""
+
+CF_SCALE = "cf_scale"
+"""Provenance key of the length of collaborative vectors that are part of the embeddings."""
 
 _VECTORS = "vectors.npy"
 
@@ -100,6 +104,37 @@ class Embeddings:
             config=config or {},
         )
         return cls(vectors=vectors, items=catalog.order_hash, provenance=provenance)
+
+    def with_cf(self, cf: Embeddings, *, scale: float) -> Embeddings:
+        """Each item's vector, of length 1, followed by its collaborative one, of length ``scale``.
+
+        Rows of zeros stay zero, as of items without interactions.
+
+        Args:
+            cf: Collaborative vectors of the same items.
+            scale: Above 0.
+
+        Returns:
+            float32 ``(item, dim + cf_dim)``, of the interactions that ``cf`` has seen.
+
+        Raises:
+            ProvenanceError: If ``cf`` is of another catalogue or order.
+        """
+        require_same(
+            "item order of the cf_embeddings",
+            self.items,
+            cf.items,
+            what_to_do="Take those of this catalogue.",
+        )
+        vectors = np.hstack([_unit(self.vectors), np.float32(scale) * _unit(cf.vectors)])
+        provenance = dataclasses.replace(
+            self.provenance,
+            content=hash_arrays(vectors),
+            inputs={**self.provenance.inputs, "cf_embeddings": cf.provenance.content},
+            seen=cf.provenance.seen,
+            config={**self.provenance.config, CF_SCALE: scale},
+        )
+        return dataclasses.replace(self, vectors=vectors, provenance=provenance)
 
     @classmethod
     def from_array(
@@ -250,6 +285,11 @@ def embed_catalog(
         if cached and found is None:
             embeddings.save(cached)
         return embeddings
+
+
+def _unit(vectors: Float32Array) -> Float32Array:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(length > 0, length, 1), dtype=np.float32)
 
 
 def cut_texts(embeddings: Embeddings) -> dict[str, int]:

@@ -78,6 +78,7 @@ class Fusion:
         guide: The second model.
         weight: Weight of the searched model, in [0, 1]: at 1 the guide is never evaluated, at 0 it
             alone ranks what the model does not forbid.
+        after: Changes the scores of the step first; None to mix the model's own.
 
     Raises:
         ValueError: If the weight lies outside [0, 1].
@@ -85,13 +86,16 @@ class Fusion:
 
     guide: Guide
     weight: float
+    after: Rescoring | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight must lie in [0, 1], got {self.weight}")
 
     def check(self, batch_size: int) -> None:
-        """Raise ``ValueError`` if the guide belongs to another batch."""
+        """Raise ``ValueError`` if the guide, or what comes first, belongs to another batch."""
+        if self.after is not None:
+            self.after.check(batch_size)
         if self.guide.batch_size != batch_size:
             raise ValueError(
                 f"the guide must cover each of the {batch_size} rows, got {self.guide.batch_size}"
@@ -103,6 +107,8 @@ class Fusion:
         Raises:
             ValueError: If the guide returns the wrong shape.
         """
+        if self.after is not None:
+            found = self.after.mix(found, nodes)
         if self.weight == 1:
             return found
         second = self.guide.log_probs(nodes, found.nodes)
@@ -121,9 +127,9 @@ class Fusion:
 
     def extend(self, parent: Tensor, token: Tensor) -> Fusion:
         """The fusion after prefixes that are one token longer, as ``Prefixes.extend``."""
-        if self.weight == 1:
-            return self
-        return dataclasses.replace(self, guide=self.guide.extend(parent, token))
+        after = None if self.after is None else self.after.extend(parent, token)
+        guide = self.guide if self.weight == 1 else self.guide.extend(parent, token)
+        return dataclasses.replace(self, guide=guide, after=after)
 
 
 class PrefixGuide:

@@ -34,10 +34,10 @@ def shop() -> Dataset:
     return synthetic_dataset(num_users=60, num_items=48)
 
 
-def spec(backbone: str = "causal", beam: int = 48) -> ModelSpec:
+def spec(backbone: str = "causal", beam: int = 48, configs: BackboneConfigs = CONFIGS) -> ModelSpec:
     return ModelSpec.of(
         backbone,
-        CONFIGS,
+        configs,
         objective=ObjectiveConfig(name="ntp"),
         training=TRAINING,
         evaluation=EvaluationConfig(beam=beam, validation_beam=5, validation_targets=20),
@@ -46,7 +46,9 @@ def spec(backbone: str = "causal", beam: int = 48) -> ModelSpec:
     )
 
 
-def fit_model(folder: Path, backbone: str = "causal", beam: int = 48) -> TrainedModel:
+def fit_model(
+    folder: Path, backbone: str = "causal", beam: int = 48, configs: BackboneConfigs = CONFIGS
+) -> TrainedModel:
     """A trained model, kept whole in ``folder / "model"``."""
     dataset = shop()
     config = IdsConfig(codebook_sizes=(4, 4))
@@ -55,7 +57,7 @@ def fit_model(folder: Path, backbone: str = "causal", beam: int = 48) -> Trained
     replace(ids, text_encoder=encoder).save(folder / "ids")
     items = ModelItems.of(dataset, ids, folder / "ids")
     model = TrainedModel.fit(
-        spec(backbone, beam), dataset, items, None, folder=folder / "model", title="tiny"
+        spec(backbone, beam, configs), dataset, items, None, folder=folder / "model", title="tiny"
     )
     model.keep()
     return model

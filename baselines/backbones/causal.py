@@ -5,6 +5,7 @@ Unlike TIGER, which encodes one flattened history and decodes a single target fr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from baselines.backbones.config import CausalConfig
 from baselines.contracts.backbone import Backbone, BuildContext, CodeBackbone
+from baselines.contracts.scorer import ItemScorer
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.nn.dropout import Dropout
@@ -24,6 +26,8 @@ from baselines.nn.low_pass import LowPass
 from semid.prefixes import gather_parents
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
+from tca.objective import ObjectiveOutput
+from tca.projection import Projection
 
 
 class CausalBackbone(CodeBackbone):
@@ -33,11 +37,17 @@ class CausalBackbone(CodeBackbone):
     its whole path, which stays zero for items absent from all training histories; the head sees
     the position's state plus the embeddings of the code prefix. With one position per code, the
     state already contains the prefix.
+
+    With ``config.item_head`` the same state is also trained to score whole items: by its dot
+    product with the vector, codes and path, that the item has as an input. Every path is then a
+    negative at each target, so that the embeddings of paths without training events move, too;
+    those of items added later are zero, and their codes alone score them.
     """
 
     label: ClassVar[str] = "Causal"
     config_class: ClassVar[type[Any]] = CausalConfig
     path_of_item: Tensor
+    item_of_path: Tensor
 
     def __init__(self, config: CausalConfig, context: BuildContext) -> None:
         sizes = context.sizes
@@ -53,6 +63,9 @@ class CausalBackbone(CodeBackbone):
             if config.input == "item":
                 paths, path_of_item = torch.unique(self.trie.node_of_item, return_inverse=True)
                 self.register_buffer("path_of_item", path_of_item, persistent=False)
+                item_of_path = torch.empty_like(paths, dtype=torch.int64)
+                item_of_path[path_of_item] = torch.arange(len(path_of_item), device=paths.device)
+                self.register_buffer("item_of_path", item_of_path, persistent=False)
                 self.path_embedding = nn.Embedding(len(paths), dim)
                 self.path_dropout = Dropout(config.path_dropout)
                 self.prefix_embeddings = nn.ModuleList(nn.Embedding(s, dim) for s in sizes[:-1])
@@ -91,18 +104,74 @@ class CausalBackbone(CodeBackbone):
 
     def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
         """Teacher-forced logits; float ``(position, token)``."""
-        window = batch.windows
-        row, pos = batch.target_row[at.target], batch.target_pos[at.target]
         if self.config.input == "item":
-            past = window.without_last()
-            states, _ = self.encoder(self._embed_items(past.items), past.mask)
-            prefixes = self._prefixes(self.codes[batch.target_items][:, :-1])
-            hidden = states[row, pos - 1] + prefixes[at.target, at.pos]
-        else:
-            levels = self.codes.shape[1]
-            mask = window.mask.repeat_interleave(levels, dim=1)
-            states, _ = self.encoder(self._embed_items(window.items, distance=0), mask)
-            hidden = states[row, pos * levels - 1 + at.pos]  # state of the position before the code
+            return self._code_logits(self._target_states(batch), batch, at)
+        window, levels = batch.windows, self.codes.shape[1]
+        row, pos = batch.target_row[at.target], batch.target_pos[at.target]
+        mask = window.mask.repeat_interleave(levels, dim=1)
+        states, _ = self.encoder(self._embed_items(window.items, distance=0), mask)
+        before = states[row, pos * levels - 1 + at.pos]  # state of the position before the code
+        return self._level_logits(before, at)
+
+    def loss(
+        self,
+        batch: TrainBatch,
+        at: Positions,
+        of_paths: Callable[[Tensor | Projection], ObjectiveOutput],
+    ) -> ObjectiveOutput:
+        """The loss of the paths, plus ``config.item_head`` times that of whole items.
+
+        The cross-entropy of the target among all paths is summed over targets and divided by the
+        number of supervised positions, of which the paths' loss is the mean. At weight 1 a target
+        thus costs ``-log P(codes) - log P(item)``.
+
+        Returns:
+            The loss; its part ``item`` is that of the items, unweighted.
+        """
+        if not self.config.item_head:
+            return super().loss(batch, at, of_paths)
+        states = self._target_states(batch)
+        codes = of_paths(self._code_logits(states, batch, at))
+        target = self.path_of_item[batch.target_items]
+        logits = self._path_logits(states).float()
+        items = F.cross_entropy(logits, target, reduction="sum") / codes.count.clamp_min(1)
+        return ObjectiveOutput(
+            loss=codes.loss + self.config.item_head * items,
+            parts={**codes.parts, "item": items.detach()},
+            count=codes.count,
+        )
+
+    def item_scorer(self) -> ItemScorer | None:
+        """The item head; None if ``config.item_head`` is 0."""
+        return ItemHead(self) if self.config.item_head else None
+
+    def item_scores(self, histories: Histories) -> Tensor:
+        """Logits of all items after each history by the item head; float32 ``(batch, item)``."""
+        past = histories.last(self.config.max_history)
+        states, _ = self.encoder(self._embed_items(past.items), past.mask)
+        return self._path_logits(states[:, -1]).float()[:, self.path_of_item]
+
+    def _target_states(self, batch: TrainBatch) -> Tensor:
+        """State of the position before each target, one per item; ``(target, dim)``."""
+        past = batch.windows.without_last()
+        states, _ = self.encoder(self._embed_items(past.items), past.mask)
+        before: Tensor = states[batch.target_row, batch.target_pos - 1]
+        return before
+
+    def _path_logits(self, states: Tensor) -> Tensor:
+        """Scaled dot products with the input vectors of all paths; ``(batch, path)``."""
+        codes = self._embed_codes(self.codes[self.item_of_path]).sum(dim=-2)
+        vectors = codes + self._scaled(self.path_embedding.weight)
+        logits: Tensor = states @ vectors.T / self.config.encoder.dim**0.5
+        return logits
+
+    def _code_logits(self, states: Tensor, batch: TrainBatch, at: Positions) -> Tensor:
+        """Logits of the codes from the targets' states ``(target, dim)``."""
+        prefixes = self._prefixes(self.codes[batch.target_items][:, :-1])
+        return self._level_logits(states[at.target] + prefixes[at.target, at.pos], at)
+
+    def _level_logits(self, hidden: Tensor, at: Positions) -> Tensor:
+        """Logits of the level of each position, whose levels ascend."""
         hidden = self._head(hidden)
         sizes = at.pos.bincount(minlength=self.codes.shape[1]).tolist()
         parts = enumerate(torch.split(hidden, sizes))
@@ -202,6 +271,29 @@ def _low_pass(config: CausalConfig, levels: int) -> LowPass | None:
     return LowPass(
         share=config.filter_share, length=length, num_frequencies=config.filter_cutoff // 2 + 1
     )
+
+
+class ItemHead:
+    """The item head of a causal backbone as a scorer of the catalogue.
+
+    Args:
+        backbone: The backbone, in eval mode, with ``item_head`` above 0.
+    """
+
+    label = "item head"
+
+    def __init__(self, backbone: CausalBackbone) -> None:
+        self._backbone = backbone
+
+    @property
+    def max_history(self) -> int:
+        """That of the backbone."""
+        return self._backbone.max_history
+
+    @torch.no_grad()
+    def score(self, histories: Histories) -> Tensor:
+        """Logits of all items; items of one path share theirs; float32 ``(batch, item)``."""
+        return self._backbone.item_scores(histories)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,9 +25,14 @@ class CausalConfig:
         filter_share: Share of a causal low-pass filter in a layer's update, as in BSARec
             (arXiv:2312.10325, where it is 0.1 to 0.9); the rest is attention's. 0 for no filter.
         filter_cutoff: The filter keeps the lowest ``filter_cutoff // 2 + 1`` frequencies.
+        item_head: Weight of the cross-entropy over whole items, per target, beside the loss of its
+            codes. The state that predicts the first code then also scores every item by its dot
+            product with the item's input vector; ``evaluation.item_weight`` mixes these scores
+            into the search. 0 for no head; requires input ``item``.
 
     Raises:
-        ValueError: If a value is out of its range, or a filter's cutoff exceeds ``max_history``.
+        ValueError: If a value is out of its range, a filter's cutoff exceeds ``max_history``, or
+            there is an item head without one position per item.
     """
 
     input: Literal["item", "code"] = "item"
@@ -38,6 +43,7 @@ class CausalConfig:
     )
     filter_share: float = field(default=0.0, metadata={"before": 0.0})
     filter_cutoff: int = field(default=5, metadata={"before": 5})
+    item_head: float = field(default=0.0, metadata={"before": 0.0})
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -46,6 +52,12 @@ class CausalConfig:
         require_real("filter_share", self.filter_share, low=0, below=1)
         most = self.max_history if self.filter_share else MOST_ITEMS
         require_int("filter_cutoff", self.filter_cutoff, 1, most)
+        require_real("item_head", self.item_head, low=0)
+        if self.item_head and self.input != "item":
+            raise ValueError(
+                f"item_head needs one position per item, got input {self.input!r}. Take input "
+                "item, or leave the head out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -214,6 +214,13 @@ class Backbone(nn.Module, ABC):
         The prefixes' logits are over the backbone's tokens and equal those of ``forward``.
         """
 
+    def item_scorer(self) -> ItemScorer | None:
+        """Its second head, which scores whole items; None if it has none.
+
+        The search can mix its scores in, see ``EvaluationConfig.item_weight``.
+        """
+        return None
+
     def take_over(self, trained: Backbone) -> None:
         """Copy the weights of a backbone trained on fewer items.
 

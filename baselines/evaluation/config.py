@@ -32,7 +32,10 @@ DEFAULT_METRICS = ("recall", "ndcg", "mrr")
 DEFAULT_CUTOFFS = (5, 10, 20)
 DEFAULT_SELECTION = "ndcg@10"
 
-_LATER = ("metrics", "cutoffs", "prior")
+ITEM_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Weights of an item head out of which validation chooses."""
+
+_LATER = ("metrics", "cutoffs", "prior", "item_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +63,15 @@ class EvaluationConfig:
             item scores ``log P - prior * log share``, with its path's share of the training events
             (``semid.PriorCorrection``). 0 is off. It may change on a finished folder, too, whose
             models are ranked anew.
+        item_weight: Weight of a backbone's item head in the search, where it has one: an item
+            scores ``(1 - item_weight) * log P(path) + item_weight * log P(item)``, as if the head
+            were a teacher in the beam. 0 ranks by the codes alone, 1 by the head alone; ``auto``
+            is the best of ``ITEM_WEIGHTS`` on the validation targets. The epoch is selected at
+            weight .5 in any case, so it may change on a finished folder, too, as ``prior`` may.
 
     Raises:
-        ValueError: If a number is below 1, the prior is below 0, or a choice is unknown or given
-            twice.
+        ValueError: If a number is below 1, the prior is below 0, the item weight lies outside
+            [0, 1], or a choice is unknown or given twice.
     """
 
     beam: int = 50
@@ -77,6 +85,7 @@ class EvaluationConfig:
     cutoffs: tuple[int, ...] = field(default=DEFAULT_CUTOFFS, metadata={"before": DEFAULT_CUTOFFS})
     selected_by: str = field(default=DEFAULT_SELECTION, metadata={"before": DEFAULT_SELECTION})
     prior: float = field(default=0.0, metadata={"before": 0.0})
+    item_weight: float | Literal["auto"] = field(default="auto", metadata={"before": "auto"})
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -84,6 +93,8 @@ class EvaluationConfig:
             require_int(name, getattr(self, name), 1)
         if self.prior < 0:
             raise ValueError(f"prior must be at least 0, which is off, got {self.prior}")
+        if self.item_weight != "auto" and not 0 <= self.item_weight <= 1:
+            raise ValueError(f"item_weight must be auto or in [0, 1], got {self.item_weight}")
         for cutoff in self.cutoffs:
             require_int("cutoffs", cutoff, 1)
         for name in ("metrics", "cutoffs"):
@@ -112,7 +123,7 @@ def parse_selection(text: str) -> tuple[str, int | None]:
 
 
 def ranking_settings(evaluation: Any) -> dict[str, Any]:
-    """The settings that determine a model, as JSON values; its ranks depend on these and ``prior``.
+    """The settings that determine a model, as JSON values; its ranks depend on more.
 
     Settings of what is done with a trained model are excluded, so that they may change on a
     finished folder.

@@ -207,7 +207,7 @@ def _fused_row(
     )
 
     def fuse_at(weight: float) -> FuseBatch | None:
-        return model.without_prior(of_teacher(weight=weight))
+        return model.rescored(of_teacher(weight=weight))
 
     ranks, notes = decoded_with_teacher(
         model.backbone,

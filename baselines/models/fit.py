@@ -18,6 +18,7 @@ from baselines.data.splits import Splits
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import rank_by_beam, rank_by_scores, validation_subset
 from baselines.evaluation.selection import Selection
+from baselines.models.fusion import item_head_fusion
 from baselines.models.stages import is_fitted, one_after_another, stage_folders, stage_lineages
 from baselines.training.checkpoint import TrainingState
 from baselines.training.config import TrainingConfig
@@ -28,6 +29,8 @@ from tca.alignment import AlphaContext
 from tca.candidates import candidates
 from tca.config import ObjectiveConfig
 from tca.objective import Objective, ObjectiveOutput
+
+_ITEM_WEIGHT = 0.5  # of an item head when the epoch is selected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +179,7 @@ class _Validation:
                 self.valid,
                 beam=evaluation.validation_beam,
                 renormalize=evaluation.renormalize,
+                fuse=item_head_fusion(self.backbone, _ITEM_WEIGHT),
                 title="validation",
                 **how,
             )

@@ -24,9 +24,13 @@ from baselines.models.evaluate import decoded
 from semid.config import Renormalize
 from semid.distributed import once
 from semid.fusion import Fusion, PrefixGuide
+from semid.prior import PriorCorrection
 from semid.provenance import read_json, write_json
 from semid.trie import CodeTrie
 from tca.guide import TeacherGuide
+
+FuseModels = Callable[[Histories], Fusion]
+"""A ``FuseBatch`` that mixes in a second opinion."""
 
 
 def teacher_fusion(
@@ -36,7 +40,7 @@ def teacher_fusion(
     weight: float,
     temperature: float = 1.0,
     mask_history: bool = False,
-) -> FuseBatch:
+) -> FuseModels:
     """A teacher's second opinion on every decoding step.
 
     Args:
@@ -60,7 +64,7 @@ def teacher_fusion(
 
 def generator_fusion(
     other: Backbone, *, weight: float = 0.5, renormalize: Renormalize = "children"
-) -> FuseBatch:
+) -> FuseModels:
     """A second generator's opinion on every step; at weight .5, the mean log-probability of both.
 
     Args:
@@ -72,6 +76,55 @@ def generator_fusion(
     def fuse(histories: Histories) -> Fusion:
         guide = PrefixGuide(other.start(histories), other.trie, renormalize=renormalize)
         return Fusion(guide=guide, weight=weight)
+
+    return fuse
+
+
+def item_head_fusion(backbone: Backbone, weight: float) -> FuseModels | None:
+    """A backbone's own item head as a second opinion; None without a head or at weight 0.
+
+    Args:
+        backbone: The decoded backbone, in eval mode.
+        weight: Weight of the head, in [0, 1]; the tokens have the rest.
+    """
+    head = backbone.item_scorer()
+    if head is None or weight == 0:
+        return None
+    return teacher_fusion(head, backbone.trie, weight=1 - weight)
+
+
+def rescoring(
+    backbone: Backbone, evaluation: EvaluationConfig, counts: Tensor, fuse: FuseModels | None
+) -> FuseBatch | None:
+    """What changes the scores of a search, in turn: item head, second model, training prior.
+
+    Args:
+        backbone: The searched model, in eval mode.
+        evaluation: Its ``item_weight`` and ``prior`` say how much of the backbone's item head is
+            mixed in and of the training prior divided out; neither is where no beam is searched.
+        counts: int64 ``(item,)``, training events of each catalogue row.
+        fuse: Makes the second model's opinion; None for none.
+    """
+    if isinstance(backbone, ItemScorer):
+        return fuse
+    weight = evaluation.item_weight
+    own = None if weight == "auto" else item_head_fusion(backbone, weight)
+    if own is not None:
+        fuse = own if fuse is None else _in_turn(own, fuse)
+    if evaluation.prior == 0:
+        return fuse
+    corrected = PriorCorrection.from_counts(backbone.trie, counts, strength=evaluation.prior)
+
+    def corrected_of(histories: Histories) -> PriorCorrection:
+        after = None if fuse is None else fuse(histories)
+        return dataclasses.replace(corrected, after=after)
+
+    return corrected_of
+
+
+def _in_turn(first: FuseModels, then: FuseModels) -> FuseModels:
+    def fuse(histories: Histories) -> Fusion:
+        return dataclasses.replace(then(histories), after=first(histories))
 
     return fuse
 
@@ -112,6 +165,37 @@ class ChosenWeight:
     validation: dict[str, float]
 
 
+def validation_value(
+    backbone: Backbone,
+    valid: SequenceSet,
+    evaluation: EvaluationConfig,
+    fuse: FuseBatch | None,
+    *,
+    title: str,
+) -> float:
+    """``evaluation.selected_by`` of a rescored search, with the test beam.
+
+    Uses the validation targets that select the epoch.
+
+    Args:
+        backbone: The generator, in eval mode.
+        valid: Sequences with validation targets.
+        evaluation: How they are decoded.
+        fuse: Changes the scores of the search.
+        title: Name shown beside the progress bar.
+    """
+    ranks = rank_targets(
+        backbone,
+        valid,
+        evaluation,
+        beam=evaluation.beam,
+        fuse=fuse,
+        subset=validation_subset(evaluation, valid),
+        title=title,
+    )
+    return Selection.of(evaluation.selected_by).value(ranks, evaluation.ties)
+
+
 def choose_weight(
     backbone: Backbone,
     fuse_at: Callable[..., FuseBatch | None],
@@ -150,16 +234,8 @@ def choose_weight(
         return read_json(path, made_from=made_from) or {}
 
     def reached(weight: float) -> float:
-        ranks = rank_targets(
-            backbone,
-            valid,
-            evaluation,
-            beam=evaluation.beam,
-            fuse=fuse_at(weight=weight),
-            subset=validation_subset(evaluation, valid),
-            title=f"{title}, weight {weight:g}",
-        )
-        return Selection.of(evaluation.selected_by).value(ranks, evaluation.ties)
+        fuse, name = fuse_at(weight=weight), f"{title}, weight {weight:g}"
+        return validation_value(backbone, valid, evaluation, fuse, title=name)
 
     def kept(weight: float) -> float:
         name = f"{weight:g}"

@@ -132,8 +132,10 @@ class ModelSpec:
         """The settings that affect its ranks but not its weights, as JSON values."""
         shares = self.backbone_class.shares_weights_with is not None
         own = as_json(self.extra_config) if shares and self.extra_config is not None else {}
-        prior = {"prior": float(self.evaluation.prior)} if self.evaluation.prior else {}
-        return {"backbone": self.backbone, "settings": own, **prior}
+        how = self.evaluation
+        prior = {"prior": float(how.prior)} if how.prior else {}
+        item = {} if how.item_weight in ("auto", 0) else {"item_weight": float(how.item_weight)}
+        return {"backbone": self.backbone, "settings": own, **prior, **item}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], *, backbone: str | None = None) -> ModelSpec:

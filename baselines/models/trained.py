@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from baselines.contracts.backbone import Backbone
-from baselines.contracts.scorer import ItemScorer
-from baselines.data.batches import Histories
 from baselines.data.dataset import Dataset
+from baselines.data.sequences import SequenceSet
 from baselines.evaluation.ranking import FuseBatch
 from baselines.evaluation.ranks import Ranks
 from baselines.lm.config import LanguageModelConfig
@@ -29,7 +28,14 @@ from baselines.models.files import (
     write_card,
 )
 from baselines.models.fit import FitSettings, fit_backbone
-from baselines.models.fusion import generator_fusion, teacher_fusion
+from baselines.models.fusion import (
+    FuseModels,
+    generator_fusion,
+    rescoring,
+    teacher_fusion,
+    validation_value,
+)
+from baselines.models.item_weight import choose_item_weight
 from baselines.models.items import ModelItems
 from baselines.models.spec import ModelSpec
 from baselines.models.stages import is_fitted, read_fitted, stage_folders
@@ -37,7 +43,6 @@ from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.supervision import Supervision
 from baselines.training.checkpoint import TRAINED_FILES, TrainingState, identity, write_trained
 from semid.atomic import atomic_dir, link_or_copy
-from semid.prior import PriorCorrection
 from semid.provenance import Provenance, ProvenanceError, hash_file, require_same
 from semid.settings import as_json
 
@@ -138,9 +143,10 @@ class TrainedModel:
             lineage=spec.lineage(backbone, dataset, items.ids, supervision),
             title=title,
         )
-        return cls(
+        model = cls(
             spec=spec, backbone=backbone, items=items, state=state, folder=folder, teacher=teacher
         )
+        return model._with_chosen_item_weight(dataset.splits.valid, title=title)
 
     @classmethod
     def read(
@@ -170,7 +176,7 @@ class TrainedModel:
             cure = _AGAIN if name != "base" else "Name the language model that it was trained on."
             require_same(what, trained_on, found, what_to_do=cure)
         state = read_fitted(backbone, folder)
-        return cls(
+        model = cls(
             spec=spec,
             backbone=backbone.eval(),
             items=items,
@@ -178,6 +184,7 @@ class TrainedModel:
             folder=folder,
             teacher=teacher,
         )
+        return model._with_chosen_item_weight()
 
     @classmethod
     def load(
@@ -325,9 +332,9 @@ class TrainedModel:
 
     @property
     def fuse(self) -> FuseBatch | None:
-        """What changes the scores of its search: a partner, a prior, or both; None for neither."""
+        """What changes the scores of its search; None if nothing does."""
         if self.partner is None:
-            return self.without_prior(None)
+            return self.rescored(None)
         other, weight = self.partner.model, self.partner.weight
         if isinstance(other, TrainedModel):
             renormalize = self.spec.evaluation.renormalize
@@ -340,26 +347,47 @@ class TrainedModel:
                 temperature=other.temperature,
                 mask_history=other.mask_history,
             )
-        return self.without_prior(fuse)
+        return self.rescored(fuse)
 
-    def without_prior(self, fuse: FuseBatch | None) -> FuseBatch | None:
-        """Divide the training prior out of the search, as far as ``spec.evaluation.prior`` says.
+    def rescored(self, fuse: FuseModels | None) -> FuseBatch | None:
+        """Change the scores of the search as ``spec.evaluation`` says.
+
+        The backbone's own item head is mixed in first, then a second model, and the training prior
+        is divided out of the result.
 
         Args:
-            fuse: Makes a second opinion, which is mixed in first; None for none. It is returned
-                as it is at prior 0, or where no beam is searched.
+            fuse: Makes the second model's opinion; None for none. It is returned as it is where
+                no beam is searched.
         """
-        strength = self.spec.evaluation.prior
-        if strength == 0 or isinstance(self.backbone, ItemScorer):
-            return fuse
         counts = torch.from_numpy(self.items.counts)
-        corrected = PriorCorrection.from_counts(self.backbone.trie, counts, strength=strength)
+        return rescoring(self.backbone, self.spec.evaluation, counts, fuse)
 
-        def corrected_of(histories: Histories) -> PriorCorrection:
-            after = None if fuse is None else fuse(histories)
-            return dataclasses.replace(corrected, after=after)
+    def _with_item_weight(self, weight: float) -> TrainedModel:
+        evaluation = dataclasses.replace(self.spec.evaluation, item_weight=weight)
+        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, evaluation=evaluation))
 
-        return corrected_of
+    def _with_chosen_item_weight(
+        self, valid: SequenceSet | None = None, *, title: str = ""
+    ) -> TrainedModel:
+        """The model with a number for ``item_weight``, if it has an item head and none is given.
+
+        Args:
+            valid: Validation targets that choose it; None to read the choice.
+            title: Name shown beside the progress bar.
+        """
+        if self.backbone.item_scorer() is None or self.spec.evaluation.item_weight != "auto":
+            return self
+
+        def validated(weight: float) -> float:
+            assert valid is not None
+            fuse, name = self._with_item_weight(weight).fuse, f"{title}, item weight {weight:g}"
+            evaluation = self.spec.evaluation
+            return validation_value(self.backbone, valid, evaluation, fuse, title=name)
+
+        able = None if valid is None else validated
+        return self._with_item_weight(
+            choose_item_weight(self.folder, able, made_from=self.identity)
+        )
 
     def evaluate(
         self,
@@ -367,7 +395,7 @@ class TrainedModel:
         path: Path,
         title: str,
         *,
-        fuse: FuseBatch | None = None,
+        fuse: FuseModels | None = None,
         made_from: dict[str, Any] | None = None,
     ) -> tuple[Ranks, dict[str, Any]]:
         """Rank the test targets, or read stored ranks.
@@ -382,15 +410,18 @@ class TrainedModel:
         Returns:
             The ranks, and notes: the certificate of the search, or the backbone's extra results.
         """
-        return decoded(
+        ranks, notes = decoded(
             self.backbone,
             dataset,
             self.spec.evaluation,
             path,
             title,
-            self.without_prior(fuse),
+            self.rescored(fuse),
             made_from=made_from or self.identity,
         )
+        if self.backbone.item_scorer() is not None:
+            notes["item_weight"] = self.spec.evaluation.item_weight
+        return ranks, notes
 
 
 def _described(part: FittedTeacher | Partner | None) -> dict[str, Any] | None:

@@ -47,6 +47,10 @@ class RulesAndContent(EvidenceTeacher):
             return rules
         return rules.addcmul_(self.content.evidence(histories), self.weight)
 
+    def item_vectors(self) -> Tensor:
+        """Those of its rules, since those of texts are available without it; ``(item, dim)``."""
+        return self.rules.item_vectors()
+
     @torch.no_grad()
     def choose(self, valid: SequenceSet, selection: Selection) -> None:
         """Set the weight to the candidate that is best on validation, if it is ``auto``."""

@@ -8,7 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from semid.build import build_semantic_ids, ids_from_config, require_made_by
+from semid.build import (
+    build_semantic_ids,
+    fit_text_encoder,
+    ids_from_config,
+    require_made_by,
+)
 from semid.catalog import Catalog
 from semid.config import IdsConfig
 from semid.embed import Embeddings, LsaEncoder, embed_catalog
@@ -286,3 +291,62 @@ def test_a_config_that_does_not_fit_says_why(
 ) -> None:
     with pytest.raises((ValueError, OSError), match=message):
         ids_from_config(config, tiny_catalog)
+
+
+def test_collaborative_vectors_beside_the_text_are_coded_with_it(
+    tiny_catalog: Catalog, tmp_path: Path
+) -> None:
+    plain, other = embeddings_of(tiny_catalog), embeddings_of(tiny_catalog, seed=1)
+    vectors = other.vectors.copy()
+    vectors[3] = 0  # an item without interactions
+    Embeddings.of(vectors, tiny_catalog, seen="interactions").save(tmp_path / "cf")
+    np.save(tmp_path / "text.npy", plain.vectors)
+    config = IdsConfig(
+        codebook_sizes=(3, 2),
+        embeddings=str(tmp_path / "text.npy"),
+        cf_embeddings=str(tmp_path / "cf"),
+        cf_scale=0.5,
+    )
+    ids = ids_from_config(config, tiny_catalog)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    text = plain.vectors / np.linalg.norm(plain.vectors, axis=1, keepdims=True)
+    both = torch.from_numpy(np.hstack([text, 0.5 * unit]))
+    tokenizer = RQKMeans(codebook_sizes=(3, 2))
+    expected = tokenizer.fit(both).encode(both)
+    assert ids.codes[:, :2].equal(expected)
+    assert ids.provenance.seen == "interactions"
+    content = Embeddings.load(tmp_path / "cf").provenance.content
+    assert ids.provenance.inputs["cf_embeddings"] == content
+    assert fit_text_encoder(ids, config, tiny_catalog) is None
+    require_made_by(ids, config, tiny_catalog, where="here")
+    for changed in ({"cf_scale": 1.0}, {"cf_scale": 0.0, "cf_embeddings": None}):
+        with pytest.raises(ProvenanceError, match="were made from other cf_scale"):
+            require_made_by(ids, replace(config, **changed), tiny_catalog, where="here")  # type: ignore[arg-type]
+    other.save(tmp_path / "cf")
+    with pytest.raises(ProvenanceError, match="were made from other cf_embeddings"):
+        require_made_by(ids, config, tiny_catalog, where="here")
+    with pytest.raises(
+        ValueError, match=r"expected cf_embeddings for a cf_scale of 0\.5, got none"
+    ):
+        ids_from_config(replace(config, cf_embeddings=None), tiny_catalog)
+
+
+def test_a_scheme_that_learns_from_collaborative_vectors_may_code_them_too(
+    tiny_catalog: Catalog, tmp_path: Path
+) -> None:
+    embeddings_of(tiny_catalog, seed=1).save(tmp_path / "cf")
+    scheme = f"{__name__}:Collaborative"
+    config = IdsConfig(scheme=scheme, codebook_sizes=(2,), cf_embeddings=str(tmp_path / "cf"))
+    plain, both = (
+        ids_from_config(replace(config, cf_scale=scale), tiny_catalog) for scale in (0.0, 1.0)
+    )
+    assert plain.provenance.inputs["cf_embeddings"] == both.provenance.inputs["cf_embeddings"]
+    assert plain.provenance.inputs["tokenizer"] != both.provenance.inputs["tokenizer"]
+
+
+def test_embeddings_of_interactions_say_what_they_have_seen(tiny_catalog: Catalog) -> None:
+    vectors = np.random.default_rng(0).normal(size=(len(tiny_catalog), 4))
+    embeddings = Embeddings.of(vectors, tiny_catalog, seen="interactions")
+    ids = build_semantic_ids(RQKMeans(codebook_sizes=(3, 2)), embeddings, tiny_catalog)
+    assert ids.provenance.seen == "interactions"

@@ -43,6 +43,32 @@ def test_a_second_generator_mixes_its_log_probabilities_in(
         assert found.leaves[row].tolist() == order
 
 
+@given(trie=tries(), seed=st.integers(0, 1000), weight=st.sampled_from([0.0, 0.4, 1.0]))
+@settings(deadline=None, max_examples=30)
+def test_a_third_generator_is_mixed_into_what_two_say(
+    trie: CodeTrie, seed: int, weight: float
+) -> None:
+    first, second, third = (random_model(trie, BATCH, seed + more) for more in range(3))
+    inner = Fusion(guide=PrefixGuide(second, trie), weight=0.7)
+    fusion = Fusion(guide=PrefixGuide(third, trie), weight=weight, after=inner)
+    own, other, last = (score_all(each, trie) for each in (first, second, third))
+    expected = weight * (0.7 * own + 0.3 * other) + (1 - weight) * last
+    found = score_all(first, trie, fusion=fusion, chunk=2)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    leaves = len(set(trie.node_of_item.tolist()))
+    best = beam_search(first, trie, beam=leaves, fusion=fusion).scores
+    of_leaf = {leaf: item for item, leaf in enumerate(trie.node_of_item.tolist())}
+    scores = expected[:, list(of_leaf.values())].sort(dim=1, descending=True).values
+    torch.testing.assert_close(best, scores, rtol=1e-5, atol=1e-5)
+
+
+def test_what_comes_first_must_be_of_the_same_batch(trie: CodeTrie) -> None:
+    inner = Fusion(guide=PrefixGuide(random_model(trie, BATCH, 1), trie), weight=0.5)
+    outer = Fusion(guide=PrefixGuide(random_model(trie, 4, 1), trie), weight=0.5, after=inner)
+    with pytest.raises(ValueError, match="each of the 4 rows, got 3"):
+        beam_search(random_model(trie, 4, 0), trie, beam=2, fusion=outer)
+
+
 class Loud:
     """A guide that nobody may ask."""
 

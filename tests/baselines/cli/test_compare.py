@@ -122,3 +122,39 @@ def test_an_example_lacks_nothing_but_its_data(
     options = ["--data", "nowhere", "--out", str(tmp_path / "out")]
     assert main(["compare", "--config", str(example), *options]) == 2
     assert capsys.readouterr().err.startswith("semid: no folder nowhere")
+
+
+def test_an_item_head_is_mixed_in_at_a_weight_that_validation_chooses(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--backbones.causal.encoder.dim", "8", "--backbones.causal.encoder.ff_dim", "8"]
+    argv = [*COMPARE, "--arms", "causal:ntp", "--fusion.arms", "causal:ntp", *small]
+    argv += ["--backbones.causal.encoder.num_heads", "1", "--backbones.causal.item_head", "1"]
+    assert main(argv) == 0
+    (own,) = Path("out").glob("causal-ntp-0/item_weight.json")
+    chosen = json.loads(own.read_text())
+    assert set(chosen["validation"]) == {"0", "0.2", "0.4", "0.6", "0.8", "1"}
+
+    def written() -> tuple[int, list[dict[str, Any]]]:
+        rows = json.loads(Path("out/comparison.json").read_text())["rows"]
+        mine = [row for row in rows if row["arm"].startswith("Causal")]
+        (model,) = Path("out").glob("causal-ntp-0/model.safetensors")
+        return model.stat().st_mtime_ns, mine
+
+    before, (alone, fused) = written()
+    assert fused["arm"].startswith(alone["arm"])
+    for weight in ("0", "1"):
+        assert main([*argv, "--evaluation.item_weight", weight]) == 0
+        after, (row, _) = written()
+        assert after == before, "ranked anew without training"
+        card = json.loads(Path("out/causal-ntp-0/model.json").read_text())
+        assert card["spec"]["evaluation"]["item_weight"] == float(weight)
+    assert row["metrics"] != alone["metrics"] or chosen["weight"] == 1
+    assert main(argv) == 0
+    assert written()[1][0]["metrics"] == alone["metrics"]
+    assert main(["pick", "out", "--row", alone["arm"], "--out", "best"]) == 0
+    card = json.loads(Path("best/model.json").read_text())
+    assert card["spec"]["evaluation"]["item_weight"] == chosen["weight"]
+    capsys.readouterr()
+    assert main([*argv, "--evaluation.item_weight", "2"]) == 2
+    assert "item_weight must be auto or in [0, 1], got 2" in capsys.readouterr().err

@@ -214,3 +214,28 @@ def test_a_cache_of_another_teacher_split_or_code_table_is_refused(
         assert not Path("out/tiger-soft_ce-0.5-0").exists()
     lineage.write(cache)
     assert main(COMPARE) == 0, "the right one is taken"
+
+
+def test_codes_are_made_from_the_rules_of_the_teacher_beside_the_texts(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = ["--teacher.model", "rules+content", "--ids.scheme", "rqkmeans"]
+    joint = [*COMPARE, *rules, "--ids.cf_embeddings", "teacher", "--ids.cf_scale", "1"]
+    assert main(joint) == 0
+    ids = Provenance.read(Path("out/ids"))
+    vectors = Embeddings.load("out/teacher_vectors")
+    assert ids.inputs["cf_embeddings"] == vectors.provenance.content
+    assert ids.seen == vectors.provenance.seen is not None
+    assert ids.config["cf_scale"] == 1
+    assert main(joint) == 0, "the finished folder serves again"
+    said = refused([*joint[:-1], "0.5"], capsys)
+    assert "cf_scale" in said
+    assert (
+        main(["teacher", "export", "--data", "shop", "--teachers", "teachers", "--out", "v"]) == 0
+    )
+    assert (Embeddings.load("v").vectors == vectors.vectors).all()
+    build = ["build", "--data", "shop", "--out", "built", "--tokenizer", "rqkmeans"]
+    sizes = ["--ids.codebook_sizes", "[4,4]", "--ids.cf_embeddings", "v"]
+    assert main([*build, *sizes, "--ids.cf_scale", "1"]) == 0
+    assert Provenance.read(Path("built")).content == ids.content
+    assert "or add them to the embeddings with a cf_scale" in refused([*build, *sizes], capsys)

@@ -14,10 +14,15 @@ from worlds import histories, random_sequences, sequence_set
 
 import baselines.teachers.evidence
 from baselines.data.sequences import SequenceSet
+from baselines.data.synthetic import synthetic_dataset
 from baselines.teachers.config import BUILT_IN, TeacherConfig
 from baselines.teachers.counting_config import RulesConfig
 from baselines.teachers.pairs import pair_counts
 from baselines.teachers.rules import Rules
+from baselines.teachers.vectors import item_vectors
+from semid.arrays import Float32Array
+from semid.embed import LsaEncoder, embed_catalog
+from semid.provenance import Provenance
 
 ITEMS = 10
 PASTS = [[1, 2, 3], [9], [0, 0, 4, 5, 6, 7]]  # item 9 occurs in no sequence
@@ -182,3 +187,55 @@ def test_a_record_describes_the_teacher(model: str) -> None:
     assert model in BUILT_IN
     assert (restored.model, restored.record()) == (model, record)
     assert (restored.rules == rules) == ("rules" in model)
+
+
+def test_vectors_reproduce_the_normalised_counts() -> None:
+    rules = Rules(RulesConfig(), ITEMS)
+    rules.count(random_sequences(ITEMS - 1, 20))  # item 9 has no rules
+    vectors = rules.item_vectors()
+    assert vectors.dtype == torch.float32
+    assert vectors.shape == (ITEMS, ITEMS)
+    counts = rules.counts.matrix().toarray()
+    both = counts + counts.T
+    near = np.zeros((ITEMS, ITEMS))
+    for a in range(ITEMS - 1):
+        for b in range(ITEMS - 1):
+            near[a, b] = (a == b) + both[a, b] / math.sqrt(both[a].sum() * both[b].sum())
+    expected = torch.from_numpy(near @ near).float()
+    torch.testing.assert_close(vectors @ vectors.T, expected, atol=1e-4, rtol=1e-4)
+    assert (vectors[9].abs() < 1e-5).all()
+
+
+def test_vectors_of_rules_bring_training_pairs_nearer_than_texts() -> None:
+    """Share of adjacent training pairs among the 10 nearest items, on a world with both."""
+    dataset = synthetic_dataset(num_users=400, num_items=120)
+    teacher = Rules.build(dataset, 0, RulesConfig())
+    text = embed_catalog(dataset.catalog, LsaEncoder(dim=64))
+    lineage = Provenance(kind="teacher", content="rules", seen=dataset.splits.train_hash)
+    cf = item_vectors(teacher, dataset, lineage)
+    both = text.with_cf(cf, scale=1.0)
+    assert both.provenance.seen == dataset.splits.train_hash
+    train = dataset.splits.train
+    sequence = np.repeat(np.arange(len(train)), train.lengths)
+    pair = np.flatnonzero(sequence[1:] == sequence[:-1])
+
+    def share(vectors: Float32Array) -> float:
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        near = unit @ unit.T - 2 * np.eye(len(unit))
+        best = np.argsort(-near, axis=1)[:, :10]
+        return float((best[train.items[pair]] == train.items[pair + 1][:, None]).any(axis=1).mean())
+
+    assert share(cf.vectors) > 1.2 * share(text.vectors)
+    assert share(both.vectors) > 1.1 * share(text.vectors)
+
+
+def test_vectors_depend_on_training_pairs_alone() -> None:
+    dataset = synthetic_dataset(num_users=60, num_items=40)
+    splits = dataset.splits
+    shuffled = dataclasses.replace(splits, valid=splits.test, test=splits.valid)
+    other = dataclasses.replace(dataset, splits=shuffled)
+    one, two = (Rules.build(each, 0, RulesConfig()).item_vectors() for each in (dataset, other))
+    assert torch.equal(one, two)
+    fewer = dataclasses.replace(splits, train=splits.train.select(np.arange(len(splits.train)) > 9))
+    changed = Rules.build(dataclasses.replace(dataset, splits=fewer), 0, RulesConfig())
+    assert not torch.equal(one, changed.item_vectors())
