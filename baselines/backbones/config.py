@@ -75,6 +75,9 @@ class TigerConfig:
         user_tokens: Number of user tokens; a user is hashed to ``user mod user_tokens``. 0 for
             none, which reproductions found best; the paper uses 2000.
         separator: Whether a separator token follows each item.
+        attention: What a position of the encoder attends to: ``bidirectional`` is all of the
+            history, as in the paper; ``causal`` is its past only, so that all targets of a window
+            are learned in one pass.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -89,6 +92,9 @@ class TigerConfig:
     max_history: int = 20
     user_tokens: int = 0
     separator: bool = False
+    attention: Literal["bidirectional", "causal"] = field(
+        default="bidirectional", metadata={"before": "bidirectional"}
+    )
 
     def __post_init__(self) -> None:
         require_types(self)

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from baselines.backbones.config import TigerConfig
 from baselines.contracts.backbone import BuildContext, CodeBackbone
-from baselines.data.batches import Histories, TrainBatch
+from baselines.data.batches import Histories, TrainBatch, Windows
+from baselines.data.sequences import SequenceSet
 from baselines.nn.dropout import Dropout
 from baselines.nn.kv_cache import PrefixCache
-from baselines.nn.t5 import Packing, Source, decode, encode, extend
+from baselines.nn.t5 import Packing, Paths, Source, decode, encode, extend, make_causal
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
 
@@ -26,6 +27,9 @@ class TigerBackbone(CodeBackbone):
 
     The softmax runs over padding and the codes of all levels, but not over separators or user
     tokens, which follow them in the input vocabulary and are never generated.
+
+    With a causal encoder, which the paper does not have, all targets of a window are learned in one
+    pass, each from the positions before it.
     """
 
     label: ClassVar[str] = "TIGER"
@@ -52,6 +56,8 @@ class TigerBackbone(CodeBackbone):
         with torch.random.fork_rng():
             torch.manual_seed(context.seed)
             self.t5: Any = T5ForConditionalGeneration(t5)
+        if config.attention == "causal":
+            make_causal(self.t5.encoder)
         self.weights_dropout = Dropout(config.dropout)
         for module in list(self.t5.modules()):
             if hasattr(module, "dropout") and isinstance(module.dropout, nn.Dropout):
@@ -62,15 +68,34 @@ class TigerBackbone(CodeBackbone):
         """Maximum number of history items."""
         return self.config.max_history
 
+    @property
+    def _tokens_per_item(self) -> int:
+        return self.paths.shape[1] + int(self.config.separator)
+
+    def windows(self, data: SequenceSet) -> Windows:
+        """One window per target; with a causal encoder, one per sequence with all its targets."""
+        if self.config.attention == "causal":
+            return Windows.per_sequence(data, self.config.max_history)
+        return super().windows(data)
+
     def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
-        """Teacher-forced logits; float ``(position, token)``."""
+        """Teacher-forced logits; float ``(position, token)``.
+
+        The targets of a window share its encoding: each reads what is before it, which its
+        encoder must not have mixed with what comes later if there are several.
+        """
+        items = batch.windows.items
         tokens, mask = self.encoder_input(batch.windows.without_last())
         source = self._read(tokens, mask)
-        written = self.paths[batch.target_items]
+        num_targets = batch.target_row.bincount(minlength=len(items))
+        paths = Paths(source.packing, num_targets, self._tokens_per_item)
+        last = items.shape[1] - 1
+        written = self.paths[items[paths.row, last - paths.age]]
         start = torch.full_like(written[:, :1], _PAD)
-        written = torch.cat([start, written[:, :-1]], dim=1)[source.packing.order]
-        states = decode(self.t5.decoder, written, source, self.weights_dropout)
-        return self.token_logits(states[source.packing.place[at.target], at.pos])
+        written = torch.cat([start, written[:, :-1]], dim=1)
+        states = decode(self.t5.decoder, written, source, paths, self.weights_dropout)
+        path = paths.index(batch.target_row, last - batch.target_pos)
+        return self.token_logits(states[path[at.target], at.pos])
 
     def start(self, histories: Histories) -> TigerPrefixes:
         """Encode each history once and feed the decoder its start token."""
@@ -92,7 +117,7 @@ class TigerBackbone(CodeBackbone):
         if self.config.separator:
             tokens = torch.cat([tokens, torch.full_like(tokens[..., :1], special)], dim=-1)
             special += 1
-        mask = mask.repeat_interleave(tokens.shape[-1], dim=1)
+        mask = mask.repeat_interleave(self._tokens_per_item, dim=1)
         tokens = tokens.flatten(1).masked_fill(~mask, _PAD)
         if self.config.user_tokens:
             # directly before the first item, so that padding does not change relative positions

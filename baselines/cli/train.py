@@ -23,8 +23,10 @@ def train(config: TrainConfig, console: Console) -> None:
 
     state = train_model(config.comparison).state
     label = Selection.of(config.evaluation.selected_by).label
+    ended = ", stopped by time" if state.stopped_by_time else ""
     console.print(
-        f"validation {label} {state.best:.4f}, best epoch {state.best_epoch} of {state.epoch}",
+        f"validation {label} {state.best:.4f}, best epoch {state.best_epoch} of {state.epoch}"
+        f"{ended}",
         highlight=False,
     )
     console.print(f"model: {config.out}")

@@ -46,6 +46,8 @@ def record(
             f"validation_{selection.label}": state.best,
             "validation_seconds": round(state.validation_seconds, 1),
         }
+        if state.stopped_by_time:
+            evaluation["stopped_by_time"] = True
     if lists := measures.of_lists(ranks):
         evaluation["lists"] = lists
     if by_id := measures.by_id(ranks):

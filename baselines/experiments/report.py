@@ -264,7 +264,10 @@ def _result(row: ArmRow, policy: str, metrics: Sequence[str]) -> tuple[str, ...]
 
 def _cost(row: ArmRow) -> tuple[str, ...]:
     agreement = _estimate(row.consistency) if row.consistency else NOTHING
-    return str(len(row.seeds)), agreement, f"{row.parameters:,}", _duration(row.train_seconds)
+    spent = _duration(row.train_seconds)
+    if any(found.get("stopped_by_time") for found in row.evaluations):
+        spent += ", stopped by time"
+    return str(len(row.seeds)), agreement, f"{row.parameters:,}", spent
 
 
 def _certificate(row: ArmRow) -> str:

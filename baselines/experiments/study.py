@@ -257,7 +257,8 @@ def validation_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]])
         for seed, notes in zip(row["seeds"], row["evaluations"], strict=True)
         for label, value in notes.items()
         if label.startswith("validation_") and "@" in label
-        for best in [f"{notes['best_epoch']} of {notes['epochs']}"]
+        for ended in [", stopped by time" if notes.get("stopped_by_time") else ""]
+        for best in [f"{notes['best_epoch']} of {notes['epochs']}{ended}"]
     ]
     header = ("run", "row", "seed", "metric", "validation", "best epoch")
     return f"# {plan.title}\n\n{markdown_table(header, lines)}\n"

@@ -75,6 +75,7 @@ def one_after_another(states: Sequence[TrainingState]) -> TrainingState:
         seconds=sum(state.seconds for state in states),
         validation_seconds=sum(state.validation_seconds for state in states),
         history=[entry for state in states for entry in state.history],
+        stopped_by_time=any(state.stopped_by_time for state in states),
     )
 
 

@@ -28,7 +28,7 @@ from semid.provenance import (
     write_json,
     write_tensors,
 )
-from semid.settings import as_json
+from semid.settings import as_json, settings_before
 
 MODEL_FILE = "model.safetensors"
 
@@ -60,6 +60,7 @@ class TrainingState:
         seconds: Training time without validation, summed over resumes.
         validation_seconds: Validation time.
         history: One entry per finished epoch: mean loss parts, and the validation value if any.
+        stopped_by_time: Whether ``max_minutes`` ended it; not stored if False.
     """
 
     epoch: int = 0
@@ -68,6 +69,7 @@ class TrainingState:
     seconds: float = 0.0
     validation_seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    stopped_by_time: bool = field(default=False, metadata={"before": False})
 
 
 def without_memory_settings(config: Any) -> Any:
@@ -142,7 +144,7 @@ def finish_training(folder: Path, state: TrainingState, lineage: Provenance) -> 
         )
     lineage = dataclasses.replace(lineage, content=_content(found[0]))
     lineage.write(folder)
-    write_json(folder / _STATE, dataclasses.asdict(state), made_from=identity(lineage))
+    write_json(folder / _STATE, as_json(state), made_from=identity(lineage))
     (folder / _CHECKPOINT).unlink(missing_ok=True)
     for batch in folder.glob(f"{BROKEN}*"):  # from an earlier attempt
         batch.unlink()
@@ -165,7 +167,7 @@ def write_trained(
     save_model(folder, weights, state, lineage)
     lineage = dataclasses.replace(lineage, content=_content(weights))
     lineage.write(folder)
-    write_json(folder / _STATE, dataclasses.asdict(state), made_from=identity(lineage))
+    write_json(folder / _STATE, as_json(state), made_from=identity(lineage))
 
 
 def save_model(
@@ -224,6 +226,7 @@ def _kept_by(objective: nn.Module | None) -> dict[str, Tensor]:
 
 def _state_of(values: dict[str, Any], path: Path, what_to_do: str) -> TrainingState:
     known = {field.name for field in dataclasses.fields(TrainingState)}
+    values = {**settings_before(TrainingState), **values}
     if values.keys() != known:
         raise ProvenanceError(
             f"expected {', '.join(sorted(known))} of a training run in {path}, got "
@@ -265,7 +268,7 @@ def _save_checkpoint(
     for epoch, end in enumerate(average.ends):
         tensors |= {f"end/{epoch}/{index}": tensor for index, tensor in enumerate(end)}
     metadata = {
-        "state": json.dumps(dataclasses.asdict(state)),
+        "state": json.dumps(as_json(state)),
         "lineage": json.dumps(dataclasses.asdict(lineage)),
     }
     write_tensors(folder / _CHECKPOINT, tensors, metadata=metadata)

@@ -46,6 +46,9 @@ class TrainingConfig:
         drop_items: Probability of dropping each item of a training window, anew in every epoch; an
             item dropped is no target either. The last target and the item before it always stay.
         crop_history: Probability of cropping a training window to a suffix of uniform length.
+        max_minutes: Minutes of training and validation after which training stops at the end of an
+            epoch, validated first; summed over resumes. None for no limit. The number of epochs
+            then depends on the machine, so that a run cannot be repeated exactly.
 
     Raises:
         ValueError: If a value is out of its range, or not finite.
@@ -66,6 +69,7 @@ class TrainingConfig:
     average_last: int = field(default=1, metadata={"before": 1})
     drop_items: float = field(default=0.0, metadata={"before": 0.0})
     crop_history: float = field(default=0.0, metadata={"before": 0.0})
+    max_minutes: float | None = field(default=None, metadata={"before": None})
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -80,3 +84,5 @@ class TrainingConfig:
         require_int("average_last", self.average_last, 1, MOST_AVERAGED)
         require_real("drop_items", self.drop_items, low=0, below=1)
         require_real("crop_history", self.crop_history, low=0, high=1)
+        if self.max_minutes is not None:
+            require_real("max_minutes", self.max_minutes, above=0)

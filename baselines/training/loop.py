@@ -34,7 +34,7 @@ from baselines.training.config import TrainingConfig
 from baselines.training.contexts import draw_contexts
 from baselines.training.monitor import NonFiniteMonitor
 from baselines.training.precision import settled
-from semid.distributed import all_reduce_mean, distributed_state, once
+from semid.distributed import all_reduce_mean, broadcast_from_main, distributed_state, once
 from semid.provenance import Provenance
 from tca.objective import ObjectiveOutput
 
@@ -167,7 +167,9 @@ class _Run:
         entry = self._train(progress)
         state.epoch += 1
         state.seconds += time.perf_counter() - started
-        if state.epoch % self.config.eval_every == 0 or state.epoch == self.config.epochs:
+        state.stopped_by_time = self._is_out_of_time()
+        due = state.epoch % self.config.eval_every == 0
+        if due or state.epoch == self.config.epochs or state.stopped_by_time:
             with self.average.applied():
                 entry["validation"] = self._validate()
                 self._keep_if_best(entry["validation"])
@@ -184,6 +186,14 @@ class _Run:
                 state,
                 self.lineage,
             )
+
+    def _is_out_of_time(self) -> bool:
+        """Whether the time is over; the main process's clock decides for all."""
+        state, limit = self.state, self.config.max_minutes
+        if limit is None:
+            return False
+        spent = state.seconds + state.validation_seconds
+        return broadcast_from_main(lambda: spent >= 60 * limit)
 
     def _train(self, progress: Tracker) -> dict[str, float]:
         """Take the steps of an epoch; the mean over them of the loss and what is logged with it."""
@@ -298,7 +308,8 @@ def _validated(model: nn.Module, validate: Callable[[], float]) -> TrainingState
 
 def _finished(state: TrainingState, config: TrainingConfig) -> bool:
     waited = (state.epoch - state.best_epoch) // config.eval_every
-    return state.epoch >= config.epochs or (state.best_epoch > 0 and waited >= config.patience)
+    ended = state.stopped_by_time or state.epoch >= config.epochs
+    return ended or (state.best_epoch > 0 and waited >= config.patience)
 
 
 def _epoch_seed(seed: int, epoch: int, process: int) -> int:

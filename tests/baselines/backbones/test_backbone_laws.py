@@ -57,7 +57,7 @@ def causal(input_form: str, *, filter_share: float = 0.0) -> Build:
     return lambda codes, seed: CausalBackbone(config, BuildContext(codes, SIZES, seed))
 
 
-def tiger(*, separator: bool = False, user_tokens: int = 0) -> Build:
+def tiger(*, separator: bool = False, user_tokens: int = 0, causal: bool = False) -> Build:
     config = TigerConfig(
         num_layers=2,
         dim=16,
@@ -67,6 +67,7 @@ def tiger(*, separator: bool = False, user_tokens: int = 0) -> Build:
         max_history=MAX_HISTORY,
         separator=separator,
         user_tokens=user_tokens,
+        attention="causal" if causal else "bidirectional",
     )
     return lambda codes, seed: TigerBackbone(config, BuildContext(codes, SIZES, seed))
 
@@ -127,6 +128,8 @@ FORMS: dict[str, Build] = {
     "tiger with separator": tiger(separator=True),
     "tiger with users": tiger(user_tokens=3),
     "tiger with both": tiger(separator=True, user_tokens=3),
+    "tiger with a causal encoder": tiger(causal=True),
+    "tiger with a causal encoder and both": tiger(separator=True, user_tokens=3, causal=True),
     "titles by llama": language(),
     "codes by llama": language(codes=True),
     "codes by llama, tied": language(codes=True, tied=True),

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from worlds import all_logits, histories, next_logits, random_sequences
+from worlds import all_logits, histories, next_logits, random_sequences, sequence_set
 
 from baselines.backbones.config import TigerConfig
 from baselines.backbones.tiger import TigerBackbone
 from baselines.contracts.backbone import BuildContext
 from baselines.data.batches import Histories, TrainBatch, Windows
+from baselines.nn.t5 import Packing, encode
+from baselines.training.contexts import draw_contexts
 
 SIZES = (3, 3, 2)
 PAD, SEPARATOR, FIRST_USER = 0, 9, 10  # 1 + 3 + 3 + 2 tokens of padding and codes come before
 
 
-def tiger(codes: Tensor, *, separator: bool = False, user_tokens: int = 0) -> TigerBackbone:
+def tiger(
+    codes: Tensor, *, separator: bool = False, user_tokens: int = 0, causal: bool = False
+) -> TigerBackbone:
     config = TigerConfig(
         num_layers=2,
         dim=16,
@@ -27,6 +33,7 @@ def tiger(codes: Tensor, *, separator: bool = False, user_tokens: int = 0) -> Ti
         max_history=4,
         separator=separator,
         user_tokens=user_tokens,
+        attention="causal" if causal else "bidirectional",
     )
     return TigerBackbone(config, BuildContext(codes, SIZES, seed=0)).eval()
 
@@ -62,10 +69,11 @@ def slow_encoder_input(made: TigerBackbone, pasts: Histories) -> tuple[Tensor, T
 @torch.no_grad()
 @pytest.mark.parametrize("separator", [False, True])
 @pytest.mark.parametrize("user_tokens", [0, 3])
+@pytest.mark.parametrize("causal", [False, True])
 def test_logits_are_those_of_t5_on_the_same_tokens(
-    tiny_codes: Tensor, separator: bool, user_tokens: int
+    tiny_codes: Tensor, separator: bool, user_tokens: int, causal: bool
 ) -> None:
-    made = tiger(tiny_codes, separator=separator, user_tokens=user_tokens)
+    made = tiger(tiny_codes, separator=separator, user_tokens=user_tokens, causal=causal)
     batch = batch_of(Windows.per_target(random_sequences(12, 6, longest=7), 4))
     tokens, mask = slow_encoder_input(made, batch.windows.without_last())
     targets = made.vocab.tokens(tiny_codes[batch.target_items])
@@ -131,3 +139,79 @@ def test_it_learns_one_target_a_window(tiny_codes: Tensor) -> None:
     windows = tiger(tiny_codes).windows(data)
     assert len(windows) == data.num_targets
     assert batch_of(windows).target_row.tolist() == list(range(data.num_targets))
+
+
+def test_a_causal_encoder_learns_all_targets_of_a_sequence_in_one_window(
+    tiny_codes: Tensor,
+) -> None:
+    data = random_sequences(12, 20, longest=5)
+    windows = tiger(tiny_codes, causal=True).windows(data)
+    batch = batch_of(windows)
+    assert len(windows) == (data.lengths > data.first_target).sum()
+    assert sorted(batch.target_id.tolist()) == list(range(data.num_targets))
+
+
+def one_by_one(batch: TrainBatch) -> list[TrainBatch]:
+    """Each target of a batch alone, with the window up to it."""
+    alone = []
+    for row, pos, number in zip(batch.target_row, batch.target_pos, batch.target_id, strict=True):
+        window = Histories(
+            items=batch.windows.items[row : row + 1, : pos + 1],
+            mask=batch.windows.mask[row : row + 1, : pos + 1],
+            users=batch.windows.users[row : row + 1],
+        )
+        one = {"target_row": torch.zeros(1, dtype=torch.int64), "target_pos": pos[None]}
+        alone.append(TrainBatch(windows=window, target_id=number[None], **one))
+    return alone
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.4])
+@pytest.mark.parametrize(("separator", "user_tokens"), [(False, 0), (True, 3)])
+def test_one_pass_is_every_target_alone_after_its_own_history(
+    tiny_codes: Tensor, separator: bool, user_tokens: int, drop: float
+) -> None:
+    made = tiger(tiny_codes, separator=separator, user_tokens=user_tokens, causal=True)
+    batch = batch_of(made.windows(random_sequences(12, 9, longest=12)))  # some need two windows
+    torch.manual_seed(0)
+    batch = draw_contexts(batch, drop=drop, crop=drop)
+    counts = batch.target_row.bincount()
+    assert counts.min() < counts.max(), "rows with different numbers of targets"
+    alone = one_by_one(batch)
+    logits = all_logits(made, batch)
+    expected = torch.cat([all_logits(made, one) for one in alone])
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
+    gradients = []
+    for each in (logits, expected):
+        made.zero_grad()
+        (-each.log_softmax(-1)[..., 1].sum()).backward()
+        gradients.append([p.grad.clone() for p in made.parameters() if p.grad is not None])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_with_a_causal_encoder_no_target_reads_itself_or_later_items(tiny_codes: Tensor) -> None:
+    made = tiger(tiny_codes, causal=True)
+    batch = batch_of(made.windows(sequence_set([([3, 1, 4, 1, 5], 1)])))
+    before = all_logits(made, batch)
+    for changed in range(1, 5):
+        items = batch.windows.items.clone()
+        items[0, changed] = 9
+        windows = dataclasses.replace(batch.windows, items=items)
+        after = all_logits(made, dataclasses.replace(batch, windows=windows))
+        torch.testing.assert_close(after[: changed - 1], before[: changed - 1], atol=0, rtol=0)
+        torch.testing.assert_close(after[changed - 1, 0], before[changed - 1, 0], atol=0, rtol=0)
+        for later in range(changed, 4):
+            assert not torch.allclose(after[later], before[later], atol=1e-5)
+
+
+@torch.no_grad()
+def test_only_a_bidirectional_encoder_lets_early_items_see_later_ones(tiny_codes: Tensor) -> None:
+    for causal in (False, True):
+        made = tiger(tiny_codes, causal=causal)
+        states = []
+        for last in (4, 9):
+            tokens, mask = made.encoder_input(histories([3, 1, last]))
+            packing = Packing(mask)
+            states.append(encode(made.t5.encoder, tokens, packing, made.weights_dropout)[:6])
+        assert torch.allclose(states[0], states[1], atol=1e-5) == causal

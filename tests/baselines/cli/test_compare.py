@@ -43,6 +43,21 @@ def test_compare_prints_both_tables_and_where_the_files_are(
     assert found["settings"]["ids"] == "file:codes.json, sizes 33"
 
 
+def test_a_causal_encoder_learns_from_labels_and_time_ends_its_training(folder: Path) -> None:
+    causal = ["--backbones.tiger.attention", "causal"]
+    limit = ["--training.epochs", "9", "--training.max_minutes", "1e-6"]
+    assert main([*COMPARE, *causal, *limit]) == 0
+    found = json.loads(Path("out/comparison.json").read_text())
+    trained = [row for row in found["rows"] if row["arm"].startswith("TIGER")]
+    assert [row["arm"] for row in trained] == ["TIGER ntp", "TIGER+TCA soft_ce alpha=0.5"]
+    for row in trained:
+        (notes,) = row["evaluations"]
+        assert (notes["epochs"], notes["stopped_by_time"]) == (1, True)
+    lines = Path("out/comparison.md").read_text().splitlines()
+    stopped = {line.split(" | ")[0] for line in lines if ", stopped by time" in line}
+    assert stopped == {f"| {row['arm']}" for row in trained}
+
+
 def test_a_folder_of_another_comparison_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

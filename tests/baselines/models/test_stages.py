@@ -151,6 +151,7 @@ def test_stages_are_bound_to_each_other(llama: Path, tiny_codes: Tensor, tmp_pat
 def test_trainings_one_after_another_add_up() -> None:
     first = TrainingState(epoch=3, best=0.9, best_epoch=2, seconds=5.0, validation_seconds=1.0)
     first.history += [{"loss": 3.0}]
+    first.stopped_by_time = True
     last = TrainingState(epoch=4, best=0.1, best_epoch=1, seconds=7.0, validation_seconds=2.0)
     last.history += [{"loss": 4.0}]
     both = one_after_another([first, last])
@@ -161,6 +162,7 @@ def test_trainings_one_after_another_add_up() -> None:
         "seconds": 12.0,
         "validation_seconds": 3.0,
         "history": [{"loss": 3.0}, {"loss": 4.0}],
+        "stopped_by_time": True,
     }
     assert json.dumps(dataclasses.asdict(both))
     assert one_after_another([last]) == last

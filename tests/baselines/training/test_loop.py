@@ -33,6 +33,7 @@ from baselines.training.checkpoint import TrainingState, is_trained, without_mem
 from baselines.training.config import TrainingConfig
 from baselines.training.loop import TrainingTask, train
 from semid.provenance import Provenance, ProvenanceError
+from semid.settings import as_json
 from tca.collaborative import CollaborativeTokenizer
 from tca.objective import Objective, ObjectiveOutput
 
@@ -262,6 +263,46 @@ def test_patience_counts_validations_and_not_epochs(tmp_path: Path) -> None:
     values = iter([5.0, 4.0, 3.0])
     state = run(model(), tmp_path, config=config, validate=lambda: next(values))
     assert (state.epoch, state.best_epoch) == (6, 2)
+
+
+def test_time_ends_training_after_a_validated_epoch_and_the_best_one_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(0, 100_000, 30))  # every look at the clock takes half a minute
+    monkeypatch.setattr("baselines.training.loop.time.perf_counter", lambda: next(now))
+    values = iter([3.0, 2.0])
+    config = dataclasses.replace(CONFIG, epochs=20, eval_every=2, max_minutes=2.0)
+    made = model()
+    state = run(made, tmp_path, config=config, validate=lambda: next(values))
+    # half a minute an epoch and a validation: two epochs and one, then the third epoch ends it
+    assert ["validation" in entry for entry in state.history] == [False, True, True]
+    assert (state.epoch, state.best_epoch, state.stopped_by_time) == (3, 2, True)
+    read = run(model(seed=5), tmp_path, config=config)
+    assert read == state
+
+
+def test_a_killed_training_goes_on_with_the_time_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(0, 100_000, 30))
+    monkeypatch.setattr("baselines.training.loop.time.perf_counter", lambda: next(now))
+    config = dataclasses.replace(CONFIG, epochs=20, eval_every=20, max_minutes=1.5)
+    with pytest.raises(Killed):
+        run(model(), tmp_path, config=config, kill_after=2 * NUM_BATCHES)
+    state = run(model(), tmp_path, config=config, validate=rising())
+    assert (state.epoch, state.stopped_by_time) == (3, True)
+
+
+def test_without_a_limit_nothing_is_stored_about_time(tmp_path: Path) -> None:
+    state = run(model(), tmp_path)
+    assert not state.stopped_by_time
+    assert "stopped_by_time" not in json.loads((tmp_path / "state.json").read_text())
+    assert "max_minutes" not in as_json(CONFIG)
+
+
+def test_a_time_limit_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_minutes"):
+        TrainingConfig(max_minutes=0.0)
 
 
 def test_the_parts_of_a_loss_are_averaged_over_the_epoch(tmp_path: Path) -> None:
