@@ -121,9 +121,10 @@ class CausalBackbone(CodeBackbone):
     ) -> ObjectiveOutput:
         """The loss of the paths, plus ``config.item_head`` times that of whole items.
 
-        The cross-entropy of the target among all paths is summed over targets and divided by the
-        number of supervised positions, of which the paths' loss is the mean. At weight 1 a target
-        thus costs ``-log P(codes) - log P(item)``.
+        The cross-entropy among all paths, with the labels ``(1 - alpha) * target + alpha * p`` of
+        ``batch.item_labels`` or the target alone, is summed over targets and divided by the number
+        of supervised positions, of which the paths' loss is the mean. At weight 1 a target thus
+        costs ``-log P(codes) - log P(item)``.
 
         Returns:
             The loss; its part ``item`` is that of the items, unweighted.
@@ -132,14 +133,26 @@ class CausalBackbone(CodeBackbone):
             return super().loss(batch, at, of_paths)
         states = self._target_states(batch)
         codes = of_paths(self._code_logits(states, batch, at))
-        target = self.path_of_item[batch.target_items]
         logits = self._path_logits(states).float()
-        items = F.cross_entropy(logits, target, reduction="sum") / codes.count.clamp_min(1)
+        expected = self._expected_logit(logits, batch)
+        items = (logits.logsumexp(dim=1) - expected).sum() / codes.count.clamp_min(1)
         return ObjectiveOutput(
             loss=codes.loss + self.config.item_head * items,
             parts={**codes.parts, "item": items.detach()},
             count=codes.count,
         )
+
+    def _expected_logit(self, logits: Tensor, batch: TrainBatch) -> Tensor:
+        """Mean of the path logits ``(target, path)`` under the items' labels; ``(target,)``."""
+        path = self.path_of_item
+        of_target = logits.gather(1, path[batch.target_items, None]).squeeze(1)
+        labels = batch.item_labels
+        if labels is None:
+            return of_target
+        above = (labels.p - labels.rest[:, None]) * logits.gather(1, path[labels.items])
+        everywhere = (logits * path.bincount(minlength=logits.shape[1])).sum(dim=1)
+        of_teacher = above.sum(dim=1) + labels.rest * everywhere
+        return (1 - labels.alpha) * of_target + labels.alpha * of_teacher
 
     def item_scorer(self) -> ItemScorer | None:
         """The item head; None if ``config.item_head`` is 0."""

@@ -59,6 +59,23 @@ class Histories:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ItemLabels:
+    """A teacher's distribution over whole items for each target of a batch.
+
+    Attributes:
+        items: int64 ``(target, best)``, catalogue rows with a probability of their own.
+        p: float32 ``(target, best)``, that probability.
+        rest: float32 ``(target,)``, the probability of each other item.
+        alpha: Weight of the teacher in the soft labels; the target has the rest.
+    """
+
+    items: Tensor
+    p: Tensor
+    rest: Tensor
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainBatch:
     """Windows of sequences with their target positions.
 
@@ -72,6 +89,7 @@ class TrainBatch:
         part: Index of this part if the batch was split.
         divisible: Maximum number of parts it can be split into. With several processes, the same on
             all of them, so that they run the same number of parts.
+        item_labels: A teacher's labels of the targets as whole items; None without any.
     """
 
     windows: Histories
@@ -82,6 +100,7 @@ class TrainBatch:
     since_epoch: float = 0.0
     part: int = 0
     divisible: int = 1
+    item_labels: ItemLabels | None = None
 
     @property
     def target_items(self) -> Tensor:

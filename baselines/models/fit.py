@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from baselines.contracts.backbone import Backbone, Stage, TargetDistributions
-from baselines.data.batches import TrainBatch
+from baselines.data.batches import ItemLabels, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
 from baselines.evaluation.config import EvaluationConfig
@@ -59,6 +60,7 @@ def fit_backbone(
     folder: Path,
     lineage: Provenance,
     title: str,
+    item_labels: Callable[[TrainBatch], ItemLabels] | None = None,
 ) -> TrainingState:
     """Train ``backbone`` in place, keeping the epoch that ``evaluation.selected_by`` selects.
 
@@ -74,6 +76,8 @@ def fit_backbone(
         folder: Receives the model; earlier stages are kept below it.
         lineage: Provenance of the model.
         title: Name shown beside the progress bar.
+        item_labels: The teacher's distributions over whole items, for an item head; None if the
+            backbone has no such head, or it learns the targets alone.
 
     Returns:
         The training state, combined over all stages.
@@ -84,19 +88,14 @@ def fit_backbone(
     objective = Objective(settings.objective, end_token=backbone.end_token)
     is_taught = teacher is not None or is_fitted(backbone, folder)
     _require_something_to_learn(backbone, objective, is_taught=is_taught, title=title)
-    loss = _Loss(backbone, objective, teacher, splits.train)
+    loss = _Loss(backbone, objective, teacher, item_labels, splits.train)
     validate = _Validation(backbone, settings.evaluation, splits.valid)
     windows = backbone.windows(splits.train)
     stages, states = backbone.stages, []
     folders, lineages = stage_folders(stages, folder), stage_lineages(stages, folder, lineage)
     for stage, kept, made_from in zip(stages, folders, lineages, strict=True):
         backbone.begin_stage(stage.name)
-        task = TrainingTask(
-            windows=windows,
-            loss=stage.loss or loss,
-            validate=partial(validate, stage),
-            objective=torch.nn.Module() if stage.loss else objective,
-        )
+        task = _task(stage, windows, loss, validate)
         with one_run_at_a_time(kept):
             state = train(
                 backbone,
@@ -110,6 +109,15 @@ def fit_backbone(
         states.append(state)
     backbone.begin_stage(None)
     return one_after_another(states)
+
+
+def _task(stage: Stage, windows: Windows, loss: _Loss, validate: _Validation) -> TrainingTask:
+    return TrainingTask(
+        windows=windows,
+        loss=stage.loss or loss,
+        validate=partial(validate, stage),
+        objective=torch.nn.Module() if stage.loss else loss.objective,
+    )
 
 
 def _require_something_to_learn(
@@ -137,15 +145,20 @@ class _Loss:
         backbone: Backbone,
         objective: Objective,
         teacher: TargetDistributions | None,
+        item_labels: Callable[[TrainBatch], ItemLabels] | None,
         train: SequenceSet,
     ) -> None:
         self.backbone, self.objective = backbone, objective
         self.teacher = teacher if objective.needs_teacher else None
+        self.item_labels = item_labels if objective.needs_teacher else None
         self.history_length, self.popularity = _counts(train)
 
     def __call__(self, batch: TrainBatch) -> ObjectiveOutput:
         backbone, objective = self.backbone, self.objective
         batch = backbone.prepare_batch(batch)
+        if self.item_labels is not None:
+            labels = replace(self.item_labels(batch), alpha=objective.config.alpha)
+            batch = replace(batch, item_labels=labels)
         trie, items = backbone.trie, batch.target_items
         at = objective.positions(trie, items, pad_to=backbone.pad_positions_to)
         choices = candidates(trie, items, at)

@@ -124,11 +124,12 @@ class TrainedModel:
         """
         teacher = None if supervision is None else supervision.teacher
         backbone = spec.build(items.ids, items.catalog, teacher)
-        distributions = None
+        distributions = item_labels = None
         needed = spec.objective.needs_teacher and not is_fitted(backbone, folder)
         if needed and supervision is not None:
             rounded = "bfloat16" in spec.objective.reference
             distributions = supervision(backbone, rounded=rounded)
+            item_labels = supervision.of_items if backbone.item_scorer() is not None else None
         state = fit_backbone(
             backbone,
             FitSettings(
@@ -142,6 +143,7 @@ class TrainedModel:
             folder=folder,
             lineage=spec.lineage(backbone, dataset, items.ids, supervision),
             title=title,
+            item_labels=item_labels,
         )
         model = cls(
             spec=spec, backbone=backbone, items=items, state=state, folder=folder, teacher=teacher

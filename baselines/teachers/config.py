@@ -296,18 +296,22 @@ class MassConfig:
             near the target, and a tail for the rest; None uses every item.
         tail: Total mass of the remaining items: ``sampled``, estimated from random items; or
             ``uniform``, an upper bound, as if each scored like the lowest of the best.
+        best_items: Number of best items with a probability of their own in the labels of an item
+            head, among which the others share what is left; 0 for the target alone.
 
     Raises:
-        ValueError: If ``top_k`` is below 1, or ``labels`` is none of these.
+        ValueError: If ``top_k`` is below 1, ``best_items`` below 0, or ``labels`` is none of these.
     """
 
     labels: str = field(default=IN_SAMPLE, metadata={"before": IN_SAMPLE})
     mask_history: bool = False
     top_k: int | None = None
     tail: Tail = "sampled"
+    best_items: int = field(default=64, metadata={"before": 64})
 
     def __post_init__(self) -> None:
         require_types(self)
+        require_int("best_items", self.best_items, 0)
         if self.labels not in (IN_SAMPLE, LEAVE_OWN_OUT) and self.folds is None:
             raise ValueError(
                 f"labels must be {IN_SAMPLE}, {LEAVE_OWN_OUT} or crossfit:K with K from 2 to "

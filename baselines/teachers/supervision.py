@@ -12,6 +12,7 @@ from baselines.teachers.cache import cached_mass, code_table_hash
 from baselines.teachers.config import MassConfig
 from baselines.teachers.distributions import LiveDistributions, StoredDistributions
 from baselines.teachers.fitted import FittedTeacher
+from baselines.teachers.item_labels import StoredItemLabels, item_labels
 from baselines.teachers.labels import Labeller, labeller
 from baselines.teachers.mass import mass_source
 from baselines.teachers.rounded import RoundedScorer
@@ -50,6 +51,14 @@ class Supervision:
     def labels(self) -> Labeller:
         """What scores the training targets; fitted and calibrated on first access."""
         return labeller(self.config, self.teacher, self._dataset, self._fit)
+
+    @cached_property
+    def of_items(self) -> StoredItemLabels | None:
+        """The distributions over whole items, computed on first access; None if targets alone."""
+        if self.config.best_items == 0:
+            return None
+        labels, train = self.labels, self._dataset.splits.train
+        return item_labels(labels.scorer, train, temperature=labels.temperature, config=self.config)
 
     def __call__(self, backbone: Backbone, *, rounded: bool = False) -> TargetDistributions:
         """The distributions over a backbone's tokens.

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from worlds import all_logits, histories, random_sequences, sequence_set
 
 from baselines.backbones.causal import CausalBackbone
 from baselines.backbones.config import CausalConfig
 from baselines.contracts.backbone import BuildContext
-from baselines.data.batches import Histories
+from baselines.data.batches import Histories, ItemLabels
 from baselines.nn.config import EncoderConfig
 from baselines.testing import check_backbone
 from tca.candidates import candidates
 from tca.config import ObjectiveConfig
-from tca.objective import Objective
+from tca.objective import Objective, ObjectiveOutput
 
 SIZES = (3, 3, 2)
 ENCODER = EncoderConfig(dim=8, num_heads=2, ff_dim=16)
@@ -66,6 +69,33 @@ def test_the_loss_adds_the_items_negative_log_likelihood_per_position(tiny_codes
     torch.testing.assert_close(found.parts["ntp"], codes.parts["ntp"])
     found.loss.backward()
     assert made.path_embedding.weight.grad is not None
+
+
+def test_soft_labels_mix_the_teachers_items_with_the_target(tiny_codes: Tensor) -> None:
+    made, alpha = with_head(torch.cat([tiny_codes, tiny_codes[:1]])), 0.3
+    number = len(made.path_of_item)
+    batch = made.windows(sequence_set([([3, 1, 4], 2), ([2, 7], 1)])).batch(np.arange(2))
+    labels = ItemLabels(
+        items=torch.tensor([[0, 5], [7, 2]]),
+        p=torch.tensor([[0.5, 0.2], [0.6, 0.1]]),
+        rest=torch.full((2,), 0.3 / (number - 2)),
+        alpha=alpha,
+    )
+    objective = Objective(ObjectiveConfig(name="ntp"))
+    at = objective.positions(made.trie, batch.target_items)
+    choices = candidates(made.trie, batch.target_items, at)
+
+    def of_paths(logits: Tensor) -> ObjectiveOutput:
+        return objective(logits, choices)
+
+    found = made.loss(dataclasses.replace(batch, item_labels=labels), at, of_paths)
+    p = labels.rest[:, None].repeat(1, number).scatter(1, labels.items, labels.p)
+    soft = alpha * p + (1 - alpha) * F.one_hot(batch.target_items, number)
+    pasts = {4: histories([3, 1]), 7: histories([2])}
+    logits = torch.cat([scores(made, pasts[item]) for item in batch.target_items.tolist()])
+    classes = logits[:, made.item_of_path].logsumexp(dim=1, keepdim=True)
+    expected = (soft * (classes - logits)).sum() / found.count
+    torch.testing.assert_close(found.parts["item"], expected.detach())
 
 
 def test_items_of_one_path_count_as_one_class(tiny_codes: Tensor) -> None:
