@@ -48,6 +48,7 @@ class CausalBackbone(CodeBackbone):
     config_class: ClassVar[type[Any]] = CausalConfig
     path_of_item: Tensor
     item_of_path: Tensor
+    items_of_path: Tensor
 
     def __init__(self, config: CausalConfig, context: BuildContext) -> None:
         sizes = context.sizes
@@ -66,6 +67,8 @@ class CausalBackbone(CodeBackbone):
                 item_of_path = torch.empty_like(paths, dtype=torch.int64)
                 item_of_path[path_of_item] = torch.arange(len(path_of_item), device=paths.device)
                 self.register_buffer("item_of_path", item_of_path, persistent=False)
+                of_path = path_of_item.bincount().float()
+                self.register_buffer("items_of_path", of_path, persistent=False)
                 self.path_embedding = nn.Embedding(len(paths), dim)
                 self.path_dropout = Dropout(config.path_dropout)
                 self.prefix_embeddings = nn.ModuleList(nn.Embedding(s, dim) for s in sizes[:-1])
@@ -133,8 +136,10 @@ class CausalBackbone(CodeBackbone):
             return super().loss(batch, at, of_paths)
         states = self._target_states(batch)
         codes = of_paths(self._code_logits(states, batch, at))
-        logits = self._path_logits(states).float()
-        expected = self._expected_logit(logits, batch)
+        vectors = self._path_vectors()
+        logits = self._dot(states, vectors).float()
+        everywhere = self._dot(states, self.items_of_path @ vectors).float()
+        expected = self._expected_logit(logits, everywhere, batch)
         items = (logits.logsumexp(dim=1) - expected).sum() / codes.count.clamp_min(1)
         return ObjectiveOutput(
             loss=codes.loss + self.config.item_head * items,
@@ -142,17 +147,22 @@ class CausalBackbone(CodeBackbone):
             count=codes.count,
         )
 
-    def _expected_logit(self, logits: Tensor, batch: TrainBatch) -> Tensor:
-        """Mean of the path logits ``(target, path)`` under the items' labels; ``(target,)``."""
-        path = self.path_of_item
-        of_target = logits.gather(1, path[batch.target_items, None]).squeeze(1)
-        labels = batch.item_labels
+    def _expected_logit(self, logits: Tensor, everywhere: Tensor, batch: TrainBatch) -> Tensor:
+        """Mean logit under the items' labels; float32 ``(target,)``.
+
+        Args:
+            logits: float32 ``(target, path)``.
+            everywhere: float32 ``(target,)``, their sum over all items.
+            batch: The targets, and their labels if there are any.
+        """
+        target, labels = batch.target_items.unsqueeze(1), batch.item_labels
         if labels is None:
-            return of_target
-        above = (labels.p - labels.rest[:, None]) * logits.gather(1, path[labels.items])
-        everywhere = (logits * path.bincount(minlength=logits.shape[1])).sum(dim=1)
-        of_teacher = above.sum(dim=1) + labels.rest * everywhere
-        return (1 - labels.alpha) * of_target + labels.alpha * of_teacher
+            return logits.gather(1, self.path_of_item[target]).squeeze(1)
+        own = torch.full_like(labels.rest, 1 - labels.alpha).unsqueeze(1)
+        above = labels.alpha * (labels.p - labels.rest.unsqueeze(1))
+        listed = self.path_of_item[torch.cat([target, labels.items], dim=1)]
+        mean = (torch.cat([own, above], dim=1) * logits.gather(1, listed)).sum(dim=1)
+        return mean + labels.alpha * labels.rest * everywhere
 
     def item_scorer(self) -> ItemScorer | None:
         """The item head; None if ``config.item_head`` is 0."""
@@ -162,7 +172,8 @@ class CausalBackbone(CodeBackbone):
         """Logits of all items after each history by the item head; float32 ``(batch, item)``."""
         past = histories.last(self.config.max_history)
         states, _ = self.encoder(self._embed_items(past.items), past.mask)
-        return self._path_logits(states[:, -1]).float()[:, self.path_of_item]
+        logits = self._dot(states[:, -1], self._path_vectors()).float()
+        return logits[:, self.path_of_item]
 
     def _target_states(self, batch: TrainBatch) -> Tensor:
         """State of the position before each target, one per item; ``(target, dim)``."""
@@ -171,12 +182,16 @@ class CausalBackbone(CodeBackbone):
         before: Tensor = states[batch.target_row, batch.target_pos - 1]
         return before
 
-    def _path_logits(self, states: Tensor) -> Tensor:
-        """Scaled dot products with the input vectors of all paths; ``(batch, path)``."""
+    def _path_vectors(self) -> Tensor:
+        """Input vectors of all paths; ``(path, dim)``."""
         codes = self._embed_codes(self.codes[self.item_of_path]).sum(dim=-2)
-        vectors = codes + self._scaled(self.path_embedding.weight)
-        logits: Tensor = states @ vectors.T / self.config.encoder.dim**0.5
-        return logits
+        vectors: Tensor = codes + self._scaled(self.path_embedding.weight)
+        return vectors
+
+    def _dot(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """Scaled dot products of states ``(batch, dim)`` and vectors ``(..., dim)``."""
+        product: Tensor = F.linear(states, vectors) / self.config.encoder.dim**0.5
+        return product
 
     def _code_logits(self, states: Tensor, batch: TrainBatch, at: Positions) -> Tensor:
         """Logits of the codes from the targets' states ``(target, dim)``."""

@@ -30,7 +30,7 @@ from baselines.models.items import ModelItems
 from baselines.models.registry import backbone_settings, require_contract
 from baselines.teachers.config import IN_SAMPLE
 from baselines.teachers.fit import fit_teacher, settled_training
-from baselines.teachers.labels import require_labels
+from baselines.teachers.labels import require_labels, settled_labels
 from baselines.teachers.registry import teacher_class
 from baselines.teachers.vectors import item_vectors, require_item_vectors
 from baselines.testing.metrics import check_own_metrics
@@ -76,6 +76,7 @@ def _opened(config: CompareConfig, dataset: Dataset | None) -> ComparisonRun:
     else:
         config = dataclasses.replace(config, data=dataset.name)
     require_same_data(out, config, dataset)
+    config = _with_labels(config, arms, dataset)
     _require_fit(config, arms, dataset)
     if any(scheme.waits_for_teacher for scheme in schemes):
         require_item_vectors(config.teacher, needed_by="cf_embeddings: teacher")
@@ -141,6 +142,13 @@ def _settled(config: CompareConfig, dataset: Dataset, teachers: Path) -> Compare
             selected_by=config.evaluation.selected_by,
         ),
     )
+
+
+def _with_labels(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> CompareConfig:
+    rounded = any("bfloat16" in arm.objective.reference for arm in arms)
+    teacher = teacher_class(config.teacher)
+    mass = settled_labels(config.mass, teacher, dataset, rounded=rounded)
+    return dataclasses.replace(config, mass=mass)
 
 
 def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> None:

@@ -118,7 +118,7 @@ class ModelSpec:
             if labels.scores_hash != supervision.teacher.scores_hash:
                 inputs["labels"] = labels.scores_hash
             settings["temperature"] = labels.temperature
-            settings["mass"] = as_json(self.mass)
+            settings["mass"] = as_json(supervision.config)
         return Provenance(
             kind="generator",
             content="",

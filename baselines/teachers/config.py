@@ -277,7 +277,7 @@ class LightGCNConfig:
 
 Tail = Literal["sampled", "uniform"]
 
-IN_SAMPLE, LEAVE_OWN_OUT = "in_sample", "leave_own_out"
+AUTO, IN_SAMPLE, LEAVE_OWN_OUT = "auto", "in_sample", "leave_own_out"
 MOST_FOLDS = 100
 
 
@@ -290,7 +290,8 @@ class MassConfig:
             has learned from that very target. ``leave_own_out``: a counted teacher without the
             user's own events. ``crossfit:K``: the users are split into K parts, and a teacher
             fitted to the other parts labels each; scores in the beam stay those of the teacher
-            fitted to all.
+            fitted to all. ``auto``: ``leave_own_out`` for a counted teacher whose users are known,
+            else ``in_sample``, as in the paper.
         mask_history: Exclude items that the user has seen, except the target itself.
         top_k: Use only this many best items of a teacher whose scores are dot products, the items
             near the target, and a tail for the rest; None uses every item.
@@ -303,7 +304,7 @@ class MassConfig:
         ValueError: If ``top_k`` is below 1, ``best_items`` below 0, or ``labels`` is none of these.
     """
 
-    labels: str = field(default=IN_SAMPLE, metadata={"before": IN_SAMPLE})
+    labels: str = field(default=AUTO, metadata={"before": IN_SAMPLE, "settled": True})
     mask_history: bool = False
     top_k: int | None = None
     tail: Tail = "sampled"
@@ -312,10 +313,10 @@ class MassConfig:
     def __post_init__(self) -> None:
         require_types(self)
         require_int("best_items", self.best_items, 0)
-        if self.labels not in (IN_SAMPLE, LEAVE_OWN_OUT) and self.folds is None:
+        if self.labels not in (AUTO, IN_SAMPLE, LEAVE_OWN_OUT) and self.folds is None:
             raise ValueError(
-                f"labels must be {IN_SAMPLE}, {LEAVE_OWN_OUT} or crossfit:K with K from 2 to "
-                f"{MOST_FOLDS}, got {self.labels!r}"
+                f"labels must be {AUTO}, {IN_SAMPLE}, {LEAVE_OWN_OUT} or crossfit:K with K from 2 "
+                f"to {MOST_FOLDS}, got {self.labels!r}"
             )
         if self.top_k is not None:
             require_int("top_k", self.top_k, 1)

@@ -20,7 +20,7 @@ from baselines.data.batches import Histories
 from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.calibration import fit_temperature
-from baselines.teachers.config import IN_SAMPLE, LEAVE_OWN_OUT, MassConfig
+from baselines.teachers.config import AUTO, IN_SAMPLE, LEAVE_OWN_OUT, MassConfig
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.model import TeacherModel
 from semid.arrays import IntArray
@@ -64,6 +64,7 @@ def labeller(
     Raises:
         ValueError: As ``require_labels``.
     """
+    config = settled_labels(config, type(teacher.model), dataset)
     require_labels(config, type(teacher.model), dataset)
     if config.labels == IN_SAMPLE:
         return Labeller(
@@ -80,6 +81,24 @@ def labeller(
     return _calibrated(crossfitted, fitted, teacher, dataset, config)
 
 
+def settled_labels(
+    config: MassConfig, teacher: type, dataset: Dataset, *, rounded: bool = False
+) -> MassConfig:
+    """``config`` with labels of ``auto`` resolved.
+
+    Args:
+        config: Settings of the distributions.
+        teacher: Class of the teacher.
+        dataset: The data.
+        rounded: Whether scores are rounded to bfloat16, which needs one vector per item.
+    """
+    if config.labels != AUTO:
+        return config
+    counted = issubclass(teacher, LeavesOwnOut) and dataset.splits.knows_users
+    honest = counted and config.top_k is None and not rounded
+    return replace(config, labels=LEAVE_OWN_OUT if honest else IN_SAMPLE)
+
+
 def require_labels(config: MassConfig, teacher: type, dataset: Dataset) -> None:
     """Raise, before anything is trained, if ``config.labels`` does not fit teacher and data.
 
@@ -93,7 +112,7 @@ def require_labels(config: MassConfig, teacher: type, dataset: Dataset) -> None:
             ``leave_own_out``, if the teacher cannot leave events out; for ``crossfit``, if there
             are fewer users than parts.
     """
-    if config.labels == IN_SAMPLE:
+    if config.labels in (AUTO, IN_SAMPLE):
         return
     if not dataset.splits.knows_users:
         raise ValueError(

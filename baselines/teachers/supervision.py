@@ -13,7 +13,7 @@ from baselines.teachers.config import MassConfig
 from baselines.teachers.distributions import LiveDistributions, StoredDistributions
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.item_labels import StoredItemLabels, item_labels
-from baselines.teachers.labels import Labeller, labeller
+from baselines.teachers.labels import Labeller, labeller, settled_labels
 from baselines.teachers.mass import mass_source
 from baselines.teachers.rounded import RoundedScorer
 from semid.ids import SemanticIds
@@ -42,7 +42,7 @@ class Supervision:
         config: MassConfig,
         cache: Path,
     ) -> None:
-        self.teacher, self.config = teacher, config
+        self.teacher, self.config = teacher, settled_labels(config, type(teacher.model), dataset)
         self._fit, self._dataset, self._cache = fit, dataset, cache
         self._trie = CodeVocab.per_level(ids.sizes).trie(ids.codes)
         self._stored: dict[bool, StoredDistributions] = {}  # keyed by whether scores are rounded

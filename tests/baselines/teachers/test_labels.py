@@ -24,7 +24,7 @@ from baselines.teachers.config import ItemKNNConfig, MassConfig, TeacherConfig, 
 from baselines.teachers.content import Content
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.itemknn import ItemKNN
-from baselines.teachers.labels import Labeller, labeller, parts_of_users
+from baselines.teachers.labels import Labeller, labeller, parts_of_users, settled_labels
 from baselines.teachers.rules import Rules
 from baselines.teachers.rules_and_content import RulesAndContent
 from baselines.teachers.simple import Popularity
@@ -60,7 +60,9 @@ def labelled(
 
 
 def test_in_sample_labels_are_the_teachers(tmp_path: Path) -> None:
-    teacher, labels = labelled(synthetic_dataset(), MassConfig(), tmp_path, "popularity", 0.7)
+    teacher, labels = labelled(
+        synthetic_dataset(), MassConfig(labels="in_sample"), tmp_path, "popularity", 0.7
+    )
     assert labels.scorer is not None
     assert (labels.scores_hash, labels.temperature) == (teacher.scores_hash, 0.7)
 
@@ -134,8 +136,21 @@ def test_the_temperature_is_that_of_the_honest_scores(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", ["honest", "crossfit", "crossfit:1", "crossfit:101", ""])
 def test_unknown_labels_are_refused(labels: str) -> None:
-    with pytest.raises(ValueError, match="labels must be in_sample, leave_own_out or crossfit:K"):
+    with pytest.raises(
+        ValueError, match="labels must be auto, in_sample, leave_own_out or crossfit:K"
+    ):
         MassConfig(labels=labels)
+
+
+def test_auto_is_honest_where_that_costs_nothing(tmp_path: Path) -> None:
+    assert MassConfig().labels == "auto"
+    for model, honest in [("popularity", "leave_own_out"), ("itemknn", "in_sample")]:
+        _, found = labelled(synthetic_dataset(), MassConfig(), tmp_path / model, model)
+        _, named = labelled(synthetic_dataset(), MassConfig(labels=honest), tmp_path / model, model)
+        assert found.scores_hash == named.scores_hash
+    assert (
+        settled_labels(MassConfig(top_k=3), Popularity, synthetic_dataset()).labels == "in_sample"
+    )
 
 
 def test_which_teachers_can_leave_events_out() -> None:
