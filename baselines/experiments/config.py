@@ -126,6 +126,8 @@ class CompareConfig:
         training: How every arm is trained.
         evaluation: How all models are ranked.
         fusion: Which arms are also decoded with their teacher, without further training.
+        counted: Whether rules, content and both together, which are counted without training, have
+            rows too.
         resamples: Without effect, read so that the settings of older comparisons stay valid.
 
     Raises:
@@ -156,6 +158,7 @@ class CompareConfig:
     )
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    counted: bool = True
     resamples: int = 1000
 
     def __post_init__(self) -> None:

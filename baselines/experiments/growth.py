@@ -21,7 +21,7 @@ from semid.provenance import read_json
 from semid.settings import as_json
 
 _KEPT = (EMBEDDINGS, TEACHERS, TEACHER_VECTORS)  # kept for the next attempt if IDs cannot be built
-_FREE = ("out", "data", "seeds", "arms", "fusion", "resamples", "mass_cache", "teachers")
+_FREE = ("out", "data", "seeds", "arms", "fusion", "resamples", "counted", "mass_cache", "teachers")
 _OF_SCHEMES = ("ids", "schemes")
 
 

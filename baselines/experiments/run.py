@@ -16,6 +16,7 @@ from baselines.experiments.cold_study import with_cold_start
 from baselines.experiments.comparison import Comparison, compare, write_per_user
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.controls import control_records
+from baselines.experiments.counted import counted_records
 from baselines.experiments.folder import seeds_of_rows
 from baselines.experiments.opening import opened
 from baselines.experiments.report import comparison_page
@@ -55,6 +56,8 @@ def _compared(run: ComparisonRun) -> Comparison:
     for warning in unshuffled_subsets(splits):
         logger.warning(warning)
     records = [popularity_row(run)]
+    if config.counted:
+        records += counted_records(run)
     for seed in config.seeds:
         records += rows_of_seed(run, seed)
     if config.fusion.controls:

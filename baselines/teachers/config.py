@@ -31,6 +31,7 @@ BUILT_IN = {
 }
 """Short names of the teachers that ship with the package."""
 
+COUNTED = ("rules", "content", "rules+content")
 OF_CONTENT = ("content", "rules+content", "hybrid")
 """Names of those that read the items' content; the others are collaborative."""
 

@@ -15,7 +15,7 @@ from baselines.data.dataset import Dataset
 from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.evaluation.selection import Selection
-from baselines.teachers.config import BUILT_IN, OF_CONTENT, HybridConfig, TeacherConfig
+from baselines.teachers.config import BUILT_IN, COUNTED, OF_CONTENT, HybridConfig, TeacherConfig
 from baselines.teachers.content import content_texts
 from baselines.teachers.counting_config import TFIDF, ContentConfig
 from baselines.teachers.hybrid import Hybrid
@@ -37,7 +37,6 @@ from semid.provenance import Provenance, ProvenanceError, hash_ids, hash_json, r
 from semid.registry import refuse_unnamed_code
 
 _EMBEDDINGS = "embeddings"
-_COUNTED = ("rules", "content", "rules+content")
 
 
 def fit_teacher(
@@ -77,7 +76,7 @@ def fit_teacher(
         return _fit_hybrid(
             dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
         )
-    if config.model in _COUNTED:
+    if config.model in COUNTED:
         return _fit_counted(
             dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
         )
@@ -419,7 +418,7 @@ def scores_hash(lineage: Provenance) -> str:
     included.
     """
     model = lineage.config["model"]
-    if model in ("itemknn", "hybrid", *_COUNTED) or model not in BUILT_IN:
+    if model in ("itemknn", "hybrid", *COUNTED) or model not in BUILT_IN:
         return hash_json([lineage.content, lineage.config])
     return lineage.content
 
