@@ -19,7 +19,7 @@ def counted_records(run: ComparisonRun) -> list[RunRecord]:
     """One record per counted scorer, except the one that already is the comparison's teacher.
 
     They are fitted once, whatever the seeds, with the settings of ``config.teacher``, and kept
-    beside the teachers. Those that compare content are left out of data without usable text, which
+    below the teachers. Those that compare content are left out of data without usable text, which
     is logged.
     """
     names = [name for name in COUNTED if name != run.config.teacher.model]
@@ -41,7 +41,7 @@ def _record(run: ComparisonRun, name: str) -> RunRecord:
         dataclasses.replace(config.teacher, model=name),
         config.teacher_training,
         seed=0,
-        folder=run.teachers,
+        folder=run.teachers / "counted",
         selected_by=config.evaluation.selected_by,
     )
     ranks = rank_by_scores(model, test, title=model.label)
