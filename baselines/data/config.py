@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +17,7 @@ SYNTHETIC = re.compile(r"synthetic(:\d+x\d+)?")
 """The synthetic world, optionally with a number of users and items."""
 
 Split = str
-"""One of ``SPLITS``, or what ``ColdStart.parse`` reads; see ``require_split``."""
+"""One of ``SPLITS``, or what ``ColdStart`` or ``TimeCuts`` parses; see ``require_split``."""
 
 SPLITS = ("auto", "leave_one_out", "global_time", "windows")
 
@@ -67,12 +69,84 @@ class ColdStart:
         return f"cold:{self.share}:{self.draw}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class TimeCuts:
+    """Where a split by time ends training and validation: at shares of the events, or at dates.
+
+    Written ``global_time`` (8:1:1), ``global_time:0.7,0.1,0.2``, or
+    ``global_time:2017-06-01,2017-12-01``.
+
+    Attributes:
+        ratios: Shares of the events in training, validation and test; they sum to 1. Ignored if
+            there are dates.
+        dates: The times, with a time zone, at which validation and test begin; None to cut by
+            shares.
+
+    Raises:
+        ValueError: If the ratios are not three positive shares that sum to 1, or the dates do not
+            ascend.
+    """
+
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    dates: tuple[datetime, datetime] | None = None
+
+    def __post_init__(self) -> None:
+        ratios = self.ratios
+        whole = math.isclose(sum(ratios), 1, abs_tol=1e-6)
+        if len(ratios) != 3 or min(ratios) <= 0 or not whole:
+            raise ValueError(f"ratios must be three positive shares that sum to 1, got {ratios}")
+        if self.dates is not None and not self.dates[0] < self.dates[1]:
+            raise ValueError(
+                "test must begin after validation does, got "
+                f"{self.dates[0].isoformat()} and {self.dates[1].isoformat()}"
+            )
+
+    @classmethod
+    def parse(cls, split: Split) -> TimeCuts | None:
+        """The cuts in a split's name; None if it is no split by time.
+
+        A date without a time of day means its midnight, and one without a time zone is UTC.
+
+        Raises:
+            ValueError: If the settings are neither three shares nor two ascending ISO dates.
+        """
+        kind, colon, setting = split.partition(":")
+        if kind != "global_time":
+            return None
+        if not colon:
+            return cls()
+        parts = setting.split(",")
+        try:
+            if len(parts) == 2:
+                valid, test = map(_utc, parts)
+                return cls(dates=(valid, test))
+            train_share, valid_share, test_share = map(float, parts)
+            return cls(ratios=(train_share, valid_share, test_share))
+        except ValueError as error:
+            raise ValueError(
+                "split must be global_time, global_time:TRAIN,VALID,TEST with shares that sum to "
+                "1, such as global_time:0.8,0.1,0.1, or global_time:DATE,DATE with the dates at "
+                "which validation and test begin, such as global_time:2017-06-01,2017-12-01, "
+                f"got {split!r} ({error})"
+            ) from None
+
+    def __str__(self) -> str:
+        if self.dates is None:
+            return f"global_time {':'.join(f'{share:g}' for share in self.ratios)}"
+        return f"global_time {', '.join(date.isoformat() for date in self.dates)}"
+
+
+def _utc(date: str) -> datetime:
+    time = datetime.fromisoformat(date.strip())
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
 def require_split(split: Split) -> None:
     """Raise ``ValueError`` unless this is the name of a split."""
-    if split not in SPLITS and ColdStart.parse(split) is None:
+    if split not in SPLITS and ColdStart.parse(split) is None and TimeCuts.parse(split) is None:
         raise ValueError(
-            f"split must be one of {', '.join(SPLITS)} or cold:SHARE, got {split!r}."
-            f"{did_you_mean(split, SPLITS)}"
+            f"split must be one of {', '.join(SPLITS)}, global_time:CUTS or cold:SHARE, "
+            f"got {split!r}.{did_you_mean(split, SPLITS)}"
         )
 
 

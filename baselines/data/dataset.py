@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from baselines.data.cold_start import cold_items, cold_start
-from baselines.data.config import ColdStart, Split
+from baselines.data.config import ColdStart, Split, TimeCuts
 from baselines.data.interactions import Interactions
 from baselines.data.splits import Splits, global_time, leave_one_out
 from semid.arrays import IntArray
@@ -91,7 +91,7 @@ class Dataset:
 
 
 def split_interactions(interactions: Interactions, split: Split) -> Splits:
-    """Split interactions by the named protocol, with its default settings.
+    """Split interactions by the named protocol, with the settings in its name.
 
     Raises:
         ValueError: If the protocol needs windows, or the interactions do not fit it.
@@ -100,8 +100,8 @@ def split_interactions(interactions: Interactions, split: Split) -> Splits:
         return leave_one_out(interactions)
     if (cold := ColdStart.parse(split)) is not None:
         return cold_start(interactions, cold)
-    if split == "global_time":
-        return global_time(interactions)
+    if (cuts := TimeCuts.parse(split)) is not None:
+        return global_time(interactions, cuts)
     raise ValueError(
         f"interactions can be split by cold:SHARE, leave_one_out or global_time, got "
         f"{split!r}; windows come from files"

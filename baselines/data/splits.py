@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from baselines.data.config import TimeCuts
 from baselines.data.interactions import Interactions
 from baselines.data.sequences import SequenceSet
 from semid.arrays import IntArray
@@ -86,43 +89,44 @@ def leave_one_out(interactions: Interactions, *, min_length: int = 3) -> Splits:
 
 
 def global_time(
-    interactions: Interactions,
-    *,
-    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
-    min_history: int = 1,
+    interactions: Interactions, cuts: TimeCuts | None = None, *, min_history: int = 1
 ) -> Splits:
     """Cut all events, ordered by time, into training, validation and test slices.
 
     Training sequences end at the first cut. A validation or test target is an event of its slice;
     its history is everything the user did before it, including earlier events of the slice. In all
     three, an event is a target only if at least ``min_history`` events of its user precede it.
-    Events at exactly the time of a cut are split by user number (in TCA4Rec's released data, too,
-    slices share the days at their borders).
+    Cut by shares, events at exactly the time of a cut are split by user number (in TCA4Rec's
+    released data, too, slices share the days at their borders); cut by dates, an event at a date
+    belongs to the slice that begins there.
 
     Args:
-        interactions: Events with times.
-        ratios: Shares of the events; they sum to 1.
+        interactions: Events with times. To be cut by dates, these count from 1970 in seconds,
+            milliseconds, microseconds or nanoseconds, which their size tells apart.
+        cuts: Where the slices end; None for 8:1:1.
         min_history: At least 1.
 
     Raises:
-        ValueError: If the interactions have no times, a setting is out of range, or a slice has no
-            targets.
+        ValueError: If the interactions have no times, ``min_history`` is out of range, a date does
+            not lie within the times, or a slice has no targets.
     """
     if interactions.times is None:
         raise ValueError(
             "the global_time split needs a timestamp for each interaction, got positions, which "
             "only order the events of a user; use leave_one_out"
         )
-    _require_ratios(ratios, min_history)
+    if min_history < 1:
+        raise ValueError(f"min_history must be at least 1, got {min_history}")
+    cuts = TimeCuts() if cuts is None else cuts
     num_events, num_users = len(interactions), len(interactions.user_ids)
     rank = np.empty(num_events, dtype=np.int64)
     rank[np.argsort(interactions.times, kind="stable")] = np.arange(num_events)
-    cuts = [round(num_events * share) for share in (ratios[0], ratios[0] + ratios[1])]
+    first_valid, first_test = _first_events(interactions.times, cuts)
 
     def events_before(cut: int) -> IntArray:
         return np.bincount(interactions.users[rank < cut], minlength=num_users).astype(np.int64)
 
-    trained, validated = (events_before(cut) for cut in cuts)
+    trained, validated = (events_before(cut) for cut in (first_valid, first_test))
     lengths = np.diff(interactions.offsets)
     dropped = {
         f"{name}_targets_with_too_short_history": int(
@@ -141,17 +145,46 @@ def global_time(
         ),
         valid=slice_of(trained, validated),
         test=slice_of(validated, lengths),
-        protocol=f"global_time {':'.join(f'{share:g}' for share in ratios)}"
-        + (f", history of at least {min_history}" if min_history > 1 else ""),
+        protocol=str(cuts) + (f", history of at least {min_history}" if min_history > 1 else ""),
         dropped=dropped,
     )
 
 
-def _require_ratios(ratios: tuple[float, float, float], min_history: int) -> None:
-    if len(ratios) != 3 or min(ratios) <= 0 or not math.isclose(sum(ratios), 1, abs_tol=1e-6):
-        raise ValueError(f"ratios must be three positive shares that sum to 1, got {ratios}")
-    if min_history < 1:
-        raise ValueError(f"min_history must be at least 1, got {min_history}")
+def _first_events(
+    times: NDArray[np.int64] | NDArray[np.float64], cuts: TimeCuts
+) -> tuple[int, int]:
+    """How many events precede validation, and how many precede test."""
+    if cuts.dates is None:
+        train, valid, _ = cuts.ratios
+        return round(len(times) * train), round(len(times) * (train + valid))
+    first, last = times.min(), times.max()
+    per_second = next((size for size in (1, 10**3, 10**6) if last < size * _YEAR_5138), 10**9)
+    valid, test = (_count_of(date, per_second) for date in cuts.dates)
+    for date, count in zip(cuts.dates, (valid, test), strict=True):
+        if not first < count <= last:
+            raise ValueError(
+                f"{date.isoformat()} does not lie within the times of the events, which run from "
+                f"{_date_of(first, per_second)} to {_date_of(last, per_second)} if they count from "
+                "1970; give dates between these, or shares such as global_time:0.8,0.1,0.1"
+            )
+    return int((times < valid).sum()), int((times < test).sum())
+
+
+_YEAR_5138 = 10**11
+"""In seconds since 1970; in milliseconds, 1973."""
+
+
+def _count_of(date: datetime, per_second: int) -> int:
+    """The first whole number of units since 1970 that is not before the date."""
+    micros = (date - _EPOCH) // timedelta(microseconds=1)
+    return -(-micros * per_second // 10**6)
+
+
+def _date_of(time: np.int64 | np.float64, per_second: int) -> str:
+    return (_EPOCH + timedelta(seconds=float(time) / per_second)).isoformat(timespec="seconds")
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def given_windows(

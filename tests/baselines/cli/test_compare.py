@@ -104,6 +104,7 @@ def test_half_of_the_items_can_be_cold_and_the_prior_divided_out(
 @pytest.mark.parametrize(
     ("option", "message"),
     [
+        (["--split", "global_time:0.8,0.1"], "split must be global_time, global_time:TRAIN,"),
         (["--split", "cold:1.5"], "split must be cold:SHARE or cold:SHARE:DRAW, with a share"),
         (["--split", "warm"], "split must be one of auto, leave_one_out,"),
         (["--evaluation.prior", "-1"], "evaluation.prior must be at least 0"),

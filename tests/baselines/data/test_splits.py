@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baselines.data.config import TimeCuts, require_split
+from baselines.data.dataset import split_interactions
 from baselines.data.interactions import Interactions
 from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits, given_windows, global_time, leave_one_out
@@ -17,7 +19,9 @@ from semid.catalog import Catalog
 CATALOG = Catalog(item_ids=list(range(10)), fields=pl.DataFrame())
 
 
-def interactions_of(*users: list[int], times: list[list[int]] | None = None) -> Interactions:
+def interactions_of(
+    *users: list[int], times: Sequence[Sequence[float]] | None = None
+) -> Interactions:
     """Users with the given items, at the given times or else in that order only."""
     rows = [
         {"user_id": user, "item_id": item, "position" if times is None else "timestamp": time}
@@ -75,6 +79,7 @@ def test_leave_one_out_needs_users_with_three_items() -> None:
         leave_one_out(interactions_of([1, 2]))
 
 
+QUARTERS = TimeCuts(ratios=(0.5, 0.25, 0.25))
 EVENTS = st.lists(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12)), min_size=1, max_size=10),
     min_size=3,
@@ -111,9 +116,9 @@ def test_global_time_is_its_definition(
     )
     if not all(expected.values()):
         with pytest.raises(ValueError, match="split leaves no"):
-            global_time(world, ratios=(0.5, 0.25, 0.25), min_history=min_history)
+            global_time(world, QUARTERS, min_history=min_history)
         return
-    splits = global_time(world, ratios=(0.5, 0.25, 0.25), min_history=min_history)
+    splits = global_time(world, QUARTERS, min_history=min_history)
     for part, found in expected.items():
         assert list(targets(getattr(splits, part))) == sorted(
             found, key=lambda t: (t[0], len(t[1]))
@@ -125,7 +130,7 @@ def test_global_time_is_its_definition(
 def test_global_time_names_its_settings() -> None:
     world = interactions_of(list(range(10)), times=[list(range(10))])
     assert global_time(world).protocol == "global_time 0.8:0.1:0.1"
-    splits = global_time(world, ratios=(0.6, 0.2, 0.2), min_history=2)
+    splits = global_time(world, TimeCuts(ratios=(0.6, 0.2, 0.2)), min_history=2)
     assert splits.protocol == "global_time 0.6:0.2:0.2, history of at least 2"
 
 
@@ -135,9 +140,70 @@ def test_global_time_needs_times_and_sound_settings() -> None:
     world = interactions_of([1, 2, 3], times=[[1, 2, 3]])
     for ratios in [(0.8, 0.1, 0.2), (1.1, -0.2, 0.1), (0.9, 0.1)]:
         with pytest.raises(ValueError, match="three positive shares that sum to 1"):
-            global_time(world, ratios=ratios)  # type: ignore[arg-type]
+            TimeCuts(ratios=ratios)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="min_history must be at least 1, got 0"):
         global_time(world, min_history=0)
+
+
+@pytest.mark.parametrize("per_second", [1, 10**3, 10**6, 10**9])
+@pytest.mark.parametrize("fraction", [False, True])
+def test_global_time_cuts_at_dates(per_second: int, fraction: bool) -> None:
+    """Around midnight of 2017-06-01 (1496275200 s) and noon of 2017-12-01, one event at each."""
+    june, december = 1496275200, 1512129600
+    seconds = [june - 2, june - 1, june, december - 1, december, december + 1]
+    times: list[float] = [at * per_second for at in seconds]
+    if fraction:
+        times = [time + 0.5 for time in times]
+    world = interactions_of([1, 2, 3, 4, 5, 6], [7, 8], times=[times, [times[0], times[4]]])
+    splits = split_interactions(world, "global_time:2017-06-01,2017-12-01T14:00+02:00")
+    assert list(targets(splits.train)) == [(0, [1], 2)]
+    assert list(targets(splits.valid)) == [(0, [1, 2], 3), (0, [1, 2, 3], 4)]
+    assert list(targets(splits.test)) == [
+        (0, [1, 2, 3, 4], 5),
+        (0, [1, 2, 3, 4, 5], 6),
+        (1, [7], 8),
+    ]
+    assert splits.protocol == ("global_time 2017-06-01T00:00:00+00:00, 2017-12-01T14:00:00+02:00")
+
+
+def test_the_shares_in_the_name_of_a_split_are_those_of_its_cuts() -> None:
+    world = interactions_of(list(range(10)), times=[list(range(10))])
+    splits = split_interactions(world, "global_time:0.6,0.2,0.2")
+    assert splits.protocol == "global_time 0.6:0.2:0.2"
+    assert [splits.train.num_targets, splits.valid.num_targets, splits.test.num_targets] == [
+        5,
+        2,
+        2,
+    ]
+    assert split_interactions(world, "global_time").protocol == "global_time 0.8:0.1:0.1"
+
+
+def test_a_date_outside_the_events_is_refused_with_their_range() -> None:
+    world = interactions_of([1, 2, 3], times=[[1496275200, 1496275201, 1496275202]])
+    expected = (
+        "2018-01-01T00:00:00.* from 2017-06-01T00:00:00.* to 2017-06-01T00:00:02.* give dates"
+    )
+    with pytest.raises(ValueError, match=expected):
+        split_interactions(world, "global_time:2017-06-01T00:00:01,2018-01-01")
+
+
+@pytest.mark.parametrize(
+    ("split", "reason"),
+    [
+        ("global_time:", "could not convert|not enough"),
+        ("global_time:0.8,0.1", "Invalid isoformat"),
+        ("global_time:0.8,0.1,0.2", "sum to 1"),
+        ("global_time:0.8,nan,0.2", "sum to 1"),
+        ("global_time:2017-12-01,2017-06-01", "test must begin after validation does"),
+        ("global_time:2017-06-01,2017-13-01", "month must be in 1..12"),
+        ("global_time:2017,2018", "Invalid isoformat"),
+    ],
+)
+def test_cuts_that_are_no_cuts_are_refused_before_anything_is_read(split: str, reason: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"split must be global_time, .* got '{split}' .*({reason})"
+    ):
+        require_split(split)
 
 
 def window_files(folder: Path, **tables: pl.DataFrame) -> list[Path]:
