@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -251,7 +251,15 @@ def validation_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]])
         finished: ``Study.finished``.
     """
     lines = [
-        (name, row["arm"], str(seed), label.removeprefix("validation_"), f"{value:.4f}", best)
+        (
+            name,
+            row["arm"],
+            str(seed),
+            label.removeprefix("validation_"),
+            f"{value:.4f}",
+            best,
+            mixed,
+        )
         for name, record in finished.items()
         for row in record["result"]["rows"]
         for seed, notes in zip(row["seeds"], row["evaluations"], strict=True)
@@ -259,9 +267,18 @@ def validation_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]])
         if label.startswith("validation_") and "@" in label
         for ended in [", stopped by time" if notes.get("stopped_by_time") else ""]
         for best in [f"{notes['best_epoch']} of {notes['epochs']}{ended}"]
+        for mixed in [", ".join(_mixed(notes))]
     ]
-    header = ("run", "row", "seed", "metric", "validation", "best epoch")
+    header = ("run", "row", "seed", "metric", "validation", "best epoch", "with the weight chosen")
     return f"# {plan.title}\n\n{markdown_table(header, lines)}\n"
+
+
+def _mixed(notes: Mapping[str, Any]) -> Iterator[str]:
+    """What the search mixed in, at which weight, and the validation value that this reached."""
+    for what, key in [("item head", "item_weight"), ("generator beside teacher", "fusion")]:
+        chosen = notes.get(key)
+        if isinstance(chosen, Mapping) and chosen["validation"]:
+            yield f"{what} {chosen['weight']:g}: {max(chosen['validation'].values()):.4f}"
 
 
 def _figure(metrics: Mapping[str, Any], policy: str) -> str:
