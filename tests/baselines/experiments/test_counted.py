@@ -7,15 +7,19 @@ import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from tiny_comparison import TINY, results, trained
 
 from baselines.cli import main
+from baselines.data.loading import load_dataset
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.run import run_comparison
 from baselines.teachers.config import TeacherConfig
+from baselines.teachers.counting_config import ContentConfig
 from semid.config import IdsConfig
+from semid.embed import Embeddings
 from semid.provenance import ProvenanceError
 
 COUNTED = ["Rules", "Content", "Rules + content"]
@@ -23,8 +27,9 @@ OUTSIDE = """
 import torch
 
 class Scorer:
+    max_history = 9
     def __init__(self, scores): self.scores = scores
-    def score(self, histories): return self.scores.expand(len(histories.length), -1).clone()
+    def score(self, histories): return self.scores.expand(len(histories.mask), -1).clone()
 
 def even(dataset, seed, *, step):
     return Scorer(step * torch.arange(len(dataset.catalog)).float())
@@ -61,24 +66,26 @@ def test_without_text_the_rows_of_content_are_left_out_and_this_is_said(
     shutil.copytree(shop, data)
     items = pl.read_parquet(data / "items.parquet")
     items.select("item_id").write_parquet(data / "items.parquet")
-    ids = IdsConfig(scheme="random", codebook_sizes=(4, 4))
+    np.save(tmp_path / "vectors.npy", np.random.default_rng(0).normal(size=(len(items), 4)))
+    ids = IdsConfig(embeddings=str(tmp_path / "vectors.npy"), codebook_sizes=(4, 4))
     with caplog.at_level(logging.WARNING):
         run_comparison(one_arm(data, out, ids=ids))
-    assert arms(out)[:3] == ["Popularity", "Rules", "SASRec (teacher)"]
+    assert arms(out)[:3] == ["Popularity", "Rules", "SASRec ce (teacher)"]
     for name in ("content", "rules+content"):
         assert f"no row {name}: the catalogue has no text" in caplog.text
         assert f"| no row {name} | the catalogue has no text" in (out / "comparison.md").read_text()
 
 
 def test_vectors_that_have_seen_other_interactions_are_refused_for_a_row_as_for_a_teacher(
-    done: CompareConfig, monkeypatch: pytest.MonkeyPatch
+    shop: Path, tmp_path: Path
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise ProvenanceError("vectors of other interactions")
-
-    monkeypatch.setattr("baselines.experiments.counted.fit_teacher", refuse)
-    with pytest.raises(ProvenanceError, match="vectors of other interactions"):
-        run_comparison(done)
+    catalog = load_dataset(str(shop)).catalog
+    vectors = np.ones((len(catalog), 4), dtype=np.float32)
+    Embeddings.of(vectors, catalog, seen="other").save(tmp_path / "vectors")
+    content = ContentConfig(embeddings=str(tmp_path / "vectors"))
+    teacher = dataclasses.replace(TINY.teacher, content=content)
+    with pytest.raises(ProvenanceError, match="training interactions of the content's item"):
+        run_comparison(one_arm(shop, tmp_path / "out", teacher=teacher))
 
 
 def test_a_teacher_with_settings_of_its_own_leaves_the_rows_as_they_are(
@@ -115,7 +122,7 @@ def test_the_teacher_command_counts_what_a_comparison_then_loads_and_names_its_w
 def test_a_counted_row_is_no_generator_to_pick(
     done: CompareConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--from", done.out, "--out", str(tmp_path / "picked"), "--row", "Rules"]
+    options = ["--run", done.out, "--out", str(tmp_path / "picked"), "--row", "Rules"]
     assert main(["pick", *options]) == 2
     assert "which is no generator's" in capsys.readouterr().err
     assert not (tmp_path / "picked").exists()

@@ -21,6 +21,9 @@ def test_rows_are_floor_teacher_and_arms_with_all_seeds(done: CompareConfig) -> 
     rows = results(done.out)["rows"]
     assert [(row["arm"], row["role"], row["seeds"]) for row in rows] == [
         ("Popularity", "reference", [None]),
+        ("Rules", "reference", [None]),
+        ("Content", "reference", [None]),
+        ("Rules + content", "reference", [None]),
         ("SASRec ce (teacher)", "teacher", [0, 1]),
         ("Causal ntp", "arm", [0, 1]),
         ("Causal+TCA soft_ce alpha=0.5", "arm", [0, 1]),
