@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from baselines.experiments.config import ALL, CompareConfig
 from baselines.models.config import BACKBONES
+from baselines.teachers.config import MassConfig
 from semid.checks import did_you_mean
 from tca.config import LETTER_TAU, OBJECTIVES, AlphaPolicy, ObjectiveConfig
 
@@ -37,6 +39,11 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(sorted(set(text.split("+"))))
 
 
+def _labels(text: str) -> str:
+    labels = re.sub(r"^crossfit(?=\d)", "crossfit:", text)
+    return MassConfig(labels=labels).labels
+
+
 # The values of an arm's options; names joined by "+" are checked where they are used.
 _OF_OBJECTIVE: dict[str, Callable[[str], Any]] = {
     "tau": _number_or_adaptive,
@@ -53,6 +60,7 @@ _OF_POLICY: dict[str, Callable[[str], Any]] = {
     "half": _number,
     "gate": _number,
 }
+_OF_ARM: dict[str, Callable[[str], Any]] = {"labelled": _labels}
 _FIELD = {"alpha": "by"}  # options whose names differ from those of their fields
 _SOFTMAX = ("tau", "masked", "mean")  # shared by two losses that differ only in their labels
 _SHARED = ("tau", "masked")  # set by a comparison for all its arms
@@ -68,6 +76,8 @@ class Arm:
         scheme: Name of its ID scheme; None for the comparison's own.
         overrides: Names of the shared settings (``tau``, ``masked``) that this arm overrides.
         prompt_loss: Whether it also learns from the tokens of prompts.
+        labelled: Whose labels it learns from, one of ``MassConfig.labels``; None for the
+            comparison's.
     """
 
     backbone: str
@@ -75,6 +85,7 @@ class Arm:
     scheme: str | None = None
     overrides: tuple[str, ...] = ()
     prompt_loss: bool = False
+    labelled: str | None = None
 
     @classmethod
     def parse(cls, text: str, *, masked: bool, tau: float, prompt_loss: bool | None = None) -> Arm:
@@ -84,7 +95,8 @@ class Arm:
         Backbone and objective are short names, or ``package.module:Name`` for your own. The keys
         are ``tau`` (a number or ``adaptive``), ``masked``, ``mean``, ``labels`` and ``reference``
         (names joined by ``+``) of ``ObjectiveConfig``, and ``alpha`` (its ``by``), ``start``,
-        ``rise``, ``cap``, ``half`` and ``gate`` of ``AlphaPolicy``.
+        ``rise``, ``cap``, ``half`` and ``gate`` of ``AlphaPolicy``; and ``labelled``, one of the
+        ``labels`` of ``MassConfig`` (``crossfit8`` for ``crossfit:8``).
 
         Args:
             text: The arm.
@@ -102,7 +114,7 @@ class Arm:
         backbone, scheme, name, rest, options = _split(text)
         masked = masked or name == "msl"
         try:
-            of_objective, of_policy = _read(options)
+            of_objective, of_policy, of_arm = _read(options)
             alpha = _read_value("alpha", rest[0], _number) if rest else 0.0
             values: dict[str, Any] = {
                 "name": name,
@@ -117,6 +129,8 @@ class Arm:
             raise ValueError(f"{error} (in arm {text!r})") from error
         if rest and not objective.is_aligned:
             raise ValueError(f"{name} has no teacher, so arm {text!r} takes no alpha")
+        if of_arm and not objective.is_aligned:
+            raise ValueError(f"{name} has no teacher, so nobody labels arm {text!r}")
         if objective.is_aligned and not rest:
             begun = f"{backbone}@{scheme}" if scheme else backbone
             raise ValueError(f"arm {text!r} needs an alpha, for example {begun}:{name}:0.5")
@@ -130,6 +144,7 @@ class Arm:
             scheme=scheme,
             overrides=tuple(key for key in _SHARED if differs[key]),
             prompt_loss=_class_of(backbone).learns_prompts(prompt_loss),
+            **of_arm,
         )
 
     @property
@@ -194,6 +209,8 @@ class Arm:
             value = getattr(of, name)
             if key in self.overrides if key in _SHARED else value != getattr(type(of)(), name):
                 found[key] = _written(value)
+        if self.labelled is not None:
+            found["labelled"] = self.labelled.replace(":", "")
         return found
 
 
@@ -238,11 +255,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read(parts: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fields of the objective and of its alpha policy that the ``KEY=VALUE`` parts set."""
+def _read(parts: list[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Fields of the objective, its alpha policy and the arm that the ``KEY=VALUE`` parts set."""
     of_objective: dict[str, Any] = {}
     of_policy: dict[str, Any] = {}
-    known = _OF_OBJECTIVE | _OF_POLICY
+    of_arm: dict[str, Any] = {}
+    known = _OF_OBJECTIVE | _OF_POLICY | _OF_ARM
     for part in parts:
         key, equals, value = part.partition("=")
         if not equals or key not in known:
@@ -250,12 +268,12 @@ def _read(parts: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
                 f"expected KEY=VALUE with a key out of {', '.join(known)}, got {part!r}."
                 f"{did_you_mean(key, known)}"
             )
-        fields = of_policy if key in _OF_POLICY else of_objective
+        fields = of_arm if key in _OF_ARM else of_policy if key in _OF_POLICY else of_objective
         name = _FIELD.get(key, key)
         if name in fields:
             raise ValueError(f"expected {key} once, got {part!r} too")
         fields[name] = _read_value(key, value, known[key])
-    return of_objective, of_policy
+    return of_objective, of_policy, of_arm
 
 
 def _read_value(key: str, value: str, read: Callable[[str], Any]) -> Any:

@@ -20,7 +20,7 @@ def counted_records(run: ComparisonRun) -> tuple[list[RunRecord], dict[str, str]
     """One record per counted scorer, except the one that already is the comparison's teacher.
 
     They are fitted once, whatever the seeds, with the settings of ``config.teacher``, and kept
-    beside the teachers.
+    below the teachers, in ``counted``.
 
     Returns:
         The records; and why a row is missing, by its name: data without usable text have no rows
@@ -45,7 +45,7 @@ def _record(run: ComparisonRun, name: str) -> RunRecord:
         dataclasses.replace(config.teacher, model=name, settings={}),
         config.teacher_training,
         seed=0,
-        folder=run.teachers,
+        folder=run.teachers / "counted",
         selected_by=config.evaluation.selected_by,
     )
     return record(

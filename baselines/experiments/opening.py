@@ -24,7 +24,7 @@ from baselines.experiments.folder import (
     settings_claimed,
 )
 from baselines.experiments.growth import require_free
-from baselines.experiments.rows import ComparisonRun
+from baselines.experiments.rows import ComparisonRun, mass_of
 from baselines.experiments.schemes import Scheme, schemes_of
 from baselines.models.items import ModelItems
 from baselines.models.registry import backbone_settings, require_contract
@@ -160,24 +160,24 @@ def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> No
         if arm.objective.name not in OBJECTIVES:
             check_objective(arm.objective.name)
     require_contract({arm.backbone for arm in arms}, config.backbones)
-    if taught := [arm for arm in arms if arm.objective.needs_teacher]:
-        _require_labels(config, taught, dataset)
+    for arm in (arm for arm in arms if arm.objective.needs_teacher):
+        _require_labels(config, arm, dataset)
     for backbone in dict.fromkeys(arm.backbone_class for arm in arms):
         shape, _ = backbone_settings(backbone, config.backbones)
         backbone.require_fit(shape, dataset.catalog, teacher_class(config.teacher))
 
 
-def _require_labels(config: CompareConfig, taught: list[Arm], dataset: Dataset) -> None:
-    """Refuse settings of the token distributions that do not fit each other or the teacher."""
-    mass, teacher = config.mass, teacher_class(config.teacher)
-    is_rounded = any("bfloat16" in arm.objective.reference for arm in taught)
+def _require_labels(config: CompareConfig, arm: Arm, dataset: Dataset) -> None:
+    """Refuse settings of an arm's distributions that do not fit each other or the teacher."""
+    mass, teacher = mass_of(config, arm), teacher_class(config.teacher)
+    is_rounded = "bfloat16" in arm.objective.reference
     of_vectors = {"top_k": mass.top_k is not None, "reference=bfloat16": is_rounded}
     for needed_by in (name for name, is_set in of_vectors.items() if is_set):
         require_vectors(teacher, needed_by=needed_by)
         if mass.labels != IN_SAMPLE:
             raise ValueError(
-                f"mass.labels {mass.labels} scores each user in another way, and {needed_by} needs "
-                "one vector per item for all users. Leave one of them out."
+                f"labels {mass.labels} score each user in another way, and {needed_by} needs one "
+                "vector per item for all users. Leave one of them out."
             )
     if is_rounded and mass.top_k is not None:
         raise ValueError(

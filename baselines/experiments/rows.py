@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from baselines.models.fusion import decoded_with_teacher, teacher_fusion
 from baselines.models.items import ModelItems
 from baselines.models.spec import ModelSpec
 from baselines.models.trained import TrainedModel
-from baselines.teachers.config import IN_SAMPLE
+from baselines.teachers.config import IN_SAMPLE, MassConfig
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.simple import Popularity
 from baselines.teachers.supervision import Supervision
@@ -42,9 +42,14 @@ def spec_of(config: CompareConfig, arm: Arm, seed: int) -> ModelSpec:
         objective=arm.objective,
         training=config.training,
         evaluation=config.evaluation,
-        mass=config.mass,
+        mass=mass_of(config, arm),
         seed=seed,
     )
+
+
+def mass_of(config: CompareConfig, arm: Arm) -> MassConfig:
+    """How the distributions are computed that an arm learns from."""
+    return config.mass if arm.labelled is None else replace(config.mass, labels=arm.labelled)
 
 
 def teacher_of(config: CompareConfig, dataset: Dataset, seed: int, folder: Path) -> FittedTeacher:
@@ -94,10 +99,12 @@ class ComparisonRun:
         """The teacher of a seed, fitted or loaded."""
         return teacher_of(self.config, self.dataset, seed, self.teachers)
 
-    def supervision(self, teacher: FittedTeacher, seed: int, ids: SemanticIds) -> Supervision:
+    def supervision(
+        self, teacher: FittedTeacher, seed: int, ids: SemanticIds, mass: MassConfig
+    ) -> Supervision:
         """A teacher's labels for the training targets of all models on the same IDs."""
         fit = partial(teacher_of, self.config, seed=seed, folder=self.teachers / "crossfit")
-        return Supervision(teacher, fit, self.dataset, ids, self.config.mass, self.masses)
+        return Supervision(teacher, fit, self.dataset, ids, mass, self.masses)
 
     @cached_property
     def measures(self) -> Measures:
@@ -145,12 +152,12 @@ def rows_of_seed(run: ComparisonRun, seed: int) -> Iterator[RunRecord]:
         notes=teacher_notes(teacher.model),
     )
     rows: dict[Arm, list[RunRecord]] = {}
-    for (
-        scheme,
-        items,
-    ) in run.items.items():  # each with its own token distributions
-        supervision = run.supervision(teacher, seed, items.ids)
+    for scheme, items in run.items.items():
+        given = partial(run.supervision, teacher, seed, items.ids)
+        of_mass: dict[MassConfig, Supervision] = {}  # arms share their distributions
         for arm in (arm for arm in run.arms if arm.scheme == scheme.name):
+            mass = mass_of(config, arm)
+            supervision = of_mass.setdefault(mass, given(mass))
             model = TrainedModel.fit(
                 spec_of(config, arm, seed),
                 run.dataset,
@@ -179,8 +186,9 @@ def _row(
     if arm.objective.needs_teacher:
         labels = supervision.labels
         notes["teacher_temperature"] = labels.temperature
-        if run.config.mass.labels != IN_SAMPLE:
-            notes |= {"labels": run.config.mass.labels, "labels_seconds": round(labels.seconds, 1)}
+        if supervision.config.labels != IN_SAMPLE:
+            notes |= {"labels": supervision.config.labels}
+            notes |= {"labels_seconds": round(labels.seconds, 1)}
     return record(
         arm.label,
         "arm",

@@ -10,7 +10,7 @@ from baselines.experiments.arms import parse_arms
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.folder import CONFIG, begun_with, describe
 from baselines.experiments.opening import opened
-from baselines.experiments.rows import ComparisonRun, spec_of
+from baselines.experiments.rows import ComparisonRun, mass_of, spec_of
 from baselines.experiments.settings import report_settings
 from baselines.models.trained import TrainedModel
 from baselines.training.checkpoint import without_memory_settings
@@ -76,7 +76,7 @@ def _fitted(run: ComparisonRun) -> TrainedModel:
     (seed,) = run.config.seeds
     supervision = None
     if arm.objective.needs_teacher or arm.backbone_class.needs_teacher:
-        supervision = run.supervision(run.teacher(seed), seed, items.ids)
+        supervision = run.supervision(run.teacher(seed), seed, items.ids, mass_of(run.config, arm))
     return TrainedModel.fit(
         spec_of(run.config, arm, seed),
         run.dataset,

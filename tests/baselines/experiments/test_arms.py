@@ -57,6 +57,28 @@ def test_an_arm_reads_as_it_is_written(
 
 
 @pytest.mark.parametrize(
+    ("written", "labels"), [("in_sample", "in_sample"), ("crossfit8", "crossfit:8")]
+)
+def test_an_arm_may_say_who_labels_it(written: str, labels: str) -> None:
+    arm = parse(f"tiger:soft_ce:0.5:labelled={written}")
+    assert arm.labelled == labels
+    assert arm.label == f"TIGER+TCA soft_ce alpha=0.5 labelled={written}"
+    assert arm.folder == f"tiger-soft_ce-0.5-labelled{written}"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("tiger:soft_ce:0.5:labelled=me", "labels must be auto, in_sample"),
+        ("tiger:ntp:labelled=in_sample", "has no teacher, so nobody labels"),
+    ],
+)
+def test_labels_of_an_arm_that_do_not_fit_are_refused(text: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        parse(text)
+
+
+@pytest.mark.parametrize(
     ("text", "scheme", "label", "folder"),
     [
         ("causal@random:ntp", "random", "Causal@random ntp", "causal@random-ntp"),

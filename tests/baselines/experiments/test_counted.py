@@ -56,7 +56,7 @@ def test_a_scorer_that_is_the_teacher_has_one_row_and_one_fit(shop: Path, tmp_pa
     assert arms(tmp_path / "out")[:4] == [
         "Popularity", "Content", "Rules + content", "Rules (teacher)",
     ]  # fmt: skip
-    assert len(list((tmp_path / "out" / "teachers").glob("rules-*"))) == 1
+    assert len(list((tmp_path / "out" / "teachers").rglob("rules-*"))) == 1
 
 
 def test_without_text_the_rows_of_content_are_left_out_and_this_is_said(
@@ -105,13 +105,20 @@ def test_the_teacher_command_counts_what_a_comparison_then_loads_and_names_its_w
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     teachers, out = tmp_path / "teachers", tmp_path / "out"
-    options = ["--data", str(shop), "--out", str(teachers), "--teacher.model", "rules+content"]
+    options = [
+        "--data",
+        str(shop),
+        "--out",
+        str(teachers / "counted"),
+        "--teacher.model",
+        "rules+content",
+    ]
     assert main(["teacher", "train", *options, "--seeds", "[0]"]) == 0
     printed = capsys.readouterr().out
     counted = trained(teachers)
     run_comparison(one_arm(shop, out, teachers=str(teachers)))
     assert counted.items() <= trained(teachers).items()
-    assert len(list(teachers.glob("rules+content-*"))) == 1
+    assert len(list(teachers.rglob("rules+content-*"))) == 1
     (row,) = (row for row in results(out)["rows"] if row["arm"] == "Rules + content")
     weight = row["evaluations"][0]["chosen"]["weight of content"]
     assert f"weight of content, seed 0: {weight:g}, chosen on validation" in printed

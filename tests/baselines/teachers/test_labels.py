@@ -39,7 +39,7 @@ TINY = {
     "backbones": {"causal": {"max_history": 9, "encoder": {"dim": 8, "num_layers": 1}}},
     "training": {"epochs": 1},
     "evaluation": {"beam": 10, "validation_beam": 5, "validation_targets": 20},
-    "resamples": 20,
+    "counted": False,
 }
 
 
@@ -205,11 +205,27 @@ def test_a_comparison_with_crossfitted_labels_is_not_trained_twice(tmp_path: Pat
     assert not any("labels" in found for arm, found in notes.items() if "soft_ce" not in arm)
 
 
+def test_arms_of_one_comparison_may_be_labelled_differently(tmp_path: Path) -> None:
+    arms = ["causal:soft_ce:0.5:labelled=in_sample", "causal:soft_ce:0.5"]
+    teacher = {"model": "popularity"}
+    assert compare(tmp_path, arms=arms, teacher=teacher, temperature="auto") == 0
+    honest, in_sample = (
+        json.loads((tmp_path / "run" / folder / "provenance.json").read_text())
+        for folder in ("causal-soft_ce-0.5-0", "causal-soft_ce-0.5-labelledin_sample-0")
+    )
+    assert honest["config"]["mass"]["labels"] == "leave_own_out"
+    assert "labels" not in in_sample["config"]["mass"]
+    assert "labels" not in in_sample["inputs"]
+    rows = json.loads((tmp_path / "run" / "comparison.json").read_text())["rows"]
+    labels = [row["evaluations"][0].get("labels") for row in rows if row["role"] == "arm"]
+    assert labels == [None, "leave_own_out"]
+
+
 @pytest.mark.parametrize(
     ("mass", "named"),
     [
         ({"labels": "leave_own_out"}, "counted and can leave a user's events out"),
-        ({"labels": "crossfit:2", "top_k": 5}, "top_k needs one vector per item"),
+        ({"labels": "crossfit:2", "top_k": 5}, "top_k needs one"),
         ({"labels": "crossfit:99", "mask_history": True}, "as many users"),
     ],
 )
