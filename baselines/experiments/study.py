@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from baselines.experiments.tables import markdown_table
+from baselines.experiments.tables import NOTHING, markdown_table
 from semid.atomic import atomic_write
 from semid.checks import require_choice, require_real, require_text
 from semid.distributed import distributed_state
@@ -250,27 +250,24 @@ def validation_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]])
         plan: The study.
         finished: ``Study.finished``.
     """
-    lines = [
-        (
-            name,
-            row["arm"],
-            str(seed),
-            label.removeprefix("validation_"),
-            f"{value:.4f}",
-            best,
-            mixed,
-        )
-        for name, record in finished.items()
-        for row in record["result"]["rows"]
-        for seed, notes in zip(row["seeds"], row["evaluations"], strict=True)
-        for label, value in notes.items()
-        if label.startswith("validation_") and "@" in label
-        for ended in [", stopped by time" if notes.get("stopped_by_time") else ""]
-        for best in [f"{notes['best_epoch']} of {notes['epochs']}{ended}"]
-        for mixed in [", ".join(_mixed(notes))]
-    ]
+    lines = []
+    for name, record in finished.items():
+        for row in record["result"]["rows"]:
+            for seed, notes in zip(row["seeds"], row["evaluations"], strict=True):
+                of_run = (name, row["arm"], NOTHING if seed is None else str(seed))
+                lines += [(*of_run, *cells) for cells in _validated(notes)]
     header = ("run", "row", "seed", "metric", "validation", "best epoch", "with the weight chosen")
     return f"# {plan.title}\n\n{markdown_table(header, lines)}\n"
+
+
+def _validated(notes: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Metric, its validation value, the best epoch, and what the search mixed in."""
+    for label, value in notes.items():
+        if label.startswith("validation_") and "@" in label:
+            ended = ", stopped by time" if notes.get("stopped_by_time") else ""
+            best = f"{notes['best_epoch']} of {notes['epochs']}{ended}"
+            metric = label.removeprefix("validation_")
+            yield metric, f"{value:.4f}", best, ", ".join(_mixed(notes))
 
 
 def _mixed(notes: Mapping[str, Any]) -> Iterator[str]:
