@@ -22,13 +22,18 @@ def teacher_train(config: TeacherTrainConfig, console: Console) -> None:
 
     shown = ("R@5", "N@5", "R@10", "N@10")
     table = Table("seed", "best epoch", "policy", *shown)
+    chosen = []
     for record in teacher_records(config):
         table.title = record.arm
         for policy in POLICIES:
             figures = (f"{record.per_user[policy][name].mean():.4f}" for name in shown)
             best = str(record.evaluation["best_epoch"])
             table.add_row(str(record.seed), best, f"seen items {policy}", *figures)
+        for name, value in record.evaluation.get("chosen", {}).items():
+            chosen.append(f"{name}, seed {record.seed}: {value:g}, chosen on validation")
     console.print(table)
+    for line in chosen:
+        console.print(line)
     console.print(f"teachers: {config.out}")
 
 
@@ -37,7 +42,7 @@ def teacher_records(config: TeacherTrainConfig) -> list[RunRecord]:
     from baselines.evaluation.config import EvaluationConfig
     from baselines.evaluation.measures import Measures
     from baselines.evaluation.ranking import rank_by_scores
-    from baselines.experiments.records import record
+    from baselines.experiments.records import record, teacher_notes
     from baselines.teachers.fit import fit_teacher
     from semid.atomic import remove_leftovers
 
@@ -52,7 +57,14 @@ def teacher_records(config: TeacherTrainConfig) -> list[RunRecord]:
         ranks = rank_by_scores(model, splits.test, title="test")
         records.append(
             record(
-                model.label, "teacher", ranks, [model], seed=seed, measures=measures, state=state
+                model.label,
+                "teacher",
+                ranks,
+                [model],
+                seed=seed,
+                measures=measures,
+                state=state,
+                notes=teacher_notes(model),
             )
         )
     return records

@@ -7,44 +7,54 @@ import logging
 
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.experiments.comparison import RunRecord
-from baselines.experiments.records import record
+from baselines.experiments.records import record, teacher_notes
 from baselines.experiments.rows import ComparisonRun
-from baselines.teachers.config import COUNTED, OF_CONTENT
+from baselines.teachers.config import COUNTED
+from baselines.teachers.content import NoTextError
 from baselines.teachers.fit import fit_teacher
 
 logger = logging.getLogger(__name__)
 
 
-def counted_records(run: ComparisonRun) -> list[RunRecord]:
+def counted_records(run: ComparisonRun) -> tuple[list[RunRecord], dict[str, str]]:
     """One record per counted scorer, except the one that already is the comparison's teacher.
 
     They are fitted once, whatever the seeds, with the settings of ``config.teacher``, and kept
-    below the teachers. Those that compare content are left out of data without usable text, which
-    is logged.
+    below the teachers, in ``counted``.
+
+    Returns:
+        The records; and why a row is missing, by its name: data without usable text have no rows
+        that compare content.
     """
-    names = [name for name in COUNTED if name != run.config.teacher.model]
-    records = []
-    for name in names:
+    records, missing = [], {}
+    for name in COUNTED:
+        if name == run.config.teacher.model:
+            continue
         try:
             records.append(_record(run, name))
-        except ValueError as error:
-            if name not in OF_CONTENT:
-                raise
+        except NoTextError as error:
+            missing[name] = str(error)
             logger.warning("no row %s: %s", name, error)
-    return records
+    return records, missing
 
 
 def _record(run: ComparisonRun, name: str) -> RunRecord:
     config, test = run.config, run.dataset.splits.test
     model, state, _ = fit_teacher(
         run.dataset,
-        dataclasses.replace(config.teacher, model=name),
+        dataclasses.replace(config.teacher, model=name, settings={}),
         config.teacher_training,
         seed=0,
         folder=run.teachers / "counted",
         selected_by=config.evaluation.selected_by,
     )
-    ranks = rank_by_scores(model, test, title=model.label)
     return record(
-        model.label, "reference", ranks, [model], seed=None, measures=run.measures, state=state
+        model.label,
+        "reference",
+        rank_by_scores(model, test, title=model.label),
+        [model],
+        seed=None,
+        measures=run.measures,
+        state=state,
+        notes=teacher_notes(model),
     )

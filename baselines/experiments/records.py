@@ -11,6 +11,7 @@ from baselines.evaluation.measures import Measures
 from baselines.evaluation.ranks import Ranks
 from baselines.evaluation.selection import Selection
 from baselines.experiments.comparison import Role, RunRecord
+from baselines.teachers.model import TeacherModel
 from baselines.training.checkpoint import TrainingState
 
 
@@ -65,6 +66,12 @@ def record(
         evaluation=evaluation,
         consistency=evaluation["agreement"]["top-1"] if "agreement" in evaluation else None,
     )
+
+
+def teacher_notes(teacher: TeacherModel) -> dict[str, Any]:
+    """What a teacher has chosen on validation, as a note of its record."""
+    chosen = teacher.chosen()
+    return {"chosen": chosen} if chosen else {}
 
 
 def _num_trained(model: nn.Module) -> int:

@@ -87,7 +87,7 @@ def comparison_page(comparison: Comparison) -> str:
             parts += _sizes(comparison, policy)
     rows = comparison.rows
     parts += [*strata_sections(comparison), *by_id_sections(comparison)]
-    parts += [*_lists(rows), *_agreement(rows), *_fusion(rows), *_questions(rows)]
+    parts += [*_chosen(rows), *_lists(rows), *_agreement(rows), *_fusion(rows), *_questions(rows)]
     parts.append(
         f"Mean ± standard deviation over seeds; {NOTHING}: none. beam: recall of the exact best "
         "items, and share of paths that belong to no item, on a few histories. "
@@ -175,6 +175,18 @@ def _agreement(rows: Sequence[ArmRow]) -> tuple[str, ...]:
         "arm only, teacher only: share of users whose target is in both lists or in only one."
     )
     return "## Agreement with the teacher", markdown_table(header, lines), legend
+
+
+def _chosen(rows: Sequence[ArmRow]) -> tuple[str, ...]:
+    """What teachers and counted scorers have chosen on validation."""
+    lines = []
+    for row in rows:
+        found = [one["chosen"] for one in row.evaluations if "chosen" in one]
+        for name in found[0] if found else ():
+            lines.append((row.arm, name, ", ".join(f"{one[name]:g}" for one in found)))
+    if not lines:
+        return ()
+    return "## Chosen on validation", markdown_table(("row", "setting", "each seed"), lines)
 
 
 def _fusion(rows: Sequence[ArmRow]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from baselines.experiments.arms import Arm
 from baselines.experiments.claim import may_write
 from baselines.experiments.comparison import RunRecord
 from baselines.experiments.config import CompareConfig
-from baselines.experiments.records import record
+from baselines.experiments.records import record, teacher_notes
 from baselines.experiments.schemes import Scheme
 from baselines.models.fusion import decoded_with_teacher, teacher_fusion
 from baselines.models.items import ModelItems
@@ -149,6 +149,7 @@ def rows_of_seed(run: ComparisonRun, seed: int) -> Iterator[RunRecord]:
         seed=seed,
         measures=run.measures,
         state=teacher.state,
+        notes=teacher_notes(teacher.model),
     )
     rows: dict[Arm, list[RunRecord]] = {}
     for scheme, items in run.items.items():

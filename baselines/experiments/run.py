@@ -55,9 +55,8 @@ def _compared(run: ComparisonRun) -> Comparison:
     config, out, splits = run.config, run.out, run.dataset.splits
     for warning in unshuffled_subsets(splits):
         logger.warning(warning)
-    records = [popularity_row(run)]
-    if config.counted:
-        records += counted_records(run)
+    counted, missing = counted_records(run) if config.counted else ([], {})
+    records = [popularity_row(run), *counted]
     for seed in config.seeds:
         records += rows_of_seed(run, seed)
     if config.fusion.controls:
@@ -67,7 +66,10 @@ def _compared(run: ComparisonRun) -> Comparison:
         records,
         baseline=run.arms[0].label,
         pairs=_pairs(run.arms, run.fused),
-        settings=report_settings(config, run.dataset, run.ids),
+        settings={
+            **report_settings(config, run.dataset, run.ids),
+            **{f"no row {name}": reason for name, reason in missing.items()},
+        },
         schemes=[scheme_card(scheme, ids, run.dataset) for scheme, ids in run.ids.items()],
     )
     strata = strata_of(splits.test, splits.train, len(run.dataset.catalog))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from baselines.experiments.tables import markdown_table
+from baselines.experiments.tables import NOTHING, markdown_table
 from semid.atomic import atomic_write
 from semid.checks import require_choice, require_real, require_text
 from semid.distributed import distributed_state
@@ -250,18 +250,32 @@ def validation_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]])
         plan: The study.
         finished: ``Study.finished``.
     """
-    lines = [
-        (name, row["arm"], str(seed), label.removeprefix("validation_"), f"{value:.4f}", best)
-        for name, record in finished.items()
-        for row in record["result"]["rows"]
-        for seed, notes in zip(row["seeds"], row["evaluations"], strict=True)
-        for label, value in notes.items()
-        if label.startswith("validation_") and "@" in label
-        for ended in [", stopped by time" if notes.get("stopped_by_time") else ""]
-        for best in [f"{notes['best_epoch']} of {notes['epochs']}{ended}"]
-    ]
-    header = ("run", "row", "seed", "metric", "validation", "best epoch")
+    lines = []
+    for name, record in finished.items():
+        for row in record["result"]["rows"]:
+            for seed, notes in zip(row["seeds"], row["evaluations"], strict=True):
+                of_run = (name, row["arm"], NOTHING if seed is None else str(seed))
+                lines += [(*of_run, *cells) for cells in _validated(notes)]
+    header = ("run", "row", "seed", "metric", "validation", "best epoch", "with the weight chosen")
     return f"# {plan.title}\n\n{markdown_table(header, lines)}\n"
+
+
+def _validated(notes: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Metric, its validation value, the best epoch, and what the search mixed in."""
+    for label, value in notes.items():
+        if label.startswith("validation_") and "@" in label:
+            ended = ", stopped by time" if notes.get("stopped_by_time") else ""
+            best = f"{notes['best_epoch']} of {notes['epochs']}{ended}"
+            metric = label.removeprefix("validation_")
+            yield metric, f"{value:.4f}", best, ", ".join(_mixed(notes))
+
+
+def _mixed(notes: Mapping[str, Any]) -> Iterator[str]:
+    """What the search mixed in, at which weight, and the validation value that this reached."""
+    for what, key in [("item head", "item_weight"), ("generator beside teacher", "fusion")]:
+        chosen = notes.get(key)
+        if isinstance(chosen, Mapping) and chosen["validation"]:
+            yield f"{what} {chosen['weight']:g}: {max(chosen['validation'].values()):.4f}"
 
 
 def _figure(metrics: Mapping[str, Any], policy: str) -> str:

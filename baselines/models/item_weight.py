@@ -48,3 +48,9 @@ def choose_item_weight(
         lambda found: write_json(path, found, made_from=made_from),
     )
     return float(chosen["weight"])
+
+
+def tried_weights(folder: Path, *, made_from: Mapping[str, Any]) -> dict[str, float]:
+    """The validation value of each weight that was tried; empty if the weight was given."""
+    found = read_json(folder / ITEM_WEIGHT, made_from=made_from)
+    return {} if found is None else dict(found["validation"])

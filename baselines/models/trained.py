@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -35,7 +35,7 @@ from baselines.models.fusion import (
     teacher_fusion,
     validation_value,
 )
-from baselines.models.item_weight import choose_item_weight
+from baselines.models.item_weight import choose_item_weight, tried_weights
 from baselines.models.items import ModelItems
 from baselines.models.spec import ModelSpec
 from baselines.models.stages import is_fitted, read_fitted, stage_folders
@@ -364,7 +364,7 @@ class TrainedModel:
         counts = torch.from_numpy(self.items.counts)
         return rescoring(self.backbone, self.spec.evaluation, counts, fuse)
 
-    def _with_item_weight(self, weight: float) -> TrainedModel:
+    def _with_item_weight(self, weight: float | Literal["auto"]) -> TrainedModel:
         evaluation = dataclasses.replace(self.spec.evaluation, item_weight=weight)
         return dataclasses.replace(self, spec=dataclasses.replace(self.spec, evaluation=evaluation))
 
@@ -422,7 +422,10 @@ class TrainedModel:
             made_from=made_from or self.identity,
         )
         if self.backbone.item_scorer() is not None:
-            notes["item_weight"] = self.spec.evaluation.item_weight
+            unsettled = self._with_item_weight("auto").identity
+            tried = tried_weights(self.folder, made_from=unsettled)
+            weight = self.spec.evaluation.item_weight
+            notes["item_weight"] = {"weight": weight, "validation": tried}
         return ranks, notes
 
 

@@ -22,6 +22,10 @@ _FIELDS = ("title", "brand", "categories")
 _COSINES_AT_ONCE = 1 << 24
 
 
+class NoTextError(ValueError):
+    """The items have no texts that could be compared."""
+
+
 class Content(EvidenceTeacher):
     """The evidence for an item is its summed similarity to the items of the history.
 
@@ -77,12 +81,20 @@ def content_texts(catalog: Catalog, template: str | None) -> list[str]:
     """The text of each item that is compared; see ``ContentConfig.template``.
 
     Raises:
-        ValueError: If there is no text, or the template does not fit the catalogue.
+        NoTextError: If there is no text.
+        ValueError: If the template does not fit the catalogue.
     """
     if template is None:
         present = [name for name in _FIELDS if name in catalog.fields.columns]
-        template = ", ".join(f"{{{name}}}" for name in present) or None
+        template = ", ".join(f"{{{name}}}" for name in present) or _default_template(catalog)
     return catalog.texts(template)
+
+
+def _default_template(catalog: Catalog) -> str:
+    try:
+        return catalog.default_template()
+    except ValueError as error:
+        raise NoTextError(str(error)) from error
 
 
 def tfidf(texts: list[str]) -> Any:
@@ -92,7 +104,7 @@ def tfidf(texts: list[str]) -> Any:
         scipy CSR array, float32 ``(item, term)``; each row has length 1, or 0 without any term.
 
     Raises:
-        ValueError: If no two texts share a word.
+        NoTextError: If no two texts share a word.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -100,7 +112,7 @@ def tfidf(texts: list[str]) -> Any:
     try:
         return vectorizer.fit_transform(composed(texts))
     except ValueError as error:
-        raise ValueError(
+        raise NoTextError(
             f"expected texts of items that share words, got {len(texts)} without a word in common. "
             "Choose a template whose fields are filled, or a teacher that reads no content."
         ) from error

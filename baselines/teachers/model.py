@@ -64,6 +64,10 @@ class TeacherModel(nn.Module, ABC):
     def choose(self, valid: SequenceSet, selection: Selection) -> None:
         """Choose on validation what is neither counted nor trained; by default, nothing."""
 
+    def chosen(self) -> dict[str, float]:
+        """What `choose` has set, by the name that reports give it."""
+        return {}
+
     def objective(self, batch: TrainBatch) -> ObjectiveOutput:
         """The loss and the number of terms it is the mean of."""
         count = torch.tensor(len(batch.target_id), device=batch.target_id.device)

@@ -67,3 +67,9 @@ class RulesAndContent(EvidenceTeacher):
         best = max(values, key=values.__getitem__)
         self.weight.fill_(best)
         logger.info("weight of content %g, by %s of %s", best, selection.label, values)
+
+    def chosen(self) -> dict[str, float]:
+        """The weight of content, unless it was given."""
+        if self.config.weight != "auto":
+            return {}
+        return {"weight of content": round(float(self.weight), 6)}

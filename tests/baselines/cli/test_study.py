@@ -28,7 +28,7 @@ TINY: dict[str, Any] = {
             "backbones": {"causal": {"max_history": 9, "encoder": {"dim": 8, "num_layers": 1}}},
             "training": {"epochs": 2},
             "evaluation": {"beam": 20, "validation_beam": 5, "validation_targets": 20},
-            "resamples": 20,
+            "counted": False,
         },
     },
     "runs": {

@@ -113,12 +113,18 @@ def test_a_fresh_run_has_the_golden_table(fresh: Path) -> None:
 def test_a_kept_folder_gains_counted_rows_beside_all_others(resumed: Path, tmp_path: Path) -> None:
     out = tmp_path / "counted"
     shutil.copytree(resumed, out)
+    written = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     compare(out)
+    assert all(path.stat().st_mtime_ns == when for path, when in written.items())
     counted = rows(out)[1:4]
     assert [row["arm"] for row in counted] == ["Rules", "Content", "Rules + content"]
     assert all((row["role"], row["seeds"]) == ("reference", [None]) for row in counted)
     others = [*rows(out)[:1], *rows(out)[4:]]
-    assert [row["metrics"] for row in others] == [row["metrics"] for row in rows(resumed)]
+    assert [(row["arm"], row["metrics"]) for row in others] == [
+        (row["arm"], row["metrics"]) for row in rows(resumed)
+    ]
+    now, before = (json.loads((each / "comparison.json").read_text()) for each in (out, resumed))
+    assert now["differences"] == before["differences"]
 
 
 def test_a_fresh_run_has_the_golden_files(fresh: Path) -> None:

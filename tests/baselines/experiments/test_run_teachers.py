@@ -147,9 +147,9 @@ def test_the_teachers_row_says_which_teacher_it_is(shop: Path, tmp_path: Path) -
         seeds=(0,),
         teacher=TeacherConfig(model="itemknn"),
     )
-    teacher = run_comparison(config).rows[1]
+    (teacher,) = (row for row in run_comparison(config).rows if row.role == "teacher")
     assert (teacher.arm, teacher.role, teacher.parameters) == ("item-kNN (teacher)", "teacher", 0)
-    (folder,) = (tmp_path / "out" / "teachers").iterdir()
+    (folder,) = (tmp_path / "out" / "teachers").glob("itemknn-*")
     assert folder.name.startswith("itemknn-0-")
 
 

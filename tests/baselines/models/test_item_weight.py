@@ -132,7 +132,7 @@ def test_ranks_depend_on_it_and_weights_do_not(model: TrainedModel, tmp_path: Pa
     ranks, notes = other.evaluate(dataset, tmp_path / "test", "test")
     before, _ = at_weight(model, 0.0).evaluate(dataset, tmp_path / "test", "test")
     assert ranks.top.tolist() != before.top.tolist()
-    assert notes["item_weight"] == 1.0
+    assert notes["item_weight"]["weight"] == 1.0
     assert notes["certificate"]["recall"]["50"] == 1, "a beam over all items is exact"
 
 
