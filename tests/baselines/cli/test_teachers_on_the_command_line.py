@@ -31,7 +31,7 @@ backbones:
   tiger: {num_layers: 1, dim: 8, num_heads: 1, head_dim: 8, ff_dim: 8, max_history: 4}
 training: {epochs: 1}
 evaluation: {beam: 10, validation_beam: 5, validation_targets: 20}
-resamples: 20
+counted: false
 """
 COMPARE = ["compare", "--config", "tiny.yaml"]
 SMALL = ["--teacher.sasrec.max_history", "9", "--teacher.sasrec.encoder.dim", "8"]

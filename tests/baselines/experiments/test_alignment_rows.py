@@ -47,7 +47,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> CompareConfig:
         backbones=BackboneConfigs(causal=CausalConfig(max_history=9, encoder=ENCODER)),
         training=TrainingConfig(epochs=2),
         evaluation=EvaluationConfig(beam=10, validation_beam=5, validation_targets=20),
-        resamples=20,
+        counted=False,
     )
     run_comparison(config)
     return config

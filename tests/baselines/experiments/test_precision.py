@@ -12,7 +12,7 @@ from baselines.cli import main
 from baselines.runtime import precision
 
 TINY = [
-    *("--data", "synthetic:40x32", "--ids.codebook_sizes", "[4,4]", "--resamples", "20"),
+    *("--data", "synthetic:40x32", "--ids.codebook_sizes", "[4,4]", "--counted", "false"),
     *("--arms", "[causal:ntp,causal:soft_ce:0.5]", "--seeds", "[0]"),
     *("--training.epochs", "1", "--backbones.causal.encoder.dim", "8"),
     *("--evaluation.beam", "10", "--evaluation.validation_targets", "20"),

@@ -47,12 +47,12 @@ TINY = CompareConfig(
     schemes={"random": RANDOM, "unused": IdsConfig(scheme="nothing that could be made")},
     arms=("causal@random:ntp", "causal:soft_ce:0.5", "causal@random:soft_ce:0.5", "causal:ntp"),
     seeds=(0, 1),
+    counted=False,
     teacher=TeacherConfig(sasrec=SASRecConfig(max_history=9, encoder=ENCODER)),
     teacher_training=TrainingConfig(epochs=1),
     backbones=BackboneConfigs(causal=CausalConfig(max_history=9, encoder=ENCODER)),
     training=TrainingConfig(epochs=1),
     evaluation=EvaluationConfig(beam=10, validation_beam=5, validation_targets=20),
-    resamples=20,
 )
 
 

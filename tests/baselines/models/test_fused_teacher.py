@@ -122,7 +122,7 @@ def compare(model: TrainedModel, folder: Path, labels: str) -> int:
         "backbones": {"causal": shape},
         "training": {"epochs": 1, "precision": "fp32"},
         "evaluation": {"beam": 10, "validation_beam": 5, "validation_targets": 20},
-        "resamples": 20,
+        "counted": False,
     }
     (folder / "settings.json").write_text(json.dumps(settings))
     return main(["compare", "--config", str(folder / "settings.json")])
