@@ -96,10 +96,9 @@ class CompareConfig:
         data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder of the results. The same command resumes where it was stopped; another may add
             or drop seeds, arms and other settings that no existing result depends on.
-        split: Protocol: ``auto`` is ``leave_one_out``, or the given ``windows`` if there are any;
-            ``global_time`` cuts all events by time at 8:1:1, ``global_time:TRAIN,VALID,TEST`` at
-            other shares, ``global_time:DATE,DATE`` at dates; ``cold:SHARE`` or
-            ``cold:SHARE:DRAW`` is leave-one-out with that share of the items taken out of training.
+        split: ``auto`` is ``leave_one_out``, or the given ``windows`` if there are any;
+            ``global_time``, ``global_time:TRAIN,VALID,TEST`` or ``global_time:DATE,DATE``;
+            ``cold:SHARE`` or ``cold:SHARE:DRAW``, leave-one-out with cold items.
         ties: Order of one user's events with the same timestamp.
         repeats: Events that equal an earlier one in user, item and time: ``keep`` keeps and counts
             them, ``exact`` drops and counts them.
