@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from baselines.experiments.tables import NOTHING, markdown_table
+from baselines.experiments.tables import markdown_table
 from semid.atomic import atomic_write
 from semid.checks import require_choice, require_real, require_text
 from semid.distributed import distributed_state
@@ -244,7 +244,7 @@ def metrics_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]]) ->
 
 
 def validation_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown: validation value and best epoch of every trained row, by seed; no test figure.
+    """Markdown: validation value and best epoch of teachers and arms, by seed; no test figure.
 
     Args:
         plan: The study.
@@ -253,8 +253,10 @@ def validation_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]])
     lines = []
     for name, record in finished.items():
         for row in record["result"]["rows"]:
+            if row["role"] == "reference":
+                continue
             for seed, notes in zip(row["seeds"], row["evaluations"], strict=True):
-                of_run = (name, row["arm"], NOTHING if seed is None else str(seed))
+                of_run = (name, row["arm"], str(seed))
                 lines += [(*of_run, *cells) for cells in _validated(notes)]
     header = ("run", "row", "seed", "metric", "validation", "best epoch", "with the weight chosen")
     return f"# {plan.title}\n\n{markdown_table(header, lines)}\n"
