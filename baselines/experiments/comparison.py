@@ -220,7 +220,7 @@ def compare(
     records: Sequence[RunRecord],
     *,
     baseline: str,
-    pairs: Mapping[str, str] | None = None,
+    pairs: Sequence[tuple[str, str]] = (),
     settings: Mapping[str, Any] | None = None,
     schemes: Sequence[Mapping[str, Any]] = (),
     confidence: float = 0.95,
@@ -235,8 +235,8 @@ def compare(
     Args:
         records: All runs in any order.
         baseline: Label of the arm that gains are measured against.
-        pairs: Maps an arm's label to that of its counterpart, which it is measured against as
-            well, unless the counterpart is the baseline.
+        pairs: Labels of an arm and of a counterpart that it is measured against as well, unless
+            that is the baseline.
         settings: Other settings behind the numbers, recorded unchanged (JSON values).
         schemes: Cards of the arms' semantic IDs (``baselines.experiments.schemes.scheme_card``).
         confidence: Coverage of the interval, in (0, 1).
@@ -270,7 +270,7 @@ def compare(
         rows=rows,
         differences=tuple(
             found
-            for family in _families(rows, baseline, teachers, pairs or {})
+            for family in _families(rows, baseline, teachers, pairs)
             if family
             for found in _differences(family, runs_of_arm, columns, confidence)
         ),
@@ -278,7 +278,10 @@ def compare(
 
 
 def _families(
-    rows: Sequence[ArmRow], baseline: str, teachers: Sequence[str], pairs: Mapping[str, str]
+    rows: Sequence[ArmRow],
+    baseline: str,
+    teachers: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
 ) -> list[list[tuple[str, str]]]:
     """Arms against the baseline, against each teacher, and pairs; families of Holm's correction."""
     arms = [row.arm for row in rows if row.role == "arm"]
@@ -286,7 +289,7 @@ def _families(
         [(arm, reference) for arm in arms if arm != reference]
         for reference in dict.fromkeys((baseline, *teachers))
     ]
-    return [*families, [pair for pair in pairs.items() if pair[1] != baseline]]
+    return [*families, [pair for pair in pairs if pair[1] != baseline]]
 
 
 def _differences(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from baselines.data.dataset import Dataset
@@ -73,9 +73,7 @@ def _compared(run: ComparisonRun) -> Comparison:
         schemes=[scheme_card(scheme, ids, run.dataset) for scheme, ids in run.ids.items()],
     )
     strata = strata_of(splits.test, splits.train, len(run.dataset.catalog))
-    comparison = dataclasses.replace(
-        comparison, strata=stratified(records, strata, comparison.headlines)
-    )
+    comparison = replace(comparison, strata=stratified(records, strata, comparison.headlines))
     if distributed_state().is_main_process and may_write(out):
         _report_left_out(comparison, out)
         write_per_user(records, out / "per_user.parquet", users=users_of_targets(run.dataset))
@@ -107,15 +105,18 @@ def _report_left_out(comparison: Comparison, out: Path) -> None:
         )
 
 
-def _pairs(arms: Sequence[Arm], fused: Collection[Arm]) -> dict[str, str]:
-    """Maps the label of each row with a teacher to its counterpart without one."""
-    found = {}
-    for arm in arms:
-        plain = arm.counterpart(arms)
-        if plain is not None:
-            found[arm.label] = plain.label
-            if arm in fused and plain in fused:
-                found[arm.label + IN_THE_BEAM] = plain.label + IN_THE_BEAM
+def _pairs(arms: Sequence[Arm], fused: Collection[Arm]) -> list[tuple[str, str]]:
+    """Labels of each row with a teacher and of its counterparts.
+
+    These are the row without a teacher, and those before it that differ in whose labels they learn.
+    """
+    found = []
+    for number, arm in enumerate(arms):
+        twins = [twin for twin in arms[:number] if arm == replace(twin, labelled=arm.labelled)]
+        for other in filter(None, (arm.counterpart(arms), *twins)):
+            found.append((arm.label, other.label))
+            if arm in fused and other in fused:
+                found.append((arm.label + IN_THE_BEAM, other.label + IN_THE_BEAM))
     return found
 
 

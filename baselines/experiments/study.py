@@ -35,6 +35,7 @@ from semid.registry import load_function
 
 _TABLES = {
     "cold": "baselines.experiments.cold_study:cold_table",
+    "gains": "baselines.experiments.gains_study:gains_table",
     "metrics": "baselines.experiments.study:metrics_table",
     "validation": "baselines.experiments.study:validation_table",
 }
@@ -70,9 +71,10 @@ class StudyPlan:
         runs: The runs by name, in the order in which they are done.
         defaults: By command, options of every run that does not set them itself.
         budget_hours: No run is started that would exceed these hours; None for no limit.
-        table: ``metrics`` of the test targets, ``cold`` for runs with a cold-start split,
-            ``validation`` for a search, which must not look at test targets, or
-            ``package.module:function``, which makes Markdown as `metrics_table` does.
+        table: ``metrics`` of the test targets, ``gains`` for their differences as well, ``cold``
+            for runs with a cold-start split, ``validation`` for a search, which must not look at
+            test targets, or ``package.module:function``, which makes Markdown as `metrics_table`
+            does.
 
     Raises:
         ValueError: If there is no run, or a name cannot be a file name.

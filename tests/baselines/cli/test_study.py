@@ -86,6 +86,22 @@ def test_results_are_those_of_the_commands(finished: Path, here: Path) -> None:
         assert f"| {name} | {row['arm']} | 1 | {', '.join(shown)} |" in table
 
 
+def test_gains_are_those_of_the_comparison(here: Path) -> None:
+    write(TINY, table="gains")
+    assert main(["study", "tiny"]) == 0
+    table = Path("studies/tiny/table.md").read_text()
+    measured = result("plain")["result"]["differences"]
+    found = {one["metric"]: one for one in measured if one["policy"] == "removed"}
+    arm, teacher = found["N@10"]["arm"], found["N@10"]["reference"]
+    cells = [
+        f"{found[m]['mean']:+.4f} [{found[m]['low']:+.4f}, {found[m]['high']:+.4f}] "
+        f"({found[m]['p_holm']:.4f})"
+        for m in ("R@10", "N@10")
+    ]
+    line = f"| plain | {arm} | {teacher} | {' | '.join(cells)} |"
+    assert line.replace("0.", ".").replace("(.0000)", "(< .0001)") in table
+
+
 def test_a_finished_run_is_not_done_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = result("plain")
     assert main(["study", "studies/tiny.yaml"]) == 0

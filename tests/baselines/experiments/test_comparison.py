@@ -107,8 +107,8 @@ def test_every_arm_is_measured_against_baseline_and_teacher_and_nothing_else(
 
 
 def test_pairs_are_measured_as_well_and_corrected_together() -> None:
-    pairs = {"TIGER+TCA": "TIGER again", "TIGER again": "TIGER"}
-    found, without = (compare(world(), baseline="TIGER", pairs=given) for given in (pairs, None))
+    pairs = [("TIGER+TCA", "TIGER again"), ("TIGER again", "TIGER")]
+    found, without = (compare(world(), baseline="TIGER", pairs=given) for given in (pairs, []))
     assert found.differences[: len(without.differences)] == without.differences
     more = found.differences[len(without.differences) :]
     assert {(one.arm, one.reference) for one in more} == {("TIGER+TCA", "TIGER again")}

@@ -159,3 +159,27 @@ def test_a_teacher_of_other_data_is_not_taken(done: CompareConfig, tmp_path: Pat
     dataclasses.replace(Provenance.read(record.parent), seen="0" * 64).write(record.parent)
     with pytest.raises(ProvenanceError, match=r"the model in .* does not match"):
         run_comparison(dataclasses.replace(done, out=str(out)))
+
+
+def test_twins_that_differ_in_their_labels_are_measured_against_each_other(
+    shop: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(
+        TINY,
+        data=str(shop),
+        out=str(tmp_path / "out"),
+        teacher=TeacherConfig(model="rules"),
+        arms=("causal:ntp", "causal:soft_ce:0.5:labelled=in_sample", "causal:soft_ce:0.5"),
+        seeds=(0,),
+        counted=False,
+    )
+    run_comparison(config)
+    plain, in_sample, honest = (
+        "Causal ntp",
+        "Causal+TCA soft_ce alpha=0.5 labelled=in_sample",
+        "Causal+TCA soft_ce alpha=0.5",
+    )
+    found = {(one["arm"], one["reference"]) for one in results(config.out)["differences"]}
+    arms = {plain, in_sample, honest}
+    among_arms = {pair for pair in found if set(pair) <= arms}
+    assert among_arms == {(in_sample, plain), (honest, plain), (honest, in_sample)}
