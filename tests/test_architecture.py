@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = ("semid", "tca", "baselines")  # a floor imports only from the floors before it
 ROOMS = (  # of baselines: a room imports only from rooms of the floors before its own
-    ("data", "nn", "runtime"),
+    ("nn", "runtime"),
+    ("data",),
     ("contracts", "lm", "training"),
     ("evaluation", "pretraining"),
     ("teachers",),
