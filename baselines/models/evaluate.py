@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from baselines.contracts.backbone import Backbone
 from baselines.contracts.scorer import ItemScorer
 from baselines.data.dataset import Dataset
+from baselines.evaluation.beam_survival import beam_survival
 from baselines.evaluation.certificate import certify
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import FuseBatch, rank_targets
@@ -34,14 +37,15 @@ def decoded(
         backbone: In eval mode.
         dataset: The data with the test targets.
         evaluation: How they are ranked.
-        path: Common prefix of the two result files.
+        path: Common prefix of the result files.
         title: Name shown beside the progress bar.
         fuse: Makes the second opinion that is mixed into the search.
         made_from: JSON values that identify the model, its settings and the second opinion. The
             files are bound to them and to the targets.
 
     Returns:
-        The ranks, and notes for the record: the certificate, or the backbone's own extra results.
+        The ranks, and notes for the record: the certificate and, of a split with cold items,
+        ``cold_survival`` of its cold targets; or the backbone's own extra results.
 
     Raises:
         ProvenanceError: If an existing file is damaged; one with other inputs is recomputed.
@@ -71,4 +75,15 @@ def decoded(
         lambda: broadcast_from_main(note),
         lambda notes: write_json(proof, notes, made_from=made_from),
     )
-    return ranks, dict(notes) if is_scorer else {"certificate": notes}
+    if is_scorer:
+        return ranks, dict(notes)
+    cold = np.flatnonzero(np.isin(test.items[test.targets()[1]], dataset.cold_items))
+    if not len(cold):
+        return ranks, {"certificate": notes}
+    survival = path.with_name(f"{path.name}-survival.json")
+    survived = once(
+        lambda: read_json(survival, made_from=made_from),
+        lambda: {"by_level": beam_survival(backbone, test, evaluation, fuse=fuse, subset=cold)},
+        lambda found: write_json(survival, found, made_from=made_from),
+    )
+    return ranks, {"certificate": notes, "cold_survival": survived["by_level"]}
