@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from baselines.evaluation.certificate import certify
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import FuseBatch, rank_targets
 from baselines.evaluation.ranks import Ranks
+from baselines.evaluation.slots import ReservedSlots
 from semid.distributed import broadcast_from_main, once
 from semid.provenance import read_json, write_json
 
@@ -29,6 +31,7 @@ def decoded(
     title: str,
     fuse: FuseBatch | None = None,
     *,
+    slots: ReservedSlots | None = None,
     made_from: Mapping[str, Any],
 ) -> tuple[Ranks, dict[str, Any]]:
     """Rank the test targets and certify the search, if any, or read the stored results.
@@ -40,6 +43,7 @@ def decoded(
         path: Common prefix of the result files.
         title: Name shown beside the progress bar.
         fuse: Makes the second opinion that is mixed into the search.
+        slots: Fills the last places of the lists of ten.
         made_from: JSON values that identify the model, its settings and the second opinion. The
             files are bound to them and to the targets.
 
@@ -55,11 +59,6 @@ def decoded(
     made_from = {**made_from, "targets": test.content_hash()}
     is_scorer = isinstance(backbone, ItemScorer)
 
-    def rank() -> Ranks:
-        return rank_targets(
-            backbone, test, evaluation, beam=evaluation.beam, fuse=fuse, title=f"{title}, test"
-        )
-
     def note() -> dict[str, Any]:
         if is_scorer:
             return backbone.notes(test)
@@ -67,7 +66,15 @@ def decoded(
 
     ranks = once(
         lambda: Ranks.load(kept, made_from=made_from),
-        rank,
+        lambda: rank_targets(
+            backbone,
+            test,
+            evaluation,
+            beam=evaluation.beam,
+            fuse=fuse,
+            slots=slots,
+            title=f"{title}, test",
+        ),
         lambda ranks: ranks.save(kept, made_from=made_from),
     )
     notes = once(
@@ -78,12 +85,18 @@ def decoded(
     if is_scorer:
         return ranks, dict(notes)
     cold = np.flatnonzero(np.isin(test.items[test.targets()[1]], dataset.cold_items))
-    if not len(cold):
-        return ranks, {"certificate": notes}
-    survival = path.with_name(f"{path.name}-survival.json")
-    survived = once(
-        lambda: read_json(survival, made_from=made_from),
-        lambda: {"by_level": beam_survival(backbone, test, evaluation, fuse=fuse, subset=cold)},
-        lambda found: write_json(survival, found, made_from=made_from),
+    survival = partial(beam_survival, backbone, test, evaluation, fuse=fuse, subset=cold)
+    shares = _survival(survival, path, made_from) if len(cold) else {}
+    return ranks, {"certificate": notes, **shares}
+
+
+def _survival(
+    survival: Callable[[], list[float]], path: Path, made_from: Mapping[str, Any]
+) -> dict[str, list[float]]:
+    """The survival of cold targets by level, computed or read."""
+    path = path.with_name(f"{path.name}-survival.json")
+    return once(
+        lambda: read_json(path, made_from=made_from),
+        lambda: {"cold_survival": survival()},
+        lambda found: write_json(path, found, made_from=made_from),
     )
-    return ranks, {"certificate": notes, "cold_survival": survived["by_level"]}

@@ -19,6 +19,7 @@ from baselines.evaluation.random_effects import paired_difference, summarize_run
 from baselines.experiments.cold_study import by_part, cold_table
 from baselines.experiments.comparison import RunRecord, compare
 from baselines.experiments.study import StudyPlan, StudyRun
+from baselines.models.trained import TrainedModel
 
 STUDY: dict[str, Any] = {
     "title": "A tiny cold start",
@@ -32,13 +33,20 @@ STUDY: dict[str, Any] = {
                 "split": "cold:0.5",
                 "seeds": [0],
                 "arms": ["causal:ntp"],
+                "fusion": {"arms": ["causal:ntp"], "weights": [0.5]},
                 "ids": {"codebook_sizes": [4, 4]},
                 "teacher": {"model": "itemknn"},
                 "backbones": {"causal": {"max_history": 9, "encoder": {"dim": 8, "num_layers": 1}}},
                 "training": {"epochs": 1},
                 "evaluation": {"beam": 60, "cutoffs": [10, 50], "validation_targets": 20},
             },
-        }
+        },
+        "slots": {
+            "command": "compare",
+            "hours": 0.1,
+            "after": "half",
+            "options": {"evaluation": {"slots": 3}},
+        },
     },
 }
 
@@ -146,12 +154,12 @@ def test_a_study_from_its_file_to_its_table(
     Path("studies/cold.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     assert main(["study", "cold", "--quiet"]) == 0
     result = json.loads(Path("studies/cold/half.json").read_text())["result"]
-    popularity, *_, student = result["rows"]
+    popularity, *_, student, fused = result["rows"]
     (of_popularity,) = popularity["evaluations"]
     assert of_popularity["cold_share"] < 0.3  # items without events come last
     overall, warm, cold = result["cold_start"].values()
     recall, of_warm, of_cold = (
-        part["rows"][-1]["metrics"]["removed"]["R@50"]["mean"] for part in (overall, warm, cold)
+        part["rows"][-2]["metrics"]["removed"]["R@50"]["mean"] for part in (overall, warm, cold)
     )
     assert recall == student["metrics"]["removed"]["R@50"]["mean"]
     users, of_part = overall["statistics"]["users"], warm["statistics"]["users"]
@@ -172,3 +180,23 @@ def test_a_study_from_its_file_to_its_table(
         f"| half | {student['arm']} | {', '.join(f'{share:.3f}' for share in survival)} |" in table
     )
     assert "Popularity" in table
+    _slots_are_ranked_without_training_and_served(student, fused)
+
+
+def _slots_are_ranked_without_training_and_served(
+    student: dict[str, Any], fused: dict[str, Any]
+) -> None:
+    result = json.loads(Path("studies/cold/slots.json").read_text())["result"]
+    assert result["settings"]["places reserved for content"] == 3
+    for before, after in zip((student, fused), result["rows"][-2:], strict=True):
+        assert before["train_seconds"] == after["train_seconds"]
+        (notes,), (plain,) = after["evaluations"], before["evaluations"]
+        assert notes["cold_share"] > max(0.3, plain["cold_share"])
+        assert notes["cold_survival"] == plain["cold_survival"]
+        assert before["metrics"]["removed"] != after["metrics"]["removed"]
+    run = "runs/studies/cold/half"
+    assert main(["pick", "--run", run, "--row", fused["arm"], "--out", "picked"]) == 0
+    for folder in (f"{run}/causal-ntp-0", "picked"):
+        slots = TrainedModel.load(Path(folder)).slots
+        assert slots is not None
+        assert slots.number == 3
