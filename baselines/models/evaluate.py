@@ -54,49 +54,40 @@ def decoded(
     Raises:
         ProvenanceError: If an existing file is damaged; one with other inputs is recomputed.
     """
-    test = dataset.splits.test
-    kept, proof = path.with_name(f"{path.name}.safetensors"), path.with_name(f"{path.name}.json")
+    test, is_scorer = dataset.splits.test, isinstance(backbone, ItemScorer)
+    kept, proof, survival = (
+        path.with_name(f"{path.name}{end}") for end in (".safetensors", ".json", "-survival.json")
+    )
     made_from = {**made_from, "targets": test.content_hash()}
-    is_scorer = isinstance(backbone, ItemScorer)
 
     def note() -> dict[str, Any]:
         if is_scorer:
             return backbone.notes(test)
         return dataclasses.asdict(certify(backbone, test, evaluation, fuse=fuse))
 
+    rank = partial(rank_targets, backbone, test, evaluation, beam=evaluation.beam)
     ranks = once(
         lambda: Ranks.load(kept, made_from=made_from),
-        lambda: rank_targets(
-            backbone,
-            test,
-            evaluation,
-            beam=evaluation.beam,
-            fuse=fuse,
-            slots=slots,
-            title=f"{title}, test",
-        ),
+        lambda: rank(fuse=fuse, slots=slots, title=f"{title}, test"),
         lambda ranks: ranks.save(kept, made_from=made_from),
     )
-    notes = once(
-        lambda: read_json(proof, made_from=made_from),
-        lambda: broadcast_from_main(note),
-        lambda notes: write_json(proof, notes, made_from=made_from),
-    )
+    notes = _noted(proof, lambda: broadcast_from_main(note), made_from)
     if is_scorer:
-        return ranks, dict(notes)
+        return ranks, notes
     cold = np.flatnonzero(np.isin(test.items[test.targets()[1]], dataset.cold_items))
-    survival = partial(beam_survival, backbone, test, evaluation, fuse=fuse, subset=cold)
-    shares = _survival(survival, path, made_from) if len(cold) else {}
+    if not len(cold):
+        return ranks, {"certificate": notes}
+    survived = partial(beam_survival, backbone, test, evaluation, fuse=fuse, subset=cold)
+    shares = _noted(survival, lambda: {"cold_survival": survived()}, made_from)
     return ranks, {"certificate": notes, **shares}
 
 
-def _survival(
-    survival: Callable[[], list[float]], path: Path, made_from: Mapping[str, Any]
-) -> dict[str, list[float]]:
-    """The survival of cold targets by level, computed or read."""
-    path = path.with_name(f"{path.name}-survival.json")
+def _noted(
+    path: Path, make: Callable[[], dict[str, Any]], made_from: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What ``make`` has returned for these inputs, kept in ``path``."""
     return once(
         lambda: read_json(path, made_from=made_from),
-        lambda: {"cold_survival": survival()},
+        make,
         lambda found: write_json(path, found, made_from=made_from),
     )

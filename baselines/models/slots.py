@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import torch
 
 from baselines.contracts.backbone import Backbone
@@ -40,3 +44,10 @@ def reserved_slots(
         )
     is_cold = torch.from_numpy(items.counts == 0)
     return ReservedSlots(number=evaluation.slots, content=content.model, is_cold=is_cold)
+
+
+def load_content(
+    folder: Path, items: ModelItems, settings: Mapping[str, Any] | None
+) -> FittedTeacher | None:
+    """The content scorer that a model's folder keeps; None if it has no settings there."""
+    return None if settings is None else FittedTeacher.load(folder, items.catalog, **settings)

@@ -39,7 +39,7 @@ from baselines.models.fusion import (
 )
 from baselines.models.item_weight import choose_item_weight, tried_weights
 from baselines.models.items import ModelItems
-from baselines.models.slots import reserved_slots
+from baselines.models.slots import load_content, reserved_slots
 from baselines.models.spec import ModelSpec
 from baselines.models.stages import is_fitted, read_fitted, stage_folders
 from baselines.teachers.fitted import FittedTeacher
@@ -244,16 +244,12 @@ class TrainedModel:
         if (settings := parts["teacher"]) is not None:
             fitted = FittedTeacher.load(folder / TEACHER, items.catalog, model=teacher, **settings)
         model = cls.read(spec, items, folder, teacher=fitted)
-        if (settings := parts.get("content")) is not None:
-            content = FittedTeacher.load(folder / CONTENT, items.catalog, **settings)
-            model = dataclasses.replace(model, content=content)
         named = {"backbone": backbone, "teacher": teacher, "base": base}
-        partners = [
-            _load_partner(folder / PARTNER, items, part, named) for part in parts["partners"]
-        ]
+        partners = [_load_partner(folder / PARTNER, items, one, named) for one in parts["partners"]]
         return dataclasses.replace(
             model,
             partner=partners[0] if partners else None,
+            content=load_content(folder / CONTENT, items, parts.get("content")),
             removed=frozenset(items.catalog.rows(removed).tolist()),
             about=card["about"],
         )
