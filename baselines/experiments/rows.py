@@ -235,10 +235,8 @@ def _fused_row(
     def fuse_at(weight: float) -> FuseBatch | None:
         return model.rescored(of_teacher(weight=weight))
 
-    title, made_from = (
-        f"{arm.label}, seed {seed}{IN_THE_BEAM}",
-        {**model.identity, "guided_by": guided_by},
-    )
+    title = f"{arm.label}, seed {seed}{IN_THE_BEAM}"
+    made_from = {**model.identity, "guided_by": guided_by}
     folder = model.folder / f"fused{arm.result_suffix}-{hash_json(guided_by)[:8]}"
     chosen = choose_weight(
         model.backbone,
