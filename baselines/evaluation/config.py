@@ -71,7 +71,6 @@ class EvaluationConfig:
             were a teacher in the beam. 0 ranks by the codes alone, 1 by the head alone; ``auto``
             is the best of ``ITEM_WEIGHTS`` on the validation targets. The epoch is selected at
             weight .5 in any case, so it may change on a finished folder, too, as ``prior`` may.
-
         slots: The last ``slots`` of the ``k`` listed items are the content scorer's best items that
             are not yet listed and have no training event; 0 is off. Test targets are ranked in
             lists of ten, which the model's other items follow. Only where a beam is searched; what
