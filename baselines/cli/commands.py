@@ -9,6 +9,7 @@ from typing import Any
 from baselines.cli.compare import compare, require_arms
 from baselines.cli.config import (
     BuildConfig,
+    DataPrepareConfig,
     EvaluateConfig,
     ExplainConfig,
     InspectConfig,
@@ -20,6 +21,7 @@ from baselines.cli.config import (
     TeacherTrainConfig,
     TrainConfig,
 )
+from baselines.cli.data import data_prepare
 from baselines.cli.evaluate import evaluate
 from baselines.cli.explain import explain
 from baselines.cli.ids import build, inspect
@@ -66,6 +68,13 @@ _TOKENIZER = {"tokenizer": "ids.scheme"}
 _OF_TRAINING = ("training.epochs", "training.lr", "training.batch_events", "training.precision")
 
 COMMANDS = {
+    "data prepare": Command(
+        config=DataPrepareConfig,
+        run=data_prepare,
+        trains=False,
+        example="semid data prepare ratings.csv --out data --prepare.user_core 5",
+        first="source",
+    ),
     "build": Command(
         config=BuildConfig,
         run=build,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from baselines.data.config import Repeats, Split, Ties
+from baselines.data.preparing.config import PreparationConfig
+from baselines.data.sources.config import SourceConfig
 from baselines.evaluation.config import EvaluationConfig
 from baselines.experiments.config import CompareConfig
 from baselines.models.config import BackboneConfigs, Empty, Unknown
@@ -39,6 +41,28 @@ class DataOptions:
     ties: Ties = "file"
     repeats: Repeats = "keep"
     time_format: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPrepareConfig:
+    """Settings of ``semid data prepare``.
+
+    Attributes:
+        source: The data: a file of events, or a folder.
+        out: New or empty folder for the result, in the plain layout.
+        read: How the source is read.
+        prepare: Which events are left out.
+        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
+    """
+
+    source: str
+    out: str
+    read: SourceConfig = field(default_factory=SourceConfig)
+    prepare: PreparationConfig = field(default_factory=PreparationConfig)
+    time_format: str | None = None
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)

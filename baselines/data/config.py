@@ -150,10 +150,10 @@ def require_split(split: Split) -> None:
         )
 
 
-def source_kind(source: str | os.PathLike[str]) -> Literal["synthetic", "folder", "reader"]:
+def source_kind(source: str | os.PathLike[str]) -> Literal["synthetic", "folder", "file", "reader"]:
     """The kind of a data source, without reading it or importing a module.
 
-    A reader is a function ``package.module:function``; a folder of the same name takes precedence.
+    A reader is a function ``package.module:function``; a folder or file of that name comes first.
 
     Raises:
         FileNotFoundError: If it is none of these.
@@ -162,10 +162,12 @@ def source_kind(source: str | os.PathLike[str]) -> Literal["synthetic", "folder"
         return "synthetic"
     if Path(source).is_dir():
         return "folder"
+    if Path(source).is_file():
+        return "file"
     if is_import_path(str(source)):
         return "reader"
     raise FileNotFoundError(
-        f"no folder {source}; give a folder in the plain layout, 'synthetic', or a reader "
+        f"no folder {source}; give a folder, a file of events, 'synthetic', or a reader "
         "package.module:function"
     )
 

@@ -1,0 +1,161 @@
+"""From a source to a folder in the plain layout, with a record of every decision."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from baselines.data.preparing.config import PreparationConfig
+from baselines.data.preparing.events import LeftOut, prepare_events
+from baselines.data.sources.config import SourceConfig
+from baselines.data.sources.contract import Note
+from baselines.data.sources.reading import left_out, read_source
+from semid.atomic import atomic_dir
+from semid.columns import as_times
+
+DATA_FILE = "data.json"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """A data set ready to be written in the plain layout.
+
+    Attributes:
+        events: ``user_id``, ``item_id``, ``timestamp`` or ``position``, and ``rating`` if known.
+        items: ``item_id`` and texts, in the row order of the source.
+        notes: Everything that was guessed, repaired, left out, or is unusual but kept.
+        counts: Numbers of events, users and items, as read and as kept.
+    """
+
+    events: pl.DataFrame
+    items: pl.DataFrame
+    notes: list[Note]
+    counts: dict[str, int]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of what ``write`` writes as ``items.parquet`` and ``interactions.parquet``."""
+        return {name: hashlib.sha256(data).hexdigest() for name, data in self._files().items()}
+
+    def write(self, folder: str | Path, made_from: dict[str, Any]) -> None:
+        """Write both tables and ``data.json``; the folder appears complete or not at all.
+
+        Args:
+            folder: A new or empty folder.
+            made_from: What else is recorded, such as the source and the settings.
+
+        Raises:
+            FileExistsError: If the folder holds something.
+        """
+        record = {
+            "format": 1,
+            **made_from,
+            "counts": self.counts,
+            "notes": [asdict(note) for note in self.notes],
+            "sha256": self.hashes,
+        }
+        with atomic_dir(folder) as filling:
+            for name, data in self._files().items():
+                (filling / name).write_bytes(data)
+            text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
+            (filling / DATA_FILE).write_text(text + "\n", encoding="utf-8")
+
+    def _files(self) -> dict[str, bytes]:
+        return {
+            "items.parquet": _as_parquet(self.items),
+            "interactions.parquet": _as_parquet(self.events),
+        }
+
+
+def prepare_source(
+    source: str | Path,
+    config: SourceConfig,
+    preparation: PreparationConfig,
+    time_format: str | None = None,
+) -> Prepared:
+    """Read a source and leave out what the settings ask for.
+
+    Events of items that the table of items lacks are left out first. Items that lose all their
+    events are left out; those that never had one stay, unless ``item_core`` is above 1.
+
+    Args:
+        source: A file or folder, see ``read_source``.
+        config: How it is read.
+        preparation: Which events are left out.
+        time_format: Format of dates given as text; None to detect it.
+
+    Raises:
+        FileNotFoundError: If there is no such source.
+        ValueError: If it cannot be read or has unusable values, or no event is left.
+    """
+    raw = read_source(source, config)
+    assert raw.items is not None
+    notes = list(raw.notes)
+    try:
+        order = "timestamp" if "timestamp" in raw.events.columns else "position"
+        of_times = time_format if order == "timestamp" else None
+        events = raw.events.with_columns(as_times(raw.events[order], of_times))
+        if "rating" in events.columns:
+            events = events.with_columns(pl.col("rating").cast(pl.Float64, strict=False))
+        known = _of_known_items(events, raw.items, notes)
+        kept, steps = prepare_events(known, preparation)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    notes += map(_as_note, steps)
+    items = _remaining_items(raw.items, known, kept, preparation, notes)
+    counts = {"events_read": events.height, "events": kept.height}
+    counts |= {"users_read": events["user_id"].n_unique(), "users": kept["user_id"].n_unique()}
+    counts |= {"items_read": raw.items.height, "items": items.height}
+    return Prepared(events=kept, items=items, notes=notes, counts=counts)
+
+
+def _of_known_items(events: pl.DataFrame, items: pl.DataFrame, notes: list[Note]) -> pl.DataFrame:
+    is_known = pl.col("item_id").is_in(items["item_id"].implode()) | pl.col("item_id").is_null()
+    unknown = events.filter(~is_known)
+    if not unknown.height:
+        return events
+    named = unknown["item_id"].n_unique()
+    notes.append(left_out(f"events of {named} items that the table of items lacks", unknown))
+    known = events.filter(is_known)
+    if not known.height:
+        raise ValueError(
+            f"no event is of an item in the table of items; the events name items such as "
+            f"{unknown['item_id'][0]!r}, the table such as {items['item_id'][0]!r}"
+        )
+    return known
+
+
+def _remaining_items(
+    items: pl.DataFrame,
+    before: pl.DataFrame,
+    after: pl.DataFrame,
+    preparation: PreparationConfig,
+    notes: list[Note],
+) -> pl.DataFrame:
+    had, has = (
+        pl.col("item_id").is_in(events["item_id"].unique().implode()) for events in (before, after)
+    )
+    stays = has if preparation.item_core > 1 else has | ~had
+    gone, left = items.filter(~stays), items.filter(stays)
+    if gone.height:
+        notes.append(left_out("items without an event", gone))
+    if unseen := left.filter(~has).height:
+        notes.append(Note(kind="kept", says="items without an event", count=unseen))
+    return left
+
+
+def _as_note(step: LeftOut) -> Note:
+    says = f"events: {step.step} (all of {step.users} users and {step.items} items)"
+    return Note(kind="left out", says=says, count=step.events, examples=step.examples.to_dicts())
+
+
+def _as_parquet(table: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()
