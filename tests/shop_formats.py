@@ -194,3 +194,14 @@ def sequences(folder: Path) -> Path:
     attributes = {str(row["item_id"]): [row["item_id"] % 3, 7] for row in ITEMS.to_dicts()}
     (folder / "Shop_item2attributes.json").write_text(json.dumps(attributes))
     return folder
+
+
+def letter(folder: Path) -> Path:
+    """The files of LETTER and LC-Rec of the same shop; without times and ratings."""
+    histories = EVENTS.group_by("user_id", maintain_order=True).agg("item_id")
+    rows = {str(user): items for user, items in histories.iter_rows()}
+    lines(folder / "Shop.inter.json", [json.dumps(rows)])
+    texts = {str(row.pop("item_id")): row for row in ITEMS.to_dicts()}
+    lines(folder / "Shop.item.json", [json.dumps(texts)])
+    lines(folder / "Shop.index.json", [json.dumps({item: ["<a_1>"] for item in texts})])
+    return folder

@@ -119,3 +119,11 @@ def _as_list(column: pl.Series, where: Path, notes: list[Note]) -> pl.Series:
     says = f"{where.name}: lists printed in {column.name} read as lists"
     notes.append(Note(kind="repaired", says=says, count=column.len()))
     return lists
+
+
+def events_of_histories(users: pl.Series, histories: pl.Series) -> pl.DataFrame:
+    """One row per event, with its position, from a list of items for each user."""
+    table = pl.DataFrame({"user_id": users, "item_id": histories})
+    table = table.filter(pl.col("item_id").list.len() > 0)
+    positions = pl.int_ranges(pl.col("item_id").list.len()).alias("position")
+    return table.with_columns(positions).explode("item_id", "position")

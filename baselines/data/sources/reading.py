@@ -14,6 +14,7 @@ from semid.registry import load_class
 
 READERS = {
     "recbole": "baselines.data.sources.recbole:RecBole",
+    "letter": "baselines.data.sources.letter:Letter",
     "sequences": "baselines.data.sources.sequences:Sequences",
     "tables": "baselines.data.sources.tables:Tables",
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from baselines.data.sources.columns import events_of_histories
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
 from baselines.data.sources.files import kind_of, read_text
@@ -37,14 +38,9 @@ class Sequences(SourceReader):
             raise ValueError(f"{source}: expected one file of sequences, got {names}; name one")
         notes: list[Note] = []
         words = _words(found[0], config, notes)
-        ids = words.select(
-            numbers_where_written(words["user_id"]),
-            pl.col("items"),
-            position=pl.int_ranges(pl.col("items").list.len()),
-        ).explode("items", "position")
-        events = ids.select(
-            "user_id", numbers_where_written(ids["items"]).alias("item_id"), "position"
-        )
+        users = numbers_where_written(words["user_id"])
+        events = events_of_histories(users, words["items"])
+        events = events.with_columns(numbers_where_written(events["item_id"]))
         return RawTables(events=events, items=_items(found[0], config, notes), notes=notes)
 
 

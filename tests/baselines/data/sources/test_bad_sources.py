@@ -122,7 +122,15 @@ def a_user_twice(folder: Path) -> Path:
 
 
 def a_user_alone(folder: Path) -> Path:
-    return lines(folder / "Shop.txt", [*(f"{user} 2 3" for user in range(29)), "29 4", "31"])
+    return lines(folder / "Shop.txt", ["99 4", *(f"{user} 2 3" for user in range(29)), "31"])
+
+
+def history_of_a_number(folder: Path) -> Path:
+    return lines(folder / "Shop.inter.json", ['{"1": [2, 3], "2": 3}'])
+
+
+def history_of_mixed_ids(folder: Path) -> Path:
+    return lines(folder / "Shop.inter.json", ['{"1": [2, 3], "2": ["a", {}]}'])
 
 
 BAD: list[tuple[Callable[[Path], Path], str]] = [
@@ -148,6 +156,8 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (untyped_recbole, "expected a type in each column's name, such as user_id:token"),
     (a_user_twice, "expected each user on one line, got '1' on several"),
     (a_user_alone, "line 31: expected a user and at least one item, got '31'"),
+    (history_of_a_number, "expected a list for '2', got '3'"),
+    (history_of_mixed_ids, "expected lists of item ids of one type"),
     (a_picture, "a file named log.png"),
 ]
 

@@ -13,7 +13,17 @@ from baselines.data.preparing.config import PreparationConfig
 from baselines.data.sources.config import ColumnNames, SourceConfig
 from baselines.data.sources.contract import RawTables, SourceReader
 from baselines.data.sources.prepare import Prepared, prepare_source
-from tests.shop_formats import EVENTS, ITEMS, WRITERS, delimited, lines, objects, sequences
+from tests.shop_formats import (
+    EVENTS,
+    ITEMS,
+    WRITERS,
+    Writer,
+    delimited,
+    letter,
+    lines,
+    objects,
+    sequences,
+)
 
 
 def prepared(source: Path, **settings: object) -> Prepared:
@@ -133,12 +143,17 @@ def test_a_reader_of_ones_own_by_class_path(
     assert found.items.equals(ITEMS)
 
 
-def test_sequences_of_s3_rec_give_the_same_splits(tmp_path: Path) -> None:
-    source = sequences(tmp_path / "s3")
-    found = prepared(source)
-    assert found.events["position"].to_list() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 3]
-    assert found.items["attributes"].to_list() == [[2, 7], [0, 7], [1, 7], [2, 7]]
+@pytest.mark.parametrize("write", [sequences, letter])
+def test_histories_without_times_give_the_same_splits(write: Writer, tmp_path: Path) -> None:
+    source = write(tmp_path / "histories")
+    assert prepared(source).events["position"].to_list() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 3]
     ours, theirs = load_dataset(source), load_dataset(WRITERS["csv"](tmp_path / "csv"))
     assert ours.catalog.order_hash == theirs.catalog.order_hash
     assert ours.splits.train_hash == theirs.splits.train_hash
     assert ours.splits.test.content_hash() == theirs.splits.test.content_hash()
+
+
+def test_attributes_and_texts_beside_histories(tmp_path: Path) -> None:
+    attributes = prepared(sequences(tmp_path / "s3")).items["attributes"]
+    assert attributes.to_list() == [[2, 7], [0, 7], [1, 7], [2, 7]]
+    assert prepared(letter(tmp_path / "letter")).items.select(ITEMS.columns).equals(ITEMS)
