@@ -25,6 +25,7 @@ _TIME = (
 )
 _RATING = ("rating", "overall", "stars", "score")
 _TITLE = ("title", "name", "app_name", "item_name", "product_title", "product_name", "movie_title")
+_CATEGORIES = ("categories", "genres", "genre", "category", "class")
 _LISTED = r"(?s)^\s*\[.*\]\s*$"
 
 
@@ -52,14 +53,17 @@ def event_columns(
 def item_columns(
     table: pl.DataFrame, names: ColumnNames, where: Path, notes: list[Note]
 ) -> pl.DataFrame:
-    """Name ``item_id`` and ``title``; other columns are kept, with printed lists as lists.
+    """Name ``item_id``, ``title`` and ``categories``; other columns are kept.
+
+    Printed lists become lists.
 
     Raises:
         ValueError: If there is no column of ids.
     """
     item = _find(table, names.item, _ITEM, "item", where)
     title = _find(table, names.title, _TITLE, "title", where, needed=False)
-    found = {"item_id": item, "title": title}
+    groups = _find(table, names.categories, _CATEGORIES, "categories", where, needed=False)
+    found = {"item_id": item, "title": title, "categories": groups}
     chosen = {role: name for role, name in found.items() if name is not None}
     _note_names(chosen, where, notes)
     taken = table.drop(set(chosen) - set(chosen.values()), strict=False)

@@ -15,6 +15,7 @@ class ColumnNames:
         time: Time of an event, or its position in the user's history.
         rating: Rating of an event.
         title: Title of an item.
+        categories: Categories or genres of an item.
     """
 
     user: str | None = None
@@ -22,6 +23,7 @@ class ColumnNames:
     time: str | None = None
     rating: str | None = None
     title: str | None = None
+    categories: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ import polars as pl
 from baselines.data.preparing.config import PreparationConfig
 from baselines.data.preparing.events import LeftOut, prepare_events
 from baselines.data.sources.config import SourceConfig
-from baselines.data.sources.contract import Note
-from baselines.data.sources.reading import left_out, read_source
+from baselines.data.sources.contract import Note, RawTables
+from baselines.data.sources.reading import consistent, left_out, read_source
 from semid.atomic import atomic_dir
 from semid.columns import as_times
 
@@ -79,40 +79,66 @@ def prepare_source(
     preparation: PreparationConfig,
     time_format: str | None = None,
 ) -> Prepared:
-    """Read a source and leave out what the settings ask for.
-
-    Events of items that the table of items lacks are left out first. Items that lose all their
-    events are left out; those that never had one stay, unless ``item_core`` is above 1.
-
-    Args:
-        source: A file or folder, see ``read_source``.
-        config: How it is read.
-        preparation: Which events are left out.
-        time_format: Format of dates given as text; None to detect it.
+    """Read a source as ``read_source`` does, and prepare it as ``prepare_tables`` does.
 
     Raises:
         FileNotFoundError: If there is no such source.
         ValueError: If it cannot be read or has unusable values, or no event is left.
     """
     raw = read_source(source, config)
-    assert raw.items is not None
-    notes = list(raw.notes)
     try:
-        order = "timestamp" if "timestamp" in raw.events.columns else "position"
-        of_times = time_format if order == "timestamp" else None
-        events = raw.events.with_columns(as_times(raw.events[order], of_times))
-        if "rating" in events.columns:
-            events = events.with_columns(pl.col("rating").cast(pl.Float64, strict=False))
-        known = _of_known_items(events, raw.items, notes)
-        kept, steps = prepare_events(known, preparation)
+        return prepare_tables(raw, preparation, time_format)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
+
+
+def prepare_tables(
+    raw: RawTables, preparation: PreparationConfig, time_format: str | None = None
+) -> Prepared:
+    """Leave out what the settings ask for, and items that are left without events.
+
+    Events of items that the table of items lacks are left out first. Items that lose all their
+    events are left out; those that never had one stay, unless ``item_core`` is above 1.
+
+    Args:
+        raw: The tables.
+        preparation: Which events are left out.
+        time_format: Format of dates given as text; None to detect it.
+
+    Raises:
+        ValueError: If ids or times are unusable, or no event is left.
+    """
+    raw = consistent(raw)
+    assert raw.items is not None
+    notes = list(raw.notes)
+    order = "timestamp" if "timestamp" in raw.events.columns else "position"
+    times = as_times(raw.events[order], time_format if order == "timestamp" else None)
+    events = raw.events.with_columns(times)
+    if "rating" in events.columns:
+        events = events.with_columns(_ratings(events["rating"], notes))
+    known = _of_known_items(events, raw.items, notes)
+    kept, steps = prepare_events(known, preparation)
     notes += map(_as_note, steps)
     items = _remaining_items(raw.items, known, kept, preparation, notes)
     counts = {"events_read": events.height, "events": kept.height}
     counts |= {"users_read": events["user_id"].n_unique(), "users": kept["user_id"].n_unique()}
     counts |= {"items_read": raw.items.height, "items": items.height}
     return Prepared(events=kept, items=items, notes=notes, counts=counts)
+
+
+def _ratings(column: pl.Series, notes: list[Note]) -> pl.Series:
+    """Ratings as Float64; what is no number is missing, and noted."""
+    ratings = column.cast(pl.Float64, strict=False)
+    if (wrong := column.filter(ratings.is_null() & column.is_not_null())).len():
+        notes.append(
+            Note(
+                kind="repaired",
+                says="ratings that are no numbers taken as missing",
+                count=len(wrong),
+                examples=wrong.head(5).to_frame().to_dicts(),
+            )
+        )
+    return ratings
 
 
 def _of_known_items(events: pl.DataFrame, items: pl.DataFrame, notes: list[Note]) -> pl.DataFrame:

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import polars as pl
 
+from baselines.data.config import source_kind
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
+from baselines.data.sources.frames import from_reader
+from baselines.data.sources.installed import folder_of
 from semid.columns import as_ids
 from semid.registry import load_class
 
 READERS = {
     "recbole": "baselines.data.sources.recbole:RecBole",
+    "completejourney": "baselines.data.sources.completejourney:CompleteJourney",
     "letter": "baselines.data.sources.letter:Letter",
     "sequences": "baselines.data.sources.sequences:Sequences",
     "tables": "baselines.data.sources.tables:Tables",
@@ -23,27 +27,35 @@ READERS = {
 
 def recognises(source: Path) -> bool:
     """Whether some format recognises a file or folder."""
-    return source.exists() and _recognised(source) is not None
+    return _recognised(source) is not None
 
 
 def read_source(source: str | Path, config: SourceConfig) -> RawTables:
-    """Read events and items.
+    """Read events and items, as ``consistent`` makes them.
 
     Args:
-        source: A file or folder.
+        source: A file or folder, a name out of ``INSTALLED``, or a function
+            ``package.module:function``, see ``baselines.data.readers``.
         config: How it is read.
 
-    Returns:
-        The tables. Ids of events and items are of one type; without a table of items, it holds the
-        ids of the events in ascending order. Items repeated in equal rows are there once.
-
     Raises:
-        FileNotFoundError: If there is no such file or folder.
+        FileNotFoundError: If there is no such source.
         ValueError: If no format recognises it, it cannot be read, or rows of one item differ.
     """
-    source = Path(source)
-    if not source.exists():
-        raise FileNotFoundError(f"no file or folder {source}")
+    kind = source_kind(source)
+    if kind == "synthetic":
+        raise ValueError(f"{source} is generated: there is nothing to read. Use it as it is.")
+    if kind == "reader":
+        raw = from_reader(str(source), config.columns)
+    else:
+        raw = _read_path(folder_of(str(source)) if kind == "installed" else Path(source), config)
+    try:
+        return consistent(raw)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def _read_path(source: Path, config: SourceConfig) -> RawTables:
     name = config.format or _recognised(source)
     if name is None:
         raise ValueError(
@@ -51,23 +63,31 @@ def read_source(source: str | Path, config: SourceConfig) -> RawTables:
             f"{_contents(source)}; name the file of events, or the format by --read.format"
         )
     raw = _reader(name)().read(source, config)
-    notes = [Note(kind="guessed", says=f"format: {name}")] if config.format is None else []
-    notes += raw.notes
-    try:
-        users, of_events = (as_ids(raw.events[column]) for column in ("user_id", "item_id"))
-        events = raw.events.with_columns(users, of_events)
-        if raw.items is None:
-            items = of_events.drop_nulls().unique().sort().to_frame()
-            notes.append(Note(kind="guessed", says="items: those of the events", count=len(items)))
-            return RawTables(events=events, items=items, notes=notes)
-        items = raw.items.with_columns(as_ids(raw.items["item_id"]))
-        if items["item_id"].dtype != of_events.dtype:
-            events, items = (
-                table.with_columns(pl.col("item_id").cast(pl.String)) for table in (events, items)
-            )
-        return RawTables(events=events, items=_distinct(items, notes), notes=notes)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+    if config.format is not None:
+        return raw
+    return replace(raw, notes=[Note(kind="guessed", says=f"format: {name}"), *raw.notes])
+
+
+def consistent(raw: RawTables) -> RawTables:
+    """Tables whose ids are of one type, with a row for each item.
+
+    Without a table of items, it holds the ids of the events in ascending order. Items repeated in
+    equal rows are there once, and rows without an id are left out.
+
+    Raises:
+        ValueError: If ids are neither whole numbers nor text, or rows of one item differ.
+    """
+    users, of_events = (as_ids(raw.events[column]) for column in ("user_id", "item_id"))
+    events, notes = raw.events.with_columns(users, of_events), list(raw.notes)
+    if raw.items is None:
+        items = of_events.drop_nulls().unique().sort().to_frame()
+        notes.append(Note(kind="guessed", says="items: those of the events", count=len(items)))
+        return RawTables(events=events, items=items, notes=notes)
+    items = raw.items.with_columns(as_ids(raw.items["item_id"]))
+    if items["item_id"].dtype != of_events.dtype:
+        text = pl.col("item_id").cast(pl.String)
+        events, items = events.with_columns(text), items.with_columns(text)
+    return RawTables(events=events, items=_distinct(items, notes), notes=notes)
 
 
 def _reader(name: str) -> type[SourceReader]:
@@ -110,8 +130,7 @@ def _distinct(items: pl.DataFrame, notes: list[Note]) -> pl.DataFrame:
             f"{other[column]!r:.60}; keep one of them"
         )
     repeated = items.filter(~pl.col("item_id").is_first_distinct())
-    return_note = replace(left_out("items repeated in equal rows", repeated), kind="repaired")
-    notes.append(return_note)
+    notes.append(replace(left_out("items repeated in equal rows", repeated), kind="repaired"))
     return distinct
 
 

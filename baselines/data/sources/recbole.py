@@ -37,6 +37,8 @@ class RecBole(SourceReader):
         items = None
         if path.exists() or config.items is not None:
             items = item_columns(_typed(path, config, notes), config.columns, path, notes)
+            if isinstance(items.schema.get("title"), pl.List):
+                items = items.with_columns(pl.col("title").list.join(" "))
             items = with_typed_ids(items, path)
         return RawTables(events=with_typed_ids(events, found[0]), items=items, notes=notes)
 

@@ -53,7 +53,7 @@ class Tables(SourceReader):
             items = read_file(items_file, config, notes, _HEADERS.get(items_file.name))
             items = item_columns(items, config.columns, items_file, notes)
             items = with_typed_ids(items, items_file)
-            items = _divided_genres(items, items_file.name, notes)
+            items = _divided_categories(items, items_file.name, notes)
         return RawTables(events=events, items=items, notes=notes)
 
 
@@ -82,12 +82,12 @@ def _tables(folder: Path) -> dict[str, Path]:
     return {path.name.lower(): path for path in sorted(folder.iterdir()) if is_table(path)}
 
 
-def _divided_genres(table: pl.DataFrame, where: str, notes: list[Note]) -> pl.DataFrame:
-    """Split MovieLens's genres at ``|``."""
-    genres = table.get_column("genres", default=None)
-    if genres is None or genres.dtype != pl.String:
+def _divided_categories(table: pl.DataFrame, where: str, notes: list[Note]) -> pl.DataFrame:
+    """Split categories at ``|``, as MovieLens writes genres."""
+    groups = table.get_column("categories", default=None)
+    if groups is None or groups.dtype != pl.String:
         return table
-    if not genres.str.contains("|", literal=True).any():
+    if not groups.str.contains("|", literal=True).any():
         return table
-    notes.append(Note(kind="repaired", says=f"{where}: genres divided at |", count=table.height))
-    return table.with_columns(genres.str.split("|"))
+    notes.append(Note(kind="repaired", says=f"{where}: categories divided at |", count=len(table)))
+    return table.with_columns(groups.str.split("|"))

