@@ -92,8 +92,8 @@ def fit_backbone(
     _require_something_to_learn(backbone, objective, is_taught=is_taught, title=title)
     if settings.objective.on_policy and teacher is not None and item_labels is None:
         raise ValueError(
-            f"{title} is trained with on_policy, which needs the teacher's distributions over items, "
-            "got none. Compute them with item_labels."
+            f"{title} is trained with on_policy, which needs the teacher's distributions over "
+            "items, got none. Compute them with item_labels."
         )
     loss = _Loss(backbone, objective, teacher, item_labels, splits.train)
     validate = _Validation(backbone, settings.evaluation, splits.valid)
