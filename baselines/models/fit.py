@@ -90,11 +90,6 @@ def fit_backbone(
     objective = Objective(settings.objective, end_token=backbone.end_token)
     is_taught = teacher is not None or is_fitted(backbone, folder)
     _require_something_to_learn(backbone, objective, is_taught=is_taught, title=title)
-    if settings.objective.on_policy and teacher is not None and item_labels is None:
-        raise ValueError(
-            f"{title} is trained with on_policy, which needs the teacher's distributions over "
-            "items, got none. Compute them with item_labels."
-        )
     loss = _Loss(backbone, objective, teacher, item_labels, splits.train)
     validate = _Validation(backbone, settings.evaluation, splits.valid)
     windows = backbone.windows(splits.train)
@@ -158,6 +153,11 @@ class _Loss:
         self.backbone, self.objective, config = backbone, objective, objective.config
         self.teacher = teacher if objective.needs_teacher else None
         self.item_labels = item_labels if objective.needs_teacher else None
+        if config.on_policy and teacher is not None and item_labels is None:
+            raise ValueError(
+                "on_policy needs the teacher's distributions over items, got none. Compute them "
+                "with item_labels."
+            )
         self.on_policy = OnPolicyLoss(backbone, config) if config.on_policy else None
         self.history_length, self.popularity = _counts(train)
 
