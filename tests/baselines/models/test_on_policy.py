@@ -114,10 +114,10 @@ def tiger(codes: Tensor) -> CodeBackbone:
 
 def labelled(backbone: Backbone) -> tuple[TrainBatch, Tensor]:
     """A batch with several targets in one window, and the teacher's distributions."""
-    batch = backbone.windows(SEQUENCES)
-    whole = batch.batch(np.arange(len(batch)))
-    labels, p = random_labels(len(whole.target_id), len(backbone.paths), best=3, seed=1)
-    return dataclasses.replace(whole, item_labels=labels), p
+    windows = backbone.windows(SEQUENCES)
+    batch = windows.batch(np.arange(len(windows)))
+    labels, p = random_labels(len(batch.target_id), len(backbone.paths), best=3, seed=1)
+    return dataclasses.replace(batch, item_labels=labels), p
 
 
 def no_loss() -> ObjectiveOutput:
