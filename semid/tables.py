@@ -241,7 +241,7 @@ def _json_numbers(name: str, cells: list[Any]) -> pl.Series:
 
     numbers = [cell for cell in cells if cell is not None]
     if any(not isinstance(number, int) for number in numbers):
-        if not any(abs(number) >= _EXACT_FLOATS and _is_whole(number) for number in numbers):
+        if not any(_is_large(number) and _is_whole(number) for number in numbers):
             floats = [None if cell is None else float(cell) for cell in cells]
             return pl.Series(name, floats, dtype=pl.Float64)
         if all(map(_is_whole, numbers)):
@@ -249,6 +249,12 @@ def _json_numbers(name: str, cells: list[Any]) -> pl.Series:
     if all(cell is None or (isinstance(cell, int) and abs(cell) < 2**63) for cell in cells):
         return pl.Series(name, cells, dtype=pl.Int64)
     return pl.Series(name, [None if cell is None else str(cell) for cell in cells], dtype=pl.String)
+
+
+def _is_large(number: int | float | Decimal) -> bool:
+    """Whether some neighbouring whole numbers are equal as floats."""
+    size = number.copy_abs() if isinstance(number, Decimal) else abs(number)  # abs may overflow
+    return size >= _EXACT_FLOATS
 
 
 def _is_whole(number: int | float | Decimal) -> bool:

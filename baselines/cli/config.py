@@ -26,7 +26,8 @@ class DataOptions:
     """Options of every command that reads interactions.
 
     Attributes:
-        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
+        data: A folder in the plain layout, data that ``semid data prepare`` reads, ``synthetic``, or
+            a reader ``package.module:function``.
         split: Protocol: ``auto`` is ``leave_one_out``, or the given ``windows`` if there are any;
             ``global_time`` cuts all events by time at 8:1:1, ``global_time:TRAIN,VALID,TEST`` at
             other shares, ``global_time:DATE,DATE`` at dates; ``cold:SHARE`` or
@@ -48,7 +49,8 @@ class DataPrepareConfig:
     """Settings of ``semid data prepare``.
 
     Attributes:
-        source: The data: a file of events, or a folder.
+        source: A file of events, a folder, ``movielens-100k`` or ``completejourney`` from an
+            installed package, or a reader ``package.module:function``.
         out: New or empty folder for the result, in the plain layout.
         read: How the source is read.
         prepare: Which events are left out.

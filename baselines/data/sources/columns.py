@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -131,3 +133,19 @@ def events_of_histories(users: pl.Series, histories: pl.Series) -> pl.DataFrame:
     table = table.filter(pl.col("item_id").list.len() > 0)
     positions = pl.int_ranges(pl.col("item_id").list.len()).alias("position")
     return table.with_columns(positions).explode("item_id", "position")
+
+
+def as_lists(lists: Iterable[list[Any]], where: Path) -> pl.Series:
+    """A column of lists whose entries are of one type.
+
+    Raises:
+        ValueError: If they are not, or are no lists of values.
+    """
+    try:
+        column = pl.Series(list(lists))
+        if not isinstance(column.dtype, pl.List):
+            raise TypeError(f"got {column.dtype}")
+    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{where}: expected lists of ids of one type ({reason})") from None
+    return column

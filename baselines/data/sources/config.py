@@ -32,7 +32,7 @@ class SourceConfig:
 
     Attributes:
         format: ``tables`` (parquet, CSV, JSON lines), ``recbole``, ``sequences`` (S3-Rec, P5),
-            ``letter`` (LETTER, LC-Rec, MiniOneRec), or a reader of one's own as
+            ``letter`` (LETTER, LC-Rec, MiniOneRec), ``completejourney``, or a reader of your own as
             ``package.module:Class``.
         items: File with the table of items, if the source is a file of events.
         columns: Names of columns.

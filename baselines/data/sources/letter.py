@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from baselines.data.sources.columns import events_of_histories, item_columns
+from baselines.data.sources.columns import as_lists, events_of_histories, item_columns
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
 from baselines.data.sources.files import read_text
@@ -71,13 +71,7 @@ def _object(path: Path, config: SourceConfig, notes: list[Note], kind: type) -> 
 def _events(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
     found = _object(path, config, notes, list)
     users = pl.Series(list(found), dtype=pl.String)
-    try:
-        histories = pl.Series(list(found.values()))
-        if not isinstance(histories.dtype, pl.List):
-            raise TypeError(f"got {histories.dtype}")
-    except (TypeError, pl.exceptions.PolarsError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{path}: expected lists of item ids of one type ({reason})") from None
+    histories = as_lists(found.values(), path)
     return events_of_histories(numbers_where_written(users), histories)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from baselines.data.sources.columns import events_of_histories
+from baselines.data.sources.columns import as_lists, events_of_histories
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
 from baselines.data.sources.files import kind_of, read_text
@@ -91,5 +91,5 @@ def _items(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame 
     if not isinstance(listed, dict) or not all(isinstance(one, list) for one in listed.values()):
         raise ValueError(f"{attributes}: expected an object of lists by item")
     ids = pl.Series("item_id", list(listed), dtype=pl.String)
-    texts = pl.Series("attributes", list(listed.values()))
+    texts = as_lists(listed.values(), attributes).alias("attributes")
     return pl.DataFrame([numbers_where_written(ids), texts])

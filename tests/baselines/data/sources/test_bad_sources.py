@@ -157,7 +157,7 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (a_user_twice, "expected each user on one line, got '1' on several"),
     (a_user_alone, "line 31: expected a user and at least one item, got '31'"),
     (history_of_a_number, "expected a list for '2', got '3'"),
-    (history_of_mixed_ids, "expected lists of item ids of one type"),
+    (history_of_mixed_ids, "expected lists of ids of one type"),
     (a_picture, "a file named log.png"),
 ]
 
