@@ -166,6 +166,7 @@ def amazon_2023(folder: Path) -> Path:
 def steam(folder: Path) -> Path:
     names = {"user_id": "username", "item_id": "product_id"}
     events = EVENTS.rename(names).to_dicts()
+    events[0]["user_id"] = "only some reviews have one"
     lines(folder / "steam_reviews.json", [repr(row) for row in events])
     items = ITEMS.rename({"item_id": "id", "title": "app_name"}).to_dicts()
     lines(folder / "steam_games.json", [repr(row) for row in items])

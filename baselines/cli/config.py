@@ -26,8 +26,8 @@ class DataOptions:
     """Options of every command that reads interactions.
 
     Attributes:
-        data: A folder in the plain layout, data that ``semid data prepare`` reads, ``synthetic``, or
-            a reader ``package.module:function``.
+        data: A folder in the plain layout, what ``semid data prepare`` reads, ``synthetic``, or a
+            reader ``package.module:function``.
         split: Protocol: ``auto`` is ``leave_one_out``, or the given ``windows`` if there are any;
             ``global_time`` cuts all events by time at 8:1:1, ``global_time:TRAIN,VALID,TEST`` at
             other shares, ``global_time:DATE,DATE`` at dates; ``cold:SHARE`` or

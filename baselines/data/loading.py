@@ -76,6 +76,8 @@ def load_dataset(
     if kind in ("file", "installed") or _is_foreign(Path(source)):
         raw = read_source(source, SourceConfig())
         name = Path(source).resolve().name
+        for note in raw.notes:
+            logger.info("%s, %s: %s", name, note.kind, note.says)
         return _logged(as_dataset((raw.items, raw.events), name, split, **options))
     return _logged(_read_folder(Path(source), split, options))
 

@@ -70,8 +70,10 @@ def item_columns(
     _note_names(chosen, where, notes)
     taken = table.drop(set(chosen) - set(chosen.values()), strict=False)
     table = taken.rename({name: role for role, name in chosen.items()})
-    others = [_as_list(table[name], where, notes) for name in table.columns if name != "item_id"]
-    return pl.DataFrame([table["item_id"], *others])
+    plain = ("item_id", "title")  # a title may begin and end with brackets
+    return table.with_columns(
+        _as_list(column, where, notes) for column in table if column.name not in plain
+    ).select("item_id", pl.exclude("item_id"))
 
 
 def _find(
@@ -87,9 +89,10 @@ def _find(
         return name
     if name is None:
         by_plain = {_plain(column): column for column in reversed(table.columns)}
-        found = next((by_plain[one] for one in map(_plain, usual) if one in by_plain), None)
-        if found is not None or not needed:
-            return found
+        found = [by_plain[one] for one in map(_plain, usual) if one in by_plain]
+        filled = [one for one in found if 2 * table[one].null_count() < table.height]
+        if found or not needed:
+            return next(iter(filled or found), None)
     sought = f"a column {name}" if name is not None else f"a column such as {', '.join(usual[:4])}"
     raise ValueError(
         f"{where}: expected {sought} for the {role}, got the columns {', '.join(table.columns)}; "

@@ -254,3 +254,10 @@ def test_what_was_repaired_or_left_out_is_noted_with_its_rows() -> None:
     assert said["events of 1 items that the table of items lacks"].count == 3
     assert said["ratings that are no numbers taken as missing"].examples == [{"rating": "bad"}]
     assert found.counts["events"] == 7
+
+
+def test_a_title_in_brackets_stays_a_title(tmp_path: Path) -> None:
+    items = delimited(tmp_path / "films.csv", ITEMS.with_columns(title=pl.lit("[REC]")))
+    found = prepared(delimited(tmp_path / "log.csv", EVENTS), items=str(items))
+    assert found.items["title"].to_list() == ["[REC]"] * 4
+    assert found.items["categories"].equals(ITEMS["categories"])
