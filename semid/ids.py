@@ -243,10 +243,8 @@ class SemanticIds:
         """
         import polars as pl
 
-        levels = pl.List(pl.Int64)
-        table = pl.DataFrame(
-            {"item_id": list(self.item_ids), "codes": pl.Series(self.codes.tolist(), dtype=levels)}
-        )
+        codes = pl.Series(self.codes.numpy()).cast(pl.List(pl.Int64))
+        table = pl.DataFrame({"item_id": list(self.item_ids), "codes": codes})
         config = json.dumps({"scheme": self.scheme, "sizes": self.sizes}, indent=2)
         with atomic_dir(folder) as filling:
             table.write_parquet(filling / _TABLE)

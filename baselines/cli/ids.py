@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def build(config: BuildConfig, console: Console) -> None:
     """Assign every item of a catalogue its semantic ID."""
     from baselines.data.loading import load_catalog
-    from baselines.runtime.progress import track_epochs
+    from baselines.runtime.progress import track, track_epochs
     from semid.atomic import remove_leftovers
     from semid.build import extend_ids_from_config, fit_text_encoder, ids_from_config
     from semid.distributed import distributed_state
@@ -32,8 +32,10 @@ def build(config: BuildConfig, console: Console) -> None:
     cache = out.with_name(f"{out.name}.cache")
     remove_leftovers(cache)
     if config.extends is None:
-        with track_epochs("semantic ids") as show:
-            ids = ids_from_config(config.ids, catalog, cache_dir=cache, on_epoch=show)
+        with track_epochs("semantic ids") as show, track("encoded items", len(catalog)) as items:
+            ids = ids_from_config(
+                config.ids, catalog, cache_dir=cache, on_epoch=show, on_batch=items.advance
+            )
         ids = replace(ids, text_encoder=fit_text_encoder(ids, config.ids, catalog))
     else:
         ids = extend_ids_from_config(config.extends, config.ids, catalog, cache_dir=cache)
