@@ -20,7 +20,7 @@ from .extension import (
 )
 from .filters import ItemFilter
 from .fusion import Fusion, Guide, PrefixGuide, Rescoring
-from .generations import Generation, next_trie
+from .generations import Generation
 from .ids import SemanticIds
 from .interop import read_codes_file, write_codes_index, write_codes_tensor
 from .packaged import MiniLMEncoder, WordVectorsEncoder
@@ -108,7 +108,6 @@ __all__ = [
     "load_extendable",
     "load_text_encoder",
     "load_tokenizer",
-    "next_trie",
     "rank_items",
     "read_codes_file",
     "remove_items",

@@ -350,27 +350,15 @@ def extend_ids_from_config(
         )
     tokenizer = load_tokenizer(folder, made_by)
     ids = load_extendable(folder, made_by)
+    how: dict[str, Any] = {"collisions": config.collisions, "drop_missing": drop_missing}
     if is_vectors(config.embeddings):
         embeddings = embeddings_from(config.embeddings, catalog, cache_dir=cache_dir)
-        return extend_semantic_ids(
-            ids,
-            tokenizer,
-            embeddings,
-            catalog,
-            collisions=config.collisions,
-            drop_missing=drop_missing,
-        )
+        return extend_semantic_ids(ids, tokenizer, embeddings, catalog, **how)
     if ids.text_encoder is None:
         ids = replace(ids, text_encoder=fit_text_encoder(ids, config, catalog))
     else:
         _require_encoder_of_the_time(ids.text_encoder, config)
-    return extend_from_texts(
-        ids,
-        catalog,
-        collisions=config.collisions,
-        cache_dir=cache_dir,
-        drop_missing=drop_missing,
-    )
+    return extend_from_texts(ids, catalog, cache_dir=cache_dir, **how)
 
 
 def _require_encoder_of_the_time(encoder: CatalogEncoder, config: IdsConfig) -> None:

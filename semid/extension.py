@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from semid.collisions import Costs, resolve_collisions
-from semid.generations import Generation, LostItems, Step
+from semid.generations import Generation, LostItems, Step, mean_shift, prefix_shares
 from semid.ids import TEXT_ENCODER_FOLDER, TOKENIZER_FOLDER, SemanticIds, resolution_record
 from semid.provenance import Provenance, require_same
 from semid.tokenizers.base import SemanticIdTokenizer
@@ -62,9 +62,9 @@ def extend_semantic_ids(
 ) -> SemanticIds:
     """Extend ids with ids for the items of a catalogue that have none yet.
 
-    Existing codes and sizes do not change. The new items follow the old ones in row order; the
-    result's ``generation`` says how it was made and how well the new items fit, and
-    `semid.next_trie` updates a trie. A poor fit is reported in the log.
+    Existing codes and sizes do not change. The new items follow the old ones in row order. The
+    result's ``generation`` says how it was made and how well the new items fit (a poor fit is
+    reported in the log), and its ``next_trie`` updates a trie.
 
     Args:
         ids: Made by ``tokenizer``, or extended already.
@@ -95,38 +95,51 @@ def extend_semantic_ids(
     reencoded = _share_reencoded(ids.codes[change.old_rows[is_old], 0], codes[is_old, 0])
     if is_old.all() and not change.lost_rows:
         return ids
-    new_codes, record = ids.codes[:0], []
-    if is_new.any():
-        resolution = resolve_collisions(
-            codes[is_new],
-            ids.sizes,
-            collisions,
-            costs=costs_of(tokenizer, vectors[is_new]),
-            taken=torch.cat([ids.codes, change.lost.codes]),
-        )
-        new_codes, record = resolution.codes, [resolution_record(collisions, resolution)]
-    step = Step.of(
-        ids,
-        new_codes,
-        num_levels=codes.shape[1],
+    new_codes, record = _new_codes(change, tokenizer, vectors[is_new], codes[is_new], collisions)
+    unseen, alone = prefix_shares(ids.codes, new_codes, codes.shape[1])
+    step = Step(
+        parent=ids.provenance.content,
+        parent_items=str(ids.provenance.items),
+        new=len(new_codes),
         returned=int((~is_old & ~is_new).sum()),
         lost=len(change.lost_rows),
-        vectors=(vectors[is_old], vectors[is_new]),
+        unseen_prefixes=unseen,
+        alone_on_prefix=alone,
         reencoded=reencoded,
+        shift=mean_shift(vectors[is_old], vectors[is_new]),
     )
     for warning in step.warnings:
         logger.warning(warning)
-    item_ids, all_codes = change.table(new_codes)
-    known, earlier = ids.provenance, ids.provenance.config.get("extended", [])
-    lineage = {"semantic_ids": known.content, "new_embeddings": embeddings.provenance.content}
-    extended = replace(ids, tokenizer=tokenizer).with_codes(
-        item_ids,
-        all_codes,
+    return change.applied(new_codes, step, record, tokenizer, embeddings.provenance.content)
+
+
+def _new_codes(
+    change: _Change,
+    tokenizer: SemanticIdTokenizer,
+    vectors: Tensor,
+    codes: Tensor,
+    collisions: str,
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Codes of the new items after the collision strategy, and its record; none if there are none.
+
+    Args:
+        change: The change that they are part of.
+        tokenizer: The tokenizer that encoded them.
+        vectors: Float ``(new, dim)``.
+        codes: int64 ``(new, level)``, as encoded.
+        collisions: The strategy.
+    """
+    ids = change.ids
+    if not len(codes):
+        return ids.codes[:0], []
+    resolution = resolve_collisions(
+        codes,
         ids.sizes,
-        inputs={**known.inputs, **lineage},
-        config={**known.config, "extended": [*earlier, *record]},
+        collisions,
+        costs=costs_of(tokenizer, vectors),
+        taken=torch.cat([ids.codes, change.lost.codes]),
     )
-    return replace(extended, generation=change.generation(step))
+    return resolution.codes, [resolution_record(collisions, resolution)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,8 +184,38 @@ class _Change:
             lost=lost,
         )
 
-    def table(self, new_codes: Tensor) -> tuple[list[Any], Tensor]:
-        """Items and codes after the change."""
+    def applied(
+        self,
+        new_codes: Tensor,
+        step: Step,
+        record: list[dict[str, Any]],
+        tokenizer: SemanticIdTokenizer,
+        embedded: str,
+    ) -> SemanticIds:
+        """The ids after the change.
+
+        Args:
+            new_codes: int64 ``(new, level)``, codes of the new items in catalogue order.
+            step: How they fit.
+            record: What the collision strategy did, if any item is new.
+            tokenizer: The tokenizer that made them.
+            embedded: Content hash of the catalogue's embeddings.
+        """
+        ids, known = self.ids, self.ids.provenance
+        item_ids, codes = self._table(new_codes)
+        extended = replace(ids, tokenizer=tokenizer).with_codes(
+            item_ids,
+            codes,
+            ids.sizes,
+            inputs={**known.inputs, "semantic_ids": known.content, "new_embeddings": embedded},
+            config={**known.config, "extended": [*known.config.get("extended", []), *record]},
+        )
+        steps = (*(() if ids.generation is None else ids.generation.steps), step)
+        dropped = [ids.item_ids[row] for row in self.lost_rows]
+        lost = self.lost.followed_by(dropped, ids.codes[self.lost_rows], self.lost_rows, len(steps))
+        return replace(extended, generation=Generation(steps=steps, lost=lost))
+
+    def _table(self, new_codes: Tensor) -> tuple[list[Any], Tensor]:
         is_added = self.old_rows < 0
         added = [self.catalog.item_ids[row] for row in is_added.nonzero()[:, 0].tolist()]
         codes = self.ids.codes.new_empty(len(added), self.ids.num_levels)
@@ -184,14 +227,6 @@ class _Change:
         stays[self.lost_rows] = False
         kept = [self.ids.item_ids[row] for row in stays.nonzero()[:, 0].tolist()]
         return [*kept, *added], torch.cat([self.ids.codes[stays], codes])
-
-    def generation(self, step: Step) -> Generation:
-        """The record of the change."""
-        earlier = () if self.ids.generation is None else self.ids.generation.steps
-        steps = (*earlier, step)
-        return Generation(
-            steps=steps, lost=self.lost.followed_by(self.ids, self.lost_rows, len(steps))
-        )
 
 
 def _require_extendable(

@@ -24,9 +24,7 @@ from semid.trie_changes import add_items, remove_items
 if TYPE_CHECKING:
     import polars as pl
 
-    from semid.ids import SemanticIds
-
-__all__ = ["Generation", "LostItems", "Step", "next_trie"]
+__all__ = ["Generation", "LostItems", "Step", "mean_shift", "prefix_shares"]
 
 _RECORD, _DELTA, _LOST = "generation.json", "delta.parquet", "lost.parquet"
 _MARGIN = 0.1  # difference between new and old items that is worth a warning
@@ -67,44 +65,6 @@ class Step:
     reencoded: float | None
     shift: float | None
 
-    @classmethod
-    def of(
-        cls,
-        ids: SemanticIds,
-        new_codes: Tensor,
-        *,
-        num_levels: int,
-        returned: int,
-        lost: int,
-        vectors: Sequence[Tensor],
-        reencoded: float | None,
-    ) -> Step:
-        """Measure how new items fit the ids that they are added to.
-
-        Args:
-            ids: The ids before.
-            new_codes: int64 ``(new, level)``.
-            num_levels: Number of levels of the scheme, without an extra one.
-            returned: As in the attributes, like ``lost`` and ``reencoded``.
-            lost: See there.
-            vectors: Of the earlier items in the catalogue, and of the new ones; float
-                ``(item, dim)``, either may be empty.
-            reencoded: See there.
-        """
-        depths = range(1, num_levels if len(new_codes) else 1)
-        shares = [_prefix_shares(ids.codes[:, :depth], new_codes[:, :depth]) for depth in depths]
-        return cls(
-            parent=ids.provenance.content,
-            parent_items=str(ids.provenance.items),
-            new=len(new_codes),
-            returned=returned,
-            lost=lost,
-            unseen_prefixes=[unseen for unseen, _ in shares],
-            alone_on_prefix=[alone for _, alone in shares],
-            reencoded=reencoded,
-            shift=_shift(*vectors),
-        )
-
     @property
     def warnings(self) -> list[str]:
         """What suggests that the new items do not fit the ids, one sentence each."""
@@ -138,7 +98,7 @@ class LostItems:
         generations: Numbers of the generations that lost them, not decreasing.
     """
 
-    item_ids: list[str] | list[int]
+    item_ids: Sequence[str | int]
     codes: Tensor
     rows: list[int]
     generations: list[int]
@@ -149,11 +109,13 @@ class LostItems:
         codes = torch.empty(0, num_levels, dtype=torch.int64)
         return cls(item_ids=[], codes=codes, rows=[], generations=[])
 
-    def followed_by(self, ids: SemanticIds, rows: list[int], generation: int) -> LostItems:
-        """Add the items of some rows of ids, ascending, as lost by a generation."""
+    def followed_by(
+        self, item_ids: Sequence[str | int], codes: Tensor, rows: list[int], generation: int
+    ) -> LostItems:
+        """Add the items and codes of some rows, ascending, as lost by a generation."""
         return LostItems(
-            item_ids=[*self.item_ids, *(ids.item_ids[row] for row in rows)],
-            codes=torch.cat([self.codes, ids.codes[rows]]),
+            item_ids=[*self.item_ids, *item_ids],
+            codes=torch.cat([self.codes, codes]),
             rows=[*self.rows, *rows],
             generations=[*self.generations, *[generation] * len(rows)],
         )
@@ -225,6 +187,30 @@ class Generation:
             items.append(self.lost.item_ids[at])
         return [*items, *item_ids[len(items) - len(lost) : kept]], before
 
+    def next_trie(self, trie: CodeTrie, paths: Tensor) -> CodeTrie:
+        """Update the trie of the generation before, without sorting the whole catalogue again.
+
+        Args:
+            trie: The trie of the generation before; not modified.
+            paths: int64 ``(item, level)``, tokens of all items of this generation: their codes, or
+                what `semid.CodeVocab.tokens` returns for them.
+
+        Returns:
+            Exactly the trie that ``CodeTrie.from_paths`` builds from ``paths``.
+
+        Raises:
+            ValueError: If the trie has another number of items than the generation before.
+        """
+        kept, lost = len(paths) - self.num_added, torch.tensor(self.lost_rows, dtype=torch.int64)
+        if trie.num_items != kept + len(lost):
+            raise ValueError(
+                f"expected the trie of the {kept + len(lost)} items of the generation before, got "
+                f"one of {trie.num_items}. Follow the generations one by one."
+            )
+        if len(lost):
+            trie = remove_items(trie, lost.to(trie.device))
+        return add_items(trie, paths[kept:].to(trie.device)) if self.num_added else trie
+
     def write(self, folder: Path, item_ids: Sequence[str | int], codes: Tensor) -> list[str]:
         """Write the record of a table into its folder, and return the names of the files.
 
@@ -265,45 +251,31 @@ class Generation:
             ) from error
 
 
-def next_trie(trie: CodeTrie, ids: SemanticIds, paths: Tensor | None = None) -> CodeTrie:
-    """Update the trie of the generation before, without sorting the whole catalogue again.
+def prefix_shares(before: Tensor, new: Tensor, num_levels: int) -> tuple[list[float], list[float]]:
+    """``unseen_prefixes`` and ``alone_on_prefix`` of a `Step`.
 
     Args:
-        trie: The trie of the ids that ``ids`` extend; not modified.
-        ids: Ids with a generation.
-        paths: int64 ``(item, level)``, tokens of all items of ``ids``, as of
-            `semid.CodeVocab.tokens`; None if the trie's tokens are the codes themselves.
-
-    Returns:
-        Exactly the trie that ``CodeTrie.from_paths`` builds from all items of ``ids``.
-
-    Raises:
-        ValueError: If the ids extend no others, or the trie is of another table.
+        before: int64 ``(item, level)``, codes of the earlier items.
+        new: int64 ``(new, level)``, codes of the new ones.
+        num_levels: Number of levels of the scheme, without an extra one.
     """
-    generation = ids.generation
-    if generation is None:
-        raise ValueError("expected ids that extend others, got ids of no generation.")
-    kept = len(ids) - generation.num_added
-    if trie.num_items != kept + len(generation.lost_rows):
-        raise ValueError(
-            f"expected the trie of the {kept + len(generation.lost_rows)} items of the generation "
-            f"before, got one of {trie.num_items}. Follow generations one by one."
-        )
-    if generation.lost_rows:
-        trie = remove_items(trie, torch.tensor(generation.lost_rows, device=trie.device))
-    added = (ids.codes if paths is None else paths)[kept:].to(trie.device)
-    return add_items(trie, added) if len(added) else trie
+    unseen, alone = [], []
+    for depth in range(1, num_levels if len(new) else 1):
+        prefixes = torch.cat([before[:, :depth], new[:, :depth]])
+        _, group = torch.unique(prefixes, dim=0, return_inverse=True)
+        holders = torch.bincount(group[: len(before)], minlength=int(group.max()) + 1)[group]
+        unseen.append(float((holders[len(before) :] == 0).double().mean()))
+        alone.append(float((holders[: len(before)] == 1).double().mean()))
+    return unseen, alone
 
 
-def _prefix_shares(before: Tensor, new: Tensor) -> tuple[float, float]:
-    """Share of new prefixes that are not among the earlier, and of earlier ones held once."""
-    _, group = torch.unique(torch.cat([before, new]), dim=0, return_inverse=True)
-    holders = torch.bincount(group[: len(before)], minlength=int(group.max()) + 1)[group]
-    unseen, alone = holders[len(before) :] == 0, holders[: len(before)] == 1
-    return float(unseen.double().mean()), float(alone.double().mean())
+def mean_shift(before: Tensor, new: Tensor) -> float | None:
+    """``shift`` of a `Step`.
 
-
-def _shift(before: Tensor, new: Tensor) -> float | None:
+    Args:
+        before: Float ``(item, dim)``, vectors of the earlier items in the catalogue.
+        new: Float ``(new, dim)``, vectors of the new ones.
+    """
     if len(before) < 2 or not len(new):
         return None
     before, centre = before.double(), before.double().mean(0)

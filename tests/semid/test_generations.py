@@ -16,7 +16,7 @@ from semid.build import build_semantic_ids
 from semid.catalog import Catalog
 from semid.embed import Embeddings
 from semid.extension import extend_semantic_ids, load_extendable
-from semid.generations import Step, next_trie
+from semid.generations import Step, mean_shift, prefix_shares
 from semid.ids import SemanticIds
 from semid.provenance import ProvenanceError
 from semid.tokenizers import RQKMeans
@@ -80,9 +80,9 @@ def test_over_many_generations_no_id_moves_and_none_is_given_to_another_item(
         for item, codes in zip(grown.item_ids, map(tuple, grown.codes.tolist()), strict=True):
             assert given.setdefault(item, codes) == codes  # kept, or its own on its return
         assert len(set(given.values())) == len(given)
-        trie = next_trie(trie, grown)
-        assert_same_trie(trie, trie_of(grown))
         assert grown.generation is not None
+        trie = grown.generation.next_trie(trie, grown.codes)
+        assert_same_trie(trie, trie_of(grown))
         items, codes = grown.generation.table_before(grown.item_ids, grown.codes)
         assert items == before
         assert codes.equal(ids.codes)
@@ -182,12 +182,11 @@ def test_the_trie_follows_in_the_tokens_of_a_model_and_one_generation_at_a_time(
     ids = first_ids(*range(20), collisions="next_nearest")
     grown = extend(ids, *range(4, 22))
     vocab = CodeVocab.flat(ids.sizes)
-    followed = next_trie(vocab.trie(ids.codes), grown, vocab.tokens(grown.codes))
+    assert grown.generation is not None
+    followed = grown.generation.next_trie(vocab.trie(ids.codes), vocab.tokens(grown.codes))
     assert_same_trie(followed, vocab.trie(grown.codes))
     with pytest.raises(ValueError, match="of the 20 items of the generation before, got one of 18"):
-        next_trie(followed, grown)
-    with pytest.raises(ValueError, match="expected ids that extend others"):
-        next_trie(followed, ids)
+        grown.generation.next_trie(followed, grown.codes)
 
 
 def test_prefixes_and_drift_of_new_items_are_measured() -> None:
@@ -226,15 +225,14 @@ def test_new_items_of_another_kind_are_warned_of(caplog: pytest.LogCaptureFixtur
 
 
 def test_prefixes_that_no_item_had_are_warned_of() -> None:
-    codes = torch.stack([torch.arange(100) % 10, torch.arange(100) // 10], dim=1)
-    ids = SemanticIds.of(list(range(100)), codes, (20, 20), scheme="by hand")
-    none = torch.empty(0, 5)
+    old = torch.stack([torch.arange(100) % 10, torch.arange(100) // 10], dim=1)
 
     def warnings(first_code: int) -> list[str]:
         new = torch.stack([torch.full((50,), first_code), torch.arange(50) % 20], dim=1)
-        step = Step.of(
-            ids, new, num_levels=2, returned=0, lost=0, vectors=(none, none), reencoded=None
-        )
+        unseen, alone = prefix_shares(old, new, 2)
+        counts = {"new": 50, "returned": 0, "lost": 0}
+        shares = {"unseen_prefixes": unseen, "alone_on_prefix": alone}
+        step = Step(parent="", parent_items="", **counts, **shares, reencoded=None, shift=None)
         return step.warnings
 
     assert warnings(9) == []
@@ -243,3 +241,15 @@ def test_prefixes_that_no_item_had_are_warned_of() -> None:
         "100% of 50 new items lie on prefixes of 1 that no item had before, but only 0% of the "
         "earlier items are alone on theirs"
     )
+
+
+def test_the_mean_of_new_vectors_is_compared_beyond_chance() -> None:
+    draw = torch.Generator().manual_seed(0)
+    same = [
+        mean_shift(torch.randn(300, 8, generator=draw), torch.randn(100, 8, generator=draw))
+        for _ in range(50)
+    ]
+    assert 0 <= max(shift for shift in same if shift is not None) < 0.04
+    far = mean_shift(torch.randn(300, 8, generator=draw), torch.randn(100, 8, generator=draw) + 1)
+    assert far == pytest.approx(1, abs=0.2)  # a distance of 8 to a variance of 8
+    assert mean_shift(torch.ones(3, 8), torch.zeros(3, 8)) is None
