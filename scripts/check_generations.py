@@ -179,7 +179,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run all generations, print the table, and fail if an id or the trie is not as it must be."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--data", required=True, help="a folder, or synthetic:USERSxITEMS")
     parser.add_argument("--folder", type=Path, required=True, help="for all data, ids and models")
     parser.add_argument("--generations", type=int, default=3)

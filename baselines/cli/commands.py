@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from baselines.cli.append import data_append
 from baselines.cli.compare import compare, require_arms
 from baselines.cli.config import (
+    AppendConfig,
     BuildConfig,
     EvaluateConfig,
     ExplainConfig,
@@ -78,6 +80,13 @@ COMMANDS = {
         run=inspect,
         trains=False,
         example="semid inspect --tokenizer rqkmeans --codebook_sizes 16,16 --data synthetic",
+    ),
+    "data append": Command(
+        config=AppendConfig,
+        run=data_append,
+        trains=False,
+        example="semid data append shop --events today.csv",
+        first="data",
     ),
     "teacher train": Command(
         config=TeacherTrainConfig,

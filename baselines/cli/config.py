@@ -129,6 +129,25 @@ class InspectConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AppendConfig:
+    """Settings of ``semid data append``.
+
+    Attributes:
+        data: A folder in the plain layout with ``interactions.parquet``.
+        events: A parquet, CSV or JSON-lines file of new events, with the columns ``user_id``,
+            ``item_id``, and ``timestamp`` or ``position`` as in the folder.
+    """
+
+    data: str
+    events: str
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        for name in ("data", "events"):
+            require_text(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
 class TeacherTrainConfig(DataOptions):
     """Settings of ``semid teacher train``.
 

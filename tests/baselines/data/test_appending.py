@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from baselines.cli import main
 from baselines.data.appending import Appended, append_events
 from baselines.data.loading import load_dataset
 
@@ -138,3 +139,23 @@ def test_missing_files_and_columns_are_named(folder: Path) -> None:
     (folder / "interactions.parquet").unlink()
     with pytest.raises(FileNotFoundError, match=r"expected interactions\.parquet in"):
         append(folder, ("u1", 4, 40))
+
+
+def test_the_command_says_what_it_did(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events = [("u1", 4, 40), ("u9", 7, 41), ("u9", 2, 42), ("u9", 2, 42)]
+    table = pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row")
+    table.write_parquet(folder / "new.parquet")
+    command = ["data", "append", str(folder), "--events", str(folder / "new.parquet")]
+    assert main(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "left out: 1 events with unknown items left out: 1 repeated events" in said
+    assert "unknown items: 1 (7); add them" in said
+    assert "appended 2 events of 2 users, 1 of them new" in said
+    table.with_columns(timestamp=pl.lit(5)).write_parquet(folder / "new.parquet")
+    content = (folder / "interactions.parquet").read_bytes()
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected no event before the last one of the folder, got 2" in line
+    assert (folder / "interactions.parquet").read_bytes() == content
+    assert main([*command[:2], "synthetic", *command[3:]]) == 2
+    assert "expected interactions.parquet in synthetic" in capsys.readouterr().err
