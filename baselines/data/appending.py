@@ -69,34 +69,40 @@ def append_events(folder: str | Path, events: str | Path) -> Appended:
             before, after = _events(old, order), _events(rows, order)
             _require_one_unit(before["time"], after["time"])
             after = after.with_columns(known=pl.Series(catalog.find(after["item"])) >= 0)
+            kept, found = _sorted_out(before, after)
+            _require_later(kept, before, order)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
-        whole = after.drop_nulls(_KEY)
-        known = whole.filter("known")
-        kept = known.unique(_KEY, keep="first", maintain_order=True)
-        kept = kept.join(before, on=_KEY, how="anti", maintain_order="left")
-        _require_later(kept, before, order, source)
-        left_out = {
-            "events with missing values": after.height - whole.height,
-            "events with unknown items": whole.height - known.height,
-            "repeated events": known.height - kept.height,
-        }
-        if not known.height:
-            raise ValueError(
-                f"{source}: expected events of known items, got none of {new.height}: "
-                + ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
-            )
         if kept.height:
-            grown = pl.concat([old, rows[kept["row"]]])
             buffer = io.BytesIO()
-            grown.write_parquet(buffer)
+            pl.concat([old, rows[kept["row"]]]).write_parquet(buffer)
             atomic_write(target, buffer.getvalue())
+    return found
+
+
+def _sorted_out(before: pl.DataFrame, after: pl.DataFrame) -> tuple[pl.DataFrame, Appended]:
+    """The events to append, and what becomes of the others."""
+    whole = after.drop_nulls(_KEY)
+    known = whole.filter("known")
+    kept = known.unique(_KEY, keep="first", maintain_order=True)
+    kept = kept.join(before, on=_KEY, how="anti", maintain_order="left")
+    counts = {
+        "events with missing values": after.height - whole.height,
+        "events with unknown items": whole.height - known.height,
+        "repeated events": known.height - kept.height,
+    }
+    left_out = {reason: count for reason, count in counts.items() if count}
+    if not known.height:
+        raise ValueError(
+            f"expected events of known items, got none of {after.height}: "
+            + ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        )
     unknown = whole.filter(~pl.col("known"))["item"].unique(maintain_order=True)
-    return Appended(
+    return kept, Appended(
         events=kept.height,
         users=kept["user"].n_unique(),
         new_users=len(set(kept["user"]) - set(before["user"])),
-        left_out={reason: count for reason, count in left_out.items() if count},
+        left_out=left_out,
         unknown_items=tuple(unknown),
     )
 
@@ -108,25 +114,34 @@ def _like(new: pl.DataFrame, old: pl.DataFrame) -> pl.DataFrame:
         if name not in new.columns:
             columns.append(pl.Series(name, [None] * new.height, dtype=kind))
         else:
-            given = as_ids(new[name]) if name in ("user_id", "item_id") else new[name]
-            columns.append(_cast(given, kind))
+            is_id = name in ("user_id", "item_id")
+            given = as_ids(new[name]) if is_id else new[name]
+            columns.append(_cast(given, kind, exact=is_id))
     return pl.DataFrame(columns)
 
 
-def _cast(column: pl.Series, kind: pl.DataType) -> pl.Series:
-    """A column in another type, or an error that names the first value that would change."""
+def _cast(column: pl.Series, kind: pl.DataType, *, exact: bool) -> pl.Series:
+    """A column in another type, or an error that names the first value that would change.
+
+    Args:
+        column: Values.
+        kind: The type.
+        exact: Whether text that spells a number otherwise than usual, such as ``007``, is another.
+    """
+    if column.dtype == kind:
+        return column
     if column.dtype == pl.String:
         blank = column.str.strip_chars().is_in(["", *MISSING_WORDS])
         column = column.set(blank, None)
-    if column.dtype == kind:
-        return column
     if column.dtype == pl.String and kind.is_temporal():
         same = column.str.contains(r"[0-9]\D+[0-9]")  # a date, not a number
         to_microseconds = column.str.replace(r"([.,][0-9]{6})[0-9]+", "${1}").set(~same, None)
         cast = as_times(to_microseconds).cast(pl.Datetime("us")).cast(kind)
     else:
         cast = column.cast(kind, strict=False)
-        same = cast.is_not_null() & (cast.cast(column.dtype, strict=False) == column)
+        same = cast.is_not_null()
+        if exact or column.dtype != pl.String:
+            same &= cast.cast(column.dtype, strict=False) == column
     wrong = column.is_not_null() & ~same.fill_null(False)
     if wrong.any():
         row = int(wrong.arg_max() or 0)
@@ -159,7 +174,7 @@ def _require_one_unit(before: pl.Series, after: pl.Series) -> None:
         ) from None
 
 
-def _require_later(kept: pl.DataFrame, before: pl.DataFrame, order: str, source: Path) -> None:
+def _require_later(kept: pl.DataFrame, before: pl.DataFrame, order: str) -> None:
     """Refuse events that the folder's own events would have to make room for."""
     if order == "timestamp":
         early = kept.filter(pl.col("time") < before["time"].max())
@@ -170,7 +185,7 @@ def _require_later(kept: pl.DataFrame, before: pl.DataFrame, order: str, source:
         first = early.row(0, named=True)
         last = "the last one of the folder" if order == "timestamp" else "the last of its user"
         raise ValueError(
-            f"{source}: expected no event before {last}, got {early.height}, the first in row "
+            f"expected no event before {last}, got {early.height}, the first in row "
             f"{first['row']} (counted from 0): user {first['user']!r}, item {first['item']!r}, "
             f"{order} {first['time']}. Prepare the whole log again."
         )

@@ -84,6 +84,17 @@ def test_columns_and_types_stay_those_of_the_folder(folder: Path) -> None:
     table = pl.read_parquet(folder / "interactions.parquet")
     assert table.schema == schema
     assert table.rows()[-1] == ("u1", 4, 50, 4.0)
+    pl.DataFrame({**new, "timestamp": [60]}).write_csv(folder / "new.csv")
+    assert append_events(folder, folder / "new.csv").events == 1
+    assert rows(folder)[-1] == ("u1", 4, 60, 4.0)
+
+
+def test_users_are_those_of_the_folder_only_if_written_alike(folder: Path) -> None:
+    table = pl.DataFrame({**OLD, "user_id": [7, 7, 7, 8, 8, 8]})
+    table.write_parquet(folder / "interactions.parquet")
+    with pytest.raises(ValueError, match=r"user_id as Int64, as in the folder, got '007' in row 1"):
+        append(folder, ("7", 4, 40), ("007", 4, 41))
+    assert append(folder, ("7", 4, 40)).new_users == 0
 
 
 def test_dates_are_appended_to_dates(folder: Path) -> None:
