@@ -278,11 +278,10 @@ def mean_shift(before: Tensor, new: Tensor) -> float | None:
     """
     if len(before) < 2 or not len(new):
         return None
-    before, centre = before.double(), before.double().mean(0)
-    variance = float((before - centre).square().sum()) / (len(before) - 1)
-    if not variance:
+    of_dims, centre = torch.var_mean(before, dim=0)
+    if not (variance := float(of_dims.sum())):
         return None
-    shift = float((new.double().mean(0) - centre).square().sum()) / variance
+    shift = float((new.mean(0) - centre).square().sum()) / variance
     return max(shift - 1 / len(new) - 1 / len(before), 0.0)
 
 

@@ -101,7 +101,7 @@ def _sorted_out(before: pl.DataFrame, after: pl.DataFrame) -> tuple[pl.DataFrame
     return kept, Appended(
         events=kept.height,
         users=kept["user"].n_unique(),
-        new_users=len(set(kept["user"]) - set(before["user"])),
+        new_users=kept.join(before, on="user", how="anti")["user"].n_unique(),
         left_out=left_out,
         unknown_items=tuple(unknown),
     )
