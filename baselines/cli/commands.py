@@ -81,13 +81,6 @@ COMMANDS = {
         trains=False,
         example="semid inspect --tokenizer rqkmeans --codebook_sizes 16,16 --data synthetic",
     ),
-    "data append": Command(
-        config=AppendConfig,
-        run=data_append,
-        trains=False,
-        example="semid data append shop --events today.csv",
-        first="data",
-    ),
     "teacher train": Command(
         config=TeacherTrainConfig,
         run=teacher_train,
@@ -103,6 +96,13 @@ COMMANDS = {
         run=teacher_export,
         trains=False,
         example="semid teacher export --data synthetic --teachers teachers --out vectors",
+    ),
+    "data append": Command(
+        config=AppendConfig,
+        run=data_append,
+        trains=False,
+        example="semid data append shop --events today.csv",
+        first="data",
     ),
     "lm train": Command(
         config=LmTrainConfig,
