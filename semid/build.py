@@ -353,6 +353,7 @@ def extend_ids_from_config(
     catalog: Catalog,
     *,
     cache_dir: str | os.PathLike[str] | None = None,
+    drop_missing: bool = False,
 ) -> SemanticIds:
     """Extend saved ids with ids for the items of a catalogue that have none yet.
 
@@ -366,6 +367,8 @@ def extend_ids_from_config(
             one and must be named only if it is not built in.
         catalog: Old and new items.
         cache_dir: Cache folder of embeddings, see `semid.embed.embed_catalog`.
+        drop_missing: Whether items that the catalogue lacks lose their place, see
+            `semid.extension.extend_semantic_ids`.
 
     Raises:
         ValueError: If the config names another scheme, settings, encoder or template, the texts of
@@ -384,16 +387,15 @@ def extend_ids_from_config(
         )
     tokenizer = load_tokenizer(folder, made_by)
     ids = load_extendable(folder, made_by)
+    how: dict[str, Any] = {"collisions": config.collisions, "drop_missing": drop_missing}
     if is_vectors(config.embeddings):
         embeddings = embeddings_from(config.embeddings, catalog, cache_dir=cache_dir)
-        return extend_semantic_ids(
-            ids, tokenizer, embeddings, catalog, collisions=config.collisions
-        )
+        return extend_semantic_ids(ids, tokenizer, embeddings, catalog, **how)
     if ids.text_encoder is None:
         ids = replace(ids, text_encoder=fit_text_encoder(ids, config, catalog))
     else:
         _require_encoder_of_the_time(ids.text_encoder, config)
-    return extend_from_texts(ids, catalog, collisions=config.collisions, cache_dir=cache_dir)
+    return extend_from_texts(ids, catalog, cache_dir=cache_dir, **how)
 
 
 def _require_encoder_of_the_time(encoder: CatalogEncoder, config: IdsConfig) -> None:
