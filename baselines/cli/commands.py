@@ -70,13 +70,6 @@ _TOKENIZER = {"tokenizer": "ids.scheme"}
 _OF_TRAINING = ("training.epochs", "training.lr", "training.batch_events", "training.precision")
 
 COMMANDS = {
-    "data prepare": Command(
-        config=DataPrepareConfig,
-        run=data_prepare,
-        trains=False,
-        example="semid data prepare ratings.csv --out data --prepare.user_core 5",
-        first="source",
-    ),
     "build": Command(
         config=BuildConfig,
         run=build,
@@ -105,6 +98,13 @@ COMMANDS = {
         run=teacher_export,
         trains=False,
         example="semid teacher export --data synthetic --teachers teachers --out vectors",
+    ),
+    "data prepare": Command(
+        config=DataPrepareConfig,
+        run=data_prepare,
+        trains=False,
+        example="semid data prepare ratings.csv --out data --prepare.user_core 5",
+        first="source",
     ),
     "data append": Command(
         config=AppendConfig,

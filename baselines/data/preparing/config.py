@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from semid.field_types import require_types
+
 PreparedRepeats = Literal["keep", "exact", "consecutive", "first"]
 
 
@@ -32,6 +34,7 @@ class PreparationConfig:
     item_core: int = 1
 
     def __post_init__(self) -> None:
+        require_types(self)
         kinds = get_args(PreparedRepeats)
         if self.repeats not in kinds:
             raise ValueError(f"repeats must be one of {', '.join(kinds)}, got {self.repeats!r}")

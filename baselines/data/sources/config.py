@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from semid.field_types import require_types
+
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnNames:
@@ -24,6 +26,9 @@ class ColumnNames:
     rating: str | None = None
     title: str | None = None
     categories: str | None = None
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,5 +55,6 @@ class SourceConfig:
     encoding: str | None = None
 
     def __post_init__(self) -> None:
+        require_types(self)
         if self.delimiter == "":
             raise ValueError("delimiter must be at least one character, got none")

@@ -18,7 +18,7 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ([], "expected a command out of data prepare, build, inspect, teacher train"),
+        ([], "expected a command out of build, inspect, teacher train"),
         (["bild"], "got bild. Did you mean build?"),
         ([*COMPARE, "--arm", "x"], "unrecognized option --arm. Did you mean --arms?"),
         ([*COMPARE, "x"], "unrecognized argument 'x'"),
