@@ -23,12 +23,12 @@ from baselines.cli.config import (
     TeacherTrainConfig,
     TrainConfig,
 )
-from baselines.cli.data import data_prepare
 from baselines.cli.evaluate import evaluate
 from baselines.cli.explain import explain
 from baselines.cli.ids import build, inspect
 from baselines.cli.lm import lm_fluency, lm_train
 from baselines.cli.pick import pick
+from baselines.cli.prepare import data_prepare
 from baselines.cli.recommend import recommend
 from baselines.cli.study import study
 from baselines.cli.teacher import teacher_export, teacher_train
