@@ -9,6 +9,7 @@ from typing import Any
 from baselines.cli.compare import compare, require_arms
 from baselines.cli.config import (
     BuildConfig,
+    DescribeConfig,
     EvaluateConfig,
     ExplainConfig,
     InspectConfig,
@@ -20,6 +21,7 @@ from baselines.cli.config import (
     TeacherTrainConfig,
     TrainConfig,
 )
+from baselines.cli.describe import data_describe
 from baselines.cli.evaluate import evaluate
 from baselines.cli.explain import explain
 from baselines.cli.ids import build, inspect
@@ -78,6 +80,13 @@ COMMANDS = {
         run=inspect,
         trains=False,
         example="semid inspect --tokenizer rqkmeans --codebook_sizes 16,16 --data synthetic",
+    ),
+    "data describe": Command(
+        config=DescribeConfig,
+        run=data_describe,
+        trains=False,
+        example="semid data describe synthetic --out data.json --card data.md",
+        first="data",
     ),
     "teacher train": Command(
         config=TeacherTrainConfig,

@@ -177,6 +177,27 @@ class TeacherExportConfig(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DescribeConfig(DataOptions):
+    """Settings of ``semid data describe``.
+
+    Attributes:
+        out: A ``.json`` file to write all figures to; None only to print them.
+        card: A ``.md`` file to write a data card to, with the same figures.
+    """
+
+    out: str | None = None
+    card: str | None = None
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        require_text("data", self.data)
+        for name, ending in (("out", ".json"), ("card", ".md")):
+            path = getattr(self, name)
+            if path is not None and not path.endswith(ending):
+                raise ValueError(f"{name} must end in {ending}, got {path!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LmTrainConfig(DataOptions):
     """Settings of ``semid lm train``.
 

@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_YEAR_5138 = 10**11
+YEAR_1990 = 631_152_000
+"""In seconds since 1970."""
+YEAR_5138 = 10**11
 """In seconds since 1970; in milliseconds, 1973."""
 
 
 def units_per_second(last: float | np.number) -> int:
     """Units per second of times whose latest is ``last``: 1, 10**3, 10**6 or 10**9."""
-    return next((size for size in (1, 10**3, 10**6) if last < size * _YEAR_5138), 10**9)
+    return next((size for size in (1, 10**3, 10**6) if last < size * YEAR_5138), 10**9)
 
 
 def count_of(date: datetime, per_second: int) -> int:

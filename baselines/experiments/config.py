@@ -98,8 +98,7 @@ class CompareConfig:
             or drop seeds, arms and other settings that no existing result depends on.
         split: ``auto`` is ``leave_one_out``, or the given ``windows`` if there are any;
             ``global_time``, ``global_time:TRAIN,VALID,TEST`` or ``global_time:DATE,DATE``;
-            ``users:TRAIN,VALID,TEST``, which divides the users; ``cold:SHARE`` or
-            ``cold:SHARE:DRAW``, leave-one-out with cold items.
+            ``users:TRAIN,VALID,TEST``, which divides users; or ``cold:SHARE[:DRAW]``.
         ties: Order of one user's events with the same timestamp.
         repeats: Events that equal an earlier one in user, item and time: ``keep`` keeps and counts
             them, ``exact`` drops and counts them.
