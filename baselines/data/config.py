@@ -115,7 +115,7 @@ class TimeCuts:
         parts = setting.split(",")
         try:
             if len(parts) == 2:
-                valid, test = map(_utc, parts)
+                valid, test = map(utc_date, parts)
                 return cls(dates=(valid, test))
             train_share, valid_share, test_share = map(float, parts)
             return cls(ratios=(train_share, valid_share, test_share))
@@ -189,7 +189,8 @@ def _require_shares(ratios: tuple[float, ...]) -> None:
         raise ValueError(f"ratios must be three positive shares that sum to 1, got {ratios}")
 
 
-def _utc(date: str) -> datetime:
+def utc_date(date: str) -> datetime:
+    """An ISO date with its time zone, UTC if it names none; ``ValueError`` if it is none."""
     time = datetime.fromisoformat(date.strip())
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
-HTML = r"<[A-Za-z/!][^<>]*>|&(?:#[0-9]+|#[xX][0-9A-Fa-f]+|[A-Za-z][A-Za-z0-9]*);"
-"""A tag or an entity."""
+from baselines.data.texts import TAG, has_value, plain_text
+from semid.columns import ENTITY
 
 SCRIPTS = ("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Thai", "Hangul")
 JAPANESE = r"[\p{Hiragana}\p{Katakana}]"
@@ -30,14 +30,9 @@ def text_figures(fields: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _figures(column: pl.Series) -> dict[str, Any]:
-    if isinstance(column.dtype, pl.List) and column.dtype.inner == pl.String:
-        column = column.list.join(", ", ignore_nulls=True)
-    if column.dtype == pl.String:
-        texts = column.filter(column.str.strip_chars().str.len_chars().fill_null(0) > 0)
-        return {"coverage": len(texts) / len(column), **_text_figures(texts)}
-    if isinstance(column.dtype, pl.List):
-        return {"coverage": int((column.list.len() > 0).sum()) / len(column)}
-    return {"coverage": 1 - column.null_count() / len(column)}
+    present, text = has_value(column), plain_text(column)
+    figures = {} if text is None else _text_figures(text.filter(present))
+    return {"coverage": int(present.sum()) / len(column), **figures}
 
 
 def _text_figures(texts: pl.Series) -> dict[str, Any]:
@@ -49,7 +44,7 @@ def _text_figures(texts: pl.Series) -> dict[str, Any]:
     return {
         "duplicates": int(texts.is_duplicated().sum()),
         "mean_chars": texts.str.len_chars().mean(),
-        "html": _share(texts, HTML),
+        "html": _share(texts, f"{TAG}|{ENTITY.pattern}"),
         "scripts": {script: share for script, share in shares.items() if share},
     }
 
