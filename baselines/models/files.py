@@ -14,10 +14,10 @@ FORMAT = 1
 """Version of the folder format; increased when a folder can no longer be read the same way."""
 
 CARD = "model.json"
-TEACHER, PARTNER = "teacher", "partner"
+TEACHER, PARTNER, CONTENT = "teacher", "partner", "content"
 IDS, ITEMS, COUNTS = "ids", "items.parquet", "item_counts.safetensors"
 
-_OF_A_MODEL = {CARD, TEACHER, PARTNER, IDS, ITEMS, COUNTS, *TRAINED_FILES}
+_OF_A_MODEL = {CARD, TEACHER, PARTNER, CONTENT, IDS, ITEMS, COUNTS, *TRAINED_FILES}
 _OF_THE_HUB = {"README.md", ".gitattributes", ".cache", ".git"}
 
 

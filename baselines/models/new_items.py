@@ -102,6 +102,11 @@ def _require_alone(model: TrainedModel) -> None:
             f"{label} reads its teacher's vectors of items, and there are none of new ones. Train "
             "it anew, or take a backbone that reads codes or titles alone."
         )
+    if model.content is not None:
+        raise ValueError(
+            f"{label} fills reserved slots by content, which knows nothing of new items. Rank it "
+            "again with slots 0, and add them there."
+        )
     if model.partner is not None:
         raise ValueError(
             f"{label} ranks together with another model, which knows nothing of new items. Pick "
