@@ -105,7 +105,7 @@ def split_interactions(interactions: Interactions, split: Split) -> Splits:
     if (shares := UserShares.parse(split)) is not None:
         return user_disjoint(interactions, shares)
     raise ValueError(
-        f"interactions can be split by leave_one_out, global_time, users:SHARES or cold:SHARE, "
+        f"interactions can be split by cold:SHARE, users:SHARES, leave_one_out or global_time, "
         f"got {split!r}; windows come from files"
     )
 
