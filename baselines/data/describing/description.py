@@ -70,9 +70,9 @@ def size_figures(dataset: Dataset) -> Section:
     if interactions is None:
         parts = (dataset.splits.train, dataset.splits.valid, dataset.splits.test)
         return {
-            "users_in_training": len(np.unique(dataset.splits.train.users)),
+            "users_in_training": _distinct(dataset.splits.train.users),
             "items": len(dataset.catalog),
-            "items_in_windows": len(np.unique(np.concatenate([part.items for part in parts]))),
+            "items_in_windows": _distinct(np.concatenate([part.items for part in parts])),
         }
     users, items, events = len(interactions.user_ids), len(dataset.catalog), len(interactions)
     return {
@@ -163,15 +163,15 @@ def split_figures(dataset: Dataset) -> Section:
         unseen = items[~trained[items]]
         rows[name] = {
             "sequences": len(part),
-            "users": len(np.unique(part.users)),
+            "users": _distinct(part.users),
             "shortest_history": shortest,
             "longest_history": longest,
             "targets": len(items),
-            "target_items": len(np.unique(items)),
-            "items_seen": len(np.unique(part.items)),
+            "target_items": _distinct(items),
+            "items_seen": _distinct(part.items),
             "repeated_targets": int(part.repeated_targets().sum()),
             "targets_unseen_in_training": len(unseen),
-            "items_unseen_in_training": len(np.unique(unseen)),
+            "items_unseen_in_training": _distinct(unseen),
         }
     return rows
 
@@ -188,6 +188,11 @@ def _events_of_items(dataset: Dataset) -> IntArray:
     else:
         items = dataset.splits.train.items[dataset.splits.train.targets()[1]]
     return np.bincount(items, minlength=len(dataset.catalog)).astype(np.int64)
+
+
+def _distinct(numbers: IntArray) -> int:
+    """How many numbers there are, of rows or of users; by counting, which is faster than sorting."""
+    return int(np.count_nonzero(np.bincount(numbers)))
 
 
 def _spread(counts: IntArray) -> Section:
