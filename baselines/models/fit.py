@@ -20,6 +20,7 @@ from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import rank_by_beam, rank_by_scores, validation_subset
 from baselines.evaluation.selection import Selection
 from baselines.models.fusion import item_head_fusion
+from baselines.models.on_policy import OnPolicyLoss
 from baselines.models.stages import is_fitted, one_after_another, stage_folders, stage_lineages
 from baselines.training.checkpoint import TrainingState
 from baselines.training.config import TrainingConfig
@@ -76,14 +77,15 @@ def fit_backbone(
         folder: Receives the model; earlier stages are kept below it.
         lineage: Provenance of the model.
         title: Name shown beside the progress bar.
-        item_labels: The teacher's distributions over whole items, for an item head; None if the
-            backbone has no such head, or it learns the targets alone.
+        item_labels: The teacher's distributions over whole items, for an item head and for
+            on-policy prefixes; None if there are neither, or the head learns the targets alone.
 
     Returns:
         The training state, combined over all stages.
 
     Raises:
-        ValueError: If the objective needs a teacher and none is given, or leaves nothing to learn.
+        ValueError: If the objective needs a teacher or item labels and none are given, does not fit
+            the backbone, or leaves nothing to learn.
     """
     objective = Objective(settings.objective, end_token=backbone.end_token)
     is_taught = teacher is not None or is_fitted(backbone, folder)
@@ -148,9 +150,15 @@ class _Loss:
         item_labels: Callable[[TrainBatch], ItemLabels] | None,
         train: SequenceSet,
     ) -> None:
-        self.backbone, self.objective = backbone, objective
+        self.backbone, self.objective, config = backbone, objective, objective.config
         self.teacher = teacher if objective.needs_teacher else None
         self.item_labels = item_labels if objective.needs_teacher else None
+        if config.on_policy and teacher is not None and item_labels is None:
+            raise ValueError(
+                "on_policy needs the teacher's distributions over items, got none. Compute them "
+                "with item_labels."
+            )
+        self.on_policy = OnPolicyLoss(backbone, config) if config.on_policy else None
         self.history_length, self.popularity = _counts(train)
 
     def __call__(self, batch: TrainBatch) -> ObjectiveOutput:
@@ -169,7 +177,8 @@ class _Loss:
             history_length=self.history_length[number].to(at.pos.device),
             popularity=self.popularity[number].to(at.pos.device),
         )
-        return backbone.loss(batch, at, lambda logits: objective(logits, choices, p, context))
+        output = backbone.loss(batch, at, lambda logits: objective(logits, choices, p, context))
+        return output if self.on_policy is None else self.on_policy(batch, output)
 
 
 class _Validation:

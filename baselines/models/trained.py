@@ -134,7 +134,8 @@ class TrainedModel:
         if needed and supervision is not None:
             rounded = "bfloat16" in spec.objective.reference
             distributions = supervision(backbone, rounded=rounded)
-            item_labels = supervision.of_items if backbone.item_scorer() is not None else None
+            if backbone.item_scorer() is not None or spec.objective.on_policy:
+                item_labels = supervision.of_items
         state = fit_backbone(
             backbone,
             FitSettings(
