@@ -191,7 +191,7 @@ def _events_of_items(dataset: Dataset) -> IntArray:
 
 
 def _distinct(numbers: IntArray) -> int:
-    """How many numbers there are, of rows or of users; by counting, which is faster than sorting."""
+    """How many distinct rows or users; by counting, which is faster than sorting."""
     return int(np.count_nonzero(np.bincount(numbers)))
 
 
