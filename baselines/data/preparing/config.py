@@ -9,7 +9,6 @@ from typing import Literal, get_args
 from baselines.data.config import utc_date
 
 PreparedRepeats = Literal["keep", "exact", "consecutive", "first"]
-UnusedItems = Literal["keep", "drop"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,6 @@ class PreparationConfig:
         max_history: Only this many latest events of each user are kept; None keeps all.
         user_core: Users with fewer events are left out, in turn with items; see ``k_core``.
         item_core: Items with fewer events are left out.
-        unused_items: ``keep`` items without events, as for a cold start, or ``drop`` them.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -46,13 +44,11 @@ class PreparationConfig:
     max_history: int | None = None
     user_core: int = 1
     item_core: int = 1
-    unused_items: UnusedItems = "keep"
 
     def __post_init__(self) -> None:
-        for name, kind in (("repeats", PreparedRepeats), ("unused_items", UnusedItems)):
-            value, kinds = getattr(self, name), get_args(kind)
-            if value not in kinds:
-                raise ValueError(f"{name} must be one of {', '.join(kinds)}, got {value!r}")
+        kinds = get_args(PreparedRepeats)
+        if self.repeats not in kinds:
+            raise ValueError(f"repeats must be one of {', '.join(kinds)}, got {self.repeats!r}")
         for name in ("max_title_chars", "max_history", "user_core", "item_core"):
             value = getattr(self, name)
             if value is not None and value < 1:

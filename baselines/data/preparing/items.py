@@ -41,8 +41,9 @@ def prepare(
     """Prepare a log and the table of its items.
 
     In this order: titles are cleaned and cut, items without text are left out with their events,
-    `prepare_events`, and items without events are left out if asked for. Events of items that the
-    table lacks stay; reading the data set counts them.
+    `prepare_events`, and items that lost all their events are left out. Items that never had one
+    stay, as for a cold start, unless ``item_core`` is above 1. Events of items that the table lacks
+    stay; reading the data set counts them.
 
     Args:
         items: One row per item: ``item_id``, and the columns that the settings name.
@@ -70,16 +71,17 @@ def prepare(
     if config.text_fields:
         items, events, left_out = _with_text(items, events, config.text_fields)
         report += left_out
-    events, steps = prepare_events(events, config, time_format=time_format)
+    kept, steps = prepare_events(events, config, time_format=time_format)
     report += steps
-    if config.unused_items == "drop":
-        used = _is_among(items["item_id"], events["item_id"])
-        if not used.all():
-            report.append(_items_left_out("items without events", items.filter(~used)))
+    used = _is_among(items["item_id"], kept["item_id"])
+    if config.item_core == 1:
+        used |= ~_is_among(items["item_id"], events["item_id"])
+    if not used.all():
+        report.append(_items_left_out("items without an event", items.filter(~used)))
         items = items.filter(used)
     return Prepared(
         items=items,
-        events=events,
+        events=kept,
         left_out=report,
         changed_titles=titles.height,
         title_examples=titles.head(EXAMPLES),

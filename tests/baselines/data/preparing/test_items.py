@@ -50,14 +50,18 @@ def test_text_in_one_of_several_columns_is_enough() -> None:
     assert found.left_out[0].step == "items without title or tags"
 
 
-def test_unused_items_are_dropped_last_and_only_if_asked_for() -> None:
-    found = prepared(item_core=3, unused_items="drop")
-    assert found.items["item_id"].to_list() == ["b"]
-    assert [(step.step, step.items) for step in found.left_out] == [
-        ("core of 1 per user and 3 per item", 3),
-        ("items without events", 3),
-    ]
-    assert prepared(item_core=3).items.equals(ITEMS)
+@pytest.mark.parametrize(
+    ("settings", "left", "gone"),
+    [({"max_history": 1}, ["b", "c", "d"], 1), ({"item_core": 3}, ["b"], 3)],
+)
+def test_items_that_lost_their_events_go_and_a_core_has_no_others(
+    settings: dict[str, Any], left: list[str], gone: int
+) -> None:
+    found = prepared(**settings)
+    assert found.items["item_id"].to_list() == left
+    step = found.left_out[-1]
+    assert (step.step, step.events, step.items) == ("items without an event", 0, gone)
+    assert step.examples.row(0) == ITEMS.row(0)
 
 
 def test_cleaned_titles_are_counted_with_examples() -> None:
@@ -103,7 +107,6 @@ def test_titles_are_cut_after_a_whole_word(texts: list[str], most: int) -> None:
     ("settings", "message"),
     [
         ({"text_fields": ("name",)}, "items need a column name, got item_id, title, tags"),
-        ({"unused_items": "some"}, "unused_items must be one of keep, drop, got 'some'"),
         ({"max_title_chars": 0}, "max_title_chars must be at least 1, got 0"),
         ({"since": "June"}, "since must be an ISO date such as 2017-06-01"),
         ({"since": "2018-01-01", "until": "2018-01-01"}, "until must be after since"),
