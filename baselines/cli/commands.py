@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from baselines.cli.append import data_append
 from baselines.cli.compare import compare, require_arms
 from baselines.cli.config import (
+    AppendConfig,
     BuildConfig,
     DescribeConfig,
     EvaluateConfig,
@@ -81,13 +83,6 @@ COMMANDS = {
         trains=False,
         example="semid inspect --tokenizer rqkmeans --codebook_sizes 16,16 --data synthetic",
     ),
-    "data describe": Command(
-        config=DescribeConfig,
-        run=data_describe,
-        trains=False,
-        example="semid data describe synthetic --out data.json --card data.md",
-        first="data",
-    ),
     "teacher train": Command(
         config=TeacherTrainConfig,
         run=teacher_train,
@@ -103,6 +98,20 @@ COMMANDS = {
         run=teacher_export,
         trains=False,
         example="semid teacher export --data synthetic --teachers teachers --out vectors",
+    ),
+    "data describe": Command(
+        config=DescribeConfig,
+        run=data_describe,
+        trains=False,
+        example="semid data describe synthetic --out data.json --card data.md",
+        first="data",
+    ),
+    "data append": Command(
+        config=AppendConfig,
+        run=data_append,
+        trains=False,
+        example="semid data append shop --events today.csv",
+        first="data",
     ),
     "lm train": Command(
         config=LmTrainConfig,
