@@ -11,6 +11,7 @@ from baselines.cli.compare import compare, require_arms
 from baselines.cli.config import (
     AppendConfig,
     BuildConfig,
+    DescribeConfig,
     EvaluateConfig,
     ExplainConfig,
     InspectConfig,
@@ -22,6 +23,7 @@ from baselines.cli.config import (
     TeacherTrainConfig,
     TrainConfig,
 )
+from baselines.cli.describe import data_describe
 from baselines.cli.evaluate import evaluate
 from baselines.cli.explain import explain
 from baselines.cli.ids import build, inspect
@@ -96,6 +98,13 @@ COMMANDS = {
         run=teacher_export,
         trains=False,
         example="semid teacher export --data synthetic --teachers teachers --out vectors",
+    ),
+    "data describe": Command(
+        config=DescribeConfig,
+        run=data_describe,
+        trains=False,
+        example="semid data describe synthetic --out data.json --card data.md",
+        first="data",
     ),
     "data append": Command(
         config=AppendConfig,
