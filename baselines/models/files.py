@@ -49,6 +49,24 @@ def read_card(folder: Path) -> dict[str, Any]:
     return values
 
 
+def known_parts(parts: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """The parts of a model, provided that this version can use all of them.
+
+    Raises:
+        ProvenanceError: If a part is unknown to this version, or there are more than it can use.
+    """
+    known = {"ids", "heads", "teacher", "partners", "base"}
+    more = sorted(parts.keys() - known)
+    usable = parts["ids"] == [IDS] and not parts["heads"] and len(parts["partners"]) <= 1
+    if more or not usable:
+        raise ProvenanceError(
+            f"expected a model of one set of ids, no further heads and at most one partner in "
+            f"{folder}, got {', '.join(more) or 'more'}. Read it with the version of semid that "
+            "wrote it."
+        )
+    return parts
+
+
 def require_replaceable(folder: Path) -> None:
     """Refuse to overwrite anything other than a model.
 

@@ -23,6 +23,7 @@ from baselines.models.files import (
     ITEMS,
     PARTNER,
     TEACHER,
+    known_parts,
     read_card,
     require_replaceable,
     write_card,
@@ -215,7 +216,7 @@ class TrainedModel:
         card = read_card(folder)
         try:
             spec = ModelSpec.from_json(card["spec"], backbone=backbone)
-            parts, removed = _known_parts(card["parts"], folder), card["removed"]
+            parts, removed = known_parts(card["parts"], folder), card["removed"]
         except (KeyError, TypeError) as error:
             raise ProvenanceError(
                 f"expected spec, parts and removed items of a model in {folder}, got none of "
@@ -438,24 +439,6 @@ def _described(part: FittedTeacher | Partner | None) -> dict[str, Any] | None:
     if isinstance(part.model, FittedTeacher):
         return {"kind": "teacher", "weight": part.weight, **(_described(part.model) or {})}
     return {"kind": "model", "weight": part.weight}
-
-
-def _known_parts(parts: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """The parts of a model, provided that this version can use all of them.
-
-    Raises:
-        ProvenanceError: If a part is unknown to this version, or there are more than it can use.
-    """
-    known = {"ids", "heads", "teacher", "partners", "base"}
-    more = sorted(parts.keys() - known)
-    usable = parts["ids"] == [IDS] and not parts["heads"] and len(parts["partners"]) <= 1
-    if more or not usable:
-        raise ProvenanceError(
-            f"expected a model of one set of ids, no further heads and at most one partner in "
-            f"{folder}, got {', '.join(more) or 'more'}. Read it with the version of semid that "
-            "wrote it."
-        )
-    return parts
 
 
 def _load_partner(
