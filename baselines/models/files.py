@@ -15,9 +15,10 @@ FORMAT = 1
 
 CARD = "model.json"
 TEACHER, PARTNER = "teacher", "partner"
-IDS, ITEMS, COUNTS = "ids", "items.parquet", "item_counts.safetensors"
+IDS, SECOND_IDS = "ids", "second_ids"
+ITEMS, COUNTS = "items.parquet", "item_counts.safetensors"
 
-_OF_A_MODEL = {CARD, TEACHER, PARTNER, IDS, ITEMS, COUNTS, *TRAINED_FILES}
+_OF_A_MODEL = {CARD, TEACHER, PARTNER, IDS, SECOND_IDS, ITEMS, COUNTS, *TRAINED_FILES}
 _OF_THE_HUB = {"README.md", ".gitattributes", ".cache", ".git"}
 
 
@@ -57,11 +58,12 @@ def known_parts(parts: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """
     known = {"ids", "heads", "teacher", "partners", "base"}
     more = sorted(parts.keys() - known)
-    usable = parts["ids"] == [IDS] and not parts["heads"] and len(parts["partners"]) <= 1
+    of_ids = parts["ids"] in ([IDS], [IDS, SECOND_IDS])
+    usable = of_ids and not parts["heads"] and len(parts["partners"]) <= 1
     if more or not usable:
         raise ProvenanceError(
-            f"expected a model of one set of ids, no further heads and at most one partner in "
-            f"{folder}, got {', '.join(more) or 'more'}. Read it with the version of semid that "
+            f"expected a model of one or two sets of ids, no further heads and at most one partner "
+            f"in {folder}, got {', '.join(more) or 'more'}. Read it with the version of semid that "
             "wrote it."
         )
     return parts

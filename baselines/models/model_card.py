@@ -107,6 +107,8 @@ def _model(model: TrainedModel) -> list[str]:
         "semantic IDs": f"{ids.scheme}, sizes {'x'.join(map(str, ids.sizes))}",
         "weights": model.identity["model"],
     }
+    if (second := model.items.second) is not None:
+        facts["second semantic IDs"] = f"{second.scheme}, sizes {'x'.join(map(str, second.sizes))}"
     if model.partner is not None:
         facts["mixed into the search"] = f"a second model, with weight {1 - model.partner.weight:g}"
     return _pairs(facts)

@@ -22,13 +22,14 @@ from baselines.models.files import (
     IDS,
     ITEMS,
     PARTNER,
+    SECOND_IDS,
     TEACHER,
     known_parts,
     read_card,
     require_replaceable,
     write_card,
 )
-from baselines.models.fit import FitSettings, fit_backbone
+from baselines.models.fit import FitSettings, MoreLabels, fit_backbone
 from baselines.models.fusion import (
     FuseModels,
     generator_fusion,
@@ -124,13 +125,17 @@ class TrainedModel:
             ProvenanceError: If the folder holds a model with other inputs, or is damaged.
         """
         teacher = None if supervision is None else supervision.teacher
-        backbone = spec.build(items.ids, items.catalog, teacher)
-        distributions = item_labels = None
+        backbone = spec.build(items.ids, items.catalog, teacher, second=items.second)
+        distributions = more_labels = None
         needed = spec.objective.needs_teacher and not is_fitted(backbone, folder)
         if needed and supervision is not None:
             rounded = "bfloat16" in spec.objective.reference
             distributions = supervision(backbone, rounded=rounded)
-            item_labels = supervision.of_items if backbone.item_scorer() is not None else None
+            second = items.second
+            more_labels = MoreLabels(
+                items=supervision.of_items if backbone.learns_items else None,
+                second=None if second is None else supervision.of_codes(second, rounded=rounded),
+            )
         state = fit_backbone(
             backbone,
             FitSettings(
@@ -144,7 +149,7 @@ class TrainedModel:
             folder=folder,
             lineage=spec.lineage(backbone, dataset, items.ids, supervision),
             title=title,
-            item_labels=item_labels,
+            more_labels=more_labels,
         )
         model = cls(
             spec=spec, backbone=backbone, items=items, state=state, folder=folder, teacher=teacher
@@ -167,7 +172,7 @@ class TrainedModel:
                 items, semantic IDs or prompts, or on another base.
         """
         lineage = Provenance.read(folder)
-        backbone = spec.build(items.ids, items.catalog, teacher)
+        backbone = spec.build(items.ids, items.catalog, teacher, second=items.second)
         expected = {
             "item order": (lineage.items, items.catalog.order_hash),
             "semantic ids": (lineage.inputs.get("semantic_ids"), items.ids.provenance.content),
@@ -223,7 +228,7 @@ class TrainedModel:
                 f"{error}. {_AGAIN}"
             ) from error
         spec = _with_base(spec, base, folder)
-        items = ModelItems.read(folder)
+        items = ModelItems.read(folder, ids=parts["ids"])
         require_same(
             f"items and texts in {folder / ITEMS}",
             card.get("items"),
@@ -310,7 +315,7 @@ class TrainedModel:
                 "items": hash_file(folder / ITEMS),
                 "spec": spec,
                 "parts": {
-                    "ids": [IDS],
+                    "ids": [IDS] if self.items.second is None else [IDS, SECOND_IDS],
                     "heads": [],
                     "teacher": _described(teacher),
                     "partners": [] if self.partner is None else [_described(self.partner)],
