@@ -146,9 +146,11 @@ class FinishedComparison:
                 return model
             items, teacher = model.items, model.teacher  # it shares the weights of another arm
         else:
-            (scheme,) = schemes_of([arm], config.ids, config.schemes, self._run.folder)
-            ids = SemanticIds.load(scheme.folder)
-            items, teacher = ModelItems.of(self._run.dataset, ids, scheme.folder), None
+            schemes = schemes_of([arm], config.ids, config.schemes, self._run.folder)
+            ids, *more = (SemanticIds.load(scheme.folder) for scheme in schemes)
+            second = next(iter(more), None)
+            items = ModelItems.of(self._run.dataset, ids, schemes[0].folder, second)
+            teacher = None
         if arm.backbone_class.needs_teacher and teacher is None:
             teacher = self._teacher(arm, seed, items.catalog)
         return TrainedModel.read(spec, items, folder, teacher=teacher)
