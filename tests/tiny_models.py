@@ -47,10 +47,14 @@ def spec(backbone: str = "causal", beam: int = 48, configs: BackboneConfigs = CO
 
 
 def fit_model(
-    folder: Path, backbone: str = "causal", beam: int = 48, configs: BackboneConfigs = CONFIGS
+    folder: Path,
+    backbone: str = "causal",
+    beam: int = 48,
+    configs: BackboneConfigs = CONFIGS,
+    dataset: Dataset | None = None,
 ) -> TrainedModel:
     """A trained model, kept whole in ``folder / "model"``."""
-    dataset = shop()
+    dataset = dataset or shop()
     config = IdsConfig(codebook_sizes=(4, 4))
     ids = ids_from_config(config, dataset.catalog)
     encoder = fit_text_encoder(ids, config, dataset.catalog)

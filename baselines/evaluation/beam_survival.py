@@ -9,6 +9,7 @@ from baselines.contracts.backbone import Backbone
 from baselines.data.batches import histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation.config import EvaluationConfig
+from baselines.evaluation.ranking import FuseBatch
 from semid.arrays import IntArray
 from semid.decoding import beam_search
 from semid.trie import CodeTrie
@@ -20,18 +21,20 @@ def beam_survival(
     data: SequenceSet,
     evaluation: EvaluationConfig,
     *,
+    fuse: FuseBatch | None = None,
     subset: IntArray | None = None,
 ) -> list[float]:
     """Share of targets whose path is still in the beam after each step, by level.
 
     After step ``l``, the beam holds what a search finds whose paths end there, which is how it is
-    found: one search per level, by the token probabilities alone, without a prior, partner, item
-    head or length penalty.
+    found: one search per level. A length penalty, which reorders complete paths, changes nothing.
 
     Args:
         backbone: A generator that is decoded by beam search, in eval mode.
         data: Sequences with targets.
         evaluation: Beam width, normalisation and batch size.
+        fuse: Changes the scores of the search, such as a teacher in the beam or a training prior,
+            by the nodes of the backbone's trie; None for the token probabilities alone.
         subset: Numbers of the targets, such as those of cold items; all by default.
 
     Raises:
@@ -49,11 +52,16 @@ def beam_survival(
     found = torch.zeros(depth, dtype=torch.int64)
     batches = histories_of_targets(data, longest, evaluation.batch_size, subset=wanted)
     for position, histories in batches:
-        start = backbone.start(histories.to(backbone.trie.device))
+        histories = histories.to(backbone.trie.device)
+        start, fusion = backbone.start(histories), None if fuse is None else fuse(histories)
         items = targets[torch.from_numpy(position)].to(backbone.trie.device)
-        for level, trie in enumerate(tries):
+        for level, trie in enumerate(tries):  # with the first nodes of the whole one
             paths = beam_search(
-                start, trie, beam=evaluation.beam, renormalize=evaluation.renormalize
+                start,
+                trie,
+                beam=evaluation.beam,
+                renormalize=evaluation.renormalize,
+                fusion=fusion,
             )
             own = trie.node_of_item[items].unsqueeze(1)
             found[level] += (paths.leaves == own).any(dim=1).sum().cpu()

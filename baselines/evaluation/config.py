@@ -35,7 +35,10 @@ DEFAULT_SELECTION = "ndcg@10"
 ITEM_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Weights of an item head out of which validation chooses."""
 
-_LATER = ("metrics", "cutoffs", "prior", "item_weight")
+_LATER = ("metrics", "cutoffs", "prior", "item_weight", "slots")
+
+MOST_SLOTS = 9
+"""Places that may be reserved; the first of ten is always the model's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +71,14 @@ class EvaluationConfig:
             if they were a teacher in the beam. 0 ranks by the path alone, 1 by the other; ``auto``
             is the best of ``ITEM_WEIGHTS`` on the validation targets. The epoch is selected at
             weight .5 in any case, so it may change on a finished folder, too, as ``prior`` may.
+        slots: The last ``slots`` of the ``k`` listed items are the content scorer's best items that
+            are not yet listed and have no training event; 0 is off. Test targets are ranked in
+            lists of ten, which the model's other items follow. Only where a beam is searched; what
+            is chosen on validation is chosen without. It may change on a finished folder, too.
 
     Raises:
         ValueError: If a number is below 1, the prior is below 0, the item weight lies outside
-            [0, 1], or a choice is unknown or given twice.
+            [0, 1], slots outside [0, ``MOST_SLOTS``], or a choice is unknown or given twice.
     """
 
     beam: int = 50
@@ -86,11 +93,13 @@ class EvaluationConfig:
     selected_by: str = field(default=DEFAULT_SELECTION, metadata={"before": DEFAULT_SELECTION})
     prior: float = field(default=0.0, metadata={"before": 0.0})
     item_weight: float | Literal["auto"] = field(default="auto", metadata={"before": "auto"})
+    slots: int = field(default=0, metadata={"before": 0})
 
     def __post_init__(self) -> None:
         require_types(self)
         for name in ("beam", "validation_beam", "validation_targets", "batch_size", "certified"):
             require_int(name, getattr(self, name), 1)
+        require_int("slots", self.slots, 0, MOST_SLOTS)
         if self.prior < 0:
             raise ValueError(f"prior must be at least 0, which is off, got {self.prior}")
         if self.item_weight != "auto" and not 0 <= self.item_weight <= 1:

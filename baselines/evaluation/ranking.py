@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from baselines.contracts.backbone import Backbone
-from baselines.contracts.scorer import ItemScorer, checked_scores
+from baselines.contracts.scorer import ItemScorer, checked_scores, without_seen
 from baselines.data.batches import Histories, histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.metrics import MISS, ranks_from_scores
 from baselines.evaluation.ranks import COUNTS, ID_COUNTS, TOP, Ranks
+from baselines.evaluation.slots import ReservedSlots
 from baselines.runtime.progress import track
 from semid.arrays import IntArray
 from semid.config import Renormalize
-from semid.decoding import apply_length_penalty, beam_search, rank_items
+from semid.decoding import RankedItems, apply_length_penalty, beam_search, rank_items
 from semid.distributed import all_reduce, is_my_turn
 from semid.filters import ItemFilter
 from semid.fusion import Rescoring
@@ -48,6 +49,7 @@ def rank_targets(
     *,
     beam: int,
     fuse: FuseBatch | None = None,
+    slots: ReservedSlots | None = None,
     subset: IntArray | None = None,
     title: str = "ranking",
 ) -> Ranks:
@@ -59,6 +61,8 @@ def rank_targets(
         evaluation: How a beam search decodes.
         beam: Its width.
         fuse: Makes the second opinion mixed into its scores; ignored for an ``ItemScorer``.
+        slots: Fills the last places of the first ten, likewise; the order of the list then breaks
+            ties, and IDs are not ranked.
         subset: Numbers of the targets to rank; all by default.
         title: Shown beside the progress bar.
     """
@@ -70,6 +74,7 @@ def rank_targets(
         beam=beam,
         renormalize=evaluation.renormalize,
         fuse=fuse,
+        slots=slots,
         length_penalty=backbone.length_penalty,
     )
     return _rank_all(
@@ -167,6 +172,7 @@ class _Search:
         beam: Beam width.
         renormalize: As in ``semid.decoding``.
         fuse: Makes the second opinion that is mixed into the search.
+        slots: Fills the last places of the first ``TOP``.
         length_penalty: Power of a path's length by which its score is divided before items are
             ranked, as in ``apply_length_penalty``.
     """
@@ -175,13 +181,14 @@ class _Search:
     beam: int
     renormalize: Renormalize
     fuse: FuseBatch | None
+    slots: ReservedSlots | None = None
     length_penalty: float = 0.0
 
     @cached_property
     def counts(self) -> tuple[str, ...]:
         """Names of the counts of a target: among items and, if items share an ID, among IDs."""
         trie = self.backbone.trie
-        shared = len(torch.unique(trie.node_of_item)) < trie.num_items
+        shared = self.slots is None and len(torch.unique(trie.node_of_item)) < trie.num_items
         return COUNTS + ID_COUNTS if shared else COUNTS
 
     @torch.inference_mode()
@@ -201,6 +208,8 @@ class _Search:
         ranked = rank_items(found, trie, k=int(count.sum(dim=1).max().clamp_min(1)))
         past = histories.items.masked_fill(~histories.mask, -1)
         unseen = ItemFilter(trie, deny=past).permits(ranked.items)
+        if self.slots is not None:
+            return _placed(self.slots, ranked, unseen, histories, targets)
         order = (~unseen).to(torch.uint8).argsort(dim=1, stable=True)[:, :TOP]
         top = ranked.items.gather(1, order).masked_fill(~unseen.gather(1, order), -1)
         result = {"top": top}
@@ -217,6 +226,35 @@ class _Search:
                 result[f"{prefix}better/{policy}"] = better.masked_fill(missed, MISS)
                 result[f"{prefix}tied/{policy}"] = tied.masked_fill(missed, 0)
         return result
+
+
+def _placed(
+    slots: ReservedSlots, ranked: RankedItems, unseen: Tensor, histories: Histories, targets: Tensor
+) -> dict[str, Tensor]:
+    """Ranks of the targets of a batch in lists with reserved places.
+
+    Args:
+        slots: Fills the places.
+        ranked: The items found by the search.
+        unseen: bool ``(batch, slot)``, which of them are not in the history.
+        histories: The history of each row.
+        targets: int64 ``(batch,)``.
+    """
+    scores, result = slots.scores(histories), {}
+    order = (~unseen).to(torch.uint8).argsort(dim=1, stable=True)
+    left = RankedItems(
+        items=ranked.items.masked_fill(~unseen, -1).gather(1, order),
+        scores=ranked.scores.gather(1, order),
+    )
+    of_policy = {"kept": (ranked, scores), "removed": (left, without_seen(scores, histories))}
+    for policy, (found, may_place) in of_policy.items():
+        items = slots.place(found, may_place, k=TOP).items
+        is_target = items == targets[:, None]
+        before = is_target.to(torch.uint8).argmax(dim=1)
+        result[f"better/{policy}"] = before.masked_fill(~is_target.any(dim=1), MISS)
+        result[f"tied/{policy}"] = torch.zeros_like(before)
+        result["top"] = items[:, :TOP]  # finally those without seen items
+    return result
 
 
 def _first_of_each_id(candidates: Tensor, items: Tensor, trie: CodeTrie) -> Tensor:

@@ -171,6 +171,8 @@ class Comparison:
         differences: Each arm against the baseline and each teacher, and pairs of arms, by policy
             and metric.
         strata: The headline metrics by stratum.
+        cold_start: Of a split with cold items, the same rows on ``overall``, ``warm`` and ``cold``
+            targets (``baselines.experiments.cold_study.by_part``); else empty.
     """
 
     settings: dict[str, Any]
@@ -181,6 +183,7 @@ class Comparison:
     rows: tuple[ArmRow, ...]
     differences: tuple[Difference, ...]
     strata: tuple[StratumResult, ...] = ()
+    cold_start: dict[str, Comparison] = field(default_factory=dict)
 
     @property
     def policies(self) -> tuple[str, ...]:

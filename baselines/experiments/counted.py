@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.experiments.comparison import RunRecord
 from baselines.experiments.records import record, teacher_notes
-from baselines.experiments.rows import ComparisonRun
+from baselines.experiments.rows import ComparisonRun, counted_teacher
 from baselines.teachers.config import COUNTED
 from baselines.teachers.content import NoTextError
-from baselines.teachers.fit import fit_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -39,22 +37,15 @@ def counted_records(run: ComparisonRun) -> tuple[list[RunRecord], dict[str, str]
 
 
 def _record(run: ComparisonRun, name: str) -> RunRecord:
-    config, test = run.config, run.dataset.splits.test
-    model, state, _ = fit_teacher(
-        run.dataset,
-        dataclasses.replace(config.teacher, model=name, settings={}),
-        config.teacher_training,
-        seed=0,
-        folder=run.teachers / "counted",
-        selected_by=config.evaluation.selected_by,
-    )
+    teacher = counted_teacher(run.config, run.dataset, name, run.teachers)
+    model = teacher.model
     return record(
         model.label,
         "reference",
-        rank_by_scores(model, test, title=model.label),
+        rank_by_scores(model, run.dataset.splits.test, title=model.label),
         [model],
         seed=None,
         measures=run.measures,
-        state=state,
+        state=teacher.state,
         notes=teacher_notes(model),
     )

@@ -24,7 +24,7 @@ from baselines.experiments.folder import (
     settings_claimed,
 )
 from baselines.experiments.growth import require_free
-from baselines.experiments.rows import ComparisonRun, mass_of
+from baselines.experiments.rows import ComparisonRun, counted_teacher, mass_of
 from baselines.experiments.schemes import Scheme, schemes_of
 from baselines.models.items import ModelItems
 from baselines.models.registry import backbone_settings, require_contract, require_second_ids
@@ -101,6 +101,9 @@ def _opened(config: CompareConfig, dataset: Dataset | None) -> ComparisonRun:
         out=out,
         teachers=teachers,
         masses=masses,
+        content=counted_teacher(config, dataset, "content", teachers)
+        if config.evaluation.slots
+        else None,
     )
 
 

@@ -144,16 +144,18 @@ class FinishedComparison:
             model = TrainedModel.load(folder, backbone=arm.backbone, teacher=self._named)
             if model.spec.backbone == arm.backbone:
                 return model
-            items, teacher = model.items, model.teacher  # it shares the weights of another arm
+            # it shares the weights of another arm
+            items, teacher, content = model.items, model.teacher, model.content
         else:
             schemes = schemes_of([arm], config.ids, config.schemes, self._run.folder)
             ids, *more = (SemanticIds.load(scheme.folder) for scheme in schemes)
             second = next(iter(more), None)
             items = ModelItems.of(self._run.dataset, ids, schemes[0].folder, second)
-            teacher = None
+            teacher = content = None
         if arm.backbone_class.needs_teacher and teacher is None:
             teacher = self._teacher(arm, seed, items.catalog)
-        return TrainedModel.read(spec, items, folder, teacher=teacher)
+        model = TrainedModel.read(spec, items, folder, teacher=teacher)
+        return dataclasses.replace(model, content=content)
 
     def _teacher(self, arm: Arm, seed: int, catalog: Catalog) -> FittedTeacher:
         """The teacher of a seed, loaded without the data if it can score without them."""

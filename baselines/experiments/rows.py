@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from baselines.experiments.comparison import RunRecord
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.records import record, teacher_notes
 from baselines.experiments.schemes import Scheme
-from baselines.models.fusion import decoded_with_teacher, teacher_fusion
+from baselines.models.fusion import choose_weight, teacher_fusion
 from baselines.models.items import ModelItems
 from baselines.models.spec import ModelSpec
 from baselines.models.trained import TrainedModel
@@ -66,6 +66,20 @@ def teacher_of(config: CompareConfig, dataset: Dataset, seed: int, folder: Path)
     )
 
 
+def counted_teacher(
+    config: CompareConfig, dataset: Dataset, name: str, folder: Path
+) -> FittedTeacher:
+    """One of ``COUNTED``, the same for all seeds; ``folder`` holds a comparison's teachers."""
+    return FittedTeacher.fit(
+        dataset,
+        replace(config.teacher, model=name, settings={}),
+        config.teacher_training,
+        seed=0,
+        folder=folder / "counted",
+        selected_by=config.evaluation.selected_by,
+    )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ComparisonRun:
     """The inputs of a comparison's rows.
@@ -79,6 +93,7 @@ class ComparisonRun:
         out: Folder of the comparison.
         teachers: Folder of the teachers.
         masses: Folder of stored token distributions.
+        content: The scorer that fills reserved slots; None if no places are reserved.
     """
 
     config: CompareConfig
@@ -89,6 +104,7 @@ class ComparisonRun:
     out: Path
     teachers: Path
     masses: Path
+    content: FittedTeacher | None
 
     @property
     def ids(self) -> dict[Scheme, SemanticIds]:
@@ -124,7 +140,8 @@ class ComparisonRun:
     def read(self, arm: Arm, seed: int, teacher: FittedTeacher) -> TrainedModel:
         """The model of an arm that has been trained."""
         spec, items = spec_of(self.config, arm, seed), self.items_of(arm)
-        return TrainedModel.read(spec, items, self.folder(arm, seed), teacher=teacher)
+        model = TrainedModel.read(spec, items, self.folder(arm, seed), teacher=teacher)
+        return replace(model, content=self.content)
 
 
 def popularity_row(run: ComparisonRun) -> RunRecord:
@@ -171,6 +188,7 @@ def rows_of_seed(run: ComparisonRun, seed: int) -> Iterator[RunRecord]:
                 folder=run.folder(arm, seed),
                 title=f"{arm.label}, seed {seed}",
             )
+            model = replace(model, content=run.content)
             if distributed_state().is_main_process and may_write(run.out):
                 model.keep()
             rows[arm] = [_row(run, arm, model, expected, supervision)]
@@ -222,15 +240,25 @@ def _fused_row(
     def fuse_at(weight: float) -> FuseBatch | None:
         return model.rescored(of_teacher(weight=weight))
 
-    ranks, notes = decoded_with_teacher(
+    title = f"{arm.label}, seed {seed}{IN_THE_BEAM}"
+    made_from = {**model.identity, "guided_by": guided_by}
+    folder = model.folder / f"fused{arm.result_suffix}-{hash_json(guided_by)[:8]}"
+    chosen = choose_weight(
         model.backbone,
         fuse_at,
-        run.dataset,
+        run.dataset.splits.valid,
         evaluation,
         run.config.fusion.weights,
-        folder=model.folder / f"fused{arm.result_suffix}-{hash_json(guided_by)[:8]}",
-        title=f"{arm.label}, seed {seed}{IN_THE_BEAM}",
-        made_from={**model.identity, "guided_by": guided_by},
+        folder=folder,
+        title=title,
+        made_from=made_from,
+    )
+    ranks, notes = model.evaluate(
+        run.dataset,
+        folder / f"weight-{chosen.weight:g}",
+        title,
+        fuse=of_teacher(weight=chosen.weight),
+        made_from={**made_from, "weight": chosen.weight},
     )
     return record(
         arm.label + IN_THE_BEAM,
@@ -240,5 +268,5 @@ def _fused_row(
         seed=seed,
         measures=run.measures,
         state=model.state,
-        notes={**notes, **agreement(ranks, expected, evaluation.ties)},
+        notes={"fusion": asdict(chosen), **notes, **agreement(ranks, expected, evaluation.ties)},
     )

@@ -12,7 +12,7 @@ from baselines.evaluation.first_users import unshuffled_subsets
 from baselines.evaluation.strata import strata_of
 from baselines.experiments.arms import Arm
 from baselines.experiments.claim import may_write
-from baselines.experiments.cold_study import with_cold_start
+from baselines.experiments.cold_study import by_part
 from baselines.experiments.comparison import Comparison, compare, write_per_user
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.controls import control_records
@@ -61,7 +61,6 @@ def _compared(run: ComparisonRun) -> Comparison:
         records += rows_of_seed(run, seed)
     if config.fusion.controls:
         records += control_records(run, [arm for arm in run.arms if arm in run.fused])
-    records = with_cold_start(records, run.dataset, baseline=run.arms[0].label)
     comparison = compare(
         records,
         baseline=run.arms[0].label,
@@ -73,7 +72,11 @@ def _compared(run: ComparisonRun) -> Comparison:
         schemes=[scheme_card(scheme, ids, run.dataset) for scheme, ids in run.ids.items()],
     )
     strata = strata_of(splits.test, splits.train, len(run.dataset.catalog))
-    comparison = replace(comparison, strata=stratified(records, strata, comparison.headlines))
+    comparison = replace(
+        comparison,
+        strata=stratified(records, strata, comparison.headlines),
+        cold_start=by_part(records, run.dataset, baseline=comparison.baseline),
+    )
     if distributed_state().is_main_process and may_write(out):
         _report_left_out(comparison, out)
         write_per_user(records, out / "per_user.parquet", users=users_of_targets(run.dataset))

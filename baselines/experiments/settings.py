@@ -44,6 +44,7 @@ def report_settings(
         "renormalize": evaluation.renormalize,
         "ties": evaluation.ties,
         **({"training prior divided out": evaluation.prior} if evaluation.prior else {}),
+        **({"places reserved for content": evaluation.slots} if evaluation.slots else {}),
         **_fusion_setting(config),
         **_language_setting(config),
         "checkpoint chosen by": f"validation {Selection.of(evaluation.selected_by).label}, "

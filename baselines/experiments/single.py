@@ -45,6 +45,7 @@ def train_model(config: CompareConfig, dataset: Dataset | None = None) -> Traine
         model = _fitted(run)
         model = dataclasses.replace(
             model,
+            content=run.content,
             about={
                 "settings": report_settings(run.config, run.dataset, run.ids),
                 "data": describe(run.dataset),

@@ -49,11 +49,14 @@ class StudyRun:
         command: The command, such as ``compare`` or ``teacher train``.
         hours: Planned hours.
         options: Options of the command other than ``out``, nested as in a ``--config`` file.
+        after: An earlier run of the same command, whose options and folder this run starts from:
+            what is trained there is not trained again. None for a folder of its own.
     """
 
     command: str
     hours: float
     options: dict[str, Any] = field(default_factory=dict)
+    after: str | None = None
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -77,7 +80,8 @@ class StudyPlan:
             does.
 
     Raises:
-        ValueError: If there is no run, or a name cannot be a file name.
+        ValueError: If there is no run, a name cannot be a file name, or a run comes after one that
+            is not above it or has another command.
     """
 
     title: str
@@ -97,6 +101,14 @@ class StudyPlan:
                 raise ValueError(
                     f"runs must have names of letters, digits, '_', '-' and '.', got {name!r}"
                 )
+        above: dict[str, str] = {}
+        for name, run in self.runs.items():
+            if run.after is not None and above.get(run.after) != run.command:
+                raise ValueError(
+                    f"after must name a {run.command} run above {name}, got {run.after!r}. Put "
+                    "that run first, or leave after out."
+                )
+            above[name] = run.command
 
 
 Result = dict[str, Any]
@@ -143,9 +155,10 @@ class Study:
         return self.path.with_suffix("")
 
     def options(self, run: str) -> dict[str, Any]:
-        """All options of a run: its own, and the defaults of its command."""
+        """All options of a run: its own, and those of the run it comes after or the defaults."""
         own = self.plan.runs[run]
-        return _merged(self.plan.defaults.get(own.command, {}), own.options)
+        before = self.plan.defaults.get(own.command, {})
+        return _merged(before if own.after is None else self.options(own.after), own.options)
 
     def finished(self) -> dict[str, dict[str, Any]]:
         """The finished runs by name: ``options``, ``date``, ``machine``, ``hours``, ``result``.
@@ -212,9 +225,13 @@ class Study:
             atomic_write(self.results / "table.md", text)
         return text
 
+    def _folder(self, name: str) -> Path:
+        after = self.plan.runs[name].after
+        return self.out / self.path.stem / name if after is None else self._folder(after)
+
     def _settings(self, name: str) -> Any:
-        folder = self.out / self.path.stem / name
-        return self.commands[self.plan.runs[name].command].read(self.options(name), folder)
+        command = self.commands[self.plan.runs[name].command]
+        return command.read(self.options(name), self._folder(name))
 
 
 def plan_table(study: Study) -> str:

@@ -198,6 +198,7 @@ def _identity(model: TrainedModel) -> dict[str, Any]:
         "items": model.items.ids.provenance.content,
         "removed": sorted(model.removed),
         "partner": other,
+        **({} if model.content is None else {"content": model.content.scores_hash}),
     }
 
 

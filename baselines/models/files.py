@@ -14,11 +14,11 @@ FORMAT = 1
 """Version of the folder format; increased when a folder can no longer be read the same way."""
 
 CARD = "model.json"
-TEACHER, PARTNER = "teacher", "partner"
+TEACHER, PARTNER, CONTENT = "teacher", "partner", "content"
 IDS, SECOND_IDS = "ids", "second_ids"
 ITEMS, COUNTS = "items.parquet", "item_counts.safetensors"
 
-_OF_A_MODEL = {CARD, TEACHER, PARTNER, IDS, SECOND_IDS, ITEMS, COUNTS, *TRAINED_FILES}
+_OF_A_MODEL = {CARD, TEACHER, PARTNER, CONTENT, IDS, SECOND_IDS, ITEMS, COUNTS, *TRAINED_FILES}
 _OF_THE_HUB = {"README.md", ".gitattributes", ".cache", ".git"}
 
 
@@ -56,7 +56,7 @@ def known_parts(parts: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     Raises:
         ProvenanceError: If a part is unknown to this version, or there are more than it can use.
     """
-    known = {"ids", "heads", "teacher", "partners", "base"}
+    known = {"ids", "heads", "teacher", "partners", "base", "content"}
     more = sorted(parts.keys() - known)
     of_ids = parts["ids"] in ([IDS], [IDS, SECOND_IDS])
     usable = of_ids and not parts["heads"] and len(parts["partners"]) <= 1

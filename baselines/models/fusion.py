@@ -14,13 +14,10 @@ from torch import Tensor
 from baselines.contracts.backbone import Backbone
 from baselines.contracts.scorer import ItemScorer, without_seen
 from baselines.data.batches import Histories
-from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import FuseBatch, rank_targets, validation_subset
-from baselines.evaluation.ranks import Ranks
 from baselines.evaluation.selection import Selection
-from baselines.models.evaluate import decoded
 from semid.config import Renormalize
 from semid.distributed import once
 from semid.fusion import Fusion, PrefixGuide
@@ -248,50 +245,3 @@ def choose_weight(
     validation = {f"{weight:g}": kept(weight) for weight in weights}
     best = max(weights, key=lambda weight: validation[f"{weight:g}"])
     return ChosenWeight(weight=best, validation=validation)
-
-
-def decoded_with_teacher(
-    backbone: Backbone,
-    fuse_at: Callable[..., FuseBatch | None],
-    dataset: Dataset,
-    evaluation: EvaluationConfig,
-    weights: Sequence[float],
-    *,
-    folder: Path,
-    title: str,
-    made_from: Mapping[str, Any],
-) -> tuple[Ranks, dict[str, Any]]:
-    """Rank the test targets with the teacher in the beam, at the weight chosen on validation.
-
-    Args:
-        backbone: The generator, in eval mode.
-        fuse_at: Makes the second opinion for a given ``weight`` (keyword argument), as
-            ``teacher_fusion`` does.
-        dataset: Its validation targets choose the weight; its test targets are ranked.
-        evaluation: How they are ranked.
-        weights: Grid of weights of the generator.
-        folder: Stores the results.
-        title: Name shown beside the progress bar.
-        made_from: JSON values that identify the model and the teacher.
-
-    Returns:
-        The ranks, and notes for the record: ``fusion``, the chosen weight and the validation
-        values, and ``certificate``.
-
-    Raises:
-        ProvenanceError: If a file in ``folder`` is damaged.
-    """
-    chosen = choose_weight(
-        backbone,
-        fuse_at,
-        dataset.splits.valid,
-        evaluation,
-        weights,
-        folder=folder,
-        title=title,
-        made_from=made_from,
-    )
-    path, fuse = folder / f"weight-{chosen.weight:g}", fuse_at(weight=chosen.weight)
-    made_from = {**made_from, "weight": chosen.weight}
-    ranks, notes = decoded(backbone, dataset, evaluation, path, title, fuse, made_from=made_from)
-    return ranks, {"fusion": dataclasses.asdict(chosen), **notes}

@@ -109,6 +109,8 @@ def _model(model: TrainedModel) -> list[str]:
     }
     if (second := model.items.second) is not None:
         facts["second semantic IDs"] = f"{second.scheme}, sizes {'x'.join(map(str, second.sizes))}"
+    if model.spec.evaluation.slots:
+        facts["places for items without training events"] = model.spec.evaluation.slots
     if model.partner is not None:
         facts["mixed into the search"] = f"a second model, with weight {1 - model.partner.weight:g}"
     return _pairs(facts)

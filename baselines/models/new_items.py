@@ -107,6 +107,11 @@ def _require_alone(model: TrainedModel) -> None:
             f"{label} also learned a second set of semantic IDs, which new items have none of. "
             "Train it on one scheme to add items later, or train it anew with them."
         )
+    if model.content is not None:
+        raise ValueError(
+            f"{label} fills reserved slots by content, which knows nothing of new items. Rank it "
+            "again with slots 0, and add them there."
+        )
     if model.partner is not None:
         raise ValueError(
             f"{label} ranks together with another model, which knows nothing of new items. Pick "

@@ -92,6 +92,7 @@ def rank_on(model: TrainedModel, dataset: Dataset) -> tuple[Ranks, MatchedTarget
         evaluation,
         beam=evaluation.beam,
         fuse=model.fuse,
+        slots=model.slots,
         title=f"{dataset.name}, test",
     )
     return _spread(ranks, matched.kept, dataset.splits.test.num_targets), matched

@@ -306,9 +306,11 @@ class Recommender:
 
     @property
     def _longest(self) -> int:
-        """Largest number of history items that the model or its partner reads."""
-        own, partner = self.model.backbone.max_history, self.model.partner
-        return own if partner is None else max(own, partner.max_history)
+        """Largest number of history items that the model or what stands beside it reads."""
+        model = self.model
+        content = None if model.content is None else model.content.model
+        parts = (model.backbone, model.partner, content)
+        return max(part.max_history for part in parts if part is not None)
 
     @cached_property
     def titles(self) -> list[str]:

@@ -34,7 +34,8 @@ def best_items(
         boosts: Added to the log-probability of items; made for the model's trie.
     """
     if isinstance(model.backbone, ItemScorer):
-        return _of_scores(model.backbone, histories, k=k, deny=deny, allow=allow, boosts=boosts)
+        scores = checked_scores(model.backbone, histories)
+        return _best(_permitted(scores, deny=deny, allow=allow, boosts=boosts), k)
     backbone, how, fuse = model.backbone, model.spec.evaluation, model.fuse
     trie = backbone.trie
     within = None
@@ -50,19 +51,18 @@ def best_items(
         fusion=None if fuse is None else fuse(histories),
     )
     found = apply_length_penalty(found, trie, penalty=backbone.length_penalty)
-    return rank_items(found, trie, k=k, within=within, boosts=boosts)
+    ranked = rank_items(found, trie, k=k, within=within, boosts=boosts)
+    if (slots := model.slots) is None:
+        return ranked
+    scores = _permitted(slots.scores(histories), deny=deny, allow=allow, boosts=boosts)
+    placed = slots.place(ranked, scores, k=k)
+    return RankedItems(items=placed.items[:, :k], scores=placed.scores[:, :k])
 
 
-def _of_scores(
-    scorer: ItemScorer,
-    histories: Histories,
-    *,
-    k: int,
-    deny: Tensor | None,
-    allow: Tensor | None,
-    boosts: ItemBoosts | None,
-) -> RankedItems:
-    scores = checked_scores(scorer, histories)
+def _permitted(
+    scores: Tensor, *, deny: Tensor | None, allow: Tensor | None, boosts: ItemBoosts | None
+) -> Tensor:
+    """Boosted scores ``(batch, item)``; ``-inf`` for items that must not be listed."""
     forbidden = torch.zeros_like(scores, dtype=torch.bool)
     if allow is not None:
         forbidden = ~_marked(forbidden, allow)
@@ -71,7 +71,11 @@ def _of_scores(
     if boosts is not None:
         rows = torch.arange(scores.shape[1], device=scores.device)
         scores = scores + boosts.of_items(rows.expand_as(scores))
-    found = scores.masked_fill(forbidden, -torch.inf).topk(min(k, scores.shape[1]), dim=1)
+    return scores.masked_fill(forbidden, -torch.inf)
+
+
+def _best(scores: Tensor, k: int) -> RankedItems:
+    found = scores.topk(min(k, scores.shape[1]), dim=1)
     missing = (0, k - found.values.shape[1])
     values = torch.nn.functional.pad(found.values, missing, value=-torch.inf)
     items = torch.nn.functional.pad(found.indices, missing, value=-1)

@@ -6,11 +6,13 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from baselines.contracts.backbone import Backbone, BuildContext
 from baselines.data.dataset import Dataset
 from baselines.evaluation.config import EvaluationConfig, ranking_settings
+from baselines.lm.config import LanguageModelConfig
 from baselines.models.config import BackboneConfigs
 from baselines.models.registry import backbone_class, backbone_settings, build_backbone
 from baselines.teachers.config import MassConfig
@@ -151,7 +153,34 @@ class ModelSpec:
         how = self.evaluation
         prior = {"prior": float(how.prior)} if how.prior else {}
         item = {} if how.item_weight in ("auto", 0) else {"item_weight": float(how.item_weight)}
-        return {"backbone": self.backbone, "settings": own, **prior, **item}
+        slots = {"slots": how.slots} if how.slots else {}
+        return {"backbone": self.backbone, "settings": own, **prior, **item, **slots}
+
+    def with_base(self, base: str | None, folder: Path) -> ModelSpec:
+        """The spec with the current path of its language model.
+
+        Args:
+            base: The path; None for the one in the spec.
+            folder: The model's folder, named in errors.
+
+        Raises:
+            FileNotFoundError: If there is no such folder.
+            ValueError: If a base is given and there is no language model.
+        """
+        if not isinstance(self.config, LanguageModelConfig):
+            if base is not None:
+                raise ValueError(
+                    f"expected no base of the model in {folder}, which has no language model, got "
+                    f"{base!r}. Leave it out."
+                )
+            return self
+        place = Path(self.config.model if base is None else base)
+        if place.is_absolute() and not place.exists():
+            raise FileNotFoundError(
+                f"expected the language model of the model in {folder} at {place}, got no such "
+                "folder. Say where it is now: base, or --base."
+            )
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, model=str(place)))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], *, backbone: str | None = None) -> ModelSpec:

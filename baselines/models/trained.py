@@ -16,9 +16,11 @@ from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation.ranking import FuseBatch
 from baselines.evaluation.ranks import Ranks
+from baselines.evaluation.slots import ReservedSlots
 from baselines.lm.config import LanguageModelConfig
 from baselines.models.evaluate import decoded
 from baselines.models.files import (
+    CONTENT,
     IDS,
     ITEMS,
     PARTNER,
@@ -39,6 +41,7 @@ from baselines.models.fusion import (
 )
 from baselines.models.item_weight import choose_item_weight, tried_weights
 from baselines.models.items import ModelItems
+from baselines.models.slots import load_content, reserved_slots
 from baselines.models.spec import ModelSpec
 from baselines.models.stages import is_fitted, read_fitted, stage_folders
 from baselines.teachers.fitted import FittedTeacher
@@ -82,6 +85,7 @@ class TrainedModel:
         folder: Where its weights are stored.
         teacher: The teacher that its backbone reads or that trained it; None if there is none.
         partner: The second model in its search; None if there is none.
+        content: The scorer that fills its reserved slots; None if there are none.
         removed: Rows of items that are never recommended, but remain known in histories.
         about: Contents for the model card, as JSON values.
     """
@@ -93,6 +97,7 @@ class TrainedModel:
     folder: Path
     teacher: FittedTeacher | None = None
     partner: Partner | None = None
+    content: FittedTeacher | None = None
     removed: frozenset[int] = frozenset()
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -227,7 +232,7 @@ class TrainedModel:
                 f"expected spec, parts and removed items of a model in {folder}, got none of "
                 f"{error}. {_AGAIN}"
             ) from error
-        spec = _with_base(spec, base, folder)
+        spec = spec.with_base(base, folder)
         items = ModelItems.read(folder, ids=parts["ids"])
         require_same(
             f"items and texts in {folder / ITEMS}",
@@ -246,12 +251,11 @@ class TrainedModel:
             fitted = FittedTeacher.load(folder / TEACHER, items.catalog, model=teacher, **settings)
         model = cls.read(spec, items, folder, teacher=fitted)
         named = {"backbone": backbone, "teacher": teacher, "base": base}
-        partners = [
-            _load_partner(folder / PARTNER, items, part, named) for part in parts["partners"]
-        ]
+        partners = [_load_partner(folder / PARTNER, items, one, named) for one in parts["partners"]]
         return dataclasses.replace(
             model,
             partner=partners[0] if partners else None,
+            content=load_content(folder / CONTENT, items, parts.get("content")),
             removed=frozenset(items.catalog.rows(removed).tolist()),
             about=card["about"],
         )
@@ -302,6 +306,8 @@ class TrainedModel:
             teacher.save(folder / TEACHER)
         if self.partner is not None:
             self.partner.model.save(folder / PARTNER)
+        if self.content is not None:
+            self.content.save(folder / CONTENT)
         spec, base = as_json(self.spec), None
         if isinstance(self.spec.config, LanguageModelConfig):
             path = Path(self.spec.config.model)
@@ -320,6 +326,7 @@ class TrainedModel:
                     "teacher": _described(teacher),
                     "partners": [] if self.partner is None else [_described(self.partner)],
                     "base": base,
+                    **({} if self.content is None else {"content": _described(self.content)}),
                 },
                 "removed": [self.items.catalog.item_ids[row] for row in sorted(self.removed)],
                 "about": dict(self.about),
@@ -356,6 +363,11 @@ class TrainedModel:
                 mask_history=other.mask_history,
             )
         return self.rescored(fuse)
+
+    @property
+    def slots(self) -> ReservedSlots | None:
+        """What fills the last places of its lists; None if they are not reserved."""
+        return reserved_slots(self.backbone, self.spec.evaluation, self.items, self.content)
 
     def rescored(self, fuse: FuseModels | None) -> FuseBatch | None:
         """Change the scores of the search as ``spec.evaluation`` says.
@@ -425,6 +437,7 @@ class TrainedModel:
             path,
             title,
             self.rescored(fuse),
+            slots=self.slots,
             made_from=made_from or self.identity,
         )
         if self.backbone.item_scorer() is not None:
@@ -455,21 +468,3 @@ def _load_partner(
         teacher = FittedTeacher.load(folder, items.catalog, model=named["teacher"], **settings)
         return Partner(model=teacher, weight=weight)
     return Partner(model=TrainedModel.load(folder, **named), weight=weight)
-
-
-def _with_base(spec: ModelSpec, base: str | None, folder: Path) -> ModelSpec:
-    """The spec with the current path of its language model."""
-    if not isinstance(spec.config, LanguageModelConfig):
-        if base is not None:
-            raise ValueError(
-                f"expected no base of the model in {folder}, which has no language model, got "
-                f"{base!r}. Leave it out."
-            )
-        return spec
-    place = Path(spec.config.model if base is None else base)
-    if place.is_absolute() and not place.exists():
-        raise FileNotFoundError(
-            f"expected the language model of the model in {folder} at {place}, got no such folder. "
-            "Say where it is now: base, or --base."
-        )
-    return dataclasses.replace(spec, config=dataclasses.replace(spec.config, model=str(place)))

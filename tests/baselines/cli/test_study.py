@@ -152,6 +152,31 @@ def test_a_table_of_your_own(
     assert table == "A tiny study: Popularity, SASRec ce (teacher), Causal ntp, item-kNN"
 
 
+def test_a_run_after_another_ranks_its_models_again(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    prior = {"evaluation": {"prior": 0.7}}
+    options = {"arms": ["causal:ntp"], **prior}
+    more = {
+        "again": {"command": "compare", "hours": 0.1, "after": "plain", "options": prior},
+        "once-more": {"command": "compare", "hours": 0.1, "after": "again"},
+        "anew": {"command": "compare", "hours": 0.1, "options": options},
+    }
+    write(TINY, runs={**TINY["runs"], **more})
+    trained = Path("runs/studies/tiny/plain/causal-ntp-0/model.safetensors")
+    written = trained.stat().st_mtime_ns
+    assert main(["study", "tiny", "--quiet"]) == 0
+    assert trained.stat().st_mtime_ns == written
+    folders = sorted(path.name for path in Path("runs/studies/tiny").iterdir())
+    assert folders == ["anew", "knn", "plain"]
+    plain, again, once_more, anew = map(result, ("plain", "again", "once-more", "anew"))
+    assert again["options"] == anew["options"] == once_more["options"]
+    found = [each["result"]["rows"][-1]["metrics"] for each in (plain, again, once_more, anew)]
+    assert found[1] == found[2] == found[3] != found[0]
+
+
 def _with_options(run: str, **options: Any) -> dict[str, Any]:
     runs = json.loads(json.dumps(TINY["runs"]))
     runs[run]["options"] |= options
@@ -169,6 +194,11 @@ def _with_options(run: str, **options: Any) -> dict[str, Any]:
         ({"runs": {"x": {"command": "recommend", "hours": 1}}}, "command must be one of"),
         ({"runs": {"x": {"command": "compare", "hours": -1}}}, "hours"),
         ({"runs": {"x": {"command": "compare"}}}, "hours"),
+        ({"runs": {"x": {**TINY["runs"]["plain"], "after": "y"}}}, "compare run above x, got 'y'"),
+        (
+            {"runs": {**TINY["runs"], "x": {"command": "compare", "hours": 1, "after": "knn"}}},
+            "compare run above x, got 'knn'",
+        ),
         ({"budget": 3}, "budget"),
         ({"table": "nowhere:table"}, "nowhere"),
     ],

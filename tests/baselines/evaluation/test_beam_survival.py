@@ -13,12 +13,13 @@ from worlds import random_sequences
 from baselines.backbones.causal import CausalBackbone
 from baselines.backbones.config import CausalConfig
 from baselines.contracts.backbone import Backbone, BuildContext
-from baselines.data.batches import histories_of_targets
+from baselines.data.batches import Histories, histories_of_targets
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation.beam_survival import beam_survival
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.metrics import MISS
 from baselines.evaluation.ranking import rank_by_beam
+from baselines.models.fusion import teacher_fusion
 from baselines.nn.config import EncoderConfig
 from semid.config import Renormalize
 from semid.scoring import score_all
@@ -70,6 +71,37 @@ def test_who_survives_the_last_step_is_ranked(backbone: Backbone, renormalize: R
     assert beam_survival(backbone, DATA, evaluation)[-1] == pytest.approx(listed.mean())
     chosen = np.flatnonzero(listed)
     assert beam_survival(backbone, DATA, evaluation, subset=chosen) == [1.0, 1.0, 1.0]
+
+
+class Always:
+    """A teacher that scores the items alike for every history."""
+
+    max_history = 1
+
+    def __init__(self, scores: Tensor) -> None:
+        self._scores = scores
+
+    def score(self, histories: Histories) -> Tensor:
+        return self._scores.expand(len(histories.items), -1)
+
+
+def test_what_changes_the_scores_of_the_search_decides_who_survives(backbone: Backbone) -> None:
+    scores = torch.arange(len(backbone.paths)).float()
+    fuse = teacher_fusion(Always(scores), backbone.trie, weight=0)
+    evaluation = EvaluationConfig(beam=1)
+    found = beam_survival(backbone, DATA, evaluation, fuse=fuse)
+    of_path: dict[tuple[int, ...], float] = {}
+    for path, mass in zip(backbone.paths.tolist(), scores.exp().tolist(), strict=True):
+        for level in range(1, 4):
+            of_path[tuple(path[:level])] = of_path.get(tuple(path[:level]), 0) + mass
+    best: tuple[int, ...] = ()
+    expected = []
+    targets = backbone.paths[DATA.items[DATA.targets()[1]]]
+    for level in range(1, 4):
+        best = max((p for p in of_path if p[:-1] == best), key=lambda path: of_path[path])
+        expected.append(float((targets[:, :level] == torch.tensor(best)).all(dim=1).float().mean()))
+    assert found == pytest.approx(expected)
+    assert found != beam_survival(backbone, DATA, evaluation)
 
 
 def test_a_wide_beam_loses_nothing(backbone: Backbone) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from baselines.cli import main
 from baselines.data.dataset import Dataset
 from baselines.data.synthetic import synthetic_dataset
-from baselines.experiments.cold_study import cold_table, with_cold_start
-from baselines.experiments.comparison import RunRecord
+from baselines.evaluation.random_effects import paired_difference, summarize_runs
+from baselines.experiments.cold_study import by_part, cold_table
+from baselines.experiments.comparison import RunRecord, compare
 from baselines.experiments.study import StudyPlan, StudyRun
+from baselines.models.trained import TrainedModel
 
 STUDY: dict[str, Any] = {
     "title": "A tiny cold start",
@@ -30,13 +33,20 @@ STUDY: dict[str, Any] = {
                 "split": "cold:0.5",
                 "seeds": [0],
                 "arms": ["causal:ntp"],
+                "fusion": {"arms": ["causal:ntp"], "weights": [0.5]},
                 "ids": {"codebook_sizes": [4, 4]},
                 "teacher": {"model": "itemknn"},
                 "backbones": {"causal": {"max_history": 9, "encoder": {"dim": 8, "num_layers": 1}}},
                 "training": {"epochs": 1},
                 "evaluation": {"beam": 60, "cutoffs": [10, 50], "validation_targets": 20},
             },
-        }
+        },
+        "slots": {
+            "command": "compare",
+            "hours": 0.1,
+            "after": "half",
+            "options": {"evaluation": {"slots": 3}},
+        },
     },
 }
 
@@ -67,55 +77,73 @@ def test_parts_have_their_own_means_and_intervals() -> None:
     data = shop("cold:0.5")
     cold = cold_targets(data)
     student, content = run_of("student", 0, ~cold), run_of("content", None, cold)
-    found = with_cold_start([student, content], data, baseline="student")
-    of_student, of_content = (each.evaluation["cold_start"] for each in found)
-    assert of_student["cold"] == {"targets": int(cold.sum()), "R@10": {"mean": 0.0}}
-    assert of_student["warm"] == {"targets": int((~cold).sum()), "R@10": {"mean": 1.0}}
-    assert of_content["cold"]["R@10"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
-    assert of_content["warm"]["R@10"] == {"mean": 0.0, "low": -1.0, "high": -1.0}
+    found = by_part([student, replace(content, role="reference")], data, baseline="student")
+    assert list(found) == ["overall", "warm", "cold"]
+    users = [each.statistics["users"] for each in found.values()]
+    assert users == [len(cold), (~cold).sum(), cold.sum()]
+    for name, gain in (("warm", -1.0), ("cold", 1.0)):
+        of_student, of_content = (row.metrics["removed"]["R@10"].mean for row in found[name].rows)
+        assert (of_student, of_content) == (float(gain < 0), float(gain > 0))
+        one = found[name].difference("content", "student", policy="removed", metric="R@10")
+        assert (one.mean, one.low, one.high) == (gain, gain, gain)
+    one = found["overall"].difference("content", "student", policy="removed", metric="R@10")
+    assert one.mean == pytest.approx(2 * cold.mean() - 1)
 
 
-def test_each_seed_is_paired_with_the_baseline_of_its_seed() -> None:
-    data = shop("cold:0.5")
-    none, every = (np.full(len(cold_targets(data)), value) for value in (False, True))
-    records = [
-        run_of("student", 0, none),
-        run_of("student", 1, every),
-        run_of("other", 0, every),
-        run_of("other", 1, every),
+def test_intervals_hold_the_noise_of_seeds() -> None:
+    data, rng = shop("cold:0.5"), np.random.default_rng(0)
+    cold = cold_targets(data)
+    hits = {
+        (arm, seed): rng.random(len(cold)) < rate
+        for arm, rates in (("student", (0.2, 0.5, 0.4)), ("other", (0.9, 0.4, 0.7)))
+        for seed, rate in enumerate(rates)
+    }
+    records = [run_of(arm, seed, each) for (arm, seed), each in hits.items()]
+    part = by_part(records, data, baseline="student")["cold"]
+    found = part.difference("other", "student", policy="removed", metric="R@10")
+    runs = [
+        summarize_runs(np.stack([hits[arm, seed][cold] for seed in range(3)])[..., None] * 1.0)
+        for arm in ("other", "student")
     ]
-    found = with_cold_start(records, data, baseline="student")
-    lows = [each.evaluation["cold_start"]["cold"]["R@10"]["low"] for each in found[2:]]
-    assert lows == [1.0, 0.0]
+    gain = paired_difference(*runs)
+    assert (found.mean, found.low, found.high) == (gain.mean[0], gain.low[0], gain.high[0])
+    assert found.low < 0 < found.high, "three seeds that differ this much do not tell"
 
 
-def test_records_without_cold_items_stay_as_they_are() -> None:
+def test_there_are_no_parts_without_cold_items() -> None:
     data = shop("leave_one_out")
     record = run_of("student", 0, np.ones(data.splits.test.num_targets, dtype=bool))
-    assert with_cold_start([record], data, baseline="student") == [record]
+    assert by_part([record], data, baseline="student") == {}
 
 
-def test_the_table_shows_the_parts_and_their_mean() -> None:
+def test_the_table_shows_the_parts_and_why_cold_items_miss() -> None:
     run = StudyRun(command="compare", hours=0.1)
     plan = StudyPlan(title="Cold", runs={"half": run})
-    parts = {
-        "warm": {"targets": 3, "R@10": {"mean": 0.2, "low": -0.1, "high": 0.1}},
-        "cold": {"targets": 1, "R@10": {"mean": 0.6}},
-    }
-    notes = {"cold_share": 0.25, "cold_start": parts}
-    row = {"arm": "content", "seeds": [None], "evaluations": [notes]}
-    result = {"rows": [row], "schemes": [{"name": None, "cold_support": [0.75, 0.5]}]}
-    text = cold_table(plan, {"half": {"result": result}})
-    cells = "half | content |  | 0.3000 | 0.2000 (-0.1000, +0.1000) | 0.6000 | 0.250"
-    assert f"| {cells} |" in text
+    data = shop("cold:0.5")
+    cold = cold_targets(data)
+    hits = {"student": ~cold, "other": cold}
+    twice = [run_of(arm, seed, of_arm) for arm, of_arm in hits.items() for seed in (0, 1)]
+    for seed, each in enumerate(twice[:2]):
+        each.evaluation["cold_survival"] = [0.5 + seed / 4, 0.25]
+    comparison = replace(
+        compare(twice, baseline="student", schemes=[{"name": None, "cold_support": [0.75, 0.5]}]),
+        cold_start=by_part(twice, data, baseline="student"),
+    )
+    text = cold_table(plan, {"half": {"result": asdict(comparison)}})
+    warm, share = 1 - cold.mean(), "0.0000 (-1.0000, -1.0000) | 1.0000 (+1.0000, +1.0000) | 0.250"
+    assert f"| half | student | 2 | {warm:.4f} | 1.0000 | 0.0000 | 0.250 |" in text
+    assert f"| half | other | 2 | {1 - warm:.4f} (" in text
+    assert f") | {share} |" in text
     assert "| half | ids | 0.750, 0.500 | 1.25 |" in text
+    assert "| half | student | 0.625, 0.250 |" in text
 
 
 def test_a_run_without_cold_items_is_named() -> None:
     plan = StudyPlan(title="Cold", runs={"all": StudyRun(command="compare", hours=0.1)})
-    row: dict[str, Any] = {"arm": "content", "seeds": [None], "evaluations": [{}]}
+    record = run_of("student", 0, np.ones(5, dtype=bool))
+    result = asdict(compare([record], baseline="student"))
     with pytest.raises(ValueError, match="run all has no cold items"):
-        cold_table(plan, {"all": {"result": {"rows": [row], "schemes": []}}})
+        cold_table(plan, {"all": {"result": result}})
 
 
 def test_a_study_from_its_file_to_its_table(
@@ -126,18 +154,49 @@ def test_a_study_from_its_file_to_its_table(
     Path("studies/cold.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     assert main(["study", "cold", "--quiet"]) == 0
     result = json.loads(Path("studies/cold/half.json").read_text())["result"]
-    popularity, *_, student = result["rows"]
+    popularity, *_, student, fused = result["rows"]
     (of_popularity,) = popularity["evaluations"]
     assert of_popularity["cold_share"] < 0.3  # items without events come last
+    overall, warm, cold = result["cold_start"].values()
+    recall, of_warm, of_cold = (
+        part["rows"][-2]["metrics"]["removed"]["R@50"]["mean"] for part in (overall, warm, cold)
+    )
+    assert recall == student["metrics"]["removed"]["R@50"]["mean"]
+    users, of_part = overall["statistics"]["users"], warm["statistics"]["users"]
+    mean = (of_part * of_warm + (users - of_part) * of_cold) / users
+    assert recall == pytest.approx(mean)
+    measured = {each["arm"] for each in cold["differences"]}
+    assert measured == {row["arm"] for row in result["rows"]} - {student["arm"]}
     (notes,) = student["evaluations"]
-    parts = notes["cold_start"]
-    weighted = sum(part["targets"] * part["R@50"]["mean"] for part in parts.values())
-    targets = sum(part["targets"] for part in parts.values())
-    overall = student["metrics"]["removed"]["R@50"]["mean"]
-    assert weighted / targets == pytest.approx(overall)
+    survival = notes["cold_survival"]
+    assert len(survival) == len(result["schemes"][0]["cold_support"])
+    assert survival[-1] == 1, "a beam over all items keeps every path"
     shares = result["schemes"][0]["cold_support"]
     assert shares == sorted(shares, reverse=True)
     assert 0 < shares[0] <= 1
     table = Path("studies/cold/table.md").read_text()
     assert f"{shares[0]:.3f}" in table
+    assert (
+        f"| half | {student['arm']} | {', '.join(f'{share:.3f}' for share in survival)} |" in table
+    )
     assert "Popularity" in table
+    _slots_are_ranked_without_training_and_served(student, fused)
+
+
+def _slots_are_ranked_without_training_and_served(
+    student: dict[str, Any], fused: dict[str, Any]
+) -> None:
+    result = json.loads(Path("studies/cold/slots.json").read_text())["result"]
+    assert result["settings"]["places reserved for content"] == 3
+    for before, after in zip((student, fused), result["rows"][-2:], strict=True):
+        assert before["train_seconds"] == after["train_seconds"]
+        (notes,), (plain,) = after["evaluations"], before["evaluations"]
+        assert notes["cold_share"] > max(0.3, plain["cold_share"])
+        assert notes["cold_survival"] == plain["cold_survival"]
+        assert before["metrics"]["removed"] != after["metrics"]["removed"]
+    run = "runs/studies/cold/half"
+    assert main(["pick", "--run", run, "--row", fused["arm"], "--out", "picked"]) == 0
+    for folder in (f"{run}/causal-ntp-0", "picked"):
+        slots = TrainedModel.load(Path(folder)).slots
+        assert slots is not None
+        assert slots.number == 3
