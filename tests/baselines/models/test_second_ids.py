@@ -125,6 +125,14 @@ def test_a_trained_model_is_read_again_and_other_ids_are_refused(
             fit(folder, items_of(folder, second))
 
 
+def test_training_moves_every_table_of_both_ids(model: TrainedModel) -> None:
+    items = model.items
+    fresh = model.spec.build(items.ids, items.catalog, second=items.second).state_dict()
+    for name, weights in model.backbone.state_dict().items():
+        assert not torch.equal(weights, fresh[name]), name
+    assert sum(name.startswith("second.") for name in fresh) == 1 + 1 + 2 * 2
+
+
 def test_a_folder_without_its_second_ids_or_with_others_is_refused(
     model: TrainedModel, tmp_path: Path
 ) -> None:
@@ -136,6 +144,15 @@ def test_a_folder_without_its_second_ids_or_with_others_is_refused(
     other.save(tmp_path / "gone" / "second_ids")
     with pytest.raises(ProvenanceError, match="second_ids of the model"):
         TrainedModel.load(tmp_path / "gone")
+
+
+def test_a_folder_that_was_left_unfinished_is_completed(model: TrainedModel) -> None:
+    card = model.folder / "model.json"
+    before = card.read_text()
+    card.unlink()
+    model.keep()
+    assert card.read_text() == before
+    assert TrainedModel.load(model.folder).identity == model.identity
 
 
 def test_new_items_are_refused_by_name(model: TrainedModel) -> None:
