@@ -145,6 +145,9 @@ class ObjectiveConfig:
             ``end``: neither the last token of an item nor the end token, which that code does not
             append, has a loss; a title of one token has none at all. ``linear``: probabilities are
             summed outside log space (``linear_soft_ntp_loss``).
+        on_policy: Share of the targets at which the student also writes a path itself; below its
+            prefixes that are not the target's it learns the teacher's distribution alone (by the
+            caller that can write paths, not by ``Objective``). Needs a teacher and a fixed ``tau``.
 
     Raises:
         ValueError: If a value is out of range or contradicts the name.
@@ -158,6 +161,7 @@ class ObjectiveConfig:
     masked: bool = True
     mean: Mean = "all"
     reference: tuple[Reference, ...] = ()
+    on_policy: float = field(default=0.0, metadata={"before": 0.0})
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -190,6 +194,13 @@ class ObjectiveConfig:
         if "linear" in self.reference and self.name not in _LINEAR:
             raise ValueError(
                 f"reference linear applies to {', '.join(_LINEAR)}, got {self.name}. Leave it out."
+            )
+        require_real("on_policy", self.on_policy, low=0, high=1)
+        if self.on_policy and (not self.needs_teacher or self.tau == "adaptive"):
+            raise ValueError(
+                f"on_policy needs a teacher's labels at an alpha above 0 and a fixed tau, got "
+                f"{self.name} at alpha {self.alpha} with labels of {self.labels} and tau "
+                f"{self.tau}. Leave it out."
             )
 
     @property

@@ -74,6 +74,11 @@ class ItemLabels:
     rest: Tensor
     alpha: float = 1.0
 
+    def select(self, chosen: Tensor) -> ItemLabels:
+        """The labels of some targets, int64 ``(n,)``."""
+        items, p, rest = self.items[chosen], self.p[chosen], self.rest[chosen]
+        return ItemLabels(items=items, p=p, rest=rest, alpha=self.alpha)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainBatch:
@@ -115,6 +120,28 @@ class TrainBatch:
             target_row=self.target_row.to(device),
             target_pos=self.target_pos.to(device),
             target_id=self.target_id.to(device),
+        )
+
+    def select_targets(self, chosen: Tensor) -> TrainBatch:
+        """The same windows with only some of the targets, int64 ``(n,)``."""
+        return dataclasses.replace(
+            self,
+            target_row=self.target_row[chosen],
+            target_pos=self.target_pos[chosen],
+            target_id=self.target_id[chosen],
+            item_labels=None if self.item_labels is None else self.item_labels.select(chosen),
+        )
+
+    def histories(self) -> Histories:
+        """What is before each target in its window, one history per target."""
+        items, mask = self.windows.items, self.windows.mask
+        width, row = items.shape[1] - 1, self.target_row[:, None]
+        pos = torch.arange(width, device=items.device) + self.target_pos[:, None] - width
+        is_real = (pos >= 0) & mask[row, pos.clamp_min(0)]
+        return Histories(
+            items=items[row, pos.clamp_min(0)],
+            mask=is_real,
+            users=self.windows.users[self.target_row],
         )
 
     def split(self, number: int) -> Iterator[TrainBatch]:

@@ -51,6 +51,7 @@ _OF_OBJECTIVE: dict[str, Callable[[str], Any]] = {
     "labels": str,
     "mean": str,
     "reference": _names,
+    "on_policy": _number,
 }
 _OF_POLICY: dict[str, Callable[[str], Any]] = {
     "alpha": str,
@@ -95,10 +96,10 @@ class Arm:
 
         For example, ``tiger:soft_ce:0.5`` or ``causal:soft_ntp:0.3:alpha=entropy:cap=true``.
         Backbone and objective are short names, or ``package.module:Name`` for your own. The keys
-        are ``tau`` (a number or ``adaptive``), ``masked``, ``mean``, ``labels`` and ``reference``
-        (names joined by ``+``) of ``ObjectiveConfig``, and ``alpha`` (its ``by``), ``start``,
-        ``rise``, ``cap``, ``half`` and ``gate`` of ``AlphaPolicy``; and ``labelled``, one of the
-        ``labels`` of ``MassConfig`` (``crossfit8`` for ``crossfit:8``).
+        are ``tau`` (a number or ``adaptive``), ``masked``, ``mean``, ``labels``, ``reference``
+        (names joined by ``+``) and ``on_policy`` of ``ObjectiveConfig``, and ``alpha`` (its
+        ``by``), ``start``, ``rise``, ``cap``, ``half`` and ``gate`` of ``AlphaPolicy``; and
+        ``labelled``, one of the ``labels`` of ``MassConfig`` (``crossfit8`` for ``crossfit:8``).
 
         Args:
             text: The arm.

@@ -27,6 +27,7 @@ from baselines.experiments.growth import require_free
 from baselines.experiments.rows import ComparisonRun, counted_teacher, mass_of
 from baselines.experiments.schemes import Scheme, schemes_of
 from baselines.models.items import ModelItems
+from baselines.models.on_policy import require_codes
 from baselines.models.registry import backbone_settings, require_contract, require_second_ids
 from baselines.teachers.config import IN_SAMPLE
 from baselines.teachers.fit import fit_teacher, settled_training
@@ -189,4 +190,11 @@ def _require_labels(config: CompareConfig, arm: Arm, dataset: Dataset) -> None:
             "reference=bfloat16 rounds the scores of all items, and mass.top_k "
             f"{mass.top_k} takes some. Leave one of them out."
         )
+    if arm.objective.on_policy:
+        require_codes(arm.backbone_class)
+        if mass.best_items == 0:
+            raise ValueError(
+                "on_policy labels prefixes by the teacher's best items, got mass.best_items 0. "
+                "Take at least 1, or leave on_policy out."
+            )
     require_labels(mass, teacher, dataset)

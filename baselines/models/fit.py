@@ -20,6 +20,7 @@ from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.ranking import rank_by_beam, rank_by_scores, validation_subset
 from baselines.evaluation.selection import Selection
 from baselines.models.fusion import item_head_fusion
+from baselines.models.on_policy import OnPolicyLoss
 from baselines.models.stages import is_fitted, one_after_another, stage_folders, stage_lineages
 from baselines.training.checkpoint import TrainingState
 from baselines.training.config import TrainingConfig
@@ -57,7 +58,7 @@ class MoreLabels:
     """A teacher's labels besides those of the codes; None where targets alone are learned.
 
     Attributes:
-        items: Its distributions over whole items, for an item head.
+        items: Its distributions over whole items, for an item head and on-policy prefixes.
         second: Its token distributions for a second set of IDs.
     """
 
@@ -90,13 +91,15 @@ def fit_backbone(
         folder: Receives the model; earlier stages are kept below it.
         lineage: Provenance of the model.
         title: Name shown beside the progress bar.
-        more_labels: The teacher's labels of whole items and of a second set of IDs.
+        more_labels: The teacher's labels of whole items, for an item head and for on-policy
+            prefixes, and of a second set of IDs.
 
     Returns:
         The training state, combined over all stages.
 
     Raises:
-        ValueError: If the objective needs a teacher and none is given, or leaves nothing to learn.
+        ValueError: If the objective needs a teacher or item labels and none are given, does not fit
+            the backbone, or leaves nothing to learn.
     """
     objective = Objective(settings.objective, end_token=backbone.end_token)
     is_taught = teacher is not None or is_fitted(backbone, folder)
@@ -161,9 +164,15 @@ class _Loss:
         more: MoreLabels,
         train: SequenceSet,
     ) -> None:
-        self.backbone, self.objective = backbone, objective
+        self.backbone, self.objective, config = backbone, objective, objective.config
         self.teacher = teacher if objective.needs_teacher else None
         self.more = more if objective.needs_teacher else MoreLabels()
+        if config.on_policy and teacher is not None and more.items is None:
+            raise ValueError(
+                "on_policy needs the teacher's distributions over items, got none. Compute them "
+                "with item_labels."
+            )
+        self.on_policy = OnPolicyLoss(backbone, config) if config.on_policy else None
         self.history_length, self.popularity = _counts(train)
 
     def __call__(self, batch: TrainBatch) -> ObjectiveOutput:
@@ -174,9 +183,11 @@ class _Loss:
             batch = replace(batch, item_labels=labels)
         first = self._of_paths(backbone.trie, batch, self.teacher)
         if backbone.second_trie is None:
-            return backbone.loss(batch, first.at, first.of)
-        second = self._of_paths(backbone.second_trie, batch, self.more.second)
-        return backbone.loss_of_both(batch, first, second)
+            output = backbone.loss(batch, first.at, first.of)
+        else:
+            second = self._of_paths(backbone.second_trie, batch, self.more.second)
+            output = backbone.loss_of_both(batch, first, second)
+        return output if self.on_policy is None else self.on_policy(batch, output)
 
     def _of_paths(
         self, trie: CodeTrie, batch: TrainBatch, teacher: TargetDistributions | None

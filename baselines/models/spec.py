@@ -124,7 +124,7 @@ class ModelSpec:
         settings = {
             "backbone": cls.shares_weights_with or self.backbone,
             "shape": without_memory_settings(cls.training_settings(self.config, self.extra_config)),
-            "objective": dataclasses.asdict(objective),
+            "objective": as_json(objective),
             "training": without_memory_settings(self.training),
             "evaluation": ranking_settings(self.evaluation),
             "seed": self.seed,

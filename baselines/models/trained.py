@@ -137,8 +137,9 @@ class TrainedModel:
             rounded = "bfloat16" in spec.objective.reference
             distributions = supervision(backbone, rounded=rounded)
             second = items.second
+            of_items = backbone.learns_items or spec.objective.on_policy > 0
             more_labels = MoreLabels(
-                items=supervision.of_items if backbone.learns_items else None,
+                items=supervision.of_items if of_items else None,
                 second=None if second is None else supervision.of_codes(second, rounded=rounded),
             )
         state = fit_backbone(

@@ -299,7 +299,7 @@ class MassConfig:
         tail: Total mass of the remaining items: ``sampled``, estimated from random items; or
             ``uniform``, an upper bound, as if each scored like the lowest of the best.
         best_items: Number of best items with a probability of their own in the labels of an item
-            head, among which the others share what is left; 0 for the target alone.
+            head and of on-policy prefixes; the others share what is left. 0 for the target alone.
 
     Raises:
         ValueError: If ``top_k`` is below 1, ``best_items`` below 0, or ``labels`` is none of these.

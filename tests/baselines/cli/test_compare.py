@@ -127,6 +127,34 @@ def test_an_example_lacks_nothing_but_its_data(
     assert capsys.readouterr().err.startswith("semid: no folder nowhere")
 
 
+def test_an_arm_learns_from_prefixes_of_its_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = ["--arms", "[tiger:soft_ce:0.5, 'tiger:soft_ce:0.5:on_policy=0.5']"]
+    assert main([*COMPARE, *arms]) == 0
+    rows = json.loads(Path("out/comparison.json").read_text())["rows"]
+    labels = [row["arm"] for row in rows if row["arm"].startswith("TIGER")]
+    plain = "TIGER+TCA soft_ce alpha=0.5"
+    assert labels == [plain, f"{plain} on_policy=0.5"]
+    configs = []
+    for name in ("tiger-soft_ce-0.5-0", "tiger-soft_ce-0.5-on_policy0.5-0"):
+        provenance = json.loads(Path("out", name, "provenance.json").read_text())
+        configs.append(provenance["config"]["objective"])
+    assert configs[1] == {**configs[0], "on_policy": 0.5}
+    assert "on_policy" not in configs[0], "models made before it keep their hash"
+    capsys.readouterr()
+    assert main([*COMPARE, "--out", "new", *arms, "--mass.best_items", "0"]) == 2
+    assert "got mass.best_items 0" in capsys.readouterr().err
+
+
+def test_a_model_of_titles_cannot_learn_from_prefixes_of_its_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMPARE, "--arms", "lm:soft_ce:0.5:on_policy=0.5"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "on_policy needs a backbone that generates codes, such as causal or tiger" in line
+
+
 def test_an_item_head_is_mixed_in_at_a_weight_that_validation_chooses(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

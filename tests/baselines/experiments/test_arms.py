@@ -166,6 +166,12 @@ def test_label_and_folder_say_the_scheme_and_a_temperature_of_ones_own(
             "tiger-soft_ntp-0.1-tau4.5-referencebfloat16+end+linear",
         ),
         (
+            "causal:soft_ce:0.9:on_policy=0.25",
+            ObjectiveConfig(name="soft_ce", alpha=0.9, on_policy=0.25),
+            "Causal+TCA soft_ce alpha=0.9 on_policy=0.25",
+            "causal-soft_ce-0.9-on_policy0.25",
+        ),
+        (
             "tiger:msl:reference=end",
             ObjectiveConfig(name="msl", reference=("end",)),
             "TIGER msl reference=end",
@@ -238,6 +244,8 @@ def test_all_arms_share_mask_and_temperature_save_msl_which_is_masked_by_definit
         ("@letter:ntp", "backbone out of tiger, causal, .*, got '@letter:ntp'"),
         ("tiger:tau=1", r"expected an arm backbone\[@scheme\]:objective"),
         ("tiger:ntp:tau=", "expected a number for tau, got '' .in arm 'tiger:ntp:tau='"),
+        ("tiger:ntp:on_policy=0.5", "on_policy needs a teacher's labels at an alpha above 0"),
+        ("tiger:soft_ce:0.5:on_policy=2", "on_policy must be"),
         ("tiger:ntp:tau=0", "tau must be a number of at least 1e-06"),
         ("tiger:soft_ce:tau=2", "needs an alpha, for example tiger:soft_ce:0.5"),
         ("tiger:soft_ce:0.5:beta=2", "expected KEY=VALUE with a key out of tau, .*, got 'beta=2'"),

@@ -160,7 +160,8 @@ def test_new_items_are_refused_by_name(model: TrainedModel) -> None:
         with_new_items(model, [{"item_id": 9001, "title": "red lipstick"}])
 
 
-def test_a_teacher_labels_both_ids(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_policy", [0.0, 0.5])
+def test_a_teacher_labels_both_ids(tmp_path: Path, on_policy: float) -> None:
     items = items_of(tmp_path)
     config = TeacherConfig(model="sasrec", sasrec=SASRecConfig(max_history=9, encoder=ENCODER))
     teacher = FittedTeacher.fit(
@@ -172,7 +173,7 @@ def test_a_teacher_labels_both_ids(tmp_path: Path) -> None:
 
     cache = tmp_path / "mass"
     supervision = Supervision(teacher, none, DATA, items.ids, MassConfig(), cache)
-    objective = ObjectiveConfig(name="soft_ce", alpha=0.5)
+    objective = ObjectiveConfig(name="soft_ce", alpha=0.5, on_policy=on_policy)
     model = fit(tmp_path, items, dataclasses.replace(spec(), objective=objective), supervision)
     assert len(list(cache.glob("mass-*"))) == 2
     assert items.second is not None
