@@ -20,6 +20,7 @@ from .extension import (
 )
 from .filters import ItemFilter
 from .fusion import Fusion, Guide, PrefixGuide, Rescoring
+from .generations import Generation
 from .ids import SemanticIds
 from .interop import read_codes_file, write_codes_index, write_codes_tensor
 from .packaged import MiniLMEncoder, WordVectorsEncoder
@@ -66,6 +67,7 @@ __all__ = [
     "Embeddings",
     "FittedLsa",
     "Fusion",
+    "Generation",
     "Guide",
     "HierarchicalKMeans",
     "IdsConfig",

@@ -156,6 +156,7 @@ def ids_from_config(
     *,
     cache_dir: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_batch: Callable[[int], None] | None = None,
 ) -> SemanticIds:
     """Make semantic ids as configured: read from a file, or embedded, fitted and encoded.
 
@@ -164,6 +165,7 @@ def ids_from_config(
         catalog: The items.
         cache_dir: Cache folder of embeddings, see `semid.embed.embed_catalog`.
         on_epoch: For a scheme with an ``on_epoch`` (`semid.tokenizers.RQVAE`).
+        on_batch: With ``fit_items``, called with the number of items of each encoded batch.
 
     Raises:
         ValueError: If the scheme, a file or a setting does not fit the catalogue.
@@ -183,6 +185,8 @@ def ids_from_config(
     if hasattr(tokenizer, "on_epoch"):
         tokenizer.on_epoch = on_epoch
     cf_embeddings = _cf_embeddings(config, tokenizer, catalog)
+    if config.fit_items is not None:
+        return _fitted_on_some(tokenizer, config, catalog, on_batch=on_batch)
     embeddings = embeddings_from(
         config.embeddings, catalog, template=config.template, cache_dir=cache_dir
     )
@@ -195,6 +199,36 @@ def ids_from_config(
         cf_embeddings=cf_embeddings if tokenizer.uses_cf else None,
         collisions=config.collisions,
     )
+
+
+def _fitted_on_some(
+    tokenizer: SemanticIdTokenizer,
+    config: IdsConfig,
+    catalog: Catalog,
+    *,
+    on_batch: Callable[[int], None] | None,
+) -> SemanticIds:
+    """Fit encoder and tokenizer on ``config.fit_items`` items, and encode all in batches."""
+    from semid.batched import encode_in_batches, sample_of, text_costs
+    from semid.embed import is_vectors
+    from semid.encoders import LsaEncoder, encoder_named
+    from semid.text_encoder import CatalogEncoder
+
+    if is_vectors(config.embeddings):
+        raise ValueError(
+            f"expected a text encoder as embeddings where fit_items is set, got the vectors "
+            f"{config.embeddings}. Leave fit_items out."
+        )
+    assert config.fit_items is not None
+    sample = sample_of(catalog, config.fit_items)
+    template = catalog.default_template() if config.template is None else config.template
+    encoder = encoder_named(config.embeddings)
+    fitted = encoder.fit(sample.texts(template)) if isinstance(encoder, LsaEncoder) else encoder
+    of_texts = CatalogEncoder(encoder=fitted, template=template)
+    some = build_semantic_ids(tokenizer, of_texts.embed(sample), sample, collisions="keep")
+    some = replace(some, text_encoder=of_texts)
+    ids = encode_in_batches(some, catalog, on_batch=on_batch)
+    return ids.resolve(config.collisions, costs=text_costs(catalog, of_texts, tokenizer))
 
 
 def require_made_by(
@@ -253,10 +287,13 @@ def require_made_by(
 
 def _input_hashes(config: IdsConfig, catalog: Catalog) -> dict[str, str]:
     """Hashes of the inputs that `build_semantic_ids` would record now, as far as available."""
+    from semid.batched import hash_texts
     from semid.embed import is_vectors, read_embeddings
 
     hashes: dict[str, str] = {}
-    if not is_vectors(config.embeddings):
+    if config.fit_items is not None:
+        hashes[_TEXTS] = hash_texts(catalog, config.template or catalog.default_template())
+    elif not is_vectors(config.embeddings):
         hashes[_TEXTS] = hash_ids(catalog.texts(config.template))
     vectors = {"embeddings": config.embeddings, _CF: config.cf_embeddings}
     if config.cf_scale:  # those that were coded are a concatenation
@@ -316,6 +353,7 @@ def extend_ids_from_config(
     catalog: Catalog,
     *,
     cache_dir: str | os.PathLike[str] | None = None,
+    drop_missing: bool = False,
 ) -> SemanticIds:
     """Extend saved ids with ids for the items of a catalogue that have none yet.
 
@@ -329,6 +367,8 @@ def extend_ids_from_config(
             one and must be named only if it is not built in.
         catalog: Old and new items.
         cache_dir: Cache folder of embeddings, see `semid.embed.embed_catalog`.
+        drop_missing: Whether items that the catalogue lacks lose their place, see
+            `semid.extension.extend_semantic_ids`.
 
     Raises:
         ValueError: If the config names another scheme, settings, encoder or template, the texts of
@@ -347,16 +387,15 @@ def extend_ids_from_config(
         )
     tokenizer = load_tokenizer(folder, made_by)
     ids = load_extendable(folder, made_by)
+    how: dict[str, Any] = {"collisions": config.collisions, "drop_missing": drop_missing}
     if is_vectors(config.embeddings):
         embeddings = embeddings_from(config.embeddings, catalog, cache_dir=cache_dir)
-        return extend_semantic_ids(
-            ids, tokenizer, embeddings, catalog, collisions=config.collisions
-        )
+        return extend_semantic_ids(ids, tokenizer, embeddings, catalog, **how)
     if ids.text_encoder is None:
         ids = replace(ids, text_encoder=fit_text_encoder(ids, config, catalog))
     else:
         _require_encoder_of_the_time(ids.text_encoder, config)
-    return extend_from_texts(ids, catalog, collisions=config.collisions, cache_dir=cache_dir)
+    return extend_from_texts(ids, catalog, cache_dir=cache_dir, **how)
 
 
 def _require_encoder_of_the_time(encoder: CatalogEncoder, config: IdsConfig) -> None:
@@ -390,7 +429,8 @@ def fit_text_encoder(
         catalog: Their items, with the original texts.
 
     Returns:
-        None for codes from a file, for ready-made vectors, and where collaborative ones are added.
+        That of the ids, if they have one; None for codes from a file, for ready-made vectors, and
+        where collaborative ones are added.
 
     Raises:
         ProvenanceError: If the items' texts or the template have changed.
@@ -399,6 +439,8 @@ def fit_text_encoder(
     from semid.encoders import LsaEncoder, encoder_named
     from semid.text_encoder import CatalogEncoder
 
+    if ids.text_encoder is not None:
+        return ids.text_encoder
     if config.scheme.startswith(_FILE) or is_vectors(config.embeddings) or config.cf_scale:
         return None
     template = catalog.default_template() if config.template is None else config.template

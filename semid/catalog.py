@@ -126,6 +126,11 @@ class Catalog:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def take(self, rows: NDArray[np.int64]) -> Catalog:
+        """The items of some rows, int64 ``(item,)``, each row at most once, in this order."""
+        ids = [self.item_ids[row] for row in rows.tolist()]
+        return Catalog(item_ids=ids, fields=self.fields[rows] if self.fields.width else self.fields)
+
     @cached_property
     def order_hash(self) -> str:
         """Hash of the item ids in row order, recorded by every artefact made for these rows."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semid.paths import group_paths
 from semid.reassignment import (
     Costs,
     Strategy,
@@ -92,7 +93,7 @@ def collision_report(codes: Tensor, taken: Tensor | None = None) -> CollisionRep
     holders = num_holders(codes, codes[:0] if taken is None else taken)
     return CollisionReport(
         items=len(codes),
-        distinct=len(torch.unique(codes, dim=0)),
+        distinct=len(group_paths(codes)[0]),
         colliding_items=int((holders > 1).sum()),
         largest_group=int(holders.max()),
     )
@@ -126,9 +127,7 @@ def _extra_level(
             f"equal codes, got {num_levels} levels that are all the scheme's. Take the collision "
             "strategy next_nearest."
         )
-    _, group_of_item, group_sizes = torch.unique(
-        codes, dim=0, return_inverse=True, return_counts=True
-    )
+    _, group_of_item, group_sizes = group_paths(codes)
     rows = torch.argsort(group_of_item, stable=True)
     first_of_group = group_sizes.cumsum(0) - group_sizes
     rank = torch.empty_like(group_of_item)

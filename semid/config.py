@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from semid.checks import require_real, require_sizes, require_text
+from semid.checks import require_int, require_real, require_sizes, require_text
 from semid.field_types import require_types
 
 
@@ -34,6 +34,9 @@ class IdsConfig:
         collisions: How items with equal codes are told apart: a key of
             `semid.collisions.STRATEGIES`, a custom ``package.module:function``, or several joined
             by ``+``.
+        fit_items: How many items the text encoder and the scheme are fitted on, drawn uniformly;
+            all items are then encoded a batch at a time, so that a large catalogue needs little
+            memory. None fits on all of them.
 
     Raises:
         ValueError: If a setting is invalid, including those of a built-in scheme.
@@ -47,6 +50,7 @@ class IdsConfig:
     template: str | None = None
     collisions: str = "extra_level"
     cf_scale: float = field(default=0.0, metadata={"before": 0.0})
+    fit_items: int | None = field(default=None, metadata={"before": None})
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -56,6 +60,13 @@ class IdsConfig:
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
         require_real("cf_scale", self.cf_scale, low=0)
+        if self.fit_items is not None:
+            require_int("fit_items", self.fit_items, 1)
+            if self.scheme.startswith("file:") or self.cf_embeddings is not None:
+                raise ValueError(
+                    "fit_items is for ids that are made from texts alone, got codes from a file or "
+                    "cf_embeddings. Leave fit_items out."
+                )
         if self.codebook_sizes is not None:
             require_sizes("codebook_sizes", self.codebook_sizes)
         if self.collisions != "extra_level":

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from semid.collisions import Costs, Resolution, resolve_collisions
+from semid.generations import Generation
 from semid.json_files import load_record
 from semid.provenance import (
     Provenance,
@@ -57,6 +58,7 @@ class SemanticIds:
             table and `semid.extension.load_tokenizer` reads it.
         text_encoder: The encoder that embedded the items' texts, if available
             (`semid.build.fit_text_encoder`); saved and read like the tokenizer.
+        generation: For ids that extend others, how they grew; else None. Saved with the table.
     """
 
     item_ids: list[str] | list[int]
@@ -66,6 +68,7 @@ class SemanticIds:
     provenance: Provenance
     tokenizer: SemanticIdTokenizer | None = None
     text_encoder: CatalogEncoder | None = None
+    generation: Generation | None = None
 
     def __post_init__(self) -> None:
         if not self.item_ids or len(set(self.item_ids)) != len(self.item_ids):
@@ -190,7 +193,7 @@ class SemanticIds:
         )
 
     def for_catalog(self, catalog: Catalog) -> SemanticIds:
-        """These ids in the row order of a catalogue.
+        """These ids in the row order of a catalogue; in another order they have no generation.
 
         Raises:
             ProvenanceError: If the two do not contain the same items.
@@ -243,10 +246,8 @@ class SemanticIds:
         """
         import polars as pl
 
-        levels = pl.List(pl.Int64)
-        table = pl.DataFrame(
-            {"item_id": list(self.item_ids), "codes": pl.Series(self.codes.tolist(), dtype=levels)}
-        )
+        codes = pl.Series(self.codes.numpy()).cast(pl.List(pl.Int64))
+        table = pl.DataFrame({"item_id": list(self.item_ids), "codes": codes})
         config = json.dumps({"scheme": self.scheme, "sizes": self.sizes}, indent=2)
         with atomic_dir(folder) as filling:
             table.write_parquet(filling / _TABLE)
@@ -256,7 +257,10 @@ class SemanticIds:
             if self.text_encoder is not None:
                 embeddings = self.provenance.inputs["embeddings"]
                 self.text_encoder.save(filling / TEXT_ENCODER_FOLDER, embeddings=embeddings)
-            self.provenance.write(filling, files=[_TABLE, _CONFIG])
+            files = [_TABLE, _CONFIG]
+            if self.generation is not None:
+                files += self.generation.write(filling, self.item_ids, self.codes)
+            self.provenance.write(filling, files=files)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> SemanticIds:
@@ -264,7 +268,8 @@ class SemanticIds:
 
         Raises:
             FileNotFoundError: If the folder is not a complete artefact.
-            ProvenanceError: If its content is not what was saved.
+            ProvenanceError: If its content is not what was saved, or an id of the generation
+                before has moved.
             ValueError: If a file is malformed.
         """
         provenance = Provenance.read(folder)
@@ -282,9 +287,32 @@ class SemanticIds:
         require_same(f"content of {folder}", provenance.content, found, what_to_do=changed)
         found = hash_ids(item_ids)
         require_same(f"item order of {folder}", provenance.items, found, what_to_do=changed)
-        return cls(
-            item_ids=item_ids, codes=codes, sizes=sizes, scheme=scheme, provenance=provenance
+        ids = cls(
+            item_ids=item_ids,
+            codes=codes,
+            sizes=sizes,
+            scheme=scheme,
+            provenance=provenance,
+            generation=Generation.read(Path(folder), len(sizes)),
         )
+        ids._require_unmoved(folder)
+        return ids
+
+    def _require_unmoved(self, folder: str | os.PathLike[str]) -> None:
+        if self.generation is None:
+            return
+        step = self.generation.last
+        items, codes = self.generation.table_before(self.item_ids, self.codes)
+        for what, then, now in (
+            ("codes", step.parent, _content_hash(codes, self.sizes, self.scheme)),
+            ("items", step.parent_items, hash_ids(items)),
+        ):
+            require_same(
+                f"the {what} that {folder} has from the generation before",
+                then,
+                now,
+                what_to_do="An id has moved: extend the earlier ids again.",
+            )
 
 
 def resolution_record(strategy: str, resolution: Resolution) -> dict[str, Any]:

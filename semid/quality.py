@@ -12,6 +12,7 @@ from torch import Tensor
 from semid.collisions import collision_report
 from semid.embed import CUT_TEXTS
 from semid.ids import SemanticIds
+from semid.paths import group_paths
 from semid.provenance import require_same
 
 if TYPE_CHECKING:
@@ -90,11 +91,8 @@ def _level(codes: Tensor, level: int, size: int) -> dict[str, Any]:
     counts = torch.unique(codes[:, level], return_counts=True)[1]
     share = counts.double() / len(codes)
     used = len(counts)
-    prefixes = torch.unique(codes[:, : level + 1], dim=0)
-    parents = prefixes[:, :level]
-    children = (
-        torch.unique(parents, dim=0, return_counts=True)[1] if level else counts.new_tensor([used])
-    )
+    prefixes, _, _ = group_paths(codes[:, : level + 1])
+    children = group_paths(prefixes[:, :level])[2] if level else counts.new_tensor([used])
     return {
         "size": size,
         "used": used,
@@ -146,8 +144,6 @@ def _reached_by_chance(codes: Tensor) -> Tensor:
     reached = torch.zeros(num_items, num_levels + 2, dtype=torch.float64)
     reached[:, 0] = 1
     for depth in range(1, num_levels + 1):
-        _, prefix, counts = torch.unique(
-            codes[:, :depth], dim=0, return_inverse=True, return_counts=True
-        )
+        _, prefix, counts = group_paths(codes[:, :depth])
         reached[:, depth] = (counts[prefix] - 1) / (num_items - 1)
     return reached

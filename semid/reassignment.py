@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semid.paths import group_paths
 from semid.tokenizers.sinkhorn import sinkhorn
 
 __all__ = [
@@ -57,9 +58,7 @@ def num_holders(codes: Tensor, taken: Tensor) -> Tensor:
     Returns:
         int64 ``(item,)``.
     """
-    _, group, sizes = torch.unique(
-        torch.cat([codes, taken]), dim=0, return_inverse=True, return_counts=True
-    )
+    _, group, sizes = group_paths(torch.cat([codes, taken]))
     holders: Tensor = sizes[group[: len(codes)]]
     return holders
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from baselines.cli.append import data_append
 from baselines.cli.compare import compare, require_arms
 from baselines.cli.config import (
+    AppendConfig,
     BuildConfig,
     EvaluateConfig,
     ExplainConfig,
@@ -94,6 +96,13 @@ COMMANDS = {
         run=teacher_export,
         trains=False,
         example="semid teacher export --data synthetic --teachers teachers --out vectors",
+    ),
+    "data append": Command(
+        config=AppendConfig,
+        run=data_append,
+        trains=False,
+        example="semid data append shop --events today.csv",
+        first="data",
     ),
     "lm train": Command(
         config=LmTrainConfig,

@@ -69,6 +69,8 @@ class BuildConfig:
         extends: Folder of IDs written by ``semid build``: its items keep their IDs, and only new
             items get new ones. Name a scheme of your own again with --tokenizer: a folder never
             decides which code is run.
+        drop_missing: When extending, remove the items that ``data`` lacks. No other item gets
+            their IDs, and they get them again when they come back.
         overwrite: Replace the content of ``out``, even if it holds IDs of another catalogue.
     """
 
@@ -76,12 +78,18 @@ class BuildConfig:
     out: str
     ids: IdsConfig = field(default_factory=IdsConfig)
     extends: str | None = None
+    drop_missing: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         require_types(self)
         for name in ("data", "out"):
             require_text(name, getattr(self, name))
+        if self.drop_missing and self.extends is None:
+            raise ValueError(
+                "drop_missing removes items of the IDs that are extended: name their folder by "
+                "--extends, or leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +126,25 @@ class InspectConfig:
             raise ValueError("expected either --ids or --tokenizer, to say what is inspected")
         if self.tokenizer is None and self.codebook_sizes:
             raise ValueError("codebook_sizes are of a scheme: name it by --tokenizer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppendConfig:
+    """Settings of ``semid data append``.
+
+    Attributes:
+        data: A folder in the plain layout with ``interactions.parquet``.
+        events: A parquet, CSV or JSON-lines file of new events, with the columns ``user_id``,
+            ``item_id``, and ``timestamp`` or ``position`` as in the folder.
+    """
+
+    data: str
+    events: str
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        for name in ("data", "events"):
+            require_text(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)

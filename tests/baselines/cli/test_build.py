@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -75,6 +76,49 @@ def test_a_shop_that_grew_keeps_the_ids_it_has(
     assert "the scheme is the one that was saved in ids" in capsys.readouterr().err
     assert main([*extend, "--data", "shop", "--out", "x", "--ids.template", "x {title}"]) == 2
     assert "a different encoder or template" in capsys.readouterr().err
+
+
+def test_a_shop_that_changes_grows_a_line_of_generations(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = pl.read_parquet(folder / "shop" / "items.parquet")
+    for name, rows in (("first", items[:26]), ("second", items[4:30]), ("third", items[2:])):
+        shutil.copytree(folder / "shop", folder / name)
+        rows.write_parquet(folder / name / "items.parquet")
+    assert main(["build", "--data", "first", "--out", "g0", "--ids.codebook_sizes", "[8,8]"]) == 0
+    extend = ["build", "--ids.collisions", "next_nearest", "--drop_missing", "true"]
+    assert main([*extend, "--data", "second", "--extends", "g0", "--out", "g1"]) == 0
+    said = capsys.readouterr().out
+    assert "generation 1: 4 items are new, 0 came back, 4 are lost" in said
+    assert re.search(r"new items on prefixes that no item had, .*: [0-9.]+%; earlier", said)
+    assert "drift: 0.0% of the earlier items would get another first code now; shift" in said
+    assert main([*extend, "--data", "third", "--extends", "g1", "--out", "g2"]) == 0
+    assert "generation 2: 2 items are new, 2 came back, 0 are lost" in capsys.readouterr().out
+    assert main([*extend, "--data", "third", "--extends", "g2", "--out", "g2"]) == 0
+    said = capsys.readouterr().out
+    assert "no item is new or lost" in said
+    assert "generation 2" not in said
+    first, third = SemanticIds.load("g0"), SemanticIds.load("g2")
+    assert third.generation is not None
+    assert third.generation.number == 2
+    assert set(third.item_ids) == set(items["item_id"][2:].to_list())
+    for item in set(first.item_ids) & set(third.item_ids):
+        assert third.codes_of(item) == first.codes_of(item)
+
+
+def test_items_are_dropped_only_from_ids_that_are_extended_and_never_all(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["build", "--data", "shop", "--out", "x", "--drop_missing", "true"]
+    assert main(command) == 2
+    assert "name their folder by --extends" in capsys.readouterr().err
+    assert main(["build", "--data", "shop", "--out", "ids"]) == 0
+    items = pl.read_parquet(folder / "shop" / "items.parquet")
+    items.with_columns(pl.col("item_id") + 1000).write_parquet(folder / "shop" / "items.parquet")
+    assert main([*command, "--extends", "ids"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected a catalogue with some of the 32 items that have ids, got 32 others" in line
+    assert not (folder / "x").exists()
 
 
 def test_ids_extended_by_no_item_in_their_own_folder_keep_their_tokenizer(folder: Path) -> None:
