@@ -108,7 +108,7 @@ class CompareConfig:
             first seed.
         schemes: Further ID schemes to compare, by name.
         arms: Models to compare, ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``; the
-            first is the baseline.
+            first is the baseline. Two schemes joined by ``+`` give each item two IDs.
         seeds: Each arm and the teacher are trained once per seed.
         masked: Whether softmaxes run over the tokens that may follow a prefix (MSL's mask) or
             over the vocabulary; an arm may override it.

@@ -247,9 +247,10 @@ class ComparisonFolder:
     def fresh(self, arm: Arm, seed: int) -> Backbone:
         """The untrained backbone of an arm, on this process's device."""
         config = self.config
-        (scheme,) = schemes_of([arm], config.ids, config.schemes, self.folder)
-        ids = SemanticIds.load(scheme.folder)
-        return spec_of(config, arm, seed).build(ids, self.dataset.catalog)
+        schemes = schemes_of([arm], config.ids, config.schemes, self.folder)
+        first, *second = (SemanticIds.load(scheme.folder) for scheme in schemes)
+        catalog = self.dataset.catalog
+        return spec_of(config, arm, seed).build(first, catalog, second=next(iter(second), None))
 
 
 def _config(path: Path) -> CompareConfig:
