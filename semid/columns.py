@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)$"
 MISSING_WORDS = ("nan", "NaN", "None", "NULL", "null", "<NA>", "NaT", r"\N")
 
-_ENTITY = re.compile(r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
+ENTITY = re.compile(r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
+"""An HTML entity, or what looks like one."""
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _WHOLE_TIME = r"^([+-]?[0-9]+)(?:\.0*)?$"
@@ -149,7 +150,7 @@ def spelled(value: object) -> str:
 def readable(text: str) -> str:
     """Text with HTML entities decoded, normalised to NFC."""
     if "&" in text:
-        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text).strip()
+        text = ENTITY.sub(lambda entity: html.unescape(entity[0]), text).strip()
     return unicodedata.normalize("NFC", text)
 
 
@@ -167,10 +168,10 @@ def text_repairs(column: pl.Series) -> dict[str, int]:
     if column.dtype != pl.String:
         return {}
     column = column.drop_nulls()
-    escaped = column.filter(column.str.contains(_ENTITY.pattern)).to_list()
+    escaped = column.filter(column.str.contains(ENTITY.pattern)).to_list()
     return {
         "texts_with_html_entities": sum(
-            any(html.unescape(entity) != entity for entity in _ENTITY.findall(text))
+            any(html.unescape(entity) != entity for entity in ENTITY.findall(text))
             for text in escaped
         ),
         "texts_not_composed": int((column.str.normalize("NFC") != column).sum()),

@@ -54,6 +54,27 @@ def score_all(
     return walk.scores
 
 
+def item_log_probs(
+    start: Prefixes, trie: CodeTrie, *, renormalize: Renormalize = "children"
+) -> Tensor:
+    """Log-probability of every catalogue row as an item: duplicates share that of their path.
+
+    Args:
+        start: The empty prefix after each history, on the device of the trie.
+        trie: Paths of the catalogue.
+        renormalize: See ``Renormalize``.
+
+    Returns:
+        float32 ``(batch, item)``; with ``renormalize="children"`` a distribution over items.
+
+    Raises:
+        ValueError: As ``score_all``.
+    """
+    leaf = trie.node_of_item
+    alike = (trie.last_item[leaf] - trie.first_item[leaf]).log()
+    return score_all(start, trie, renormalize=renormalize) - alike
+
+
 class _Walk:
     """Scores of all items, filled in from the root to the leaves."""
 

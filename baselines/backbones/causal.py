@@ -6,7 +6,7 @@ Unlike TIGER, which encodes one flattened history and decodes a single target fr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -15,7 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from baselines.backbones.config import CausalConfig
-from baselines.contracts.backbone import Backbone, BuildContext, CodeBackbone
+from baselines.backbones.second_ids import CodeTables, SecondIds
+from baselines.contracts.backbone import Backbone, BuildContext, CodeBackbone, PathLoss
 from baselines.contracts.scorer import ItemScorer
 from baselines.data.batches import Histories, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
@@ -24,6 +25,8 @@ from baselines.nn.encoder import CausalEncoder, Past
 from baselines.nn.kv_cache import PrefixCache
 from baselines.nn.low_pass import LowPass
 from semid.prefixes import gather_parents
+from semid.scoring import item_log_probs
+from semid.trie import CodeTrie
 from semid.vocab import CodeVocab
 from tca.candidates import Positions
 from tca.objective import ObjectiveOutput
@@ -42,6 +45,10 @@ class CausalBackbone(CodeBackbone):
     product with the vector, codes and path, that the item has as an input. Every path is then a
     negative at each target, so that the embeddings of paths without training events move, too;
     those of items added later are zero, and their codes alone score them.
+
+    With ``context.second`` the same state is also trained to write a second ID of each item:
+    through the same head, with tables of its own. EAGER (arXiv:2406.14017) likewise decodes two
+    streams from one encoder. The input stays the sum of the first ID's codes and its path.
     """
 
     label: ClassVar[str] = "Causal"
@@ -83,6 +90,23 @@ class CausalBackbone(CodeBackbone):
                     nn.init.normal_(module.weight, std=0.02)
             if config.input == "item":
                 nn.init.zeros_(self.path_embedding.weight)
+            self.second = None if context.second is None else SecondIds(context.second, dim)
+        self.learns_items = config.item_head > 0
+
+    @classmethod
+    def takes_second_ids(cls, config: CausalConfig) -> bool:
+        """Whether the state before a target, from which both IDs are written, is one per item."""
+        return config.input == "item"
+
+    @property
+    def second_trie(self) -> CodeTrie | None:
+        """The paths of its second set of IDs; None if it has one set."""
+        return None if self.second is None else self.second.trie
+
+    @property
+    def input_hashes(self) -> dict[str, str]:
+        """The content hash of the second set of IDs, if there is one."""
+        return {} if self.second is None else {"second_ids": self.second.content}
 
     @property
     def max_history(self) -> int:
@@ -108,13 +132,13 @@ class CausalBackbone(CodeBackbone):
     def forward(self, batch: TrainBatch, at: Positions) -> Tensor:
         """Teacher-forced logits; float ``(position, token)``."""
         if self.config.input == "item":
-            return self._code_logits(self._target_states(batch), batch, at)
+            return self._code_logits(self._target_states(batch), batch, at, self)
         window, levels = batch.windows, self.codes.shape[1]
         row, pos = batch.target_row[at.target], batch.target_pos[at.target]
         mask = window.mask.repeat_interleave(levels, dim=1)
         states, _ = self.encoder(self._embed_items(window.items, distance=0), mask)
         before = states[row, pos * levels - 1 + at.pos]  # state of the position before the code
-        return self._level_logits(before, at)
+        return self._level_logits(before, at, self)
 
     def loss(
         self,
@@ -135,17 +159,38 @@ class CausalBackbone(CodeBackbone):
         if not self.config.item_head:
             return super().loss(batch, at, of_paths)
         states = self._target_states(batch)
-        codes = of_paths(self._code_logits(states, batch, at))
+        codes = of_paths(self._code_logits(states, batch, at, self))
+        return self._with_items(codes, states, batch)
+
+    def loss_of_both(self, batch: TrainBatch, first: PathLoss, second: PathLoss) -> ObjectiveOutput:
+        """``loss``, plus that of the second IDs, per supervised position of the first.
+
+        A target thus costs ``-log P(codes) - log P(second codes)``, however many codes each has.
+
+        Returns:
+            The loss; its part ``second`` is that of the second IDs.
+        """
+        assert self.second is not None
+        states = self._target_states(batch)
+        codes = first.of(self._code_logits(states, batch, first.at, self))
+        other = second.of(self._code_logits(states, batch, second.at, self.second))
+        of_second = other.loss * other.count / codes.count.clamp_min(1)
+        both = _with_part(codes, "second", of_second)
+        return self._with_items(both, states, batch) if self.config.item_head else both
+
+    def _with_items(
+        self, codes: ObjectiveOutput, states: Tensor, batch: TrainBatch
+    ) -> ObjectiveOutput:
+        items = self._item_loss(states, batch) / codes.count.clamp_min(1)
+        return _with_part(codes, "item", items, weight=self.config.item_head)
+
+    def _item_loss(self, states: Tensor, batch: TrainBatch) -> Tensor:
+        """Sum over targets of the cross-entropy among all paths."""
         vectors = self._path_vectors()
         logits = self._dot(states, vectors).float()
         everywhere = self._dot(states, self.items_of_path @ vectors).float()
         expected = self._expected_logit(logits, everywhere, batch)
-        items = (logits.logsumexp(dim=1) - expected).sum() / codes.count.clamp_min(1)
-        return ObjectiveOutput(
-            loss=codes.loss + self.config.item_head * items,
-            parts={**codes.parts, "item": items.detach()},
-            count=codes.count,
-        )
+        return (logits.logsumexp(dim=1) - expected).sum()
 
     def _expected_logit(self, logits: Tensor, everywhere: Tensor, batch: TrainBatch) -> Tensor:
         """Mean logit under the items' labels; float32 ``(target,)``.
@@ -165,15 +210,24 @@ class CausalBackbone(CodeBackbone):
         return mean + labels.alpha * labels.rest * everywhere
 
     def item_scorer(self) -> ItemScorer | None:
-        """The item head; None if ``config.item_head`` is 0."""
-        return ItemHead(self) if self.config.item_head else None
+        """The item head, the second IDs, or both; None if it has neither."""
+        return ItemOpinion(self) if self.config.item_head or self.second is not None else None
 
     def item_scores(self, histories: Histories) -> Tensor:
-        """Logits of all items after each history by the item head; float32 ``(batch, item)``."""
-        past = histories.last(self.config.max_history)
-        states, _ = self.encoder(self._embed_items(past.items), past.mask)
-        logits = self._dot(states[:, -1], self._path_vectors()).float()
-        return logits[:, self.path_of_item]
+        """Scores of all items after each history; float32 ``(batch, item)``.
+
+        The logits of the item head, or the log-probabilities of the second IDs; with both, the mean
+        of the log-probabilities of either.
+        """
+        empty, scores = self.start(histories), []
+        if self.config.item_head:
+            logits = self._dot(empty.hidden[:, 0], self._path_vectors()).float()
+            scores.append(logits[:, self.path_of_item])
+        if self.second is not None:
+            scores.append(item_log_probs(replace(empty, ids=self.second), self.second.trie))
+        if len(scores) == 1:
+            return scores[0]
+        return torch.stack([each.log_softmax(dim=1) for each in scores]).mean(dim=0)
 
     def _target_states(self, batch: TrainBatch) -> Tensor:
         """State of the position before each target, one per item; ``(target, dim)``."""
@@ -193,17 +247,19 @@ class CausalBackbone(CodeBackbone):
         product: Tensor = F.linear(states, vectors) / self.config.encoder.dim**0.5
         return product
 
-    def _code_logits(self, states: Tensor, batch: TrainBatch, at: Positions) -> Tensor:
-        """Logits of the codes from the targets' states ``(target, dim)``."""
-        prefixes = self._prefixes(self.codes[batch.target_items][:, :-1])
-        return self._level_logits(states[at.target] + prefixes[at.target, at.pos], at)
+    def _code_logits(
+        self, states: Tensor, batch: TrainBatch, at: Positions, ids: CodeTables
+    ) -> Tensor:
+        """Logits of the codes of one set of IDs from the targets' states ``(target, dim)``."""
+        prefixes = self._prefixes(ids.codes[batch.target_items][:, :-1], ids)
+        return self._level_logits(states[at.target] + prefixes[at.target, at.pos], at, ids)
 
-    def _level_logits(self, hidden: Tensor, at: Positions) -> Tensor:
+    def _level_logits(self, hidden: Tensor, at: Positions, ids: CodeTables) -> Tensor:
         """Logits of the level of each position, whose levels ascend."""
         hidden = self._head(hidden)
-        sizes = at.pos.bincount(minlength=self.codes.shape[1]).tolist()
+        sizes = at.pos.bincount(minlength=ids.codes.shape[1]).tolist()
         parts = enumerate(torch.split(hidden, sizes))
-        return torch.cat([self._logits(part, level) for level, part in parts])
+        return torch.cat([_logits(part, level, ids) for level, part in parts])
 
     def start(self, histories: Histories) -> CausalPrefixes:
         """Run the transformer over each history once."""
@@ -214,37 +270,41 @@ class CausalBackbone(CodeBackbone):
         state = states[:, -1:]
         if self.config.input == "item":
             cache = []  # the state holds everything
-        return CausalPrefixes(self, Past(cache, mask), state, 0, PrefixCache())
+        return CausalPrefixes(self, self, Past(cache, mask), state, 0, PrefixCache())
 
-    def next_logits(self, hidden: Tensor, level: int, tokens: Tensor | None) -> Tensor:
+    def next_logits(
+        self, hidden: Tensor, level: int, tokens: Tensor | None, ids: CodeTables
+    ) -> Tensor:
         """Logits of the next code after each prefix; float ``(batch, beam, token)``.
 
         Args:
             hidden: float ``(batch, beam, dim)``, states of the prefixes.
             level: The level of the next code.
             tokens: int64 ``(n,)``, codes to score; all by default.
+            ids: The set of IDs that is written.
         """
         if self.config.input == "item":
-            hidden = hidden + self.level_embedding.weight[level]
+            hidden = hidden + ids.level_embedding.weight[level]
         if tokens is None:
-            return self._logits(self._head(hidden), level)
-        head: nn.Linear = self.heads[level]  # type: ignore[assignment]
+            return _logits(self._head(hidden), level, ids)
+        head: nn.Linear = ids.heads[level]  # type: ignore[assignment]
         return F.linear(self._head(hidden), head.weight[tokens], head.bias[tokens])
 
     def read_code(
         self, hidden: Tensor, level: int, token: Tensor, history: Past, prefixes: PrefixCache
     ) -> tuple[Tensor, PrefixCache]:
-        """Extend prefixes by one code; returns their states ``(batch, beam, dim)`` and cache.
+        """Extend prefixes by one code, with one position per code.
 
         Args:
             hidden: States ``(batch, beam, dim)`` of the shorter prefixes.
             level: The level of the code.
             token: int64 ``(batch, beam)``, the code.
             history: Keys and values of the histories.
-            prefixes: Cache of the prefixes, used where positions are codes.
+            prefixes: Cache of the prefixes.
+
+        Returns:
+            The states of the longer prefixes, ``(batch, beam, dim)``, and their cache.
         """
-        if self.config.input == "item":
-            return hidden + self.prefix_embeddings[level](token), prefixes
         x = self._scaled(self.code_embeddings[level](token)) + self.level_embedding.weight[level]
         return self.encoder.extend(x + self.position_embedding.weight[0], history, prefixes)
 
@@ -272,23 +332,32 @@ class CausalBackbone(CodeBackbone):
         scaled: Tensor = vectors * self.config.encoder.dim**0.5
         return scaled
 
-    def _prefixes(self, codes: Tensor) -> Tensor:
+    def _prefixes(self, codes: Tensor, ids: CodeTables) -> Tensor:
         """Vectors of all prefixes of ``codes``, shortest first; ``(..., level + 1, dim)``."""
         empty = torch.zeros(*codes.shape[:-1], self.config.encoder.dim, device=codes.device)
-        levels = zip(codes.unbind(-1), self.prefix_embeddings, strict=False)
+        levels = zip(codes.unbind(-1), ids.prefix_embeddings, strict=False)
         parts = torch.stack([empty, *(table(code) for code, table in levels)], dim=-2)
-        return parts.cumsum(dim=-2) + self.level_embedding.weight[: parts.shape[-2]]
-
-    def _logits(self, hidden: Tensor, level: int) -> Tensor:
-        """Logits of a level from the output of ``_head``; ``-inf`` for codes it does not have."""
-        logits: Tensor = self.heads[level](hidden)
-        return F.pad(logits, (0, self.vocab.num_tokens - logits.shape[-1]), value=-torch.inf)
+        return parts.cumsum(dim=-2) + ids.level_embedding.weight[: parts.shape[-2]]
 
     def _head(self, hidden: Tensor) -> Tensor:
         """Residual MLP before each level's output."""
         inner = self.head_out(self.dropout(F.relu(self.head_in(self.head_norm(hidden)))))
         normed: Tensor = self.out_norm(hidden + self.dropout(inner))
         return normed
+
+
+def _logits(hidden: Tensor, level: int, ids: CodeTables) -> Tensor:
+    """Logits of a level from the output of the head; ``-inf`` for codes it does not have."""
+    logits: Tensor = ids.heads[level](hidden)
+    return F.pad(logits, (0, ids.vocab.num_tokens - logits.shape[-1]), value=-torch.inf)
+
+
+def _with_part(
+    found: ObjectiveOutput, name: str, loss: Tensor, *, weight: float = 1.0
+) -> ObjectiveOutput:
+    """A loss that is added to another, and named among its parts."""
+    parts = {**found.parts, name: loss.detach()}
+    return replace(found, loss=found.loss + weight * loss, parts=parts)
 
 
 def _low_pass(config: CausalConfig, levels: int) -> LowPass | None:
@@ -301,14 +370,14 @@ def _low_pass(config: CausalConfig, levels: int) -> LowPass | None:
     )
 
 
-class ItemHead:
-    """The item head of a causal backbone as a scorer of the catalogue.
+class ItemOpinion:
+    """What the item head and the second IDs of a causal backbone say of the whole catalogue.
 
     Args:
-        backbone: The backbone, in eval mode, with ``item_head`` above 0.
+        backbone: The backbone, in eval mode, with either.
     """
 
-    label = "item head"
+    label = "item opinion"
 
     def __init__(self, backbone: CausalBackbone) -> None:
         self._backbone = backbone
@@ -320,7 +389,7 @@ class ItemHead:
 
     @torch.no_grad()
     def score(self, histories: Histories) -> Tensor:
-        """Logits of all items; items of one path share theirs; float32 ``(batch, item)``."""
+        """As ``CausalBackbone.item_scores``."""
         return self._backbone.item_scores(histories)
 
 
@@ -330,6 +399,7 @@ class CausalPrefixes:
 
     Attributes:
         backbone: The model.
+        ids: The set of IDs that is written: its own, or the second.
         history: Keys and values of the histories, shared by all prefixes.
         hidden: float ``(batch, beam, dim)``, the states of the prefixes.
         level: Number of codes in each prefix.
@@ -338,6 +408,7 @@ class CausalPrefixes:
     """
 
     backbone: CausalBackbone
+    ids: CodeTables
     history: Past
     hidden: Tensor
     level: int
@@ -350,10 +421,13 @@ class CausalPrefixes:
 
     def logits(self, tokens: Tensor | None = None) -> Tensor:
         """Score the code that follows each prefix."""
-        return self.backbone.next_logits(self.hidden, self.level, tokens)
+        return self.backbone.next_logits(self.hidden, self.level, tokens, self.ids)
 
     def extend(self, parent: Tensor, token: Tensor) -> CausalPrefixes:
         """Extend each parent by one code."""
         hidden, cache = gather_parents(self.hidden, parent), self.cache.reorder(parent)
-        hidden, cache = self.backbone.read_code(hidden, self.level, token, self.history, cache)
-        return CausalPrefixes(self.backbone, self.history, hidden, self.level + 1, cache)
+        if self.backbone.config.input == "item":
+            hidden = hidden + self.ids.prefix_embeddings[self.level](token)
+        else:
+            hidden, cache = self.backbone.read_code(hidden, self.level, token, self.history, cache)
+        return replace(self, hidden=hidden, level=self.level + 1, cache=cache)

@@ -12,6 +12,7 @@ from baselines.cli.config import (
     AppendConfig,
     BuildConfig,
     DataPrepareConfig,
+    DescribeConfig,
     EvaluateConfig,
     ExplainConfig,
     InspectConfig,
@@ -23,6 +24,7 @@ from baselines.cli.config import (
     TeacherTrainConfig,
     TrainConfig,
 )
+from baselines.cli.describe import data_describe
 from baselines.cli.evaluate import evaluate
 from baselines.cli.explain import explain
 from baselines.cli.ids import build, inspect
@@ -105,6 +107,13 @@ COMMANDS = {
         trains=False,
         example="semid data prepare ratings.csv --out data --prepare.user_core 5",
         first="source",
+    ),
+    "data describe": Command(
+        config=DescribeConfig,
+        run=data_describe,
+        trains=False,
+        example="semid data describe synthetic --out data.json --card data.md",
+        first="data",
     ),
     "data append": Command(
         config=AppendConfig,

@@ -30,8 +30,9 @@ class DataOptions:
             reader ``package.module:function``.
         split: Protocol: ``auto`` is ``leave_one_out``, or the given ``windows`` if there are any;
             ``global_time`` cuts all events by time at 8:1:1, ``global_time:TRAIN,VALID,TEST`` at
-            other shares, ``global_time:DATE,DATE`` at dates; ``cold:SHARE`` or
-            ``cold:SHARE:DRAW`` is leave-one-out with that share of the items taken out of training.
+            other shares, ``global_time:DATE,DATE`` at dates; ``users:TRAIN,VALID,TEST``
+            divides the users; ``cold:SHARE`` or ``cold:SHARE:DRAW`` is leave-one-out with that
+            share of the items taken out of training.
         ties: Order of one user's events with the same timestamp.
         repeats: Events that equal an earlier one: ``keep``, or ``exact`` to drop them.
         time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
@@ -226,6 +227,27 @@ class TeacherExportConfig(DataOptions):
         for name in ("data", "teachers", "out"):
             require_text(name, getattr(self, name))
         require_int("seed", self.seed, 0, LARGEST_SEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeConfig(DataOptions):
+    """Settings of ``semid data describe``.
+
+    Attributes:
+        out: A ``.json`` file to write all figures to; None only to print them.
+        card: A ``.md`` file to write a data card to, with the same figures.
+    """
+
+    out: str | None = None
+    card: str | None = None
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        require_text("data", self.data)
+        for name, ending in (("out", ".json"), ("card", ".md")):
+            path = getattr(self, name)
+            if path is not None and not path.endswith(ending):
+                raise ValueError(f"{name} must end in {ending}, got {path!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from tca.projection import Projection
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
+    from semid.ids import SemanticIds
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,8 @@ class BuildContext:
         seed: Seed of the initial weights.
         catalog: The items; None if the backbone does not read their texts.
         teacher: A trained teacher in eval mode; None if the backbone does not need one.
+        second: A second set of semantic IDs in catalogue order, for a backbone that
+            ``takes_second_ids``; None for one set alone.
     """
 
     codes: Tensor
@@ -41,6 +44,20 @@ class BuildContext:
     seed: int = 0
     catalog: Catalog | None = None
     teacher: ItemScorer | None = None
+    second: SemanticIds | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PathLoss:
+    """The objective at the supervised positions of one set of paths.
+
+    Attributes:
+        at: The positions.
+        of: Computes the loss from the logits at these positions.
+    """
+
+    at: Positions
+    of: Callable[[Tensor | Projection], ObjectiveOutput]
 
 
 class Backbone(nn.Module, ABC):
@@ -74,6 +91,8 @@ class Backbone(nn.Module, ABC):
     end_token: bool = False
     """Whether every path ends with an end token that is not part of the item."""
 
+    learns_items: bool = False
+    """Whether its loss uses ``TrainBatch.item_labels``."""
     reads_users: bool = False
     """Whether logits depend on user numbers, so that histories alone are not enough."""
 
@@ -107,6 +126,15 @@ class Backbone(nn.Module, ABC):
         """
 
     @classmethod
+    def takes_second_ids(cls, config: Any) -> bool:
+        """Whether it can learn a second set of IDs, ``BuildContext.second``.
+
+        Args:
+            config: An instance of ``config_class``.
+        """
+        return False
+
+    @classmethod
     def learns_prompts(cls, setting: bool | None) -> bool:
         """Whether prompt tokens contribute to the loss.
 
@@ -132,6 +160,11 @@ class Backbone(nn.Module, ABC):
     def input_hashes(self) -> dict[str, str]:
         """Content hashes, by name, of its inputs other than the semantic IDs."""
         return {}
+
+    @property
+    def second_trie(self) -> CodeTrie | None:
+        """The paths of its second set of IDs; None if it has one set."""
+        return None
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -207,6 +240,16 @@ class Backbone(nn.Module, ABC):
         """
         return of_paths(self(batch, at))
 
+    def loss_of_both(self, batch: TrainBatch, first: PathLoss, second: PathLoss) -> ObjectiveOutput:
+        """The training loss of a backbone with a second set of IDs.
+
+        Args:
+            batch: The training batch.
+            first: The objective on the paths of ``trie``.
+            second: The objective on those of ``second_trie``.
+        """
+        raise NotImplementedError(f"{self.label} takes no second set of IDs")
+
     @abstractmethod
     def start(self, histories: Histories) -> Prefixes:
         """Encode each history once and return its empty prefix, from which decoding starts.
@@ -215,7 +258,7 @@ class Backbone(nn.Module, ABC):
         """
 
     def item_scorer(self) -> ItemScorer | None:
-        """Its second head, which scores whole items; None if it has none.
+        """A second opinion of its own, which scores whole items; None if it has none.
 
         The search can mix its scores in, see ``EvaluationConfig.item_weight``.
         """

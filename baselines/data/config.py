@@ -20,7 +20,7 @@ INSTALLED = ("movielens-100k", "completejourney")
 """Data sets that are read from an installed package."""
 
 Split = str
-"""One of ``SPLITS``, or what ``ColdStart`` or ``TimeCuts`` parses; see ``require_split``."""
+"""One of ``SPLITS``, or what a class of ``SETTINGS`` parses; see ``require_split``."""
 
 SPLITS = ("auto", "leave_one_out", "global_time", "windows")
 
@@ -94,10 +94,7 @@ class TimeCuts:
     dates: tuple[datetime, datetime] | None = None
 
     def __post_init__(self) -> None:
-        ratios = self.ratios
-        whole = math.isclose(sum(ratios), 1, abs_tol=1e-6)
-        if len(ratios) != 3 or min(ratios) <= 0 or not whole:
-            raise ValueError(f"ratios must be three positive shares that sum to 1, got {ratios}")
+        _require_shares(self.ratios)
         if self.dates is not None and not self.dates[0] < self.dates[1]:
             raise ValueError(
                 "test must begin after validation does, got "
@@ -121,7 +118,7 @@ class TimeCuts:
         parts = setting.split(",")
         try:
             if len(parts) == 2:
-                valid, test = map(_utc, parts)
+                valid, test = map(utc_date, parts)
                 return cls(dates=(valid, test))
             train_share, valid_share, test_share = map(float, parts)
             return cls(ratios=(train_share, valid_share, test_share))
@@ -139,17 +136,74 @@ class TimeCuts:
         return f"global_time {', '.join(date.isoformat() for date in self.dates)}"
 
 
-def _utc(date: str) -> datetime:
+@dataclass(frozen=True, kw_only=True)
+class UserShares:
+    """The setting of a user-disjoint split, written ``users:TRAIN,VALID,TEST`` or ``...:DRAW``.
+
+    Attributes:
+        ratios: Shares of the users in training, validation and test; they sum to 1.
+        draw: Which users these are: the seed of their choice.
+
+    Raises:
+        ValueError: If the ratios are not three positive shares that sum to 1, or the draw is
+            negative.
+    """
+
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        _require_shares(self.ratios)
+        if self.draw < 0:
+            raise ValueError(f"draw must be at least 0, got {self.draw}")
+
+    @classmethod
+    def parse(cls, split: Split) -> UserShares | None:
+        """The setting in a split's name; None if it is not user-disjoint.
+
+        Raises:
+            ValueError: If the shares or the draw are no numbers or out of range.
+        """
+        kind, _, setting = split.partition(":")
+        if kind != "users":
+            return None
+        shares, _, draw = setting.partition(":")
+        try:
+            train_share, valid_share, test_share = map(float, shares.split(","))
+            return cls(ratios=(train_share, valid_share, test_share), draw=int(draw or 0))
+        except ValueError as error:
+            raise ValueError(
+                "split must be users:TRAIN,VALID,TEST with shares that sum to 1, or "
+                "users:TRAIN,VALID,TEST:DRAW with a draw of 0 or above, such as users:0.8,0.1,0.1 "
+                f"or users:0.8,0.1,0.1:1, got {split!r} ({error})"
+            ) from None
+
+    def __str__(self) -> str:
+        return f"users:{','.join(f'{share:g}' for share in self.ratios)}:{self.draw}"
+
+
+SETTINGS = (ColdStart, TimeCuts, UserShares)
+"""Splits with settings in their name; each has ``parse``."""
+
+
+def _require_shares(ratios: tuple[float, ...]) -> None:
+    whole = math.isclose(sum(ratios), 1, abs_tol=1e-6)
+    if len(ratios) != 3 or min(ratios) <= 0 or not whole:
+        raise ValueError(f"ratios must be three positive shares that sum to 1, got {ratios}")
+
+
+def utc_date(date: str) -> datetime:
+    """An ISO date with its time zone, UTC if it names none; ``ValueError`` if it is none."""
     time = datetime.fromisoformat(date.strip())
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def require_split(split: Split) -> None:
     """Raise ``ValueError`` unless this is the name of a split."""
-    if split not in SPLITS and ColdStart.parse(split) is None and TimeCuts.parse(split) is None:
+    if split not in SPLITS and all(kind.parse(split) is None for kind in SETTINGS):
         raise ValueError(
-            f"split must be one of {', '.join(SPLITS)}, global_time:CUTS or cold:SHARE, "
-            f"got {split!r}.{did_you_mean(split, SPLITS)}"
+            f"split must be one of {', '.join(SPLITS)}, global_time:CUTS, users:SHARES or "
+            f"cold:SHARE, got {split!r}.{did_you_mean(split, SPLITS)}"
         )
 
 

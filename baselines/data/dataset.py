@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from baselines.data.cold_start import cold_items, cold_start
-from baselines.data.config import ColdStart, Split, TimeCuts
+from baselines.data.config import ColdStart, Split, TimeCuts, UserShares
 from baselines.data.interactions import Interactions
-from baselines.data.splits import Splits, global_time, leave_one_out
+from baselines.data.splits import Splits, global_time, leave_one_out, user_disjoint
 from semid.arrays import IntArray
 from semid.catalog import Catalog
 
@@ -102,9 +102,11 @@ def split_interactions(interactions: Interactions, split: Split) -> Splits:
         return cold_start(interactions, cold)
     if (cuts := TimeCuts.parse(split)) is not None:
         return global_time(interactions, cuts)
+    if (shares := UserShares.parse(split)) is not None:
+        return user_disjoint(interactions, shares)
     raise ValueError(
-        f"interactions can be split by cold:SHARE, leave_one_out or global_time, got "
-        f"{split!r}; windows come from files"
+        f"interactions can be split by cold:SHARE, users:SHARES, leave_one_out or global_time, "
+        f"got {split!r}; windows come from files"
     )
 
 

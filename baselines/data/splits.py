@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from baselines.data.config import TimeCuts
+from baselines.data.config import TimeCuts, UserShares
+from baselines.data.dates import count_of, date_of, units_per_second
 from baselines.data.interactions import Interactions
 from baselines.data.sequences import SequenceSet
 from semid.arrays import IntArray
@@ -158,33 +158,43 @@ def _first_events(
         train, valid, _ = cuts.ratios
         return round(len(times) * train), round(len(times) * (train + valid))
     first, last = times.min(), times.max()
-    per_second = next((size for size in (1, 10**3, 10**6) if last < size * _YEAR_5138), 10**9)
-    valid, test = (_count_of(date, per_second) for date in cuts.dates)
+    per_second = units_per_second(last)
+    valid, test = (count_of(date, per_second) for date in cuts.dates)
     for date, count in zip(cuts.dates, (valid, test), strict=True):
         if not first < count <= last:
             raise ValueError(
                 f"{date.isoformat()} does not lie within the times of the events, which run from "
-                f"{_date_of(first, per_second)} to {_date_of(last, per_second)} if they count from "
+                f"{date_of(first, per_second)} to {date_of(last, per_second)} if they count from "
                 "1970; give dates between these, or shares such as global_time:0.8,0.1,0.1"
             )
     return int((times < valid).sum()), int((times < test).sum())
 
 
-_YEAR_5138 = 10**11
-"""In seconds since 1970; in milliseconds, 1973."""
+def user_disjoint(interactions: Interactions, shares: UserShares) -> Splits:
+    """Divide the users among training, validation and test.
 
+    All events of training users are for training, where every position from the second on is a
+    target; a validation or test user's last item is the target, and his history is all before it
+    (strong generalisation, as in Liang et al., arXiv:1802.05814, section 4.1, here with one target
+    instead of a fifth of the events). Users with a single event are dropped, and the shares are
+    those of the others.
 
-def _count_of(date: datetime, per_second: int) -> int:
-    """The first whole number of units since 1970 that is not before the date."""
-    micros = (date - _EPOCH) // timedelta(microseconds=1)
-    return -(-micros * per_second // 10**6)
-
-
-def _date_of(time: np.int64 | np.float64, per_second: int) -> str:
-    return (_EPOCH + timedelta(seconds=float(time) / per_second)).isoformat(timespec="seconds")
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+    Raises:
+        ValueError: If the shares leave a part without users.
+    """
+    lengths = np.diff(interactions.offsets)
+    used = np.flatnonzero(lengths >= 2)
+    shuffled = np.random.default_rng(shares.draw).permutation(used)
+    train_share, valid_share, _ = shares.ratios
+    cuts = [round(len(used) * share) for share in (train_share, train_share + valid_share)]
+    train, valid, test = map(np.sort, np.split(shuffled, cuts))
+    return Splits(
+        train=_prefixes(interactions, train, lengths, np.ones_like(lengths)),
+        valid=_prefixes(interactions, valid, lengths, lengths - 1),
+        test=_prefixes(interactions, test, lengths, lengths - 1),
+        protocol=str(shares),
+        dropped={"users_too_short_for_training": len(lengths) - len(used)},
+    )
 
 
 def given_windows(

@@ -66,9 +66,9 @@ class EvaluationConfig:
             item scores ``log P - prior * log share``, with its path's share of the training events
             (``semid.PriorCorrection``). 0 is off. It may change on a finished folder, too, whose
             models are ranked anew.
-        item_weight: Weight of a backbone's item head in the search, where it has one: an item
-            scores ``(1 - item_weight) * log P(path) + item_weight * log P(item)``, as if the head
-            were a teacher in the beam. 0 ranks by the codes alone, 1 by the head alone; ``auto``
+        item_weight: Weight in the search of a backbone's item head or second IDs, where it has
+            them: an item scores ``(1 - item_weight) * log P(path) + item_weight * log P(item)``, as
+            if they were a teacher in the beam. 0 ranks by the path alone, 1 by the other; ``auto``
             is the best of ``ITEM_WEIGHTS`` on the validation targets. The epoch is selected at
             weight .5 in any case, so it may change on a finished folder, too, as ``prior`` may.
         slots: The last ``slots`` of the ``k`` listed items are the content scorer's best items that

@@ -75,6 +75,7 @@ class Arm:
         backbone: One of ``BACKBONES``, or ``package.module:Class``.
         objective: Its training objective.
         scheme: Name of its ID scheme; None for the comparison's own.
+        second: Name of the scheme of a second set of IDs that it learns; None for one set.
         overrides: Names of the shared settings (``tau``, ``masked``) that this arm overrides.
         prompt_loss: Whether it also learns from the tokens of prompts.
         labelled: Whose labels it learns from, one of ``MassConfig.labels``; None for the
@@ -84,13 +85,14 @@ class Arm:
     backbone: str
     objective: ObjectiveConfig
     scheme: str | None = None
+    second: str | None = None
     overrides: tuple[str, ...] = ()
     prompt_loss: bool = False
     labelled: str | None = None
 
     @classmethod
     def parse(cls, text: str, *, masked: bool, tau: float, prompt_loss: bool | None = None) -> Arm:
-        """Read ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``.
+        """Read ``backbone[@scheme[+second]]:objective[:alpha][:KEY=VALUE ...]``.
 
         For example, ``tiger:soft_ce:0.5`` or ``causal:soft_ntp:0.3:alpha=entropy:cap=true``.
         Backbone and objective are short names, or ``package.module:Name`` for your own. The keys
@@ -112,7 +114,7 @@ class Arm:
             ValueError: If a name or key is unknown, a value is missing or out of range, or alpha is
                 missing or superfluous.
         """
-        backbone, scheme, name, rest, options = _split(text)
+        backbone, schemes, name, rest, options = _split(text)
         masked = masked or name == "msl"
         try:
             of_objective, of_policy, of_arm = _read(options)
@@ -133,7 +135,7 @@ class Arm:
         if of_arm and not objective.is_aligned:
             raise ValueError(f"{name} has no teacher, so nobody labels arm {text!r}")
         if objective.is_aligned and not rest:
-            begun = f"{backbone}@{scheme}" if scheme else backbone
+            begun = f"{backbone}@{'+'.join(schemes)}" if schemes else backbone
             raise ValueError(f"arm {text!r} needs an alpha, for example {begun}:{name}:0.5")
         differs = {
             "tau": objective.tau != tau or name == "letter",
@@ -142,7 +144,8 @@ class Arm:
         return cls(
             backbone=backbone,
             objective=objective,
-            scheme=scheme,
+            scheme=schemes[0] if schemes else None,
+            second=schemes[1] if len(schemes) > 1 else None,
             overrides=tuple(key for key in _SHARED if differs[key]),
             prompt_loss=_class_of(backbone).learns_prompts(prompt_loss),
             **of_arm,
@@ -154,16 +157,20 @@ class Arm:
         return _class_of(self.backbone)
 
     @property
+    def schemes(self) -> tuple[str | None, ...]:
+        """Names of its ID schemes; None for the comparison's own."""
+        return (self.scheme,) if self.second is None else (self.scheme, self.second)
+
+    @property
     def label(self) -> str:
         """Label in reports; LETTER's loss on the scheme ``letter`` is named after LETTER."""
         objective, name = self.objective, self.backbone_class.label
         options = self._options()
         by = options.pop("alpha", "")
         suffix = "".join(f" {key}={value}" for key, value in options.items())
-        if self.scheme == objective.name == "letter":
+        if self.schemes == ("letter",) and objective.name == "letter":
             return f"LETTER-{name}{suffix}"
-        if self.scheme:
-            name = f"{name}@{self.scheme}"
+        name += self.at_schemes
         if objective.is_aligned:
             alpha = f"{objective.alpha:g}" + (f"*{by}" if by else "")
             return f"{name}+TCA {objective.name} alpha={alpha}{suffix}"
@@ -173,12 +180,17 @@ class Arm:
     def folder(self) -> str:
         """Folder name of the arm's training; arms with the same training share it."""
         objective = self.objective
-        scheme = f"@{self.scheme}" if self.scheme else ""
         alpha = f"-{objective.alpha:g}" if objective.is_aligned else ""
         suffix = "".join(f"-{key}{value}" for key, value in self._options().items())
         suffix += "-prompt" if self.prompt_loss else ""
         backbone = self.backbone_class.shares_weights_with or self.backbone
-        return f"{backbone}{scheme}-{objective.name}{alpha}{suffix}".replace(":", ".")
+        name = f"{backbone}{self.at_schemes}-{objective.name}{alpha}{suffix}"
+        return name.replace(":", ".")
+
+    @property
+    def at_schemes(self) -> str:
+        """The schemes as in the arm's text."""
+        return "@" + "+".join(filter(None, self.schemes)) if self.scheme else ""
 
     @property
     def result_suffix(self) -> str:
@@ -196,7 +208,7 @@ class Arm:
         for arm in arms:
             objective = arm.objective
             alike = all(getattr(objective, name) == getattr(ours, name) for name in _SOFTMAX)
-            same = (arm.backbone, arm.scheme) == (self.backbone, self.scheme)
+            same = (arm.backbone, arm.schemes) == (self.backbone, self.schemes)
             if same and alike and not objective.is_aligned:
                 return arm
         return None
@@ -221,13 +233,14 @@ def _class_of(backbone: str) -> type[Backbone]:
     return backbone_class(backbone)
 
 
-def _split(text: str) -> tuple[str, str | None, str, list[str], list[str]]:
-    """Backbone, scheme, objective, the parts between it and the options, and the options.
+def _split(text: str) -> tuple[str, list[str], str, list[str], list[str]]:
+    """Backbone, schemes, objective, the parts between it and the options, and the options.
 
     A first part that is not a built-in backbone starts a class path unless an objective follows.
 
     Raises:
-        ValueError: If there is no backbone or no objective, or more than an alpha follows it.
+        ValueError: If there is no backbone or no objective, or more than an alpha follows it, or
+            schemes are not one or two different names.
     """
     parts = text.split(":")
     plain = list(takewhile(lambda part: "=" not in part, parts))
@@ -237,15 +250,21 @@ def _split(text: str) -> tuple[str, str | None, str, list[str], list[str]]:
         plain[:2] = [":".join(plain[:2])]
     if len(plain) > 2 and plain[1] not in OBJECTIVES and not _is_number(plain[2]):
         plain[1:3] = [":".join(plain[1:3])]
-    backbone, at, scheme = plain[0].partition("@") if plain else ("", "", "")
+    backbone, at, named = plain[0].partition("@") if plain else ("", "", "")
     known = backbone in BACKBONES or ":" in backbone
-    if len(plain) not in (2, 3) or not known or (at and not scheme):
+    if len(plain) not in (2, 3) or not known or (at and not named):
         raise ValueError(
             "expected an arm backbone[@scheme]:objective[:alpha][:KEY=VALUE ...] with a "
             f"backbone out of {', '.join(BACKBONES)} or package.module:Class, got {text!r}; "
             f"for example tiger:soft_ce:0.5.{did_you_mean(backbone, BACKBONES)}"
         )
-    return backbone, scheme or None, plain[1], plain[2:], options
+    schemes = named.split("+") if named else []
+    if not all(schemes) or len(schemes) > 2 or len(set(schemes)) < len(schemes):
+        raise ValueError(
+            f"expected one scheme after @, or two different ones joined by +, got {named!r} in arm "
+            f"{text!r}. The first is what the search writes."
+        )
+    return backbone, schemes, plain[1], plain[2:], options
 
 
 def _is_number(text: str) -> bool:

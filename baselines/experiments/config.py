@@ -96,9 +96,9 @@ class CompareConfig:
         data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
         out: Folder of the results. The same command resumes where it was stopped; another may add
             or drop seeds, arms and other settings that no existing result depends on.
-        split: ``auto`` is ``leave_one_out``, or the given ``windows`` if there are any;
-            ``global_time``, ``global_time:TRAIN,VALID,TEST`` or ``global_time:DATE,DATE``;
-            ``cold:SHARE`` or ``cold:SHARE:DRAW``, leave-one-out with cold items.
+        split: ``auto``, ``leave_one_out``, ``windows``, ``global_time[:TRAIN,VALID,TEST]``,
+            ``global_time:DATE,DATE``, ``users:TRAIN,VALID,TEST[:DRAW]`` or ``cold:SHARE[:DRAW]``.
+            ``auto`` is leave-one-out, or the given windows if there are any.
         ties: Order of one user's events with the same timestamp.
         repeats: Events that equal an earlier one in user, item and time: ``keep`` keeps and counts
             them, ``exact`` drops and counts them.
@@ -108,7 +108,7 @@ class CompareConfig:
             first seed.
         schemes: Further ID schemes to compare, by name.
         arms: Models to compare, ``backbone[@scheme]:objective[:alpha][:KEY=VALUE ...]``; the
-            first is the baseline.
+            first is the baseline. Two schemes joined by ``+`` give each item two IDs.
         seeds: Each arm and the teacher are trained once per seed.
         masked: Whether softmaxes run over the tokens that may follow a prefix (MSL's mask) or
             over the vocabulary; an arm may override it.

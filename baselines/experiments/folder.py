@@ -14,6 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from baselines.contracts.backbone import Backbone
 from baselines.data.config import source_kind
 from baselines.data.dataset import Dataset
+from baselines.data.leakage import leakage
 from baselines.data.loading import load_dataset
 from baselines.experiments.arms import Arm, backbones_of, parse_arms
 from baselines.experiments.claim import may_write
@@ -91,6 +92,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "statistics": dataset.statistics,
         "dropped": dataset.dropped,
         "noted": dataset.noted,
+        "leakage": leakage(dataset),
         "item_order": dataset.catalog.order_hash,
         "train": dataset.splits.train_hash,
         "valid": dataset.splits.valid.content_hash(),
@@ -107,7 +109,7 @@ def describes(recorded: Mapping[str, Any], dataset: Dataset) -> bool:
     for name in ("statistics", "dropped"):
         known = recorded.get(name, {})
         found[name] = {kind: count for kind, count in found[name].items() if kind in known}
-    unlike = ("name", "noted")
+    unlike = ("name", "noted", "leakage")
     return all(recorded.get(name) == value for name, value in found.items() if name not in unlike)
 
 
@@ -245,9 +247,10 @@ class ComparisonFolder:
     def fresh(self, arm: Arm, seed: int) -> Backbone:
         """The untrained backbone of an arm, on this process's device."""
         config = self.config
-        (scheme,) = schemes_of([arm], config.ids, config.schemes, self.folder)
-        ids = SemanticIds.load(scheme.folder)
-        return spec_of(config, arm, seed).build(ids, self.dataset.catalog)
+        schemes = schemes_of([arm], config.ids, config.schemes, self.folder)
+        first, *second = (SemanticIds.load(scheme.folder) for scheme in schemes)
+        catalog = self.dataset.catalog
+        return spec_of(config, arm, seed).build(first, catalog, second=next(iter(second), None))
 
 
 def _config(path: Path) -> CompareConfig:

@@ -28,7 +28,7 @@ from baselines.experiments.rows import ComparisonRun, counted_teacher, mass_of
 from baselines.experiments.schemes import Scheme, schemes_of
 from baselines.models.items import ModelItems
 from baselines.models.on_policy import require_codes
-from baselines.models.registry import backbone_settings, require_contract
+from baselines.models.registry import backbone_settings, require_contract, require_second_ids
 from baselines.teachers.config import IN_SAMPLE
 from baselines.teachers.fit import fit_teacher, settled_training
 from baselines.teachers.labels import require_labels, settled_labels
@@ -166,6 +166,8 @@ def _require_fit(config: CompareConfig, arms: list[Arm], dataset: Dataset) -> No
     require_contract({arm.backbone for arm in arms}, config.backbones)
     for arm in (arm for arm in arms if arm.objective.needs_teacher):
         _require_labels(config, arm, dataset)
+    for backbone in dict.fromkeys(arm.backbone_class for arm in arms if arm.second):
+        require_second_ids(backbone, backbone_settings(backbone, config.backbones)[0])
     for backbone in dict.fromkeys(arm.backbone_class for arm in arms):
         shape, _ = backbone_settings(backbone, config.backbones)
         backbone.require_fit(shape, dataset.catalog, teacher_class(config.teacher))

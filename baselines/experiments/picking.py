@@ -147,9 +147,10 @@ class FinishedComparison:
             # it shares the weights of another arm
             items, teacher, content = model.items, model.teacher, model.content
         else:
-            (scheme,) = schemes_of([arm], config.ids, config.schemes, self._run.folder)
-            ids = SemanticIds.load(scheme.folder)
-            items = ModelItems.of(self._run.dataset, ids, scheme.folder)
+            schemes = schemes_of([arm], config.ids, config.schemes, self._run.folder)
+            ids, *more = (SemanticIds.load(scheme.folder) for scheme in schemes)
+            second = next(iter(more), None)
+            items = ModelItems.of(self._run.dataset, ids, schemes[0].folder, second)
             teacher = content = None
         if arm.backbone_class.needs_teacher and teacher is None:
             teacher = self._teacher(arm, seed, items.catalog)

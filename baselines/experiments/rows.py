@@ -131,10 +131,15 @@ class ComparisonRun:
         """Folder of an arm's weights."""
         return self.out / f"{arm.folder}-{seed}"
 
+    def items_of(self, arm: Arm) -> ModelItems:
+        """The items with the semantic IDs of an arm."""
+        named = {scheme.name: items for scheme, items in self.items.items()}
+        second = None if arm.second is None else named[arm.second].ids
+        return replace(named[arm.scheme], second=second)
+
     def read(self, arm: Arm, seed: int, teacher: FittedTeacher) -> TrainedModel:
         """The model of an arm that has been trained."""
-        (items,) = (found for scheme, found in self.items.items() if scheme.name == arm.scheme)
-        spec = spec_of(self.config, arm, seed)
+        spec, items = spec_of(self.config, arm, seed), self.items_of(arm)
         model = TrainedModel.read(spec, items, self.folder(arm, seed), teacher=teacher)
         return replace(model, content=self.content)
 
@@ -178,7 +183,7 @@ def rows_of_seed(run: ComparisonRun, seed: int) -> Iterator[RunRecord]:
             model = TrainedModel.fit(
                 spec_of(config, arm, seed),
                 run.dataset,
-                items,
+                run.items_of(arm),
                 supervision,
                 folder=run.folder(arm, seed),
                 title=f"{arm.label}, seed {seed}",

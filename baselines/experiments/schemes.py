@@ -81,6 +81,8 @@ def schemes_of(
 ) -> list[Scheme]:
     """The schemes that arms use, ordered by the first arm of each.
 
+    Of a single arm: its scheme, and the second if it has one.
+
     Args:
         arms: The arms.
         default: IDs of arms without a named scheme.
@@ -91,7 +93,7 @@ def schemes_of(
         ValueError: If an arm names an undefined scheme.
     """
     schemes = []
-    for name in dict.fromkeys(arm.scheme for arm in arms):
+    for name in dict.fromkeys(name for arm in arms for name in arm.schemes):
         if name is None:
             schemes.append(Scheme(name=None, config=default, folder=out / "ids"))
         elif name in named:

@@ -38,7 +38,7 @@ def train_model(config: CompareConfig, dataset: Dataset | None = None) -> Traine
     if arm.scheme is not None:
         raise ValueError(
             f"expected an arm whose ids are those of --ids, got {config.arms[0]!r}. Leave out "
-            f"@{arm.scheme}, and say by --ids.scheme how they are made."
+            f"{arm.at_schemes}, and say by --ids.scheme how they are made."
         )
     _require_same_model(begun_with(config))
     with opened(config, dataset) as run:

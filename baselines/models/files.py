@@ -15,9 +15,10 @@ FORMAT = 1
 
 CARD = "model.json"
 TEACHER, PARTNER, CONTENT = "teacher", "partner", "content"
-IDS, ITEMS, COUNTS = "ids", "items.parquet", "item_counts.safetensors"
+IDS, SECOND_IDS = "ids", "second_ids"
+ITEMS, COUNTS = "items.parquet", "item_counts.safetensors"
 
-_OF_A_MODEL = {CARD, TEACHER, PARTNER, CONTENT, IDS, ITEMS, COUNTS, *TRAINED_FILES}
+_OF_A_MODEL = {CARD, TEACHER, PARTNER, CONTENT, IDS, SECOND_IDS, ITEMS, COUNTS, *TRAINED_FILES}
 _OF_THE_HUB = {"README.md", ".gitattributes", ".cache", ".git"}
 
 
@@ -47,6 +48,25 @@ def read_card(folder: Path) -> dict[str, Any]:
             "version of semid that wrote it, or pick the model anew."
         )
     return values
+
+
+def known_parts(parts: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """The parts of a model, provided that this version can use all of them.
+
+    Raises:
+        ProvenanceError: If a part is unknown to this version, or there are more than it can use.
+    """
+    known = {"ids", "heads", "teacher", "partners", "base", "content"}
+    more = sorted(parts.keys() - known)
+    of_ids = parts["ids"] in ([IDS], [IDS, SECOND_IDS])
+    usable = of_ids and not parts["heads"] and len(parts["partners"]) <= 1
+    if more or not usable:
+        raise ProvenanceError(
+            f"expected a model of one or two sets of ids, no further heads and at most one partner "
+            f"in {folder}, got {', '.join(more) or 'more'}. Read it with the version of semid that "
+            "wrote it."
+        )
+    return parts
 
 
 def require_replaceable(folder: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.contracts.backbone import Backbone, Stage, TargetDistributions
+from baselines.contracts.backbone import Backbone, PathLoss, Stage, TargetDistributions
 from baselines.data.batches import ItemLabels, TrainBatch, Windows
 from baselines.data.sequences import SequenceSet
 from baselines.data.splits import Splits
@@ -27,6 +27,7 @@ from baselines.training.config import TrainingConfig
 from baselines.training.loop import TrainingTask, train
 from semid.distributed import one_run_at_a_time
 from semid.provenance import Provenance
+from semid.trie import CodeTrie
 from tca.alignment import AlphaContext
 from tca.candidates import candidates
 from tca.config import ObjectiveConfig
@@ -52,6 +53,19 @@ class FitSettings:
     seed: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class MoreLabels:
+    """A teacher's labels besides those of the codes; None where targets alone are learned.
+
+    Attributes:
+        items: Its distributions over whole items, for an item head and on-policy prefixes.
+        second: Its token distributions for a second set of IDs.
+    """
+
+    items: Callable[[TrainBatch], ItemLabels] | None = None
+    second: TargetDistributions | None = None
+
+
 def fit_backbone(
     backbone: Backbone,
     settings: FitSettings,
@@ -61,7 +75,7 @@ def fit_backbone(
     folder: Path,
     lineage: Provenance,
     title: str,
-    item_labels: Callable[[TrainBatch], ItemLabels] | None = None,
+    more_labels: MoreLabels | None = None,
 ) -> TrainingState:
     """Train ``backbone`` in place, keeping the epoch that ``evaluation.selected_by`` selects.
 
@@ -77,8 +91,8 @@ def fit_backbone(
         folder: Receives the model; earlier stages are kept below it.
         lineage: Provenance of the model.
         title: Name shown beside the progress bar.
-        item_labels: The teacher's distributions over whole items, for an item head and for
-            on-policy prefixes; None if there are neither, or the head learns the targets alone.
+        more_labels: The teacher's labels of whole items, for an item head and for on-policy
+            prefixes, and of a second set of IDs.
 
     Returns:
         The training state, combined over all stages.
@@ -90,7 +104,7 @@ def fit_backbone(
     objective = Objective(settings.objective, end_token=backbone.end_token)
     is_taught = teacher is not None or is_fitted(backbone, folder)
     _require_something_to_learn(backbone, objective, is_taught=is_taught, title=title)
-    loss = _Loss(backbone, objective, teacher, item_labels, splits.train)
+    loss = _Loss(backbone, objective, teacher, more_labels or MoreLabels(), splits.train)
     validate = _Validation(backbone, settings.evaluation, splits.valid)
     windows = backbone.windows(splits.train)
     stages, states = backbone.stages, []
@@ -147,13 +161,13 @@ class _Loss:
         backbone: Backbone,
         objective: Objective,
         teacher: TargetDistributions | None,
-        item_labels: Callable[[TrainBatch], ItemLabels] | None,
+        more: MoreLabels,
         train: SequenceSet,
     ) -> None:
         self.backbone, self.objective, config = backbone, objective, objective.config
         self.teacher = teacher if objective.needs_teacher else None
-        self.item_labels = item_labels if objective.needs_teacher else None
-        if config.on_policy and teacher is not None and item_labels is None:
+        self.more = more if objective.needs_teacher else MoreLabels()
+        if config.on_policy and teacher is not None and more.items is None:
             raise ValueError(
                 "on_policy needs the teacher's distributions over items, got none. Compute them "
                 "with item_labels."
@@ -164,21 +178,32 @@ class _Loss:
     def __call__(self, batch: TrainBatch) -> ObjectiveOutput:
         backbone, objective = self.backbone, self.objective
         batch = backbone.prepare_batch(batch)
-        if self.item_labels is not None:
-            labels = replace(self.item_labels(batch), alpha=objective.config.alpha)
+        if self.more.items is not None:
+            labels = replace(self.more.items(batch), alpha=objective.config.alpha)
             batch = replace(batch, item_labels=labels)
-        trie, items = backbone.trie, batch.target_items
-        at = objective.positions(trie, items, pad_to=backbone.pad_positions_to)
+        first = self._of_paths(backbone.trie, batch, self.teacher)
+        if backbone.second_trie is None:
+            output = backbone.loss(batch, first.at, first.of)
+        else:
+            second = self._of_paths(backbone.second_trie, batch, self.more.second)
+            output = backbone.loss_of_both(batch, first, second)
+        return output if self.on_policy is None else self.on_policy(batch, output)
+
+    def _of_paths(
+        self, trie: CodeTrie, batch: TrainBatch, teacher: TargetDistributions | None
+    ) -> PathLoss:
+        """The objective on one set of paths."""
+        objective, items = self.objective, batch.target_items
+        at = objective.positions(trie, items, pad_to=self.backbone.pad_positions_to)
         choices = candidates(trie, items, at)
-        p = None if self.teacher is None else self.teacher(batch, at)
+        p = None if teacher is None else teacher(batch, at)
         number = batch.target_id[at.target].to(self.history_length.device)
         context = AlphaContext(
             progress=batch.progress,
             history_length=self.history_length[number].to(at.pos.device),
             popularity=self.popularity[number].to(at.pos.device),
         )
-        output = backbone.loss(batch, at, lambda logits: objective(logits, choices, p, context))
-        return output if self.on_policy is None else self.on_policy(batch, output)
+        return PathLoss(at, lambda logits: objective(logits, choices, p, context))
 
 
 class _Validation:

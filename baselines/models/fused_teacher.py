@@ -23,7 +23,7 @@ from baselines.teachers.labels import WithoutOwn
 from baselines.teachers.model import TeacherModel
 from semid.checks import require_real
 from semid.provenance import Provenance, require_same
-from semid.scoring import score_all
+from semid.scoring import item_log_probs
 
 
 class FusedTeacher(TeacherModel):
@@ -31,8 +31,8 @@ class FusedTeacher(TeacherModel):
 
     The score of an item is ``weight log P(item) + (1 - weight) log P_partner(item)``, that of the
     fused row, for every item of the catalogue and not only for those of a beam. Items with equal
-    codes share the probability of their path equally. A prior or seen items that the model's search
-    leaves out play no part.
+    codes share the probability of their path equally. An item head, second IDs, a prior, or seen
+    items that the model's search leaves out play no part.
 
     Without a user's own events (``mass.labels leave_own_out``) the partner's counts are those of
     the other users. The generator stays as it is: it has learned from the targets that it labels.
@@ -108,10 +108,8 @@ class FusedTeacher(TeacherModel):
         past = histories.to(trie.device)
         scores = torch.zeros(len(past.items), len(trie.node_of_item), device=trie.device)
         if self.weight > 0:
-            paths = score_all(self.backbone.start(past), trie, renormalize=self.renormalize)
-            leaf = trie.node_of_item
-            alike = (trie.last_item[leaf] - trie.first_item[leaf]).log()
-            scores += self.weight * (paths - alike)
+            first = item_log_probs(self.backbone.start(past), trie, renormalize=self.renormalize)
+            scores += self.weight * first
         if partner is not None and self.weight < 1:
             second = checked_scores(partner, past).to(trie.device) / self.temperature
             scores += (1 - self.weight) * second.log_softmax(dim=1)

@@ -35,7 +35,7 @@ def choose_item_weight(
     def choose() -> dict[str, Any]:
         if validated is None:
             raise ProvenanceError(
-                f"expected the weight of the item head in {path}, got none for this model. Run "
+                f"expected the item weight in {path}, got none for this model. Run "
                 "the training again to choose it, or give evaluation.item_weight."
             )
         values = {f"{weight:g}": validated(weight) for weight in ITEM_WEIGHTS}

@@ -107,6 +107,8 @@ def _model(model: TrainedModel) -> list[str]:
         "semantic IDs": f"{ids.scheme}, sizes {'x'.join(map(str, ids.sizes))}",
         "weights": model.identity["model"],
     }
+    if (second := model.items.second) is not None:
+        facts["second semantic IDs"] = f"{second.scheme}, sizes {'x'.join(map(str, second.sizes))}"
     if model.spec.evaluation.slots:
         facts["places for items without training events"] = model.spec.evaluation.slots
     if model.partner is not None:

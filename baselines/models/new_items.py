@@ -35,8 +35,8 @@ def with_new_items(
 
     Raises:
         ValueError: If an item is already known or given twice, the codes came from a file or from
-            vectors, no free code is left, or the model reads from or is fused with another one,
-            which does not know the new items.
+            vectors, no free code is left, the model has a second set of IDs, or it reads from or
+            is fused with another one, which does not know the new items.
     """
     _require_alone(model)
     catalog = model.items.catalog
@@ -101,6 +101,11 @@ def _require_alone(model: TrainedModel) -> None:
         raise ValueError(
             f"{label} reads its teacher's vectors of items, and there are none of new ones. Train "
             "it anew, or take a backbone that reads codes or titles alone."
+        )
+    if model.items.second is not None:
+        raise ValueError(
+            f"{label} also learned a second set of semantic IDs, which new items have none of. "
+            "Train it on one scheme to add items later, or train it anew with them."
         )
     if model.content is not None:
         raise ValueError(

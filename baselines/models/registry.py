@@ -53,10 +53,32 @@ def build_backbone(cls: type[Backbone], config: Any, extra: Any, context: BuildC
         config: An instance of its ``config_class``.
         extra: An instance of its ``extra_config_class``; None if it has none.
         context: Its items, IDs, seed and teacher.
+
+    Raises:
+        ValueError: If there is a second set of IDs, and it takes one alone.
     """
+    if context.second is not None:
+        require_second_ids(cls, config)
     made_by: Any = cls  # Backbone documents the constructor of subclasses, but does not type it
     backbone: Backbone = made_by(config, context, *([] if extra is None else [extra]))
     return backbone
+
+
+def require_second_ids(cls: type[Backbone], config: Any) -> None:
+    """Check that a backbone can learn a second set of IDs.
+
+    Args:
+        cls: Its class.
+        config: An instance of its ``config_class``.
+
+    Raises:
+        ValueError: If it cannot; names one that can.
+    """
+    if not cls.takes_second_ids(config):
+        raise ValueError(
+            "two sets of IDs need a backbone that learns both, causal with input item, got "
+            f"{cls.label} with {config}. Take that one, or name one scheme."
+        )
 
 
 def require_contract(names: Collection[str], configs: BackboneConfigs) -> None:

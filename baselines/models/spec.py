@@ -71,15 +71,31 @@ class ModelSpec:
         return backbone_class(self.backbone)
 
     def build(
-        self, ids: SemanticIds, catalog: Catalog, teacher: FittedTeacher | None = None
+        self,
+        ids: SemanticIds,
+        catalog: Catalog,
+        teacher: FittedTeacher | None = None,
+        *,
+        second: SemanticIds | None = None,
     ) -> Backbone:
-        """The untrained backbone, on this process's device."""
+        """The untrained backbone, on this process's device.
+
+        Args:
+            ids: The semantic IDs that it writes.
+            catalog: The items.
+            teacher: The teacher that it reads, if it needs one.
+            second: A second set of semantic IDs; None for one set alone.
+
+        Raises:
+            ValueError: If there is a second set, and it takes one alone.
+        """
         context = BuildContext(
             codes=ids.codes,
             sizes=ids.sizes,
             seed=self.seed,
             catalog=catalog,
             teacher=None if teacher is None else teacher.model,
+            second=second,
         )
         made = build_backbone(self.backbone_class, self.config, self.extra_config, context)
         return made.to(distributed_state().device)

@@ -24,12 +24,14 @@ from baselines.models.files import (
     IDS,
     ITEMS,
     PARTNER,
+    SECOND_IDS,
     TEACHER,
+    known_parts,
     read_card,
     require_replaceable,
     write_card,
 )
-from baselines.models.fit import FitSettings, fit_backbone
+from baselines.models.fit import FitSettings, MoreLabels, fit_backbone
 from baselines.models.fusion import (
     FuseModels,
     generator_fusion,
@@ -128,14 +130,18 @@ class TrainedModel:
             ProvenanceError: If the folder holds a model with other inputs, or is damaged.
         """
         teacher = None if supervision is None else supervision.teacher
-        backbone = spec.build(items.ids, items.catalog, teacher)
-        distributions = item_labels = None
+        backbone = spec.build(items.ids, items.catalog, teacher, second=items.second)
+        distributions = more_labels = None
         needed = spec.objective.needs_teacher and not is_fitted(backbone, folder)
         if needed and supervision is not None:
             rounded = "bfloat16" in spec.objective.reference
             distributions = supervision(backbone, rounded=rounded)
-            if backbone.item_scorer() is not None or spec.objective.on_policy:
-                item_labels = supervision.of_items
+            second = items.second
+            of_items = backbone.learns_items or spec.objective.on_policy > 0
+            more_labels = MoreLabels(
+                items=supervision.of_items if of_items else None,
+                second=None if second is None else supervision.of_codes(second, rounded=rounded),
+            )
         state = fit_backbone(
             backbone,
             FitSettings(
@@ -149,7 +155,7 @@ class TrainedModel:
             folder=folder,
             lineage=spec.lineage(backbone, dataset, items.ids, supervision),
             title=title,
-            item_labels=item_labels,
+            more_labels=more_labels,
         )
         model = cls(
             spec=spec, backbone=backbone, items=items, state=state, folder=folder, teacher=teacher
@@ -172,7 +178,7 @@ class TrainedModel:
                 items, semantic IDs or prompts, or on another base.
         """
         lineage = Provenance.read(folder)
-        backbone = spec.build(items.ids, items.catalog, teacher)
+        backbone = spec.build(items.ids, items.catalog, teacher, second=items.second)
         expected = {
             "item order": (lineage.items, items.catalog.order_hash),
             "semantic ids": (lineage.inputs.get("semantic_ids"), items.ids.provenance.content),
@@ -221,14 +227,14 @@ class TrainedModel:
         card = read_card(folder)
         try:
             spec = ModelSpec.from_json(card["spec"], backbone=backbone)
-            parts, removed = _known_parts(card["parts"], folder), card["removed"]
+            parts, removed = known_parts(card["parts"], folder), card["removed"]
         except (KeyError, TypeError) as error:
             raise ProvenanceError(
                 f"expected spec, parts and removed items of a model in {folder}, got none of "
                 f"{error}. {_AGAIN}"
             ) from error
         spec = spec.with_base(base, folder)
-        items = ModelItems.read(folder)
+        items = ModelItems.read(folder, ids=parts["ids"])
         require_same(
             f"items and texts in {folder / ITEMS}",
             card.get("items"),
@@ -316,7 +322,7 @@ class TrainedModel:
                 "items": hash_file(folder / ITEMS),
                 "spec": spec,
                 "parts": {
-                    "ids": [IDS],
+                    "ids": [IDS] if self.items.second is None else [IDS, SECOND_IDS],
                     "heads": [],
                     "teacher": _described(teacher),
                     "partners": [] if self.partner is None else [_described(self.partner)],
@@ -452,24 +458,6 @@ def _described(part: FittedTeacher | Partner | None) -> dict[str, Any] | None:
     if isinstance(part.model, FittedTeacher):
         return {"kind": "teacher", "weight": part.weight, **(_described(part.model) or {})}
     return {"kind": "model", "weight": part.weight}
-
-
-def _known_parts(parts: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """The parts of a model, provided that this version can use all of them.
-
-    Raises:
-        ProvenanceError: If a part is unknown to this version, or there are more than it can use.
-    """
-    known = {"ids", "heads", "teacher", "partners", "base", "content"}
-    more = sorted(parts.keys() - known)
-    usable = parts["ids"] == [IDS] and not parts["heads"] and len(parts["partners"]) <= 1
-    if more or not usable:
-        raise ProvenanceError(
-            f"expected a model of one set of ids, no further heads and at most one partner in "
-            f"{folder}, got {', '.join(more) or 'more'}. Read it with the version of semid that "
-            "wrote it."
-        )
-    return parts
 
 
 def _load_partner(

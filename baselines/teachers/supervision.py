@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from baselines.contracts.backbone import Backbone, TargetDistributions
+from baselines.contracts.scorer import ItemScorer
 from baselines.data.dataset import Dataset
 from baselines.teachers.cache import cached_mass, code_table_hash
 from baselines.teachers.config import MassConfig
@@ -14,9 +15,10 @@ from baselines.teachers.distributions import LiveDistributions, StoredDistributi
 from baselines.teachers.fitted import FittedTeacher
 from baselines.teachers.item_labels import StoredItemLabels, item_labels
 from baselines.teachers.labels import Labeller, labeller, settled_labels
-from baselines.teachers.mass import mass_source
+from baselines.teachers.mass import MassSource, mass_source
 from baselines.teachers.rounded import RoundedScorer
 from semid.ids import SemanticIds
+from semid.trie import CodeTrie
 from semid.vocab import CodeVocab
 
 
@@ -44,8 +46,8 @@ class Supervision:
     ) -> None:
         self.teacher, self.config = teacher, settled_labels(config, type(teacher.model), dataset)
         self._fit, self._dataset, self._cache = fit, dataset, cache
-        self._trie = CodeVocab.per_level(ids.sizes).trie(ids.codes)
-        self._stored: dict[bool, StoredDistributions] = {}  # keyed by whether scores are rounded
+        self._ids = ids
+        self._stored: dict[tuple[str, bool], StoredDistributions] = {}
 
     @cached_property
     def labels(self) -> Labeller:
@@ -68,19 +70,38 @@ class Supervision:
             rounded: Whether scores are rounded to bfloat16, as in TCA4Rec's released code.
         """
         labels, train = self.labels, self._dataset.splits.train
-        scorer = RoundedScorer(labels.scorer) if rounded else labels.scorer
-        custom = backbone.distributions(scorer, train, labels.temperature)
+        custom = backbone.distributions(self._scorer(rounded), train, labels.temperature)
         if custom is not None:
             return custom
-        source = partial(mass_source, scorer, temperature=labels.temperature, config=self.config)
-        if code_table_hash(backbone.trie) != code_table_hash(self._trie):
-            return LiveDistributions(source(backbone.trie), train)
-        if rounded not in self._stored:
+        if code_table_hash(backbone.trie) != code_table_hash(_trie_of(self._ids)):
+            return LiveDistributions(self._source(backbone.trie, rounded), train)
+        return self.of_codes(self._ids, rounded=rounded)
+
+    def of_codes(self, ids: SemanticIds, *, rounded: bool = False) -> TargetDistributions:
+        """The stored distributions over the codes of some semantic IDs.
+
+        Args:
+            ids: The IDs.
+            rounded: As above.
+        """
+        key = (ids.provenance.content, rounded)
+        if key not in self._stored:
             stored = cached_mass(
-                source(self._trie),
+                self._source(_trie_of(ids), rounded),
                 self._dataset.splits.train,
-                teacher=labels.scores_hash,
+                teacher=self.labels.scores_hash,
                 folder=self._cache,
             )
-            self._stored[rounded] = StoredDistributions(stored)
-        return self._stored[rounded]
+            self._stored[key] = StoredDistributions(stored)
+        return self._stored[key]
+
+    def _scorer(self, rounded: bool) -> ItemScorer:
+        return RoundedScorer(self.labels.scorer) if rounded else self.labels.scorer
+
+    def _source(self, trie: CodeTrie, rounded: bool) -> MassSource:
+        temperature = self.labels.temperature
+        return mass_source(self._scorer(rounded), trie, temperature=temperature, config=self.config)
+
+
+def _trie_of(ids: SemanticIds) -> CodeTrie:
+    return CodeVocab.per_level(ids.sizes).trie(ids.codes)

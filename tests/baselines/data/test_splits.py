@@ -372,3 +372,52 @@ def test_the_training_hash_sees_training_only() -> None:
     other_train = leave_one_out(interactions_of([1, 9, 3, 4, 5]))
     assert base.train_hash == other_test.train_hash != other_train.train_hash
     assert np.array_equal(base.train.items, [1, 2, 3])
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5), min_size=8, max_size=20),
+    st.integers(0, 3),
+)
+def test_a_user_disjoint_split_divides_the_users(histories: list[list[int]], draw: int) -> None:
+    used = [user for user, items in enumerate(histories) if len(items) >= 2]
+    if len(used) < 6:
+        return
+    splits = split_interactions(interactions_of(*histories), f"users:0.5,0.25,0.25:{draw}")
+    parts = (splits.train, splits.valid, splits.test)
+    owners = [part.users.tolist() for part in parts]
+    assert sorted(user for users in owners for user in users) == used
+    assert [len(users) for users in owners] == [
+        round(len(used) * 0.5),
+        round(len(used) * 0.75) - round(len(used) * 0.5),
+        len(used) - round(len(used) * 0.75),
+    ]
+    assert all(users == sorted(users) for users in owners)
+    assert list(targets(splits.train)) == [
+        (user, histories[user][:at], histories[user][at])
+        for user in owners[0]
+        for at in range(1, len(histories[user]))
+    ]
+    for part, users in zip(parts[1:], owners[1:], strict=True):
+        assert list(targets(part)) == [(u, histories[u][:-1], histories[u][-1]) for u in users]
+    assert splits.dropped == {"users_too_short_for_training": len(histories) - len(used)}
+    assert splits.protocol == f"users:0.5,0.25,0.25:{draw}"
+
+
+def test_another_draw_of_a_user_disjoint_split_holds_out_others() -> None:
+    world = interactions_of(*[[1, 2, 3]] * 30)
+    first, again, other = (
+        split_interactions(world, split).test.users.tolist()
+        for split in ("users:0.8,0.1,0.1", "users:0.8,0.1,0.1:0", "users:0.8,0.1,0.1:1")
+    )
+    assert first == again != other
+
+
+@pytest.mark.parametrize("setting", ["", "0.8,0.2", "0.8,0.1,0.2", "1,0,0", "0.8,0.1,0.1:-1", "x"])
+def test_shares_of_users_that_are_none_are_refused(setting: str) -> None:
+    with pytest.raises(ValueError, match=r"split must be users:TRAIN,VALID,TEST with shares that"):
+        require_split(f"users:{setting}")
+
+
+def test_shares_that_leave_no_user_to_a_part_are_refused() -> None:
+    with pytest.raises(ValueError, match="leaves no valid target"):
+        split_interactions(interactions_of([1, 2, 3], [4, 5, 6]), "users:0.8,0.1,0.1")

@@ -21,7 +21,7 @@ from baselines.data.batches import ItemLabels, TrainBatch
 from baselines.data.dataset import Dataset
 from baselines.data.synthetic import synthetic_dataset
 from baselines.evaluation.config import EvaluationConfig
-from baselines.models.fit import FitSettings, fit_backbone
+from baselines.models.fit import FitSettings, MoreLabels, fit_backbone
 from baselines.models.on_policy import OnPolicyLoss, next_token_distribution
 from baselines.nn.config import EncoderConfig
 from baselines.teachers.config import MassConfig
@@ -233,7 +233,7 @@ def fit(
         folder=folder,
         lineage=Provenance(kind="backbone", content=""),
         title="test",
-        item_labels=labels if labelled else None,
+        more_labels=MoreLabels(items=labels if labelled else None),
     )
     return backbone, state
 

@@ -143,3 +143,37 @@ def test_a_log_without_a_needed_column_is_refused() -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PreparationConfig(**settings)
+
+
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6, None])
+def test_events_outside_the_dates_are_left_out(unit: int | None) -> None:
+    june, december = 1496275200, 1512086400
+    seconds = [june - 1, june, december - 1, december]
+    log = table((1, item, time) for item, time in enumerate(seconds))
+    if unit is None:
+        log = log.with_columns(pl.from_epoch("timestamp").dt.strftime("%Y-%m-%d %H:%M:%S"))
+    else:
+        log = log.with_columns(pl.col("timestamp") * unit)
+    config = PreparationConfig(since="2017-06-01", until="2017-12-01")
+    kept, (step,) = prepare_events(log, config)
+    assert kept["item_id"].to_list() == [1, 2]
+    assert kept["timestamp"].equals(log["timestamp"][1:3])
+    assert (step.step, step.events) == ("since 2017-06-01 until 2017-12-01", 2)
+    kept, _ = prepare_events(log, PreparationConfig(until="2017-12-01"))
+    assert kept["item_id"].to_list() == [0, 1, 2]
+
+
+def test_dates_need_times() -> None:
+    log = table([(1, 2, 3)]).rename({"timestamp": "position"})
+    with pytest.raises(ValueError, match="events need a column timestamp, got user_id, item_id, p"):
+        prepare_events(log, PreparationConfig(since="2017-06-01"))
+
+
+def test_times_and_ids_are_read_as_in_files() -> None:
+    log = table([(1, "a", "9.10.2020"), (1, "b", "13.9.2020"), (1, "NULL", "14.9.2020")])
+    kept, (missing, early) = prepare_events(log, PreparationConfig(max_history=1))
+    assert kept.rows() == [(1, "a", "9.10.2020")]
+    assert (missing.step, missing.events) == ("dropping missing values", 1)
+    assert early.examples.rows() == [(1, "b", "13.9.2020")]
+    kept, _ = prepare_events(log, PreparationConfig(max_history=1), time_format="%d.%m.%Y")
+    assert kept["item_id"].to_list() == ["a"]

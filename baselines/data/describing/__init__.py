@@ -1,0 +1,1 @@
+"""Description of data sets: sizes, long tail, repeats, times, splits and texts."""
