@@ -12,7 +12,8 @@ from typing import Any
 import polars as pl
 
 from baselines.data.preparing.config import PreparationConfig
-from baselines.data.preparing.events import LeftOut, prepare_events
+from baselines.data.preparing.events import LeftOut
+from baselines.data.preparing.items import prepare
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables
 from baselines.data.sources.reading import consistent, left_out, read_source
@@ -117,9 +118,16 @@ def prepare_tables(
     if "rating" in events.columns:
         events = events.with_columns(_ratings(events["rating"], notes))
     known = _of_known_items(events, raw.items, notes)
-    kept, steps = prepare_events(known, preparation)
-    notes += map(_as_note, steps)
-    items = _remaining_items(raw.items, known, kept, preparation, notes)
+    result = prepare(raw.items, known, preparation)
+    kept, items = result.events, result.items
+    notes += map(_as_note, result.left_out)
+    if result.changed_titles:
+        examples = result.title_examples.to_dicts()
+        says, count = "titles cleaned or cut", result.changed_titles
+        notes.append(Note(kind="repaired", says=says, count=count, examples=examples))
+    has_events = pl.col("item_id").is_in(kept["item_id"].unique().implode())
+    if unseen := items.filter(~has_events).height:
+        notes.append(Note(kind="kept", says="items without an event", count=unseen))
     counts = {"events_read": events.height, "events": kept.height}
     counts |= {"users_read": events["user_id"].n_unique(), "users": kept["user_id"].n_unique()}
     counts |= {"items_read": raw.items.height, "items": items.height}
@@ -157,28 +165,10 @@ def _of_known_items(events: pl.DataFrame, items: pl.DataFrame, notes: list[Note]
     return known
 
 
-def _remaining_items(
-    items: pl.DataFrame,
-    before: pl.DataFrame,
-    after: pl.DataFrame,
-    preparation: PreparationConfig,
-    notes: list[Note],
-) -> pl.DataFrame:
-    had, has = (
-        pl.col("item_id").is_in(events["item_id"].unique().implode()) for events in (before, after)
-    )
-    stays = has if preparation.item_core > 1 else has | ~had
-    gone, left = items.filter(~stays), items.filter(stays)
-    if gone.height:
-        notes.append(left_out("items without an event", gone))
-    if unseen := left.filter(~has).height:
-        notes.append(Note(kind="kept", says="items without an event", count=unseen))
-    return left
-
-
 def _as_note(step: LeftOut) -> Note:
-    says = f"events: {step.step} (all of {step.users} users and {step.items} items)"
-    return Note(kind="left out", says=says, count=step.events, examples=step.examples.to_dicts())
+    says = f"{step.step} ({step.events} events; all of {step.users} users and {step.items} items)"
+    count = step.events or step.items
+    return Note(kind="left out", says=says, count=count, examples=step.examples.to_dicts())
 
 
 def _as_parquet(table: pl.DataFrame) -> bytes:

@@ -21,7 +21,7 @@ def test_a_log_becomes_a_folder_that_says_what_was_decided(
     assert main([*words, "--prepare.min_rating", "3", "--prepare.item_core", "2"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "user_id <- reviewerID, item_id <- asin" in printed
-    assert "left out: events: rating >= 3" in printed
+    assert "left out: rating >= 3" in printed
     kept = pl.read_parquet(out / "interactions.parquet")
     assert kept.select(EVENTS.columns).equals(EVENTS.filter(pl.col("rating") >= 3))
     assert pl.read_parquet(out / "items.parquet").equals(ITEMS.filter(pl.col("item_id") != 14))
@@ -71,3 +71,16 @@ def test_a_folder_that_holds_something_is_left_alone(
     assert main(["data", "prepare", str(path), "--out", str(tmp_path / "data")]) == 2
     assert "expected a new or empty folder" in capsys.readouterr().err
     assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["mine.txt"]
+
+
+def test_titles_and_items_are_prepared_too(tmp_path: Path) -> None:
+    log = delimited(tmp_path / "log.csv", EVENTS)
+    titles = ["<b>Red</b> lipstick", "Cream", "Soap", None]
+    texts = delimited(tmp_path / "texts.csv", ITEMS.with_columns(title=pl.Series(titles)))
+    out = tmp_path / "data"
+    words = ["data", "prepare", str(log), "--out", str(out), "--read.items", str(texts)]
+    assert main([*words, "--prepare.clean_titles", "true", "--prepare.text_fields", "title"]) == 0
+    items = pl.read_parquet(out / "items.parquet")
+    assert items["title"].to_list() == ["Red lipstick", "Cream", "Soap"]
+    kept = pl.read_parquet(out / "interactions.parquet")
+    assert kept.select(EVENTS.columns).equals(EVENTS.filter(pl.col("item_id") != 14))
