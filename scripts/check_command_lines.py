@@ -55,6 +55,7 @@ _OF_COMMAND: dict[str, list[str]] = {  # what each needs, in sizes that take no 
         *("--out", "lm", "--training.epochs", "1", "--model.vocab_size", "300"),
         *("--model.dim", "8", "--model.num_layers", "1", "--model.num_heads", "1"),
     ],
+    "data prepare": ["--source", "none.csv", "--out", "out"],
     "data describe": [],
     "data append": ["--events", "none.csv"],
     "lm fluency": ["--run", "none"],

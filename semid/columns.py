@@ -447,11 +447,13 @@ def _unquoted(entries: pl.Series) -> pl.Series:
 
 
 def _string(literal: str) -> str:
-    """The value of a JSON or else a Python string literal."""
+    """The value of a JSON or else a Python string literal; raises if it is no text."""
     try:
         text: str = json.loads(literal)
     except ValueError:
         text = ast.literal_eval(literal)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"an entry holds half a character: {literal!a}; was it cut there?")
     return text
 
 

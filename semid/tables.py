@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -44,7 +45,11 @@ def read_table(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
-    readers = {".parquet": _read_parquet, ".csv": _read_csv, ".jsonl": _read_json_lines}
+    readers: dict[str, Callable[[Path], pl.DataFrame]] = {
+        ".parquet": read_parquet,
+        ".csv": lambda path: read_delimited(path.read_bytes()),
+        ".jsonl": _read_json_lines,
+    }
     if path.suffix not in readers:
         raise ValueError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
     try:
@@ -67,8 +72,12 @@ def read_table(
     )
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
-    """Read with pyarrow, which refuses a damaged file that could crash polars."""
+def read_parquet(path: Path) -> pl.DataFrame:
+    """Read with pyarrow, which refuses a damaged file that could crash polars.
+
+    Raises:
+        ValueError: If the file is damaged or no parquet file.
+    """
     import polars as pl
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
@@ -83,25 +92,48 @@ def _read_parquet(path: Path) -> pl.DataFrame:
     return pl.DataFrame(table.replace_schema_metadata())
 
 
-def _read_csv(path: Path) -> pl.DataFrame:
-    """Parse quotes strictly by RFC 4180, so that a stray one cannot merge rows."""
+def read_delimited(
+    data: bytes, separator: str = ",", header: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """Parse delimited UTF-8 text; all columns are text, and empty cells are missing.
+
+    Quotes are parsed strictly by RFC 4180, so that a stray one cannot merge rows.
+
+    Args:
+        data: The text; a byte order mark is skipped.
+        separator: One character between cells.
+        header: Names of the columns, if the text has no line with them.
+
+    Raises:
+        ValueError: If a row has another number of cells than the header, a quote is stray, or the
+            header repeats a name.
+        polars.exceptions.PolarsError: If the text is empty or cannot be parsed.
+    """
     import polars as pl
 
-    if b'"' not in path.read_bytes():
-        return pl.read_csv(path, infer_schema=False, glob=False)
-    with path.open(encoding="utf-8-sig", newline="") as file, _cells_of_any_length():
-        lines = csv.reader(file, strict=True)
+    if b'"' not in data:
+        return pl.read_csv(
+            data,
+            infer_schema=False,
+            separator=separator,
+            quote_char=None,
+            has_header=header is None,
+            new_columns=header,
+        )
+    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+    with text as file, _cells_of_any_length():
+        lines = csv.reader(file, strict=True, delimiter=separator)
         try:
-            header = next(lines)
-            rows = [_checked_row(row, len(header), lines.line_num) for row in lines]
+            names = list(header) if header is not None else next(lines)
+            rows = [_checked_row(row, len(names), lines.line_num) for row in lines]
         except csv.Error as error:
             raise ValueError(
                 f"line {lines.line_num}: {error}; write a quote within a quoted cell as two "
                 'quotes ("") and not as \\", or use parquet'
             ) from None
-    if len(set(header)) < len(header):
-        raise ValueError(f"its header names a column twice: {', '.join(header)}")
-    return pl.DataFrame(rows, schema=dict.fromkeys(header, pl.String), orient="row")
+    if len(set(names)) < len(names):
+        raise ValueError(f"its header names a column twice: {', '.join(names)}")
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
 
 
 @contextmanager
@@ -124,26 +156,46 @@ def _checked_row(row: list[str], width: int, line: int) -> list[str | None]:
 
 
 def _read_json_lines(path: Path) -> pl.DataFrame:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        return table_of_objects(file, json_object)
+
+
+def json_object(line: str) -> Any:
+    """Parse JSON; numbers with a fraction become ``Decimal``, NaN becomes None."""
+    return _DECODER.decode(line)
+
+
+def table_of_objects(lines: Iterable[str], parse: Callable[[str], Any]) -> pl.DataFrame:
+    """A table with a row for each line that is not blank.
+
+    A column of mixed types becomes lists if any cell is a list, else text.
+
+    Args:
+        lines: The lines.
+        parse: Turns a line into a dict, or raises ``ValueError`` or ``SyntaxError``.
+
+    Raises:
+        ValueError: If a line cannot be parsed or is no object; its number is named.
+        polars.exceptions.NoDataError: If there is no column.
+    """
     import polars as pl
 
     columns: dict[str, list[Any]] = {}
     height = 0
-    decoder = json.JSONDecoder(parse_float=Decimal, parse_constant=_constant)
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = decoder.decode(line)
-            except ValueError as error:
-                raise ValueError(f"line {number}: {error}") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number}: expected an object {{...}}, got {line.strip()!r}")
-            for name, value in row.items():
-                cells = columns.setdefault(name, [])
-                cells.extend([None] * (height - len(cells)))
-                cells.append(value)
-            height += 1
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = parse(line)
+        except (ValueError, SyntaxError) as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number}: expected an object {{...}}, got {line.strip()!r}")
+        for name, value in row.items():
+            cells = columns.setdefault(name, [])
+            cells.extend([None] * (height - len(cells)))
+            cells.append(value)
+        height += 1
     for cells in columns.values():
         cells.extend([None] * (height - len(cells)))
     if not columns:
@@ -153,6 +205,9 @@ def _read_json_lines(path: Path) -> pl.DataFrame:
 
 def _constant(name: str) -> float | None:
     return None if name == "NaN" else float(name)
+
+
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_constant)
 
 
 def _json_column(name: str, cells: list[Any]) -> pl.Series:
@@ -186,7 +241,7 @@ def _json_numbers(name: str, cells: list[Any]) -> pl.Series:
 
     numbers = [cell for cell in cells if cell is not None]
     if any(not isinstance(number, int) for number in numbers):
-        if not any(abs(number) >= _EXACT_FLOATS and _is_whole(number) for number in numbers):
+        if not any(_is_large(number) and _is_whole(number) for number in numbers):
             floats = [None if cell is None else float(cell) for cell in cells]
             return pl.Series(name, floats, dtype=pl.Float64)
         if all(map(_is_whole, numbers)):
@@ -194,6 +249,12 @@ def _json_numbers(name: str, cells: list[Any]) -> pl.Series:
     if all(cell is None or (isinstance(cell, int) and abs(cell) < 2**63) for cell in cells):
         return pl.Series(name, cells, dtype=pl.Int64)
     return pl.Series(name, [None if cell is None else str(cell) for cell in cells], dtype=pl.String)
+
+
+def _is_large(number: int | float | Decimal) -> bool:
+    """Whether some neighbouring whole numbers are equal as floats."""
+    size = number.copy_abs() if isinstance(number, Decimal) else abs(number)  # abs may overflow
+    return size >= _EXACT_FLOATS
 
 
 def _is_whole(number: int | float | Decimal) -> bool:

@@ -11,6 +11,7 @@ from baselines.cli.compare import compare, require_arms
 from baselines.cli.config import (
     AppendConfig,
     BuildConfig,
+    DataPrepareConfig,
     DescribeConfig,
     EvaluateConfig,
     ExplainConfig,
@@ -29,6 +30,7 @@ from baselines.cli.explain import explain
 from baselines.cli.ids import build, inspect
 from baselines.cli.lm import lm_fluency, lm_train
 from baselines.cli.pick import pick
+from baselines.cli.prepare import data_prepare
 from baselines.cli.recommend import recommend
 from baselines.cli.study import study
 from baselines.cli.teacher import teacher_export, teacher_train
@@ -98,6 +100,13 @@ COMMANDS = {
         run=teacher_export,
         trains=False,
         example="semid teacher export --data synthetic --teachers teachers --out vectors",
+    ),
+    "data prepare": Command(
+        config=DataPrepareConfig,
+        run=data_prepare,
+        trains=False,
+        example="semid data prepare ratings.csv --out data --prepare.user_core 5",
+        first="source",
     ),
     "data describe": Command(
         config=DescribeConfig,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from baselines.data.config import Repeats, Split, Ties
+from baselines.data.preparing.config import PreparationConfig
+from baselines.data.sources.config import SourceConfig
 from baselines.evaluation.config import EvaluationConfig
 from baselines.experiments.config import CompareConfig
 from baselines.models.config import BackboneConfigs, Empty, Unknown
@@ -24,7 +26,8 @@ class DataOptions:
     """Options of every command that reads interactions.
 
     Attributes:
-        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
+        data: A folder in the plain layout, what ``semid data prepare`` reads, ``synthetic``, or a
+            reader ``package.module:function``.
         split: Protocol: ``auto`` is ``leave_one_out``, or the given ``windows`` if there are any;
             ``global_time`` cuts all events by time at 8:1:1, ``global_time:TRAIN,VALID,TEST`` at
             other shares, ``global_time:DATE,DATE`` at dates; ``users:TRAIN,VALID,TEST``
@@ -40,6 +43,29 @@ class DataOptions:
     ties: Ties = "file"
     repeats: Repeats = "keep"
     time_format: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPrepareConfig:
+    """Settings of ``semid data prepare``.
+
+    Attributes:
+        source: A file of events, a folder, ``movielens-100k`` or ``completejourney`` from an
+            installed package, or a reader ``package.module:function``.
+        out: New or empty folder for the result, in the plain layout.
+        read: How the source is read.
+        prepare: Which events are left out.
+        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
+    """
+
+    source: str
+    out: str
+    read: SourceConfig = field(default_factory=SourceConfig)
+    prepare: PreparationConfig = field(default_factory=PreparationConfig)
+    time_format: str | None = None
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,9 @@ from semid.registry import is_import_path
 SYNTHETIC = re.compile(r"synthetic(:\d+x\d+)?")
 """The synthetic world, optionally with a number of users and items."""
 
+INSTALLED = ("movielens-100k", "completejourney")
+"""Data sets that are read from an installed package."""
+
 Split = str
 """One of ``SPLITS``, or what a class of ``SETTINGS`` parses; see ``require_split``."""
 
@@ -204,10 +207,12 @@ def require_split(split: Split) -> None:
         )
 
 
-def source_kind(source: str | os.PathLike[str]) -> Literal["synthetic", "folder", "reader"]:
+def source_kind(
+    source: str | os.PathLike[str],
+) -> Literal["synthetic", "folder", "file", "installed", "reader"]:
     """The kind of a data source, without reading it or importing a module.
 
-    A reader is a function ``package.module:function``; a folder of the same name takes precedence.
+    A reader is a function ``package.module:function``; a folder or file of that name comes first.
 
     Raises:
         FileNotFoundError: If it is none of these.
@@ -216,11 +221,15 @@ def source_kind(source: str | os.PathLike[str]) -> Literal["synthetic", "folder"
         return "synthetic"
     if Path(source).is_dir():
         return "folder"
+    if Path(source).is_file():
+        return "file"
+    if str(source) in INSTALLED:
+        return "installed"
     if is_import_path(str(source)):
         return "reader"
     raise FileNotFoundError(
-        f"no folder {source}; give a folder in the plain layout, 'synthetic', or a reader "
-        "package.module:function"
+        f"no folder {source}; give a folder, a file of events, one of synthetic, "
+        f"{', '.join(INSTALLED)}, or a reader package.module:function"
     )
 
 

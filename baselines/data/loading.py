@@ -14,7 +14,9 @@ from baselines.data.config import ColdStart, Repeats, Split, Ties, require_split
 from baselines.data.dataset import WINDOWS, Dataset, split_interactions
 from baselines.data.interactions import EventOptions, Interactions
 from baselines.data.left_out import ALARMING, data_notes, share_left_out
-from baselines.data.readers import read_by
+from baselines.data.readers import as_dataset, read_by
+from baselines.data.sources.config import SourceConfig
+from baselines.data.sources.reading import read_source, recognises
 from baselines.data.splits import Splits, given_windows
 from semid.catalog import Catalog
 from semid.provenance import atomic_write
@@ -25,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 def load_catalog(source: str | Path) -> Catalog:
     """Load only the items of a source of ``load_dataset``; raises as it does."""
-    if source_kind(source) != "folder":
+    if source_kind(source) != "folder" or _is_foreign(Path(source)):
         return load_dataset(source).catalog
     return Catalog.read(_only_file(Path(source), "items"))
 
@@ -39,7 +41,7 @@ def load_dataset(
     time_format: str | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Load a folder in the plain layout, the synthetic world, or the result of a reader.
+    """Load a folder in the plain layout or another format, a world, or the result of a reader.
 
     The plain layout is ``items.*`` (column ``item_id`` and text columns) along with either
     ``interactions.*`` (``user_id``, ``item_id``, and ``timestamp`` or ``position``) or windows in
@@ -48,7 +50,8 @@ def load_dataset(
     unusual but kept, is in ``dropped``, ``noted`` and ``statistics`` of the result, and is logged.
 
     Args:
-        source: The folder; or ``"synthetic"``, or ``"synthetic:1200x400"`` for that many users and
+        source: The folder, or a file or folder that ``read_source`` reads with its default
+            settings; or ``"synthetic"``, or ``"synthetic:1200x400"`` for that many users and
             items; or ``"package.module:function"``, see ``baselines.data.readers``.
         split: ``"auto"`` is leave-one-out if there are interactions, else the given windows.
             ``"cold:0.5"`` is leave-one-out with half of the items taken out of training, see
@@ -70,7 +73,19 @@ def load_dataset(
     options = EventOptions(ties=ties, repeats=repeats, time_format=time_format, seed=seed)
     if kind == "reader":
         return _logged(read_by(str(source), split, **options))
+    if kind in ("file", "installed") or _is_foreign(Path(source)):
+        raw = read_source(source, SourceConfig())
+        name = Path(source).resolve().name
+        for note in raw.notes:
+            logger.info("%s, %s: %s", name, note.kind, note.says)
+        return _logged(as_dataset((raw.items, raw.events), name, split, **options))
     return _logged(_read_folder(Path(source), split, options))
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether a folder is in another format than the plain layout."""
+    plain = ("items", "interactions", *WINDOWS)
+    return not any(_files(folder, name) for name in plain) and recognises(folder)
 
 
 def _read_folder(folder: Path, split: Split, options: EventOptions) -> Dataset:

@@ -59,7 +59,7 @@ def as_dataset(
             f"expected a Dataset, or tables of items and interactions, from {name}, got "
             f"{type(read).__name__}"
         )
-    catalog = Catalog.from_table(_table(read[0], f"items of {name}"), source=f"items of {name}")
+    catalog = Catalog.from_table(as_table(read[0], f"items of {name}"), source=f"items of {name}")
     interactions = Interactions.from_table(
         _events(read[1], f"interactions of {name}"), catalog, **options
     )
@@ -72,7 +72,7 @@ def as_dataset(
 
 
 def _events(frame: Any, what: str) -> pl.DataFrame:
-    table = _table(frame, what)
+    table = as_table(frame, what)
     ordered = {"timestamp", "position"} & set(table.columns)
     if not {"user_id", "item_id"} <= set(table.columns) or not ordered:
         raise ValueError(
@@ -82,8 +82,12 @@ def _events(frame: Any, what: str) -> pl.DataFrame:
     return table
 
 
-def _table(frame: Any, what: str) -> pl.DataFrame:
-    """Convert a polars or pandas frame, or a mapping of columns."""
+def as_table(frame: Any, what: str) -> pl.DataFrame:
+    """Convert a polars or pandas frame, or a mapping of columns.
+
+    Raises:
+        ValueError: If it is none of these, or has no rows.
+    """
     try:
         table = pl.DataFrame(frame)
     except Exception as error:  # of polars, pandas or pyarrow

@@ -277,3 +277,9 @@ def test_a_format_says_how_dates_are_written() -> None:
     assert parts.to_list() == [1_406_091_967_500_000_000]
     assert "'noon' in row 1" in refusal(lambda: as_times(column("2014", "noon"), "%Y"))
     assert "leave it out" in refusal(lambda: as_times(column(1.5), "%Y"))
+
+
+def test_half_a_character_in_a_printed_list_is_refused() -> None:
+    lists = pl.Series("history", ["['a', 'b']", r"['\ud800a']"])
+    with pytest.raises(ValueError, match="half a character"):
+        as_id_lists(lists, pl.Series([], dtype=pl.String))

@@ -174,3 +174,8 @@ def test_parquet_columns_of_every_kind_are_read_as_they_were_written(tmp_path: P
     )
     table.write_parquet(tmp_path / "t.parquet")
     assert read_table(tmp_path / "t.parquet").equals(table)
+
+
+def test_a_number_beyond_all_exponents_is_read(tmp_path: Path) -> None:
+    table = read(tmp_path / "t.jsonl", '{"a": 1e9999999999}\n{"a": 0.5}\n')
+    assert table["a"].to_list() == [float("inf"), 0.5]

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from baselines.data.config import utc_date
+from semid.field_types import require_types
 
 PreparedRepeats = Literal["keep", "exact", "consecutive", "first"]
 
@@ -46,6 +47,7 @@ class PreparationConfig:
     item_core: int = 1
 
     def __post_init__(self) -> None:
+        require_types(self)
         kinds = get_args(PreparedRepeats)
         if self.repeats not in kinds:
             raise ValueError(f"repeats must be one of {', '.join(kinds)}, got {self.repeats!r}")

@@ -1,0 +1,139 @@
+"""Read a source of any format, found by its looks or its name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from baselines.data.config import source_kind
+from baselines.data.sources.config import SourceConfig
+from baselines.data.sources.contract import Note, RawTables, SourceReader
+from baselines.data.sources.frames import from_reader
+from baselines.data.sources.installed import folder_of
+from semid.columns import as_ids
+from semid.registry import load_class
+
+READERS = {
+    "recbole": "baselines.data.sources.recbole:RecBole",
+    "completejourney": "baselines.data.sources.completejourney:CompleteJourney",
+    "letter": "baselines.data.sources.letter:Letter",
+    "sequences": "baselines.data.sources.sequences:Sequences",
+    "tables": "baselines.data.sources.tables:Tables",
+}
+"""Class of each format by name; a source is of the first that recognises it."""
+
+
+def recognises(source: Path) -> bool:
+    """Whether some format recognises a file or folder."""
+    return _recognised(source) is not None
+
+
+def read_source(source: str | Path, config: SourceConfig) -> RawTables:
+    """Read events and items, as ``consistent`` makes them.
+
+    Args:
+        source: A file or folder, a name out of ``INSTALLED``, or a function
+            ``package.module:function``, see ``baselines.data.readers``.
+        config: How it is read.
+
+    Raises:
+        FileNotFoundError: If there is no such source.
+        ValueError: If no format recognises it, it cannot be read, or rows of one item differ.
+    """
+    kind = source_kind(source)
+    if kind == "synthetic":
+        raise ValueError(f"{source} is generated: there is nothing to read. Use it as it is.")
+    if kind == "reader":
+        raw = from_reader(str(source), config.columns)
+    else:
+        raw = _read_path(folder_of(str(source)) if kind == "installed" else Path(source), config)
+    try:
+        return consistent(raw)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def _read_path(source: Path, config: SourceConfig) -> RawTables:
+    name = config.format or _recognised(source)
+    if name is None:
+        raise ValueError(
+            f"{source}: expected data in a format out of {', '.join(READERS)}, got "
+            f"{_contents(source)}; name the file of events, or the format by --read.format"
+        )
+    raw = _reader(name)().read(source, config)
+    if config.format is not None:
+        return raw
+    return replace(raw, notes=[Note(kind="guessed", says=f"format: {name}"), *raw.notes])
+
+
+def consistent(raw: RawTables) -> RawTables:
+    """Tables whose ids are of one type, with a row for each item.
+
+    Without a table of items, it holds the ids of the events in ascending order. Items repeated in
+    equal rows are there once, and rows without an id are left out.
+
+    Raises:
+        ValueError: If ids are neither whole numbers nor text, or rows of one item differ.
+    """
+    users, of_events = (as_ids(raw.events[column]) for column in ("user_id", "item_id"))
+    events, notes = raw.events.with_columns(users, of_events), list(raw.notes)
+    if raw.items is None:
+        items = of_events.drop_nulls().unique().sort().to_frame()
+        notes.append(Note(kind="guessed", says="items: those of the events", count=len(items)))
+        return RawTables(events=events, items=items, notes=notes)
+    items = raw.items.with_columns(as_ids(raw.items["item_id"]))
+    if items["item_id"].dtype != of_events.dtype:
+        text = pl.col("item_id").cast(pl.String)
+        events, items = events.with_columns(text), items.with_columns(text)
+    return RawTables(events=events, items=_distinct(items, notes), notes=notes)
+
+
+def _reader(name: str) -> type[SourceReader]:
+    return load_class(
+        name,
+        READERS,
+        SourceReader,  # type: ignore[type-abstract]
+        what="format",
+        advice="Derive it from SourceReader.",
+    )
+
+
+def _recognised(source: Path) -> str | None:
+    return next((name for name in READERS if _reader(name).recognises(source)), None)
+
+
+def _contents(source: Path) -> str:
+    if not source.is_dir():
+        return f"a file named {source.name}"
+    names = sorted(path.name for path in source.iterdir())
+    return f"a folder with {', '.join(names[:10]) or 'nothing'}"
+
+
+def _distinct(items: pl.DataFrame, notes: list[Note]) -> pl.DataFrame:
+    """Items without rows that equal an earlier one, and without those that have no id."""
+    nameless = items.filter(pl.col("item_id").is_null())
+    if nameless.height:
+        notes.append(left_out("items without an id", nameless))
+        items = items.filter(pl.col("item_id").is_not_null())
+    if not items["item_id"].is_duplicated().any():
+        return items
+    distinct = items.unique(maintain_order=True, keep="first")
+    twice = distinct.filter(pl.col("item_id").is_duplicated())
+    if twice.height:
+        item = twice["item_id"][0]
+        one, other = twice.filter(pl.col("item_id") == item).rows(named=True)[:2]
+        column = next(name for name in one if one[name] != other[name])
+        raise ValueError(
+            f"expected one row for each item, got {item!r} with {column} {one[column]!r:.60} and "
+            f"{other[column]!r:.60}; keep one of them"
+        )
+    repeated = items.filter(~pl.col("item_id").is_first_distinct())
+    notes.append(replace(left_out("items repeated in equal rows", repeated), kind="repaired"))
+    return distinct
+
+
+def left_out(says: str, rows: pl.DataFrame) -> Note:
+    """A note about rows that were left out, with the first of them."""
+    return Note(kind="left out", says=says, count=rows.height, examples=rows.head(5).to_dicts())

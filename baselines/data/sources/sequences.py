@@ -1,0 +1,95 @@
+"""Sequence files of S3-Rec and P5: on each line a user and his items, oldest first.
+
+``NAME.txt`` (S3-Rec) or ``sequential_data.txt`` (P5) holds the lines, and
+``NAME_item2attributes.json`` of S3-Rec lists of attributes by item. There are no times.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import polars as pl
+
+from baselines.data.sources.columns import as_lists, events_of_histories
+from baselines.data.sources.config import SourceConfig
+from baselines.data.sources.contract import Note, RawTables, SourceReader
+from baselines.data.sources.files import kind_of, read_text
+from semid.columns import numbers_where_written
+
+_ATTRIBUTES = "_item2attributes.json"
+_LINE = re.compile(rb"\S+ \S+( \S+)*\s*")
+
+
+class Sequences(SourceReader):
+    """A file of sequences, or a folder with one and perhaps attributes of items."""
+
+    @classmethod
+    def recognises(cls, source: Path) -> bool:
+        """Whether it is a file of lines such as ``user item item``, or a folder with one."""
+        return bool(_sequence_files(source))
+
+    def read(self, source: Path, config: SourceConfig) -> RawTables:
+        """Read the files; raises as ``SourceReader.read``."""
+        found = _sequence_files(source) or ([source] if source.is_file() else [])
+        if len(found) != 1:
+            names = ", ".join(path.name for path in found) or "none"
+            raise ValueError(f"{source}: expected one file of sequences, got {names}; name one")
+        notes: list[Note] = []
+        words = _words(found[0], config, notes)
+        users = numbers_where_written(words["user_id"])
+        events = events_of_histories(users, words["items"])
+        events = events.with_columns(numbers_where_written(events["item_id"]))
+        return RawTables(events=events, items=_items(found[0], config, notes), notes=notes)
+
+
+def _sequence_files(source: Path) -> list[Path]:
+    if source.is_dir():
+        return [path for path in sorted(source.iterdir()) if _holds_sequences(path)]
+    return [source] if _holds_sequences(source) else []
+
+
+def _holds_sequences(path: Path) -> bool:
+    """Whether the first lines are words divided by blanks, not all equally many."""
+    if not path.is_file() or kind_of(path) != ".txt":
+        return False
+    with path.open("rb") as file:
+        first = [line for line in file.read(1_000_000).splitlines()[:20] if line.strip()]
+    lengths = {len(line.split()) for line in first}
+    return len(lengths) > 1 and all(_LINE.fullmatch(line) for line in first)
+
+
+def _words(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
+    lines = pl.Series(read_text(path, config, notes).splitlines(), dtype=pl.String)
+    words = lines.str.extract_all(r"\S+")
+    lengths = words.list.len()
+    if (lengths == 1).any():
+        row = int((lengths == 1).arg_max() or 0)
+        raise ValueError(
+            f"{path} line {row + 1}: expected a user and at least one item, got {lines[row]!r}"
+        )
+    words = words.filter(lengths > 0)
+    if not len(words):
+        raise ValueError(f"{path} is empty")
+    users = words.list.first()
+    if users.is_duplicated().any():
+        user = users.filter(users.is_duplicated())[0]
+        raise ValueError(f"{path}: expected each user on one line, got {user!r} on several")
+    return pl.DataFrame({"user_id": users, "items": words.list.slice(1)})
+
+
+def _items(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame | None:
+    given = path.with_name(path.name.partition(".")[0] + _ATTRIBUTES)
+    attributes = given if config.items is None else Path(config.items)
+    if config.items is None and not attributes.is_file():
+        return None
+    try:
+        listed = json.loads(read_text(attributes, config, notes))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{attributes} cannot be read as JSON: {error}") from None
+    if not isinstance(listed, dict) or not all(isinstance(one, list) for one in listed.values()):
+        raise ValueError(f"{attributes}: expected an object of lists by item")
+    ids = pl.Series("item_id", list(listed), dtype=pl.String)
+    texts = as_lists(listed.values(), attributes).alias("attributes")
+    return pl.DataFrame([numbers_where_written(ids), texts])

@@ -1,0 +1,93 @@
+"""Tables of events and items in parquet, CSV or JSON lines, by whatever names.
+
+This covers what Amazon (2014, 2018, 2023), MovieLens, Yelp and Steam publish.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+
+from baselines.data.sources.columns import event_columns, item_columns
+from baselines.data.sources.config import SourceConfig
+from baselines.data.sources.contract import Note, RawTables, SourceReader
+from baselines.data.sources.files import is_table, read_file, with_typed_ids
+
+_EVENTS = re.compile(r"interaction|event|review|rating|transaction|purchase|click|^u\.data")
+_ITEMS = re.compile(r"^meta|_meta|item|movie|product|business|games?\b|catalog|articles|books")
+_HEADERS = {
+    "ratings.dat": ("user_id", "item_id", "rating", "timestamp"),
+    "movies.dat": ("item_id", "title", "genres"),
+    "u.data": ("user_id", "item_id", "rating", "timestamp"),
+    "u.item": (
+        *("item_id", "title", "release_date", "video_release_date", "url", "unknown", "action"),
+        *("adventure", "animation", "children", "comedy", "crime", "documentary", "drama"),
+        *("fantasy", "film_noir", "horror", "musical", "mystery", "romance", "sci_fi"),
+        *("thriller", "war", "western"),
+    ),
+}
+"""Columns of MovieLens's files that have no header, by name."""
+
+
+class Tables(SourceReader):
+    """A file of events, or a folder with a table of events and perhaps one of items."""
+
+    @classmethod
+    def recognises(cls, source: Path) -> bool:
+        """Whether it is a table, or holds one that is named as events or metadata are."""
+        if is_table(source) or not source.is_dir():
+            return is_table(source)
+        return any(_EVENTS.search(name) or name.startswith("meta_") for name in _tables(source))
+
+    def read(self, source: Path, config: SourceConfig) -> RawTables:
+        """Read the tables; raises as ``SourceReader.read``."""
+        events_file, items_file = _files(source, config)
+        notes: list[Note] = []
+        events = read_file(events_file, config, notes, _HEADERS.get(events_file.name))
+        events = event_columns(events, config.columns, events_file, notes)
+        events = with_typed_ids(events, events_file)
+        items: pl.DataFrame | None = None
+        if items_file is not None:
+            items = read_file(items_file, config, notes, _HEADERS.get(items_file.name))
+            items = item_columns(items, config.columns, items_file, notes)
+            items = with_typed_ids(items, items_file)
+            items = _divided_categories(items, items_file.name, notes)
+        return RawTables(events=events, items=items, notes=notes)
+
+
+def _files(source: Path, config: SourceConfig) -> tuple[Path, Path | None]:
+    given = None if config.items is None else Path(config.items)
+    if is_table(source) or not source.is_dir():
+        return source, given
+    tables = _tables(source)
+    items = [name for name in tables if name.startswith("meta_")] or [
+        name for name in tables if _ITEMS.search(name) and not _EVENTS.search(name)
+    ]
+    others = [name for name in tables if name not in items]
+    events = [name for name in others if _EVENTS.search(name)] or others
+    for role, found, option in (
+        ("events", events, "name the file of events instead of the folder"),
+        ("items", items, "name the file of events instead of the folder, and --read.items FILE"),
+    ):
+        if len(found) > 1 or (role == "events" and not found):
+            names = ", ".join(found or sorted(path.name for path in source.iterdir())) or "nothing"
+            raise ValueError(f"{source}: expected one table of {role}, got {names}; {option}")
+    return tables[events[0]], given or (tables[items[0]] if items else None)
+
+
+def _tables(folder: Path) -> dict[str, Path]:
+    """The tables of a folder, by their names in lower case."""
+    return {path.name.lower(): path for path in sorted(folder.iterdir()) if is_table(path)}
+
+
+def _divided_categories(table: pl.DataFrame, where: str, notes: list[Note]) -> pl.DataFrame:
+    """Split categories at ``|``, as MovieLens writes genres."""
+    groups = table.get_column("categories", default=None)
+    if groups is None or groups.dtype != pl.String:
+        return table
+    if not groups.str.contains("|", literal=True).any():
+        return table
+    notes.append(Note(kind="repaired", says=f"{where}: categories divided at |", count=len(table)))
+    return table.with_columns(groups.str.split("|"))

