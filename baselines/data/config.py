@@ -16,6 +16,9 @@ from semid.registry import is_import_path
 SYNTHETIC = re.compile(r"synthetic(:\d+x\d+)?")
 """The synthetic world, optionally with a number of users and items."""
 
+PUBLIC = re.compile(r"amazon-(2014|2018|2023)/[a-z-]+|movielens-(1m|20m|32m)|steam|yelp")
+"""Names of public sets that are downloaded, see ``baselines.data.public_sets``."""
+
 INSTALLED = ("movielens-100k", "completejourney")
 """Data sets that are read from an installed package."""
 
@@ -209,7 +212,7 @@ def require_split(split: Split) -> None:
 
 def source_kind(
     source: str | os.PathLike[str],
-) -> Literal["synthetic", "folder", "file", "installed", "reader"]:
+) -> Literal["synthetic", "folder", "file", "installed", "public", "reader"]:
     """The kind of a data source, without reading it or importing a module.
 
     A reader is a function ``package.module:function``; a folder or file of that name comes first.
@@ -225,6 +228,8 @@ def source_kind(
         return "file"
     if str(source) in INSTALLED:
         return "installed"
+    if PUBLIC.fullmatch(str(source)):
+        return "public"
     if is_import_path(str(source)):
         return "reader"
     raise FileNotFoundError(

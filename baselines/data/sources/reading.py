@@ -8,10 +8,11 @@ from pathlib import Path
 import polars as pl
 
 from baselines.data.config import source_kind
+from baselines.data.public_sets import PUBLIC_SETS, downloaded
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
 from baselines.data.sources.frames import from_reader
-from baselines.data.sources.installed import folder_of
+from baselines.data.sources.installed import folder_of, is_installed
 from semid.columns import as_ids
 from semid.registry import load_class
 
@@ -34,7 +35,7 @@ def read_source(source: str | Path, config: SourceConfig) -> RawTables:
     """Read events and items, as ``consistent`` makes them.
 
     Args:
-        source: A file or folder, a name out of ``INSTALLED``, or a function
+        source: A file or folder, a name out of ``INSTALLED`` or ``PUBLIC_SETS``, or a function
             ``package.module:function``, see ``baselines.data.readers``.
         config: How it is read.
 
@@ -48,11 +49,19 @@ def read_source(source: str | Path, config: SourceConfig) -> RawTables:
     if kind == "reader":
         raw = from_reader(str(source), config.columns)
     else:
-        raw = _read_path(folder_of(str(source)) if kind == "installed" else Path(source), config)
+        raw = _read_path(_place(source), config)
     try:
         return consistent(raw)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
+
+
+def _place(source: str | Path) -> Path:
+    """Where the files of a source are; a public set is downloaded first, unless it is installed."""
+    name, kind = str(source), source_kind(source)
+    if kind == "public" or (name in PUBLIC_SETS and kind == "installed" and not is_installed(name)):
+        return downloaded(name)
+    return folder_of(name) if kind == "installed" else Path(source)
 
 
 def _read_path(source: Path, config: SourceConfig) -> RawTables:

