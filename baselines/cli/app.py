@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from baselines.cli.commands import COMMANDS, Command
-from baselines.cli.console import QUIET, speaking
+from baselines.cli.console import QUIET, CommandConsole, speaking
 from baselines.cli.help import help_of, overview
 from baselines.data.config import require_source
 from semid import __version__
@@ -73,15 +73,13 @@ def _run_command(name: str, words: Sequence[str], *, quiet: bool) -> None:
 
 
 def _compute(command: Command, settings: Any, *, quiet: bool) -> None:
-    from rich.console import Console
-
     from baselines.runtime.allocator import keep_freed_memory
     from semid.distributed import distributed_state
 
     keep_freed_memory()
     here = distributed_state()
     if command.trains or here.is_main_process:
-        console = Console(quiet=not here.is_main_process)
+        console = CommandConsole(quiet=not here.is_main_process)
         with _modules_of_this_folder(), speaking(console, quiet=quiet):
             command.run(settings, console)
     here.wait_for_everyone()

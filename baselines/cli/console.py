@@ -12,6 +12,14 @@ QUIET = "--quiet"
 """The option, common to all commands, that turns off progress."""
 
 
+class CommandConsole(Console):
+    """The console of a command, which leaves it to the command what a closed pipe means."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise ``BrokenPipeError``, as a plain print does."""
+        raise BrokenPipeError
+
+
 class _Notices(logging.Handler):
     """Prints notices about the data, one line each; warnings in yellow."""
 

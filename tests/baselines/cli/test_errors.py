@@ -114,9 +114,12 @@ def test_ctrl_c_is_one_line_wherever_it_comes(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "semid: stopped; the same command goes on from here\n"
 
 
-@pytest.mark.parametrize("option", ["--help", "--print_config"])
-def test_output_that_nobody_reads_any_more_is_no_error(option: str) -> None:
-    command = [sys.executable, "-m", "baselines.cli", "compare", option]
+@pytest.mark.parametrize(
+    "given",
+    [["compare", "--help"], ["compare", "--print_config"], ["data", "describe", "synthetic:60x40"]],
+)
+def test_output_that_nobody_reads_any_more_is_no_error(given: list[str]) -> None:
+    command = [sys.executable, "-m", "baselines.cli", *given]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
