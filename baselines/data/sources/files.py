@@ -22,6 +22,7 @@ COMPRESSED = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 DELIMITED = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item")
 JSON = (".jsonl", ".json", ".ndjson")
 PARQUET = (".parquet",)
+WITHOUT_QUOTES = (".inter", ".item")  # of RecBole; in MovieLens's files without a header neither
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -71,13 +72,19 @@ def read_file(
         raise ValueError(
             f"{path}: expected a file, or a folder of files named part-*, got a folder without any"
         )
-    tables = [
-        _with_partitions(_read_part(part, config, notes, header), part, path) for part in parts
-    ]
-    for part, table in zip(parts, tables, strict=True):
+    read = {part: _read_part(part, config, notes, header) for part in parts}
+    filled = {
+        part: _with_partitions(table, part, path)
+        for part, table in read.items()
+        if table is not None  # Spark writes a part without rows as a file without text
+    }
+    if not filled:
+        raise ValueError(f"{path} is empty")
+    first, tables = next(iter(filled)), list(filled.values())
+    for part, table in filled.items():
         if set(table.columns) != set(tables[0].columns):
             raise ValueError(
-                f"{part}: expected the columns of {parts[0].name} "
+                f"{part}: expected the columns of {first.name} "
                 f"({', '.join(tables[0].columns)}), got {', '.join(table.columns)}"
             )
     if len(tables) == 1:
@@ -136,19 +143,18 @@ def _with_partitions(table: pl.DataFrame, part: Path, folder: Path) -> pl.DataFr
 
 def _read_part(
     path: Path, config: SourceConfig, notes: list[Note], header: Sequence[str] | None
-) -> pl.DataFrame:
+) -> pl.DataFrame | None:
+    """The table of a file; None if it has no text."""
     kind = kind_of(path)
     try:
         if kind in PARQUET:
             return read_parquet(path)
         text = _as_utf8(path, _decompressed(path, notes), config.encoding, notes)
         if not text.strip():
-            raise pl.exceptions.NoDataError
+            return None
         if kind in JSON:
             return _read_objects(path, text, notes)
         return _read_delimited(path, text, config.delimiter, notes, header)
-    except pl.exceptions.NoDataError:
-        raise ValueError(f"{path} is empty") from None
     except (pl.exceptions.PolarsError, csv.Error, ValueError, RecursionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{path} cannot be read: {reason}") from None
@@ -161,7 +167,7 @@ def _decompressed(path: Path, notes: list[Note]) -> bytes:
         start = file.read(4)
     codec = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), None)
     told = COMPRESSED.get(path.suffix.lower())
-    if told is not None and codec is None:
+    if told is not None and codec is None and start:
         raise ValueError(f"its name says {told}, but it does not begin as such; rename it")
     if codec is None:
         return path.read_bytes()
@@ -240,11 +246,14 @@ def _read_delimited(
         delimiter = _delimiter(text)
         if delimiter != ",":
             notes.append(Note(kind="guessed", says=f"{path.name}: cells divided by {delimiter!r}"))
-    if len(delimiter.encode()) > 1:
-        if _STAND_IN.encode() in text:
-            raise ValueError(f"its text holds the character {_STAND_IN!r}; write it as CSV")
-        text, delimiter = text.replace(delimiter.encode(), _STAND_IN.encode()), _STAND_IN
-    return read_delimited(text, delimiter, header)
+    with_quotes = header is None and kind_of(path) not in WITHOUT_QUOTES
+    if len(delimiter.encode()) == 1:
+        return read_delimited(text, delimiter, header, with_quotes=with_quotes)
+    if _STAND_IN.encode() in text:
+        raise ValueError(f"its text holds the character {_STAND_IN!r}; write it as CSV")
+    text = text.replace(delimiter.encode(), _STAND_IN.encode())
+    table = read_delimited(text, _STAND_IN, header, with_quotes=with_quotes)
+    return table.with_columns(pl.all().str.replace_all(_STAND_IN, delimiter, literal=True))
 
 
 def _delimiter(text: bytes) -> str:

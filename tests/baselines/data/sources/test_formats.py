@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +88,37 @@ def test_movielens_with_double_colons_and_latin_1(tmp_path: Path) -> None:
         "title": "Léon (1994)",
         "categories": ["Crime", "Drama"],
     }
+
+
+def test_quotes_are_letters_in_files_of_movielens_and_recbole(tmp_path: Path) -> None:
+    titles = ['"Great" Cats', 'X"', '"Y', 'A "good" soap']
+    ids = [11, 12, 13, 14]
+    movielens, recbole = tmp_path / "ml", tmp_path / "recbole"
+    rows = EVENTS.cast({"rating": pl.Int64}).rows()
+    lines(movielens / "ratings.dat", ["::".join(map(str, row)) for row in rows])
+    lines(movielens / "movies.dat", [f"{i}::{t}::Drama" for i, t in zip(ids, titles, strict=True)])
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    lines(recbole / "x.inter", [header, *("\t".join(map(str, row)) for row in rows)])
+    texts = [f"{i}\t{t}" for i, t in zip(ids, titles, strict=True)]
+    lines(recbole / "x.item", ["item_id:token\ttitle:token_seq", *texts])
+    for folder in (movielens, recbole):
+        found = prepared(folder)
+        assert found.events.select(EVENTS.columns).equals(EVENTS)
+        assert found.items["title"].to_list() == titles
+
+
+def test_long_delimiters_within_quoted_cells_are_kept(tmp_path: Path) -> None:
+    path = lines(tmp_path / "log.csv", ["user::item::time", '1::"a::b"::3', "1::c::4"])
+    assert prepared(path).events["item_id"].to_list() == ["a::b", "c"]
+
+
+def test_parts_without_text_hold_no_rows(tmp_path: Path) -> None:
+    for part, row in enumerate(EVENTS.rows(named=True)):
+        lines(tmp_path / f"part-{part}.json", [json.dumps(row)])
+    (tmp_path / "part-97.json").touch()
+    (tmp_path / "part-98.json.gz").touch()
+    (tmp_path / "part-99.json.gz").write_bytes(gzip.compress(b""))
+    assert prepared(tmp_path).events.select(EVENTS.columns).equals(EVENTS)
 
 
 def test_yelp_with_dates_and_its_columns(tmp_path: Path) -> None:
@@ -256,6 +289,15 @@ def test_what_was_repaired_or_left_out_is_noted_with_its_rows() -> None:
     assert said["events of 1 items that the table of items lacks"].count == 3
     assert said["ratings that are no numbers taken as missing"].examples == [{"rating": "bad"}]
     assert found.counts["events"] == 7
+
+
+def test_ids_that_nearly_equal_another_are_noted_and_missing_users_are_none(tmp_path: Path) -> None:
+    rows = ["user_id,item_id,timestamp", "A1,2,1", "a1,3,2", ",3,3"]
+    items = lines(tmp_path / "items.csv", ["item_id,title", "02,Tea", "3,Cup"])
+    found = prepared(lines(tmp_path / "log.csv", rows), items=str(items))
+    said = {note.says.partition(" that differ")[0]: note.count for note in found.notes}
+    assert (said["user ids"], said["item ids"]) == (2, 2)
+    assert (found.counts["users_read"], found.counts["users"]) == (2, 1)
 
 
 def test_a_title_in_brackets_stays_a_title(tmp_path: Path) -> None:
