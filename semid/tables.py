@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -63,13 +64,19 @@ def read_table(
     if missing:
         raise ValueError(
             f"{path} has no column {', '.join(missing)}; its columns are "
-            f"{', '.join(table.columns) or 'none'}"
+            f"{', '.join(table.columns) or 'none'}{_undivided(path, table.columns)}"
         )
     if table.height == 0:
         raise ValueError(f"{path} is empty: it has columns but no rows")
     return table.with_columns(
         numbers_where_written(table[name]) if path.suffix == ".csv" else table[name] for name in ids
     )
+
+
+def _undivided(path: Path, columns: list[str]) -> str:
+    """What to do about the header of a CSV file that has other delimiters than commas."""
+    is_one = path.suffix == ".csv" and len(columns) == 1 and re.search(r"[;|\t]", columns[0])
+    return "; divide its cells by commas" if is_one else ""
 
 
 def read_parquet(path: Path) -> pl.DataFrame:

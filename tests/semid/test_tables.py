@@ -77,6 +77,11 @@ def test_rows_that_do_not_fit_their_header_are_refused_with_or_without_quotes(
             read(tmp_path / "t.csv", written)
 
 
+def test_other_delimiters_than_commas_are_told_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no column id; .* id;title; divide its cells by comm"):
+        read(tmp_path / "t.csv", "id;title\n1;Tea\n", "id")
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_lines_end_alike_with_or_without_quotes(end: str, tmp_path: Path) -> None:
     for text in ("a,b\n1,2\n\n3,\n", 'a,b\n1,2\n\n"3",\n', "\na,b\n1,2\n\n3,"):

@@ -169,6 +169,15 @@ class Fixed(SourceReader):
         return RawTables(events=EVENTS, items=ITEMS, notes=[])
 
 
+def test_a_folder_whose_items_are_named_as_in_the_plain_layout_is_read_too(tmp_path: Path) -> None:
+    delimited(tmp_path / "items.csv", ITEMS, ";")
+    delimited(tmp_path / "ratings.csv", EVENTS, ";")
+    found = load_dataset(tmp_path)
+    assert found.catalog.fields["title"].equals(ITEMS["title"])
+    assert found.interactions is not None
+    assert len(found.interactions) == len(EVENTS)
+
+
 def test_a_reader_of_ones_own_by_class_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
