@@ -234,7 +234,8 @@ def source_kind(
         return "reader"
     raise FileNotFoundError(
         f"no folder {source}; give a folder, a file of events, one of synthetic, "
-        f"{', '.join(INSTALLED)}, or a reader package.module:function"
+        f"{', '.join(INSTALLED)}, a public set such as movielens-1m or amazon-2014/beauty, or a "
+        "reader package.module:function"
     )
 
 

@@ -24,7 +24,7 @@ DATA_FILE = "data.json"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Prepared:
+class PlainTables:
     """A data set ready to be written in the plain layout.
 
     Attributes:
@@ -79,7 +79,7 @@ def prepare_source(
     config: SourceConfig,
     preparation: PreparationConfig,
     time_format: str | None = None,
-) -> Prepared:
+) -> PlainTables:
     """Read a source as ``read_source`` does, and prepare it as ``prepare_tables`` does.
 
     Raises:
@@ -95,7 +95,7 @@ def prepare_source(
 
 def prepare_tables(
     raw: RawTables, preparation: PreparationConfig, time_format: str | None = None
-) -> Prepared:
+) -> PlainTables:
     """Leave out what the settings ask for, and items that are left without events.
 
     Events of items that the table of items lacks are left out first. Items that lose all their
@@ -134,7 +134,7 @@ def prepare_tables(
     users_read = events["user_id"].drop_nulls().n_unique()
     counts |= {"users_read": users_read, "users": kept["user_id"].n_unique()}
     counts |= {"items_read": raw.items.height, "items": items.height}
-    return Prepared(events=kept, items=items, notes=notes, counts=counts)
+    return PlainTables(events=kept, items=items, notes=notes, counts=counts)
 
 
 def _ratings(column: pl.Series, notes: list[Note]) -> pl.Series:

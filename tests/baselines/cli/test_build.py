@@ -109,12 +109,14 @@ def test_a_shop_that_changes_grows_a_line_of_generations(
 def test_items_are_dropped_only_from_ids_that_are_extended_and_never_all(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["build", "--data", "shop", "--out", "x", "--drop_missing", "true"]
+    shutil.copytree(folder / "shop", folder / "others")
+    items = pl.read_parquet(folder / "shop" / "items.parquet")
+    others = items.with_columns(pl.col("item_id") + 1000)
+    others.write_parquet(folder / "others" / "items.parquet")
+    command = ["build", "--data", "others", "--out", "x", "--drop_missing", "true"]
     assert main(command) == 2
     assert "name their folder by --extends" in capsys.readouterr().err
     assert main(["build", "--data", "shop", "--out", "ids"]) == 0
-    items = pl.read_parquet(folder / "shop" / "items.parquet")
-    items.with_columns(pl.col("item_id") + 1000).write_parquet(folder / "shop" / "items.parquet")
     assert main([*command, "--extends", "ids"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "expected a catalogue with some of the 32 items that have ids, got 32 others" in line

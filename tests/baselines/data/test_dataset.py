@@ -127,7 +127,7 @@ def test_what_is_strange_but_kept_is_noted(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match=r"no folder nowhere; .* 'synthetic'"):
+    with pytest.raises(FileNotFoundError, match=r"no folder nowhere; .* synthetic, movielens"):
         load_dataset("nowhere")
 
 

@@ -17,7 +17,7 @@ from baselines.data.preparing.config import PreparationConfig
 from baselines.data.sources.config import ColumnNames, SourceConfig
 from baselines.data.sources.contract import RawTables, SourceReader
 from baselines.data.sources.frames import from_frames
-from baselines.data.sources.prepare import Prepared, prepare_source, prepare_tables
+from baselines.data.sources.prepare import PlainTables, prepare_source, prepare_tables
 from tests.shop_formats import (
     EVENTS,
     ITEMS,
@@ -31,7 +31,7 @@ from tests.shop_formats import (
 )
 
 
-def prepared(source: str | Path, **settings: object) -> Prepared:
+def prepared(source: str | Path, **settings: object) -> PlainTables:
     return prepare_source(source, SourceConfig(**settings), PreparationConfig())
 
 
