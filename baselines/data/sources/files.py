@@ -6,7 +6,9 @@ import ast
 import codecs
 import csv
 import io
+import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,28 @@ def read_text(path: Path, config: SourceConfig, notes: list[Note]) -> str:
         return _as_utf8(path, _decompressed(path, notes), config.encoding, notes).decode()
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
+
+
+def read_json(path: Path, config: SourceConfig, notes: list[Note]) -> Any:
+    """The JSON value of a file, plain or compressed.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or an object names a key twice, of which JSON keeps the last.
+    """
+    text = read_text(path, config, notes)
+    try:
+        return json.loads(text, object_pairs_hook=_distinct_keys)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"expected each key of an object once, got {twice!r} twice")
+    return found
 
 
 def with_typed_ids(table: pl.DataFrame, path: Path) -> pl.DataFrame:

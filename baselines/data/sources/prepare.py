@@ -138,8 +138,9 @@ def prepare_tables(
 
 
 def _ratings(column: pl.Series, notes: list[Note]) -> pl.Series:
-    """Ratings as Float64; what is no number is missing, and noted."""
+    """Ratings as Float64; what is no finite number is missing, and noted."""
     ratings = column.cast(pl.Float64, strict=False)
+    ratings = ratings.set(~ratings.is_finite(), None)
     if (wrong := column.filter(ratings.is_null() & column.is_not_null())).len():
         notes.append(
             Note(

@@ -133,8 +133,19 @@ def history_of_mixed_ids(folder: Path) -> Path:
     return lines(folder / "Shop.inter.json", ['{"1": [2, 3], "2": ["a", {}]}'])
 
 
+def histories_of_one_user(folder: Path) -> Path:
+    return lines(folder / "Shop.inter.json", ['{"1": [2, 3], "2": [3], "1": [4]}'])
+
+
+def attributes_of_one_item(folder: Path) -> Path:
+    lines(folder / "Shop_item2attributes.json", ['{"2": ["red"], "2": ["blue"]}'])
+    return lines(folder / "Shop.txt", ["1 2 3", "2 3"])
+
+
 BAD: list[tuple[Callable[[Path], Path], str]] = [
     (lambda folder: folder / "nowhere.csv", "give a folder, a file of events"),
+    (histories_of_one_user, "expected each key of an object once, got '1' twice"),
+    (attributes_of_one_item, "Shop_item2attributes.json .* got '2' twice"),
     (corrupt_gzip, r"gzip data is damaged .*; fetch it again"),
     (named_gzip, "its name says gzip, but it does not begin as such"),
     (truncated_parquet, "log.parquet cannot be read"),

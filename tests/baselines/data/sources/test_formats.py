@@ -198,6 +198,18 @@ def test_histories_without_times_give_the_same_splits(write: Writer, tmp_path: P
     assert ours.splits.test.content_hash() == theirs.splits.test.content_hash()
 
 
+def test_the_key_of_an_item_is_its_id_and_lines_end_as_in_python(tmp_path: Path) -> None:
+    lines(tmp_path / "letter" / "x.inter.json", ['{"1": [1, 2]}'])
+    texts = '{"1": {"title": "Tea"}, "2": {"title": "Cup", "item_id": 9}}'
+    lines(tmp_path / "letter" / "x.item.json", [texts])
+    assert prepared(tmp_path / "letter").items.rows() == [(1, "Tea"), (2, "Cup")]
+    (tmp_path / "x.txt").write_bytes("1 a\x85 b\r\n2 b c d\r3 c d".encode())
+    assert prepared(tmp_path / "x.txt", format="sequences").events.rows() == [
+        *((1, "a", 0), (1, "b", 1), (2, "b", 0), (2, "c", 1), (2, "d", 2), (3, "c", 0)),
+        (3, "d", 1),
+    ]
+
+
 def test_attributes_and_texts_beside_histories(tmp_path: Path) -> None:
     attributes = prepared(sequences(tmp_path / "s3")).items["attributes"]
     assert attributes.to_list() == [[2, 7], [0, 7], [1, 7], [2, 7]]
@@ -287,7 +299,7 @@ def test_a_reader_function_is_prepared_too(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_was_repaired_or_left_out_is_noted_with_its_rows() -> None:
     events = EVENTS.cast({"rating": pl.String}).with_columns(
-        rating=pl.when(pl.col("rating") == "1.0").then(pl.lit("bad")).otherwise("rating"),
+        rating=pl.Series(["5", "4", "3", "NaN", "5", "bad", "inf", "4", "4", "5"]),
         item_id=pl.when(pl.col("user_id") == 1).then(99).otherwise("item_id"),
     )
     items = pl.concat([ITEMS, ITEMS.head(2)])
@@ -296,7 +308,9 @@ def test_what_was_repaired_or_left_out_is_noted_with_its_rows() -> None:
     said = {note.says: note for note in found.notes}
     assert said["items repeated in equal rows"].count == 2
     assert said["events of 1 items that the table of items lacks"].count == 3
-    assert said["ratings that are no numbers taken as missing"].examples == [{"rating": "bad"}]
+    ratings = said["ratings that are no numbers taken as missing"]
+    assert ratings.examples == [{"rating": "NaN"}, {"rating": "bad"}, {"rating": "inf"}]
+    assert found.events["rating"].to_list() == [None, 5.0, None, None, 4.0, 4.0, 5.0]
     assert found.counts["events"] == 7
 
 
