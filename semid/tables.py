@@ -153,8 +153,9 @@ def _read_unquoted(data: bytes, separator: str, header: Sequence[str] | None) ->
 def _refuse_uneven(data: bytes, separator: str, width: int) -> None:
     """Raise for the first line with another number of cells; blank lines are fine."""
     for number, line in enumerate(io.BytesIO(data), start=1):
-        if line.strip(b"\r\n"):
-            _check_width(line.count(separator.encode()) + 1, width, number)
+        cells = line.count(separator.encode()) + 1
+        if cells != width and line.strip(b"\r\n"):
+            raise _uneven(cells, width, number)
 
 
 def _read_quoted(data: bytes, separator: str, header: Sequence[str] | None) -> pl.DataFrame:
@@ -191,17 +192,16 @@ def _cells_of_any_length() -> Iterator[None]:
 
 def _checked_row(row: list[str], width: int, line: int) -> list[str | None]:
     """The cells of a row, None if empty; a blank line is a row of None."""
-    if row:
-        _check_width(len(row), width, line)
+    if row and len(row) != width:
+        raise _uneven(len(row), width, line)
     return [cell or None for cell in row] or [None] * width
 
 
-def _check_width(cells: int, width: int, line: int) -> None:
-    if cells != width:
-        raise ValueError(
-            f"line {line}: {cells} cells, but the header has {width}; is a comma or a quote "
-            "within a cell that has no quotes around it?"
-        )
+def _uneven(cells: int, width: int, line: int) -> ValueError:
+    return ValueError(
+        f"line {line}: {cells} cells, but the header has {width}; is a comma or a quote within a "
+        "cell that has no quotes around it?"
+    )
 
 
 def _read_json_lines(path: Path) -> pl.DataFrame:
