@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -32,6 +33,7 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _DELIMITERS = ("::", "\t", ";", "|", ",")
+_MISSING_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _STAND_IN = "\x1f"  # one character in place of a longer delimiter
 
 
@@ -84,7 +86,7 @@ def read_file(
         raise ValueError(f"{path} is empty")
     first, tables = next(iter(filled)), list(filled.values())
     for part, table in filled.items():
-        if set(table.columns) != set(tables[0].columns):
+        if set(table.columns) != set(tables[0].columns) and kind_of(part) not in JSON:
             raise ValueError(
                 f"{part}: expected the columns of {first.name} "
                 f"({', '.join(tables[0].columns)}), got {', '.join(table.columns)}"
@@ -93,7 +95,7 @@ def read_file(
         table = tables[0]
     else:
         notes.append(Note(kind="guessed", says=f"{path.name}: one table of {len(parts)} parts"))
-        table = pl.concat([one.select(tables[0].columns) for one in tables], how="vertical_relaxed")
+        table = _one_table(path, tables)
     if not table.height:
         raise ValueError(f"{path} is empty: it has columns but no rows")
     of_folders = [name for name, _ in _partitions(parts[0], path)]
@@ -146,6 +148,17 @@ def with_typed_ids(table: pl.DataFrame, path: Path) -> pl.DataFrame:
     return table.with_columns(numbers_where_written(table[name]) for name in ids)
 
 
+def _one_table(path: Path, tables: list[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of all parts; Spark leaves out of JSON lines what is missing, maybe in all rows."""
+    try:
+        return pl.concat(tables, how="diagonal_relaxed")
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{path}: expected the same types in all its parts ({reason}); write them as one file"
+        ) from None
+
+
 def _parts(folder: Path) -> list[Path]:
     """Files ``part-*`` of a folder and of those in it that are named ``column=value``."""
     within = [path for path in sorted(folder.iterdir()) if path.is_dir() and "=" in path.name]
@@ -153,16 +166,19 @@ def _parts(folder: Path) -> list[Path]:
     return files + [part for path in within for part in _parts(path)]
 
 
-def _partitions(part: Path, folder: Path) -> list[tuple[str, str]]:
+def _partitions(part: Path, folder: Path) -> list[tuple[str, str | None]]:
     """Column and value of each folder ``column=value`` between the table's folder and a part."""
     within = part.parent.relative_to(folder).parts if part != folder else ()
     named = [name.partition("=") for name in within if "=" in name]
-    return [(name, value) for name, _, value in named]
+    return [
+        (unquote(name), None if value == _MISSING_VALUE else unquote(value))
+        for name, _, value in named
+    ]
 
 
 def _with_partitions(table: pl.DataFrame, part: Path, folder: Path) -> pl.DataFrame:
     named = _partitions(part, folder)
-    return table.with_columns(pl.lit(value).alias(name) for name, value in named)
+    return table.with_columns(pl.lit(value, dtype=pl.String).alias(name) for name, value in named)
 
 
 def _read_part(

@@ -112,6 +112,24 @@ def test_long_delimiters_within_quoted_cells_are_kept(tmp_path: Path) -> None:
     assert prepared(path).events["item_id"].to_list() == ["a::b", "c"]
 
 
+def test_parts_of_json_lines_may_leave_out_what_is_missing(tmp_path: Path) -> None:
+    lines(tmp_path / "part-0.json", ['{"user_id": 1, "item_id": 2, "timestamp": 3}'])
+    more = '{"rating": 4, "user_id": 1, "item_id": "x", "timestamp": 4}'
+    lines(tmp_path / "part-1.json", [more])
+    found = prepared(tmp_path).events
+    assert found.rows() == [(1, "2", 3, None), (1, "x", 4, 4.0)]
+
+
+def test_values_in_names_of_folders_are_read_as_spark_writes_them(tmp_path: Path) -> None:
+    for name, user in (("2014-01-02 10%3A00%3A00", 1), ("__HIVE_DEFAULT_PARTITION__", 2)):
+        part = tmp_path / f"time={name}" / "part-0.parquet"
+        part.parent.mkdir()
+        pl.DataFrame({"user_id": [user], "item_id": [7]}).write_parquet(part)
+    found = prepared(tmp_path)
+    assert found.counts["events_read"] == 2
+    assert found.events.rows() == [(1, 7, 1_388_656_800_000_000)]
+
+
 def test_parts_without_text_hold_no_rows(tmp_path: Path) -> None:
     for part, row in enumerate(EVENTS.rows(named=True)):
         lines(tmp_path / f"part-{part}.json", [json.dumps(row)])
