@@ -296,7 +296,11 @@ def _spelled_times(text: pl.Series) -> pl.Series:
     """Times from text: dates if most cells look like dates, else numbers."""
     numbers = text.str.contains(_NUMBER)
     dates = text.str.contains(r"[0-9][-/.][0-9]+[-/.][0-9]")
-    if int(dates.sum()) > int(numbers.sum()):
+    mostly_dates = int(dates.sum()) > int(numbers.sum())
+    if numbers.any() and dates.any():
+        fewer = numbers if mostly_dates else dates
+        _refuse_first(fewer, text, "times must all be numbers, or all be dates")
+    if mostly_dates:
         return _dates(text)
     _refuse_first(~numbers, text, "times must be numbers or dates such as 2014-07-23")
     return _one_unit(_spelled_numbers(text))

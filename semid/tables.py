@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -63,13 +64,19 @@ def read_table(
     if missing:
         raise ValueError(
             f"{path} has no column {', '.join(missing)}; its columns are "
-            f"{', '.join(table.columns) or 'none'}"
+            f"{', '.join(table.columns) or 'none'}{_undivided(path, table.columns)}"
         )
     if table.height == 0:
         raise ValueError(f"{path} is empty: it has columns but no rows")
     return table.with_columns(
         numbers_where_written(table[name]) if path.suffix == ".csv" else table[name] for name in ids
     )
+
+
+def _undivided(path: Path, columns: list[str]) -> str:
+    """What to do about the header of a CSV file that has other delimiters than commas."""
+    is_one = path.suffix == ".csv" and len(columns) == 1 and re.search(r"[;|\t]", columns[0])
+    return "; divide its cells by commas" if is_one else ""
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
@@ -93,7 +100,11 @@ def read_parquet(path: Path) -> pl.DataFrame:
 
 
 def read_delimited(
-    data: bytes, separator: str = ",", header: Sequence[str] | None = None
+    data: bytes,
+    separator: str = ",",
+    header: Sequence[str] | None = None,
+    *,
+    with_quotes: bool = True,
 ) -> pl.DataFrame:
     """Parse delimited UTF-8 text; all columns are text, and empty cells are missing.
 
@@ -103,15 +114,29 @@ def read_delimited(
         data: The text; a byte order mark is skipped.
         separator: One character between cells.
         header: Names of the columns, if the text has no line with them.
+        with_quotes: Whether quotes enclose cells; otherwise they are letters like any other.
 
     Raises:
         ValueError: If a row has another number of cells than the header, a quote is stray, or the
             header repeats a name.
         polars.exceptions.PolarsError: If the text is empty or cannot be parsed.
     """
+    lone_returns = data.count(b"\r") > data.count(b"\r\n")  # each ends a line
+    if with_quotes and (b'"' in data or lone_returns):
+        return _read_quoted(data, separator, header)
+    return _read_unquoted(data, separator, header)
+
+
+def _read_unquoted(data: bytes, separator: str, header: Sequence[str] | None) -> pl.DataFrame:
     import polars as pl
 
-    if b'"' not in data:
+    first = data.lstrip(b"\r\n").partition(b"\n")[0].rstrip(b"\r").decode("utf-8-sig")
+    names = first.split(separator) if header is None else list(header)
+    _refuse_repeated(names)
+    height = data.count(b"\n") + (not data.endswith(b"\n"))
+    if data.count(separator.encode()) != (len(names) - 1) * height:
+        _refuse_uneven(data, separator, len(names))  # the cause may be blank lines, which are fine
+    try:
         return pl.read_csv(
             data,
             infer_schema=False,
@@ -120,20 +145,40 @@ def read_delimited(
             has_header=header is None,
             new_columns=header,
         )
+    except pl.exceptions.ComputeError:
+        _refuse_uneven(data, separator, len(names))
+        raise
+
+
+def _refuse_uneven(data: bytes, separator: str, width: int) -> None:
+    """Raise for the first line with another number of cells; blank lines are fine."""
+    for number, line in enumerate(io.BytesIO(data), start=1):
+        cells = line.count(separator.encode()) + 1
+        if cells != width and line.strip(b"\r\n"):
+            raise _uneven(cells, width, number)
+
+
+def _read_quoted(data: bytes, separator: str, header: Sequence[str] | None) -> pl.DataFrame:
+    import polars as pl
+
     text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
     with text as file, _cells_of_any_length():
         lines = csv.reader(file, strict=True, delimiter=separator)
         try:
-            names = list(header) if header is not None else next(lines)
+            names = list(header) if header is not None else next(filter(None, lines), [])
             rows = [_checked_row(row, len(names), lines.line_num) for row in lines]
         except csv.Error as error:
             raise ValueError(
                 f"line {lines.line_num}: {error}; write a quote within a quoted cell as two "
                 'quotes ("") and not as \\", or use parquet'
             ) from None
+    _refuse_repeated(names)
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+
+
+def _refuse_repeated(names: list[str]) -> None:
     if len(set(names)) < len(names):
         raise ValueError(f"its header names a column twice: {', '.join(names)}")
-    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
 
 
 @contextmanager
@@ -148,11 +193,15 @@ def _cells_of_any_length() -> Iterator[None]:
 def _checked_row(row: list[str], width: int, line: int) -> list[str | None]:
     """The cells of a row, None if empty; a blank line is a row of None."""
     if row and len(row) != width:
-        raise ValueError(
-            f"line {line}: {len(row)} cells, but the header has {width}; is a comma or a quote "
-            "within a cell that has no quotes around it?"
-        )
+        raise _uneven(len(row), width, line)
     return [cell or None for cell in row] or [None] * width
+
+
+def _uneven(cells: int, width: int, line: int) -> ValueError:
+    return ValueError(
+        f"line {line}: {cells} cells, but the header has {width}; is a comma or a quote within a "
+        "cell that has no quotes around it?"
+    )
 
 
 def _read_json_lines(path: Path) -> pl.DataFrame:
@@ -188,9 +237,9 @@ def table_of_objects(lines: Iterable[str], parse: Callable[[str], Any]) -> pl.Da
         try:
             row = parse(line)
         except (ValueError, SyntaxError) as error:
-            raise ValueError(f"line {number}: {error}") from None
+            raise ValueError(_no_object(number, line, f" ({error})")) from None
         if not isinstance(row, dict):
-            raise ValueError(f"line {number}: expected an object {{...}}, got {line.strip()!r}")
+            raise ValueError(_no_object(number, line))
         for name, value in row.items():
             cells = columns.setdefault(name, [])
             cells.extend([None] * (height - len(cells)))
@@ -201,6 +250,13 @@ def table_of_objects(lines: Iterable[str], parse: Callable[[str], Any]) -> pl.Da
     if not columns:
         raise pl.exceptions.NoDataError
     return pl.DataFrame([_json_column(name, cells) for name, cells in columns.items()])
+
+
+def _no_object(number: int, line: str, reason: str = "") -> str:
+    return (
+        f"line {number}: expected an object {{...}}, got {line.strip()!r:.80}{reason}; write one "
+        "on each line"
+    )
 
 
 def _constant(name: str) -> float | None:

@@ -15,6 +15,7 @@ from semid.tables import read_table
 
 _FILE = "interactions.parquet"
 _KEY = ["user", "item", "time"]
+_MICROSECONDS_OF_1990 = 631_152_000 * 10**6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,8 @@ def append_events(folder: str | Path, events: str | Path) -> Appended:
         new = read_table(source, ids=("user_id", "item_id"), required=(order,))
         catalog = load_catalog(folder)
         try:
+            if _holds_dates(old[order]) and new[order].dtype == pl.String:
+                new = new.with_columns(as_times(new[order]))
             rows = _like(new, old)
             before, after = _events(old, order), _events(rows, order)
             _require_one_unit(before["time"], after["time"])
@@ -105,6 +108,11 @@ def _sorted_out(before: pl.DataFrame, after: pl.DataFrame) -> tuple[pl.DataFrame
         left_out=left_out,
         unknown_items=tuple(unknown),
     )
+
+
+def _holds_dates(times: pl.Series) -> bool:
+    """Whether these are microseconds, which the preparation of a log makes of dates."""
+    return times.dtype == pl.Int64 and bool((times >= _MICROSECONDS_OF_1990).all())
 
 
 def _like(new: pl.DataFrame, old: pl.DataFrame) -> pl.DataFrame:

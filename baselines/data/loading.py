@@ -83,8 +83,8 @@ def load_dataset(
 
 
 def _is_foreign(folder: Path) -> bool:
-    """Whether a folder is in another format than the plain layout."""
-    plain = ("items", "interactions", *WINDOWS)
+    """Whether a folder is in another format than the plain layout, which may name its items so."""
+    plain = ("interactions", *WINDOWS)
     return not any(_files(folder, name) for name in plain) and recognises(folder)
 
 

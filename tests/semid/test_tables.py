@@ -60,6 +60,36 @@ def test_quotes_that_would_merge_rows_are_refused_with_their_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n3\n", "line 3: 1 cells, but the header has 2"),
+        ("a,b\n\n1,2\n3,4,5\n", "line 4: 3 cells, but the header has 2"),
+        ("a,b\n1,2\r3,4\r\n5\n", "line 4: 1 cells, but the header has 2"),
+        ("a,b,a\n1,2,3\n", "its header names a column twice: a, b, a"),
+    ],
+)
+def test_rows_that_do_not_fit_their_header_are_refused_with_or_without_quotes(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    for written in (text, text.replace("1", '"1"')):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path / "t.csv", written)
+
+
+def test_other_delimiters_than_commas_are_told_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no column id; .* id;title; divide its cells by comm"):
+        read(tmp_path / "t.csv", "id;title\n1;Tea\n", "id")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_alike_with_or_without_quotes(end: str, tmp_path: Path) -> None:
+    for text in ("a,b\n1,2\n\n3,\n", 'a,b\n1,2\n\n"3",\n', "\na,b\n1,2\n\n3,"):
+        table = read(tmp_path / "t.csv", text.replace("\n", end))
+        assert table.columns == ["a", "b"]
+        assert table.rows() == [("1", "2"), (None, None), ("3", None)]
+
+
 def test_quotes_within_cells_that_have_none_around_are_letters(tmp_path: Path) -> None:
     table = read(tmp_path / "t.csv", 'id,title\n1,5" tv\n2,8"x11" "big"\n3,"a ""b"""\n')
     assert table["title"].to_list() == ['5" tv', '8"x11" "big"', 'a "b"']
@@ -130,6 +160,7 @@ def test_json_times_keep_their_order(tmp_path: Path) -> None:
         ('{"a": 1}\n[1]\n', r"line 2: expected an object {...}, got '\[1\]'"),
         ('{"a": "x\\ud83dy"}\n', r"column 'a' holds half a character \('\\ud83d'\)"),
         ('{"a": ' + "[" * 100_000 + "\n", "cannot be read as jsonl"),
+        ('[\n{"a": 1}]\n', r"line 1: .* got '\[' .*; write one on each line"),
         ("\n\n", "is empty"),
     ],
 )

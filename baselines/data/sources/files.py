@@ -6,10 +6,13 @@ import ast
 import codecs
 import csv
 import io
+import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -22,6 +25,7 @@ COMPRESSED = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 DELIMITED = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item")
 JSON = (".jsonl", ".json", ".ndjson")
 PARQUET = (".parquet",)
+WITHOUT_QUOTES = (".inter", ".item")  # of RecBole; in MovieLens's files without a header neither
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -29,6 +33,7 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _DELIMITERS = ("::", "\t", ";", "|", ",")
+_MISSING_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _STAND_IN = "\x1f"  # one character in place of a longer delimiter
 
 
@@ -71,20 +76,26 @@ def read_file(
         raise ValueError(
             f"{path}: expected a file, or a folder of files named part-*, got a folder without any"
         )
-    tables = [
-        _with_partitions(_read_part(part, config, notes, header), part, path) for part in parts
-    ]
-    for part, table in zip(parts, tables, strict=True):
-        if set(table.columns) != set(tables[0].columns):
+    read = {part: _read_part(part, config, notes, header) for part in parts}
+    filled = {
+        part: _with_partitions(table, part, path)
+        for part, table in read.items()
+        if table is not None  # Spark writes a part without rows as a file without text
+    }
+    if not filled:
+        raise ValueError(f"{path} is empty")
+    first, tables = next(iter(filled)), list(filled.values())
+    for part, table in filled.items():
+        if set(table.columns) != set(tables[0].columns) and kind_of(part) not in JSON:
             raise ValueError(
-                f"{part}: expected the columns of {parts[0].name} "
+                f"{part}: expected the columns of {first.name} "
                 f"({', '.join(tables[0].columns)}), got {', '.join(table.columns)}"
             )
     if len(tables) == 1:
         table = tables[0]
     else:
         notes.append(Note(kind="guessed", says=f"{path.name}: one table of {len(parts)} parts"))
-        table = pl.concat([one.select(tables[0].columns) for one in tables], how="vertical_relaxed")
+        table = _one_table(path, tables)
     if not table.height:
         raise ValueError(f"{path} is empty: it has columns but no rows")
     of_folders = [name for name, _ in _partitions(parts[0], path)]
@@ -106,6 +117,28 @@ def read_text(path: Path, config: SourceConfig, notes: list[Note]) -> str:
         raise ValueError(f"{path} cannot be read: {error}") from None
 
 
+def read_json(path: Path, config: SourceConfig, notes: list[Note]) -> Any:
+    """The JSON value of a file, plain or compressed.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or an object names a key twice, of which JSON keeps the last.
+    """
+    text = read_text(path, config, notes)
+    try:
+        return json.loads(text, object_pairs_hook=_distinct_keys)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"expected each key of an object once, got {twice!r} twice")
+    return found
+
+
 def with_typed_ids(table: pl.DataFrame, path: Path) -> pl.DataFrame:
     """``user_id`` and ``item_id`` of delimited text as integers, if all are plain whole numbers."""
     first = (_parts(path) or [path])[0] if path.is_dir() else path
@@ -115,6 +148,17 @@ def with_typed_ids(table: pl.DataFrame, path: Path) -> pl.DataFrame:
     return table.with_columns(numbers_where_written(table[name]) for name in ids)
 
 
+def _one_table(path: Path, tables: list[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of all parts; Spark leaves out of JSON lines what is missing, maybe in all rows."""
+    try:
+        return pl.concat(tables, how="diagonal_relaxed")
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{path}: expected the same types in all its parts ({reason}); write them as one file"
+        ) from None
+
+
 def _parts(folder: Path) -> list[Path]:
     """Files ``part-*`` of a folder and of those in it that are named ``column=value``."""
     within = [path for path in sorted(folder.iterdir()) if path.is_dir() and "=" in path.name]
@@ -122,33 +166,35 @@ def _parts(folder: Path) -> list[Path]:
     return files + [part for path in within for part in _parts(path)]
 
 
-def _partitions(part: Path, folder: Path) -> list[tuple[str, str]]:
+def _partitions(part: Path, folder: Path) -> list[tuple[str, str | None]]:
     """Column and value of each folder ``column=value`` between the table's folder and a part."""
     within = part.parent.relative_to(folder).parts if part != folder else ()
     named = [name.partition("=") for name in within if "=" in name]
-    return [(name, value) for name, _, value in named]
+    return [
+        (unquote(name), None if value == _MISSING_VALUE else unquote(value))
+        for name, _, value in named
+    ]
 
 
 def _with_partitions(table: pl.DataFrame, part: Path, folder: Path) -> pl.DataFrame:
     named = _partitions(part, folder)
-    return table.with_columns(pl.lit(value).alias(name) for name, value in named)
+    return table.with_columns(pl.lit(value, dtype=pl.String).alias(name) for name, value in named)
 
 
 def _read_part(
     path: Path, config: SourceConfig, notes: list[Note], header: Sequence[str] | None
-) -> pl.DataFrame:
+) -> pl.DataFrame | None:
+    """The table of a file; None if it has no text."""
     kind = kind_of(path)
     try:
         if kind in PARQUET:
             return read_parquet(path)
         text = _as_utf8(path, _decompressed(path, notes), config.encoding, notes)
         if not text.strip():
-            raise pl.exceptions.NoDataError
+            return None
         if kind in JSON:
             return _read_objects(path, text, notes)
         return _read_delimited(path, text, config.delimiter, notes, header)
-    except pl.exceptions.NoDataError:
-        raise ValueError(f"{path} is empty") from None
     except (pl.exceptions.PolarsError, csv.Error, ValueError, RecursionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{path} cannot be read: {reason}") from None
@@ -161,7 +207,7 @@ def _decompressed(path: Path, notes: list[Note]) -> bytes:
         start = file.read(4)
     codec = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), None)
     told = COMPRESSED.get(path.suffix.lower())
-    if told is not None and codec is None:
+    if told is not None and codec is None and start:
         raise ValueError(f"its name says {told}, but it does not begin as such; rename it")
     if codec is None:
         return path.read_bytes()
@@ -240,11 +286,14 @@ def _read_delimited(
         delimiter = _delimiter(text)
         if delimiter != ",":
             notes.append(Note(kind="guessed", says=f"{path.name}: cells divided by {delimiter!r}"))
-    if len(delimiter.encode()) > 1:
-        if _STAND_IN.encode() in text:
-            raise ValueError(f"its text holds the character {_STAND_IN!r}; write it as CSV")
-        text, delimiter = text.replace(delimiter.encode(), _STAND_IN.encode()), _STAND_IN
-    return read_delimited(text, delimiter, header)
+    with_quotes = header is None and kind_of(path) not in WITHOUT_QUOTES
+    if len(delimiter.encode()) == 1:
+        return read_delimited(text, delimiter, header, with_quotes=with_quotes)
+    if _STAND_IN.encode() in text:
+        raise ValueError(f"its text holds the character {_STAND_IN!r}; write it as CSV")
+    text = text.replace(delimiter.encode(), _STAND_IN.encode())
+    table = read_delimited(text, _STAND_IN, header, with_quotes=with_quotes)
+    return table.with_columns(pl.all().str.replace_all(_STAND_IN, delimiter, literal=True))
 
 
 def _delimiter(text: bytes) -> str:

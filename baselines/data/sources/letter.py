@@ -16,7 +16,7 @@ import polars as pl
 from baselines.data.sources.columns import as_lists, events_of_histories, item_columns
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
-from baselines.data.sources.files import read_text
+from baselines.data.sources.files import read_json
 from semid.columns import numbers_where_written
 from semid.tables import json_object, table_of_objects
 
@@ -54,10 +54,7 @@ def _event_files(source: Path) -> list[Path]:
 
 def _object(path: Path, config: SourceConfig, notes: list[Note], kind: type) -> dict[str, Any]:
     """A JSON object whose values are all of one kind."""
-    try:
-        found = json.loads(read_text(path, config, notes))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
+    found = read_json(path, config, notes)
     if not isinstance(found, dict) or not found:
         raise ValueError(f"{path}: expected an object {{...}}, got {str(found)[:40]!r}")
     for name, value in found.items():
@@ -77,6 +74,6 @@ def _events(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame
 
 def _texts(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
     found = _object(path, config, notes, dict)
-    rows = (json.dumps({"item_id": item, **texts}) for item, texts in found.items())
+    rows = (json.dumps({**texts, "item_id": item}) for item, texts in found.items())
     table = table_of_objects(rows, json_object)
     return table.with_columns(numbers_where_written(table["item_id"]))

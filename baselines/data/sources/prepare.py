@@ -18,7 +18,7 @@ from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables
 from baselines.data.sources.reading import consistent, left_out, read_source
 from semid.atomic import atomic_dir
-from semid.columns import as_times
+from semid.columns import as_times, note_near_equal
 
 DATA_FILE = "data.json"
 
@@ -117,6 +117,8 @@ def prepare_tables(
     events = raw.events.with_columns(times)
     if "rating" in events.columns:
         events = events.with_columns(_ratings(events["rating"], notes))
+    all_items = pl.concat([raw.items["item_id"], events["item_id"]])
+    notes += [*_near_equal(events["user_id"], "user"), *_near_equal(all_items, "item")]
     known = _of_known_items(events, raw.items, notes)
     result = prepare(raw.items, known, preparation)
     kept, items = result.events, result.items
@@ -129,14 +131,16 @@ def prepare_tables(
     if unseen := items.filter(~has_events).height:
         notes.append(Note(kind="kept", says="items without an event", count=unseen))
     counts = {"events_read": events.height, "events": kept.height}
-    counts |= {"users_read": events["user_id"].n_unique(), "users": kept["user_id"].n_unique()}
+    users_read = events["user_id"].drop_nulls().n_unique()
+    counts |= {"users_read": users_read, "users": kept["user_id"].n_unique()}
     counts |= {"items_read": raw.items.height, "items": items.height}
     return PlainTables(events=kept, items=items, notes=notes, counts=counts)
 
 
 def _ratings(column: pl.Series, notes: list[Note]) -> pl.Series:
-    """Ratings as Float64; what is no number is missing, and noted."""
+    """Ratings as Float64; what is no finite number is missing, and noted."""
     ratings = column.cast(pl.Float64, strict=False)
+    ratings = ratings.set(~ratings.is_finite(), None)
     if (wrong := column.filter(ratings.is_null() & column.is_not_null())).len():
         notes.append(
             Note(
@@ -147,6 +151,12 @@ def _ratings(column: pl.Series, notes: list[Note]) -> pl.Series:
             )
         )
     return ratings
+
+
+def _near_equal(ids: pl.Series, kind: str) -> list[Note]:
+    says = f"{kind} ids that differ from another only in case, blanks, zeros or Unicode form"
+    counts = note_near_equal(ids, kind).values()
+    return [Note(kind="kept", says=says, count=count) for count in counts]
 
 
 def _of_known_items(events: pl.DataFrame, items: pl.DataFrame, notes: list[Note]) -> pl.DataFrame:

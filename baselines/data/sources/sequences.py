@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import re
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import polars as pl
 from baselines.data.sources.columns import as_lists, events_of_histories
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
-from baselines.data.sources.files import kind_of, read_text
+from baselines.data.sources.files import kind_of, read_json, read_text
 from semid.columns import numbers_where_written
 
 _ATTRIBUTES = "_item2attributes.json"
@@ -61,7 +61,8 @@ def _holds_sequences(path: Path) -> bool:
 
 
 def _words(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
-    lines = pl.Series(read_text(path, config, notes).splitlines(), dtype=pl.String)
+    text = io.StringIO(read_text(path, config, notes), newline=None)
+    lines = pl.Series([line.rstrip("\n") for line in text], dtype=pl.String)
     words = lines.str.extract_all(r"\S+")
     lengths = words.list.len()
     if (lengths == 1).any():
@@ -84,10 +85,7 @@ def _items(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame 
     attributes = given if config.items is None else Path(config.items)
     if config.items is None and not attributes.is_file():
         return None
-    try:
-        listed = json.loads(read_text(attributes, config, notes))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{attributes} cannot be read as JSON: {error}") from None
+    listed = read_json(attributes, config, notes)
     if not isinstance(listed, dict) or not all(isinstance(one, list) for one in listed.values()):
         raise ValueError(f"{attributes}: expected an object of lists by item")
     ids = pl.Series("item_id", list(listed), dtype=pl.String)

@@ -107,6 +107,20 @@ def test_dates_are_appended_to_dates(folder: Path) -> None:
         append(folder, ("u1", 4, "soon"))
 
 
+def test_dates_are_appended_to_the_microseconds_that_preparation_makes_of_dates(
+    folder: Path,
+) -> None:
+    days = pl.datetime_range(pl.datetime(2020, 1, 1), pl.datetime(2020, 1, 6), eager=True)
+    table = pl.DataFrame(OLD).with_columns(timestamp=days.dt.epoch("us"))
+    table.write_parquet(folder / "interactions.parquet")
+    assert append(folder, ("u1", 4, "2020-01-07"), ("u2", 4, "2020-01-08T10:00:00")).events == 2
+    last = pl.read_parquet(folder / "interactions.parquet")["timestamp"][-2:]
+    assert last.to_list() == [1_578_355_200_000_000, 1_578_477_600_000_000]
+    assert append(folder, ("u2", 4, 1_578_477_600_000_001)).events == 1
+    with pytest.raises(ValueError, match=r"no event before the last one of the folder"):
+        append(folder, ("u1", 4, "2020-01-05"))
+
+
 def test_positions_continue_those_of_each_user(folder: Path) -> None:
     table = pl.DataFrame(OLD).select("user_id", "item_id", position=pl.Series([0, 1, 2, 0, 1, 2]))
     table.write_parquet(folder / "interactions.parquet")

@@ -103,6 +103,12 @@ def other_parts(folder: Path) -> Path:
     return folder / "log"
 
 
+def parts_of_other_types(folder: Path) -> Path:
+    event = '{"user_id": 1, "item_id": 2, "timestamp": 3, "note": '
+    lines(folder / "log" / "part-0.json", [event + '["a"]}'])
+    return lines(folder / "log" / "part-1.json", [event + '"b"}']).parent
+
+
 def an_empty_folder(folder: Path) -> Path:
     (folder / "nothing").mkdir()
     return folder / "nothing"
@@ -133,8 +139,20 @@ def history_of_mixed_ids(folder: Path) -> Path:
     return lines(folder / "Shop.inter.json", ['{"1": [2, 3], "2": ["a", {}]}'])
 
 
+def histories_of_one_user(folder: Path) -> Path:
+    return lines(folder / "Shop.inter.json", ['{"1": [2, 3], "2": [3], "1": [4]}'])
+
+
+def attributes_of_one_item(folder: Path) -> Path:
+    lines(folder / "Shop_item2attributes.json", ['{"2": ["red"], "2": ["blue"]}'])
+    return lines(folder / "Shop.txt", ["1 2 3", "2 3"])
+
+
 BAD: list[tuple[Callable[[Path], Path], str]] = [
     (lambda folder: folder / "nowhere.csv", "give a folder, a file of events"),
+    (histories_of_one_user, "expected each key of an object once, got '1' twice"),
+    (attributes_of_one_item, "Shop_item2attributes.json .* got '2' twice"),
+    (parts_of_other_types, "expected the same types in all its parts"),
     (corrupt_gzip, r"gzip data is damaged .*; fetch it again"),
     (named_gzip, "its name says gzip, but it does not begin as such"),
     (truncated_parquet, "log.parquet cannot be read"),

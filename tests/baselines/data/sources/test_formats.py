@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +90,55 @@ def test_movielens_with_double_colons_and_latin_1(tmp_path: Path) -> None:
     }
 
 
+def test_quotes_are_letters_in_files_of_movielens_and_recbole(tmp_path: Path) -> None:
+    titles = ['"Great" Cats', 'X"', '"Y', 'A "good" soap']
+    ids = [11, 12, 13, 14]
+    movielens, recbole = tmp_path / "ml", tmp_path / "recbole"
+    rows = EVENTS.cast({"rating": pl.Int64}).rows()
+    lines(movielens / "ratings.dat", ["::".join(map(str, row)) for row in rows])
+    lines(movielens / "movies.dat", [f"{i}::{t}::Drama" for i, t in zip(ids, titles, strict=True)])
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    lines(recbole / "x.inter", [header, *("\t".join(map(str, row)) for row in rows)])
+    texts = [f"{i}\t{t}" for i, t in zip(ids, titles, strict=True)]
+    lines(recbole / "x.item", ["item_id:token\ttitle:token_seq", *texts])
+    for folder in (movielens, recbole):
+        found = prepared(folder)
+        assert found.events.select(EVENTS.columns).equals(EVENTS)
+        assert found.items["title"].to_list() == titles
+
+
+def test_long_delimiters_within_quoted_cells_are_kept(tmp_path: Path) -> None:
+    path = lines(tmp_path / "log.csv", ["user::item::time", '1::"a::b"::3', "1::c::4"])
+    assert prepared(path).events["item_id"].to_list() == ["a::b", "c"]
+
+
+def test_parts_of_json_lines_may_leave_out_what_is_missing(tmp_path: Path) -> None:
+    lines(tmp_path / "part-0.json", ['{"user_id": 1, "item_id": 2, "timestamp": 3}'])
+    more = '{"rating": 4, "user_id": 1, "item_id": "x", "timestamp": 4}'
+    lines(tmp_path / "part-1.json", [more])
+    found = prepared(tmp_path).events
+    assert found.rows() == [(1, "2", 3, None), (1, "x", 4, 4.0)]
+
+
+def test_values_in_names_of_folders_are_read_as_spark_writes_them(tmp_path: Path) -> None:
+    for name, user in (("2014-01-02 10%3A00%3A00", 1), ("__HIVE_DEFAULT_PARTITION__", 2)):
+        part = tmp_path / f"time={name}" / "part-0.parquet"
+        part.parent.mkdir()
+        pl.DataFrame({"user_id": [user], "item_id": [7]}).write_parquet(part)
+    found = prepared(tmp_path)
+    assert found.counts["events_read"] == 2
+    assert found.events.rows() == [(1, 7, 1_388_656_800_000_000)]
+
+
+def test_parts_without_text_hold_no_rows(tmp_path: Path) -> None:
+    for part, row in enumerate(EVENTS.rows(named=True)):
+        lines(tmp_path / f"part-{part}.json", [json.dumps(row)])
+    (tmp_path / "part-97.json").touch()
+    (tmp_path / "part-98.json.gz").touch()
+    (tmp_path / "part-99.json.gz").write_bytes(gzip.compress(b""))
+    assert prepared(tmp_path).events.select(EVENTS.columns).equals(EVENTS)
+
+
 def test_yelp_with_dates_and_its_columns(tmp_path: Path) -> None:
     reviews = pl.DataFrame(
         {
@@ -136,6 +187,15 @@ class Fixed(SourceReader):
         return RawTables(events=EVENTS, items=ITEMS, notes=[])
 
 
+def test_a_folder_whose_items_are_named_as_in_the_plain_layout_is_read_too(tmp_path: Path) -> None:
+    delimited(tmp_path / "items.csv", ITEMS, ";")
+    delimited(tmp_path / "ratings.csv", EVENTS, ";")
+    found = load_dataset(tmp_path)
+    assert found.catalog.fields["title"].equals(ITEMS["title"])
+    assert found.interactions is not None
+    assert len(found.interactions) == len(EVENTS)
+
+
 def test_a_reader_of_ones_own_by_class_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +214,18 @@ def test_histories_without_times_give_the_same_splits(write: Writer, tmp_path: P
     assert ours.catalog.order_hash == theirs.catalog.order_hash
     assert ours.splits.train_hash == theirs.splits.train_hash
     assert ours.splits.test.content_hash() == theirs.splits.test.content_hash()
+
+
+def test_the_key_of_an_item_is_its_id_and_lines_end_as_in_python(tmp_path: Path) -> None:
+    lines(tmp_path / "letter" / "x.inter.json", ['{"1": [1, 2]}'])
+    texts = '{"1": {"title": "Tea"}, "2": {"title": "Cup", "item_id": 9}}'
+    lines(tmp_path / "letter" / "x.item.json", [texts])
+    assert prepared(tmp_path / "letter").items.rows() == [(1, "Tea"), (2, "Cup")]
+    (tmp_path / "x.txt").write_bytes("1 a\x85 b\r\n2 b c d\r3 c d".encode())
+    assert prepared(tmp_path / "x.txt", format="sequences").events.rows() == [
+        *((1, "a", 0), (1, "b", 1), (2, "b", 0), (2, "c", 1), (2, "d", 2), (3, "c", 0)),
+        (3, "d", 1),
+    ]
 
 
 def test_attributes_and_texts_beside_histories(tmp_path: Path) -> None:
@@ -245,7 +317,7 @@ def test_a_reader_function_is_prepared_too(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_was_repaired_or_left_out_is_noted_with_its_rows() -> None:
     events = EVENTS.cast({"rating": pl.String}).with_columns(
-        rating=pl.when(pl.col("rating") == "1.0").then(pl.lit("bad")).otherwise("rating"),
+        rating=pl.Series(["5", "4", "3", "NaN", "5", "bad", "inf", "4", "4", "5"]),
         item_id=pl.when(pl.col("user_id") == 1).then(99).otherwise("item_id"),
     )
     items = pl.concat([ITEMS, ITEMS.head(2)])
@@ -254,8 +326,19 @@ def test_what_was_repaired_or_left_out_is_noted_with_its_rows() -> None:
     said = {note.says: note for note in found.notes}
     assert said["items repeated in equal rows"].count == 2
     assert said["events of 1 items that the table of items lacks"].count == 3
-    assert said["ratings that are no numbers taken as missing"].examples == [{"rating": "bad"}]
+    ratings = said["ratings that are no numbers taken as missing"]
+    assert ratings.examples == [{"rating": "NaN"}, {"rating": "bad"}, {"rating": "inf"}]
+    assert found.events["rating"].to_list() == [None, 5.0, None, None, 4.0, 4.0, 5.0]
     assert found.counts["events"] == 7
+
+
+def test_ids_that_nearly_equal_another_are_noted_and_missing_users_are_none(tmp_path: Path) -> None:
+    rows = ["user_id,item_id,timestamp", "A1,2,1", "a1,3,2", ",3,3"]
+    items = lines(tmp_path / "items.csv", ["item_id,title", "02,Tea", "3,Cup"])
+    found = prepared(lines(tmp_path / "log.csv", rows), items=str(items))
+    said = {note.says.partition(" that differ")[0]: note.count for note in found.notes}
+    assert (said["user ids"], said["item ids"]) == (2, 2)
+    assert (found.counts["users_read"], found.counts["users"]) == (2, 1)
 
 
 def test_a_title_in_brackets_stays_a_title(tmp_path: Path) -> None:
