@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from semid.arrays import FloatArray
 
@@ -162,6 +161,8 @@ def paired_difference(model: Runs, reference: Runs, *, confidence: float = 0.95)
     Raises:
         ValueError: If ``confidence`` is out of range, or the runs differ in users or columns.
     """
+    from scipy import stats
+
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
     if model.users.shape != reference.users.shape:
@@ -270,6 +271,8 @@ def _power(
     The variance of each model's seeds' means, here the same for both, takes the middles of
     ``QUANTILES`` equally likely parts of its distribution.
     """
+    from scipy import stats
+
     of_users = (variances.user + variances.residual / num_seeds) / num_users
     residual = variances.residual / num_users / num_seeds
     error = np.sqrt(of_users + variances.seed / num_seeds)
