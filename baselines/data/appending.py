@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from baselines.data.loading import load_catalog
+from baselines.data.sources.prepare import DATA_FILE
 from semid.atomic import alone_in, atomic_write
 from semid.columns import MISSING_WORDS, as_ids, as_times
+from semid.json_files import load_json
 from semid.tables import read_table
 
 _FILE = "interactions.parquet"
@@ -80,7 +84,27 @@ def append_events(folder: str | Path, events: str | Path) -> Appended:
             buffer = io.BytesIO()
             pl.concat([old, rows[kept["row"]]]).write_parquet(buffer)
             atomic_write(target, buffer.getvalue())
+        _keep_record(Path(folder), source, found)
     return found
+
+
+def _keep_record(folder: Path, source: Path, found: Appended) -> None:
+    """Bring ``data.json`` of a prepared folder up to date, also after a command that was killed."""
+    path, target = folder / DATA_FILE, folder / _FILE
+    if not path.is_file():
+        return
+    record, content = load_json(path), target.read_bytes()
+    content_hash = hashlib.sha256(content).hexdigest()
+    if not isinstance(record, dict) or record.get("sha256", {}).get(_FILE) in (None, content_hash):
+        return
+    table = pl.read_parquet(io.BytesIO(content), columns=["user_id"])
+    record["sha256"][_FILE] = content_hash
+    record["counts"] |= {"events": table.height, "users": table["user_id"].n_unique()}
+    says = f"events of {source.name}"
+    record["notes"].append(
+        {"kind": "appended", "says": says, "count": found.events, "examples": []}
+    )
+    atomic_write(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def _sorted_out(before: pl.DataFrame, after: pl.DataFrame) -> tuple[pl.DataFrame, Appended]:

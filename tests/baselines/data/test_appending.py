@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +186,26 @@ def test_the_command_says_what_it_did(folder: Path, capsys: pytest.CaptureFixtur
     assert (folder / "interactions.parquet").read_bytes() == content
     assert main([*command[:2], "synthetic", *command[3:]]) == 2
     assert "expected interactions.parquet in synthetic" in capsys.readouterr().err
+
+
+def test_the_record_of_a_prepared_folder_follows(tmp_path: Path) -> None:
+    pl.DataFrame(OLD).write_csv(tmp_path / "log.csv")
+    shop = tmp_path / "shop"
+    assert main(["data", "prepare", str(tmp_path / "log.csv"), "--out", str(shop)]) == 0
+    record = json.loads((shop / "data.json").read_text())
+    append(shop, ("u1", 1, 31), ("u3", 1, 40))
+    new = json.loads((shop / "data.json").read_text())
+    content = (shop / "interactions.parquet").read_bytes()
+    assert new["sha256"]["interactions.parquet"] == hashlib.sha256(content).hexdigest()
+    assert new["counts"] == record["counts"] | {"events": 8, "users": 3}
+    assert new["notes"][:-1] == record["notes"]
+    assert new["notes"][-1] == {
+        "kind": "appended",
+        "says": "events of new.csv",
+        "count": 2,
+        "examples": [],
+    }
+    (shop / "data.json").write_text(json.dumps(record))  # as if killed before it was written
+    append(shop, ("u1", 1, 31), ("u3", 1, 40))
+    again = json.loads((shop / "data.json").read_text())
+    assert (again["counts"], again["sha256"]) == (new["counts"], new["sha256"])
