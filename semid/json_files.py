@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-__all__ = ["load_json", "load_record"]
+__all__ = ["load_json", "load_record", "parse_json"]
 
 
 def load_json(path: str | os.PathLike[str]) -> Any:
@@ -16,6 +16,15 @@ def load_json(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ValueError: As `parse_json`.
+    """
+    return parse_json(Path(path).read_bytes(), path)
+
+
+def parse_json(text: str | bytes, path: str | os.PathLike[str]) -> Any:
+    """The value of a JSON text, which stands in the file ``path``.
+
+    Raises:
         ValueError: If it is not JSON, is nested too deeply, or repeats a key (``json`` itself would
             keep the last).
     """
@@ -29,7 +38,7 @@ def load_json(path: str | os.PathLike[str]) -> Any:
         return values
 
     try:
-        values = json.loads(Path(path).read_bytes(), object_pairs_hook=by_name)
+        values = json.loads(text, object_pairs_hook=by_name)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"expected JSON in {path}, got no JSON ({error}). Was the file damaged?"

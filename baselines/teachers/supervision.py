@@ -73,7 +73,7 @@ class Supervision:
         custom = backbone.distributions(self._scorer(rounded), train, labels.temperature)
         if custom is not None:
             return custom
-        if code_table_hash(backbone.trie) != code_table_hash(_trie_of(self._ids)):
+        if code_table_hash(backbone.trie) != code_table_hash(self._trie):
             return LiveDistributions(self._source(backbone.trie, rounded), train)
         return self.of_codes(self._ids, rounded=rounded)
 
@@ -86,14 +86,19 @@ class Supervision:
         """
         key = (ids.provenance.content, rounded)
         if key not in self._stored:
+            trie = self._trie if ids is self._ids else _trie_of(ids)
             stored = cached_mass(
-                self._source(_trie_of(ids), rounded),
+                self._source(trie, rounded),
                 self._dataset.splits.train,
                 teacher=self.labels.scores_hash,
                 folder=self._cache,
             )
             self._stored[key] = StoredDistributions(stored)
         return self._stored[key]
+
+    @cached_property
+    def _trie(self) -> CodeTrie:
+        return _trie_of(self._ids)
 
     def _scorer(self, rounded: bool) -> ItemScorer:
         return RoundedScorer(self.labels.scorer) if rounded else self.labels.scorer

@@ -43,7 +43,7 @@ def _of(source: str, *sets: tuple[str, str, tuple[int, int, int]]) -> tuple[Publ
 
 PUBLISHED = (
     *_of(
-        "S3-Rec, arXiv:2008.07873, table 1",
+        "S3-Rec, arXiv:2008.07873",
         ("Amazon 2014 Beauty, 5-core", "beauty", (22363, 12101, 198502)),
         ("Amazon 2014 Sports and Outdoors, 5-core", "sports", (35598, 18357, 296337)),
         ("Amazon 2014 Toys and Games, 5-core", "toys", (19412, 11924, 167597)),
@@ -51,7 +51,7 @@ PUBLISHED = (
         ("LastFM, 5-core", "lastfm", (1090, 3646, 52551)),
     ),
     *_of(
-        "LETTER, arXiv:2405.07314, table 1",
+        "release of LETTER, arXiv:2405.07314",
         ("Amazon 2018 Musical Instruments, 5-core", "instruments", (24772, 9922, 206153)),
     ),
     *_of(

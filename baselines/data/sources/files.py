@@ -6,9 +6,7 @@ import ast
 import codecs
 import csv
 import io
-import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import polars as pl
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note
 from semid.columns import numbers_where_written
+from semid.json_files import parse_json
 from semid.tables import json_object, read_delimited, read_parquet, table_of_objects
 
 COMPRESSED = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
@@ -122,21 +121,9 @@ def read_json(path: Path, config: SourceConfig, notes: list[Note]) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, or an object names a key twice, of which JSON keeps the last.
+        ValueError: As `read_text` and `semid.json_files.parse_json`.
     """
-    text = read_text(path, config, notes)
-    try:
-        return json.loads(text, object_pairs_hook=_distinct_keys)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
-
-
-def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"expected each key of an object once, got {twice!r} twice")
-    return found
+    return parse_json(read_text(path, config, notes), path)
 
 
 def with_typed_ids(table: pl.DataFrame, path: Path) -> pl.DataFrame:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class PlainTables:
     @property
     def hashes(self) -> dict[str, str]:
         """SHA-256 of what ``write`` writes as ``items.parquet`` and ``interactions.parquet``."""
-        return {name: hashlib.sha256(data).hexdigest() for name, data in self._files().items()}
+        return {name: hashlib.sha256(data).hexdigest() for name, data in self._files.items()}
 
     def write(self, folder: str | Path, made_from: dict[str, Any]) -> None:
         """Write both tables and ``data.json``; the folder appears complete or not at all.
@@ -62,11 +63,12 @@ class PlainTables:
             "sha256": self.hashes,
         }
         with atomic_dir(folder) as filling:
-            for name, data in self._files().items():
+            for name, data in self._files.items():
                 (filling / name).write_bytes(data)
             text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
             (filling / DATA_FILE).write_text(text + "\n", encoding="utf-8")
 
+    @cached_property
     def _files(self) -> dict[str, bytes]:
         return {
             "items.parquet": _as_parquet(self.items),
