@@ -1,17 +1,18 @@
 # make demo: the main job on a synthetic catalogue, then its best model recommends.
-# make test: the tests that gate a change. make test-all: those, then what takes longer. All of them install first.
+# make test: the tests that gate a change. make test-all: those, then what takes longer.
+# make site: the documentation as pages in site/. All of them install first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: venv demo test test-all lint types clean
+.PHONY: venv demo test test-all lint types site clean
 
 venv: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
 demo: venv
@@ -37,6 +38,10 @@ lint: venv
 types: venv
 	$(BIN)/mypy
 
+site: venv
+	$(BIN)/python scripts/write_options.py
+	$(BIN)/zensical build --config-file mkdocs.yml --clean --strict
+
 clean:
-	rm -rf build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist site docs/options.md *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find semid tca baselines scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,6 @@
-"""The README's code runs as it stands there, from top to bottom in one empty folder.
+"""The code of the README and of docs/get_started.md runs as it stands there.
+
+Each page is run from top to bottom, in an empty folder of its own.
 
 A ``python`` block shares its names with those before it; an ``sh`` block is run by bash with the
 environment's programs on the path, or in this process if it holds nothing but ``semid``, since a
@@ -14,7 +16,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +26,7 @@ import pytest
 from baselines.cli import main
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+PAGES = {"README.md": ROOT / "README.md", "get_started.md": ROOT / "docs" / "get_started.md"}
 RUN = ("python", "sh")
 SHOWN = ("text", "yaml", "json", "toml", "bibtex")
 SKIPPED_LINES = ("make ", "git clone ", "cd ", "pip install ", "python -m venv ", "source ")
@@ -98,46 +99,56 @@ def run_python(block: Block, names: dict[str, Any], source: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("readme")
-    (path / "scripts").symlink_to(ROOT / "scripts")
-    return path
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where each page is run."""
+    made = {name: tmp_path_factory.mktemp(name.partition(".")[0]) for name in PAGES}
+    for folder in made.values():
+        (folder / "scripts").symlink_to(ROOT / "scripts")
+    return made
 
 
 @pytest.fixture(scope="module")
-def names() -> Iterator[dict[str, Any]]:
-    """Those of a program that is run, so that its classes are found as ``__main__:Class``."""
-    program = ModuleType("__main__")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "__main__", program)
-        yield vars(program)
+def programs() -> dict[str, ModuleType]:
+    """What holds each page's names."""
+    return {name: ModuleType("__main__") for name in PAGES}
 
 
-BLOCKS = blocks_of(README.read_text(encoding="utf-8")) if README.exists() else []
+BLOCKS = {name: blocks_of(path.read_text(encoding="utf-8")) for name, path in PAGES.items()}
+ALL = [(name, block) for name, blocks in BLOCKS.items() for block in blocks]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"line{block.line}-{block.language}")
+@pytest.mark.parametrize(
+    ("page", "block"),
+    ALL,
+    ids=[f"{n}-line{b.line}-{b.language}" for n, b in ALL],
+)
 def test_block(
-    block: Block, folder: Path, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    page: str,
+    block: Block,
+    folders: dict[str, Path],
+    programs: dict[str, ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert block.language in (*RUN, *SHOWN), (
         f"line {block.line}: mark the block as one of {', '.join((*RUN, *SHOWN))}"
     )
     if block.reason:
         pytest.skip(block.reason)
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(folders[page])
+    monkeypatch.setitem(sys.modules, "__main__", programs[page])  # its classes are found there
     if block.language == "python":
-        run_python(block, names, str(README))
+        run_python(block, vars(programs[page]), str(PAGES[page]))
     elif block.language == "sh" and (script := runnable_lines(block.code)):
-        run_commands(script, folder)
+        run_commands(script, folders[page])
 
 
 def test_the_first_block_of_python_recommends_in_a_process_of_its_own(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder, blocks = folders["README.md"], BLOCKS["README.md"]
     monkeypatch.chdir(folder)
-    first = next(block for block in BLOCKS if block.language == "python")
-    scripts = (runnable_lines(b.code) for b in BLOCKS if b.language == "sh" and b.line < first.line)
+    first = next(block for block in blocks if block.language == "python")
+    scripts = (runnable_lines(b.code) for b in blocks if b.language == "sh" and b.line < first.line)
     for script in filter(None, scripts):
         run_commands(script, folder)  # what is trained already is read
     done = subprocess.run(
@@ -153,8 +164,13 @@ def test_the_first_block_of_python_recommends_in_a_process_of_its_own(
     assert all(1 <= int(item_id) <= 500 for item_id in best)
 
 
-def test_the_readme_shows_code_that_runs() -> None:
-    assert {block.language for block in BLOCKS if not block.reason} >= set(RUN)
+@pytest.mark.parametrize("blocks", BLOCKS.values(), ids=list(BLOCKS))
+def test_a_page_shows_code_that_runs(blocks: list[Block]) -> None:
+    assert {block.language for block in blocks if not block.reason} >= set(RUN)
+
+
+def test_the_readme_stays_short() -> None:
+    assert len(PAGES["README.md"].read_text(encoding="utf-8").splitlines()) <= 120
 
 
 EXAMPLE = """# Title

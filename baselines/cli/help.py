@@ -27,7 +27,7 @@ def overview(commands: Mapping[str, str]) -> str:
 
 def help_of(name: str, command: Command) -> str:
     """The help of one command."""
-    documented = dict(_documented(command.config, ""))
+    documented = dict(documented_options(command.config))
     shown = command.shown or tuple(documented)
     short_for = {option: second for second, option in command.second_names.items()}
     entries = {f"--{short_for.get(option, option)}": documented[option] for option in shown}
@@ -40,7 +40,9 @@ def help_of(name: str, command: Command) -> str:
     return "\n".join([*lines, *_entry_lines(entries.items())])
 
 
-def _documented(config: type, prefix: str, given: Any = None) -> Iterator[tuple[str, str]]:
+def documented_options(
+    config: type, prefix: str = "", given: Any = None
+) -> Iterator[tuple[str, str]]:
     """Dotted names of the settings, with their descriptions.
 
     Args:
@@ -59,7 +61,7 @@ def _documented(config: type, prefix: str, given: Any = None) -> Iterator[tuple[
         default = _default(own) if given is None else getattr(given, own.name)
         if is_dataclass(kind):
             assert isinstance(kind, type)
-            yield from _documented(kind, f"{name}.", default)
+            yield from documented_options(kind, f"{name}.", default)
         else:
             facts = [f"one of {', '.join(choices_of(kind))}"] if choices_of(kind) else []
             facts += _default_text(default)
