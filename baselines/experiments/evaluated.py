@@ -68,7 +68,8 @@ class Evaluated:
         require_metrics(evaluation)
         check_own_metrics(evaluation)
         ranks, matched = rank_on(model, dataset)
-        measures = Measures(evaluation=evaluation, popularity=model.items.counts)
+        items = model.items
+        measures = Measures(evaluation=evaluation, popularity=items.counts, catalog=items.catalog)
         return cls(model=model, dataset=dataset, ranks=ranks, matched=matched, measures=measures)
 
     @cached_property
