@@ -102,7 +102,7 @@ COMMANDS = {
         example="semid teacher train --data synthetic --out teachers --teacher.model gru4rec",
         shown=(
             *("data", "out", "split", "repeats", "time_format", "seeds", "teacher.model"),
-            *("teacher.sasrec.max_history", "teacher.sasrec.encoder.dim", *_OF_TRAINING),
+            *("teacher.sasrec.max_history", "teacher.sasrec.encoder.dim", *_OF_TRAINING, "log_to"),
         ),
     ),
     "teacher export": Command(
@@ -156,7 +156,7 @@ COMMANDS = {
         shown=(
             *("data", "out", "split", "repeats", "time_format", "arms", "seeds", "ids.scheme"),
             *("ids.codebook_sizes", "ids.embeddings", "teacher.model", "temperature"),
-            *(*_OF_TRAINING, "evaluation.beam", "fusion.arms"),
+            *(*_OF_TRAINING, "evaluation.beam", "fusion.arms", "log_to"),
         ),
         second_names=_TOKENIZER,
         check=require_arms,
@@ -169,7 +169,7 @@ COMMANDS = {
         shown=(
             *("data", "out", "arm", "seed", "split", "repeats", "time_format", "ids.scheme"),
             *("ids.codebook_sizes", "ids.embeddings", "teacher.model", "temperature", "teachers"),
-            *(*_OF_TRAINING, "evaluation.beam"),
+            *(*_OF_TRAINING, "evaluation.beam", "log_to"),
         ),
         second_names=_TOKENIZER,
         check=require_arm,

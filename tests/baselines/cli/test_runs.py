@@ -70,7 +70,7 @@ def test_runs_are_listed_with_what_they_hold(
     values = json.loads(table.read_text())
     values["rows"] = [one for one in values["rows"] if one["role"] != "arm"]
     table.write_text(json.dumps(values))
-    damaged = shutil.copytree("runs/one", "runs/zero")
+    damaged = Path(shutil.copytree("runs/one", "runs/zero"))
     (damaged / "config.json").write_text("{")
     text = printed(capsys)
     found = line(text, "runs/one ")
@@ -81,7 +81,6 @@ def test_runs_are_listed_with_what_they_hold(
     assert unfinished[-3:] == ["not", "finished", "—"]
     assert line(text, "runs/model ")[-1] == f"{row('one')['N@10']:.4f}"
     assert "cannot be read" in " ".join(line(text, "runs/zero"))
-    assert text.count("runs/") == 4
     assert "no runs in runs/model/ids" in printed(capsys, "runs/model/ids")
     assert main(["runs", "nowhere"]) == 2
     assert "no folder nowhere" in capsys.readouterr().err
@@ -91,7 +90,9 @@ def test_a_run_is_shown_with_its_metrics(here: Path, capsys: pytest.CaptureFixtu
     for run, kind in (("one", "comparison"), ("model", "model")):
         text = printed(capsys, "show", f"runs/{run}")
         assert f"kind: {kind}" in text
-        assert [f"{value:.4f}" for value in row("one").values()] == line(text, "Causal ntp")[-7:]
+        assert [f"{value:.4f}" for value in row("one").values()] == line(text, "Causal ntp", " 0 ")[
+            -7:
+        ]
     assert main(["runs", "show", "runs"]) == 2
     assert "expected the folder of a comparison or of a model, got runs" in capsys.readouterr().err
 
@@ -103,7 +104,7 @@ def test_two_runs_stand_side_by_side(here: Path, capsys: pytest.CaptureFixture[s
     one, other = row("one")["N@10"], row("studies/tiny/other")["N@10"]
     cells = [f"{one:.4f}", f"{other:.4f}", f"{other - one:+.4f}"]
     assert line(text, "Causal ntp", "N@10")[-3:] == cells
-    assert line(text, "Popularity", "N@10")[-1] == "+0.0000"
+    assert line(text, "Popularity  ", "N@10")[-1] == "+0.0000"
     assert "cannot be compared" not in text
     data = Path("runs/one/data.json")
     values = {**json.loads(data.read_text()), "test": "0"}
