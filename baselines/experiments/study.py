@@ -36,12 +36,13 @@ from semid.registry import load_function
 
 _TABLES = {
     "cold": "baselines.experiments.cold_study:cold_table",
+    "curves": "baselines.experiments.curves_study:curves_table",
     "gains": "baselines.experiments.gains_study:gains_table",
     "metrics": "baselines.experiments.study:metrics_table",
     "search": "baselines.experiments.search:search_table",
     "validation": "baselines.experiments.study:validation_table",
 }
-_OF_TEST = ("cold", "gains", "metrics")  # tables that show test targets
+_OF_TEST = ("cold", "curves", "gains", "metrics")  # tables that show test targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +78,10 @@ class StudyPlan:
         runs: The runs by name, in the order in which they are done.
         defaults: By command, options of every run that does not set them itself.
         budget_hours: No run is started that would exceed these hours; None for no limit.
-        table: ``metrics`` of the test targets, ``gains`` for their differences as well, ``cold``
-            for runs with a cold-start split, ``validation`` and ``search`` for a search, which must
-            not look at test targets, or ``package.module:function``, which makes Markdown as
-            `metrics_table` does.
+        table: ``metrics`` of the test targets, ``gains`` for their differences as well, ``curves``
+            for agreement with the teacher, epochs and time, ``cold`` for runs with a cold-start
+            split, ``validation`` and ``search`` for a search, which must not look at test targets,
+            or ``package.module:function``, which makes Markdown as `metrics_table` does.
         search: Trials whose options are suggested one after another, done after the runs; None
             for none.
 
