@@ -8,14 +8,11 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from baselines.experiments.tables import markdown_table
 from semid.checks import require_int, require_real
 from semid.field_types import require_types
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-
-    from baselines.experiments.study import StudyPlan
 
 _ROLE = {"compare": "arm", "teacher train": "teacher"}  # of the row that a trial is judged by
 
@@ -156,33 +153,6 @@ def nested(params: Params) -> dict[str, Any]:
     return found
 
 
-def search_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown: the searched options and the validation value of every trial, the best first.
-
-    Args:
-        plan: The study.
-        finished: ``Study.finished``.
-
-    Raises:
-        ValueError: If the study has no search.
-    """
-    search = plan.search
-    if search is None:
-        raise ValueError("table search needs a search in the study's file, got none")
-    trials = [
-        (search.value_of(record["result"]), name, search.params_of(record["options"]) or {})
-        for name, record in finished.items()
-        if name in search.names
-    ]
-    trials.sort(key=lambda trial: (-trial[0], trial[1]))
-    lines = [
-        (name, *(_cell(params[option]) for option in search.space), f"{value:.4f}")
-        for value, name, params in trials
-    ]
-    table = markdown_table(("trial", *search.space, "validation"), lines)
-    return f"# {plan.title}\n\n{table}\n"
-
-
 def _require_values(name: str, values: Any) -> None:
     if isinstance(values, list) and values:
         return
@@ -228,7 +198,3 @@ def _allows(values: Any, value: Any) -> bool:
         return value in values
     is_number = isinstance(value, int if _is_whole(values) else int | float)
     return is_number and values["low"] <= value <= values["high"]
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -39,7 +39,7 @@ _TABLES = {
     "curves": "baselines.experiments.curves_study:curves_table",
     "gains": "baselines.experiments.gains_study:gains_table",
     "metrics": "baselines.experiments.study:metrics_table",
-    "search": "baselines.experiments.search:search_table",
+    "search": "baselines.experiments.search_study:search_table",
     "validation": "baselines.experiments.study:validation_table",
 }
 _OF_TEST = ("cold", "curves", "gains", "metrics")  # tables that show test targets
