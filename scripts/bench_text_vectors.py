@@ -19,11 +19,11 @@ from measuring import prepare, write_figures
 from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
+from baselines.data.content_texts import content_texts, tfidf
 from baselines.data.dataset import Dataset
 from baselines.data.loading import load_dataset
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation.ranking import stable_topk
-from baselines.teachers.content import content_texts, tfidf
 from baselines.teachers.counting_config import TFIDF
 from semid.embed import embeddings_from
 

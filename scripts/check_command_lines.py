@@ -74,6 +74,10 @@ _OF_COMMAND: dict[str, list[str]] = {  # what each needs, in sizes that take no 
     "recommend": ["--model", "none", "--history", "1,2"],
     "explain": ["--model", "none", "--history", "1,2", "--item", "3"],
     "study": ["--study", "none"],
+    "runs": ["--folder", "none"],
+    "runs show": ["--run", "none"],
+    "runs compare": ["--folders", '["none", "none"]'],
+    "runs remove": ["--run", "none", "--yes"],
 }
 _ODD = (
     *("", " ", "x", "null", "~", "nan", ".nan", "inf", "-.inf", "true", "-1", "-1e5", "0", "1e300"),

@@ -128,7 +128,10 @@ def refreshed(world: World, generation: int) -> dict[str, Any]:
 def measured(world: World, model: TrainedModel) -> dict[str, Any]:
     """N@10 of all test targets, by generation of the target's item; and new items in the lists."""
     ranks, _ = rank_on(model, world.whole)
-    measures = Measures(evaluation=model.spec.evaluation, popularity=model.items.counts)
+    items = model.items
+    measures = Measures(
+        evaluation=model.spec.evaluation, popularity=items.counts, catalog=items.catalog
+    )
     values = measures.per_user(ranks)["removed"][METRIC]
     test, ids = world.whole.splits.test, world.whole.catalog
     targets = test.items[test.targets()[1]]

@@ -32,6 +32,16 @@ from baselines.cli.lm import lm_fluency, lm_train
 from baselines.cli.pick import pick
 from baselines.cli.prepare import data_prepare
 from baselines.cli.recommend import recommend
+from baselines.cli.runs import (
+    RunConfig,
+    RunsCompareConfig,
+    RunsConfig,
+    RunsRemoveConfig,
+    runs,
+    runs_compare,
+    runs_remove,
+    runs_show,
+)
 from baselines.cli.study import study
 from baselines.cli.teacher import teacher_export, teacher_train
 from baselines.cli.train import require_arm, train
@@ -49,7 +59,7 @@ class Command:
         example: Example of its use.
         shown: Options shown in its help, by dotted names; empty for all.
         second_names: Alternative names of options.
-        first: Option whose value may be given first, without its name.
+        first: Option whose value may be given first, without its name; of a list, all values.
         check: Rejects settings before any code that computes is loaded.
     """
 
@@ -92,7 +102,7 @@ COMMANDS = {
         example="semid teacher train --data synthetic --out teachers --teacher.model gru4rec",
         shown=(
             *("data", "out", "split", "repeats", "time_format", "seeds", "teacher.model"),
-            *("teacher.sasrec.max_history", "teacher.sasrec.encoder.dim", *_OF_TRAINING),
+            *("teacher.sasrec.max_history", "teacher.sasrec.encoder.dim", *_OF_TRAINING, "log_to"),
         ),
     ),
     "teacher export": Command(
@@ -146,7 +156,7 @@ COMMANDS = {
         shown=(
             *("data", "out", "split", "repeats", "time_format", "arms", "seeds", "ids.scheme"),
             *("ids.codebook_sizes", "ids.embeddings", "teacher.model", "temperature"),
-            *(*_OF_TRAINING, "evaluation.beam", "fusion.arms"),
+            *(*_OF_TRAINING, "evaluation.beam", "fusion.arms", "log_to"),
         ),
         second_names=_TOKENIZER,
         check=require_arms,
@@ -159,7 +169,7 @@ COMMANDS = {
         shown=(
             *("data", "out", "arm", "seed", "split", "repeats", "time_format", "ids.scheme"),
             *("ids.codebook_sizes", "ids.embeddings", "teacher.model", "temperature", "teachers"),
-            *(*_OF_TRAINING, "evaluation.beam"),
+            *(*_OF_TRAINING, "evaluation.beam", "log_to"),
         ),
         second_names=_TOKENIZER,
         check=require_arm,
@@ -195,5 +205,33 @@ COMMANDS = {
         trains=True,
         example="semid study studies/tiny.yaml --plan",
         first="study",
+    ),
+    "runs": Command(
+        config=RunsConfig,
+        run=runs,
+        trains=False,
+        example="semid runs runs/studies",
+        first="folder",
+    ),
+    "runs show": Command(
+        config=RunConfig,
+        run=runs_show,
+        trains=False,
+        example="semid runs show runs/compare",
+        first="run",
+    ),
+    "runs compare": Command(
+        config=RunsCompareConfig,
+        run=runs_compare,
+        trains=False,
+        example="semid runs compare runs/one runs/other",
+        first="folders",
+    ),
+    "runs remove": Command(
+        config=RunsRemoveConfig,
+        run=runs_remove,
+        trains=False,
+        example="semid runs remove runs/compare",
+        first="run",
     ),
 }

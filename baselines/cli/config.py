@@ -14,7 +14,7 @@ from baselines.experiments.config import CompareConfig
 from baselines.models.config import BackboneConfigs, Empty, Unknown
 from baselines.pretraining.config import NextTokenConfig, SmallModelConfig, TextsConfig
 from baselines.teachers.config import MassConfig, TeacherConfig, teacher_training
-from baselines.training.config import LARGEST_SEED, TrainingConfig
+from baselines.training.config import LARGEST_SEED, TrackerName, TrainingConfig
 from semid.checks import require_int, require_text
 from semid.config import IdsConfig
 from semid.field_types import require_types
@@ -183,12 +183,14 @@ class TeacherTrainConfig(DataOptions):
         seeds: One teacher is trained per seed.
         teacher: The teacher and its shape.
         training: How it is trained; not used by item-kNN and popularity, which only count.
+        log_to: Trackers that losses and validation values are logged to.
     """
 
     out: str
     seeds: tuple[int, ...] = (0,)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     training: TrainingConfig = field(default_factory=teacher_training)
+    log_to: tuple[TrackerName, ...] = ()
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -295,6 +297,7 @@ class TrainConfig(DataOptions):
         backbones: Shapes of the backbones.
         training: How the model is trained.
         evaluation: How it is validated, and how it decodes later.
+        log_to: Trackers that losses and validation values of every training are logged to.
 
     Raises:
         ValueError: If a value is out of range.
@@ -314,6 +317,7 @@ class TrainConfig(DataOptions):
     backbones: BackboneConfigs = field(default_factory=BackboneConfigs)
     training: TrainingConfig = field(default_factory=lambda: CompareConfig().training)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    log_to: tuple[TrackerName, ...] = ()
 
     def __post_init__(self) -> None:
         require_types(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,23 +11,21 @@ from baselines.cli.inputs import read_data, read_model
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+
+    from baselines.experiments.evaluated import Evaluated
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> None:
     """Rank a dataset's test targets with a trained model, and print the metrics."""
-    from rich.table import Table
-
     from baselines.experiments.evaluated import Evaluated
     from semid.distributed import distributed_state
 
     model = read_model(config).model
     dataset = read_data(config)
     found = Evaluated.of(model, dataset, metrics=config.metrics, cutoffs=config.cutoffs)
-    means = found.means
-    table = Table("seen items", *next(iter(means.values())), title=f"{dataset.name}, test")
-    for policy, values in means.items():
-        table.add_row(policy, *(f"{value:.4f}" for value in values.values()))
-    console.print(table)
+    console.print(_means_table(found))
+    console.print(_strata_table(found))
     for label, value in found.lists.items():
         console.print(f"{label}: {value:.4f}", highlight=False)
     for name, count in found.counts.items():
@@ -35,3 +34,39 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
         if distributed_state().is_main_process:
             found.write(Path(config.out))
         console.print(f"files: {config.out}/ranks.parquet, metrics.json")
+
+
+def _means_table(found: Evaluated) -> Table:
+    """All metrics by policy and, where items share semantic IDs, among these."""
+    lines = dict(found.means)
+    lines |= {f"{policy}, by ID": values for policy, values in found.by_id.items()}
+    table = _table(f"{found.dataset.name}, test", "seen items", next(iter(lines.values())))
+    for name, values in lines.items():
+        table.add_row(name, *(f"{value:.4f}" for value in values.values()))
+    return table
+
+
+def _strata_table(found: Evaluated) -> Table:
+    """The headline metrics within each stratum, by policy."""
+    from baselines.experiments.comparison import headlines_of
+
+    metrics = headlines_of(list(next(iter(found.means.values()))))
+    columns = [(policy, name) for policy in found.means for name in metrics]
+    headings = ("users", *(f"{name}\n{policy}" for policy, name in columns))
+    table = _table("strata, seen items removed and kept", "stratum", headings)
+    for group, means in found.strata:
+        cells = [f"{means[policy][name]:.4f}" for policy, name in columns]
+        table.add_row(f"{group.kind}: {group.name}", f"{group.targets.sum():,}", *cells)
+    return table
+
+
+def _table(title: str, first: str, figures: Iterable[str]) -> Table:
+    """A table of figures without rows, whose first column is not broken."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column(first, no_wrap=True)
+    for heading in figures:
+        table.add_column(heading, justify="right", overflow="fold")
+    return table

@@ -23,6 +23,7 @@ LISTS_OF_NAMES = {
     "history": "item IDs",
     "backbone": "class paths",
     "runs": "runs",
+    "log_to": "trackers",
 }
 """What the elements of some lists are; none contains a comma."""
 

@@ -26,9 +26,9 @@ def study(config: StudyConfig, console: Console) -> None:
     path = config.path
     found = Study(path=path, plan=_plan(path), commands=_commands(), out=Path(config.out))
     found.require_valid()
-    chosen = config.runs or tuple(found.plan.runs)
-    if unknown := [name for name in chosen if name not in found.plan.runs]:
-        raise ValueError(f"{path} has runs {', '.join(found.plan.runs)}, not {unknown[0]!r}")
+    chosen = config.runs or tuple(found.runs)
+    if unknown := [name for name in chosen if name not in found.runs]:
+        raise ValueError(f"{path} has runs {', '.join(found.runs)}, not {unknown[0]!r}")
     console.print(Markdown(plan_table(found)))
     if config.plan:
         return

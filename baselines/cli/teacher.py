@@ -44,6 +44,7 @@ def teacher_records(config: TeacherTrainConfig) -> list[RunRecord]:
     from baselines.evaluation.ranking import rank_by_scores
     from baselines.experiments.records import record, teacher_notes
     from baselines.teachers.fit import fit_teacher
+    from baselines.training.tracking import tracking
     from semid.atomic import remove_leftovers
 
     remove_leftovers(config.out)
@@ -51,9 +52,10 @@ def teacher_records(config: TeacherTrainConfig) -> list[RunRecord]:
     splits, records = dataset.splits, []
     measures = Measures.of(EvaluationConfig(), dataset)
     for seed in config.seeds:
-        model, state, _ = fit_teacher(
-            dataset, config.teacher, config.training, seed=seed, folder=Path(config.out)
-        )
+        with tracking(config.log_to, Path(config.out)):
+            model, state, _ = fit_teacher(
+                dataset, config.teacher, config.training, seed=seed, folder=Path(config.out)
+            )
         ranks = rank_by_scores(model, splits.test, title="test")
         records.append(
             record(

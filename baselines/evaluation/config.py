@@ -21,14 +21,17 @@ RANK_METRICS = {
 """Built-in metrics of the target's rank, by name."""
 
 LIST_METRICS = {
-    "coverage": "baselines.evaluation.metrics:Coverage",
-    "novelty": "baselines.evaluation.metrics:Novelty",
+    "coverage": "baselines.evaluation.beyond_accuracy:Coverage",
+    "gini": "baselines.evaluation.beyond_accuracy:Gini",
+    "novelty": "baselines.evaluation.beyond_accuracy:Novelty",
+    "diversity": "baselines.evaluation.beyond_accuracy:Diversity",
+    "cold": "baselines.evaluation.beyond_accuracy:Cold",
 }
 """Built-in metrics of the recommended lists, by name."""
 
 METRICS = {**RANK_METRICS, **LIST_METRICS}
 
-DEFAULT_METRICS = ("recall", "ndcg", "mrr")
+DEFAULT_METRICS = tuple(METRICS)
 DEFAULT_CUTOFFS = (5, 10, 20)
 DEFAULT_SELECTION = "ndcg@10"
 
@@ -55,9 +58,9 @@ class EvaluationConfig:
             epoch of a generator; the test split never does.
         batch_size: Histories decoded at a time.
         certified: Number of test histories on which the beam is compared with exact scoring.
-        metrics: Metrics to report: ``recall``, ``ndcg``, ``mrr``, ``coverage``, ``novelty``, or a
-            ``package.module:Class``. Computed from stored ranks, so they may change on a finished
-            folder.
+        metrics: Metrics to report: ``recall``, ``ndcg``, ``mrr``; of the lists, ``coverage``,
+            ``gini``, ``novelty``, ``diversity``, ``cold``; or a ``package.module:Class``. Computed
+            from stored ranks, so they may change on a finished folder.
         cutoffs: List lengths at which metrics are reported; these may change too.
         selected_by: The metric whose validation mean, seen items removed, selects the epoch of a
             model and the weight of a fusion: a metric of the target's rank and a cutoff, such as
@@ -88,7 +91,7 @@ class EvaluationConfig:
     validation_targets: int = 4000
     batch_size: int = 256
     certified: int = 16
-    metrics: tuple[str, ...] = field(default=DEFAULT_METRICS, metadata={"before": DEFAULT_METRICS})
+    metrics: tuple[str, ...] = DEFAULT_METRICS
     cutoffs: tuple[int, ...] = field(default=DEFAULT_CUTOFFS, metadata={"before": DEFAULT_CUTOFFS})
     selected_by: str = field(default=DEFAULT_SELECTION, metadata={"before": DEFAULT_SELECTION})
     prior: float = field(default=0.0, metadata={"before": 0.0})

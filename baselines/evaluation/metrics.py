@@ -35,9 +35,9 @@ class Metric(ABC):
 
     symbol: ClassVar[str]
 
-    @abstractmethod
     def labels(self, cutoffs: Sequence[int]) -> list[str]:
-        """Names of its values at these cutoffs."""
+        """Names of its values: one for each cutoff."""
+        return [label(self, cutoff) for cutoff in cutoffs]
 
 
 class RankMetric(Metric):
@@ -94,10 +94,6 @@ class ListMetric(Metric):
             A finite number.
         """
 
-    def labels(self, cutoffs: Sequence[int]) -> list[str]:
-        """One name for each cutoff."""
-        return [label(self, cutoff) for cutoff in cutoffs]
-
 
 class Recall(RankMetric):
     """Whether the target is in the list: ``[rank < k]``. With one target, this is the hit rate."""
@@ -130,47 +126,23 @@ class MRR(RankMetric):
         return np.where(rank < cutoff, 1.0 / (rank + 1.0), 0.0)
 
 
-class Coverage(ListMetric):
-    """Share of the catalogue that is in at least one user's list."""
-
-    symbol = "coverage"
-
-    def of_lists(self, items: IntArray, popularity: IntArray) -> float:
-        """In [0, 1]."""
-        return len(np.unique(items[items >= 0])) / len(popularity)
-
-
-class Novelty(ListMetric):
-    """Mean self-information of the listed items, ``-log2 p(item)`` (Zhou et al., 2010).
-
-    ``p`` is an item's share of the training events, with add-one smoothing, so that an item
-    without events has a finite value.
-    """
-
-    symbol = "novelty"
-
-    def of_lists(self, items: IntArray, popularity: IntArray) -> float:
-        """In bits; 0 if nothing is listed."""
-        counts = popularity + 1.0
-        listed = items[items >= 0]
-        return float(-np.log2(counts[listed] / counts.sum()).mean()) if len(listed) else 0.0
-
-
 def label(metric: Metric, cutoff: int | None) -> str:
     """Name of a metric in reports, such as ``N@10``; without a cutoff the symbol alone."""
     return metric.symbol if cutoff is None else f"{metric.symbol}@{cutoff}"
 
 
-def load_metric(name: str) -> RankMetric | ListMetric:
+def load_metric(name: str) -> Metric:
     """A metric, by short name or as ``package.module:Class``.
 
     Raises:
-        ValueError: If it does not exist, or is neither a `RankMetric` nor a `ListMetric`.
+        ValueError: If it does not exist, or one of your own is neither a `RankMetric` nor a
+            `ListMetric`.
     """
     advice = "Derive it from RankMetric or ListMetric of baselines.evaluation.metrics."
-    made = load_class(name, METRICS, Metric, what="metric", advice=advice)()  # type: ignore[type-abstract]
-    if not isinstance(made, RankMetric | ListMetric) or not hasattr(made, "symbol"):
-        lacks = "symbol" if isinstance(made, RankMetric | ListMetric) else "of_rank or of_lists"
+    made = load_class(name, METRICS, Metric, what="metric", advice=advice)()
+    is_whole = name in METRICS or isinstance(made, RankMetric | ListMetric)
+    if not is_whole or not hasattr(made, "symbol"):
+        lacks = "symbol" if is_whole else "of_rank or of_lists"
         raise ValueError(f"expected a metric with {lacks}, got {name!r} without. {advice}")
     return made
 

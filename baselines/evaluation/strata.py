@@ -33,7 +33,7 @@ class Stratum:
     targets: NDArray[np.bool_]
 
 
-def strata_of(test: SequenceSet, train: SequenceSet, num_items: int) -> list[Stratum]:
+def strata_of(test: SequenceSet, events: IntArray) -> list[Stratum]:
     """Divide targets by target frequency, history length, and whether the target is repeated.
 
     The frequency of a target is the number of training events of its item. The length of a history
@@ -41,14 +41,13 @@ def strata_of(test: SequenceSet, train: SequenceSet, num_items: int) -> list[Str
 
     Args:
         test: Sequences with targets.
-        train: Training sequences.
-        num_items: Size of the catalogue.
+        events: int64 ``(item,)``, training events of each item (`training_events`).
 
     Returns:
         The strata of each kind, which contain every target once. Empty ones are left out.
     """
     sequence, event = test.targets()
-    frequency = training_events(train, num_items)[test.items[event]]
+    frequency = events[test.items[event]]
     length = event - test.offsets[sequence]
     bands = {
         "target frequency": (np.digitize(frequency, FREQUENCIES), _names(0, FREQUENCIES)),

@@ -39,6 +39,11 @@ HEADLINES = ("R@10", "N@10")
 """Metrics shown on the console; the page has all metrics of the rows, the JSON everything."""
 
 
+def headlines_of(metrics: Sequence[str]) -> tuple[str, ...]:
+    """The headline metrics among these, or else the first two."""
+    return tuple(name for name in HEADLINES if name in metrics) or tuple(metrics[:2])
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunRecord:
     """The results of one trained model, which are all that a comparison needs.
@@ -198,8 +203,7 @@ class Comparison:
     @property
     def headlines(self) -> tuple[str, ...]:
         """The headline metrics that the records have, or else their first two metrics."""
-        names = self.metric_names
-        return tuple(name for name in HEADLINES if name in names) or names[:2]
+        return headlines_of(self.metric_names)
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from baselines.teachers.config import (
     require_temperature,
     teacher_training,
 )
-from baselines.training.config import LARGEST_SEED, TrainingConfig
+from baselines.training.config import LARGEST_SEED, TrackerName, TrainingConfig
 from semid.checks import require_int, require_text
 from semid.config import IdsConfig
 from semid.field_types import require_types
@@ -128,6 +128,7 @@ class CompareConfig:
         fusion: Which arms are also decoded with their teacher, without further training.
         counted: Whether rules, content and both together, which are counted without training, have
             rows too.
+        log_to: Trackers that losses and validation values of every training are logged to.
         resamples: Without effect, read so that the settings of older comparisons stay valid.
 
     Raises:
@@ -159,6 +160,7 @@ class CompareConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     counted: bool = True
+    log_to: tuple[TrackerName, ...] = field(default=(), metadata={"before": ()})
     resamples: int = 1000
 
     def __post_init__(self) -> None:

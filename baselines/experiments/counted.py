@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
+from baselines.data.content_texts import NoTextError
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.experiments.comparison import RunRecord
 from baselines.experiments.records import record, teacher_notes
 from baselines.experiments.rows import ComparisonRun, counted_teacher
 from baselines.teachers.config import COUNTED
-from baselines.teachers.content import NoTextError
 
 logger = logging.getLogger(__name__)
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from baselines.data.dataset import Dataset
 from baselines.evaluation.measures import Measures, require_metrics
 from baselines.evaluation.metrics import MISS
 from baselines.evaluation.ranks import POLICIES, Ranks
+from baselines.evaluation.strata import Stratum, strata_of
 from baselines.experiments.folder import describe
 from baselines.experiments.run import users_of_targets
 from baselines.models.other_data import MatchedTargets, rank_on
 from baselines.models.trained import TrainedModel
 from baselines.testing.metrics import check_own_metrics
+from semid.arrays import FloatArray, IntArray
 from semid.atomic import atomic_write
 from semid.provenance import write_json
+
+Means = dict[str, dict[str, float]]
+"""Means of metrics, by policy and label."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +40,7 @@ class Evaluated:
         ranks: Ranks of all targets.
         matched: The targets that the model knows.
         measures: The reported metrics.
+        events: int64 ``(item,)``, the events that the model has learned each item of the data from.
     """
 
     model: TrainedModel
@@ -40,6 +48,7 @@ class Evaluated:
     ranks: Ranks
     matched: MatchedTargets
     measures: Measures
+    events: IntArray
 
     @classmethod
     def of(
@@ -68,16 +77,39 @@ class Evaluated:
         require_metrics(evaluation)
         check_own_metrics(evaluation)
         ranks, matched = rank_on(model, dataset)
-        measures = Measures(evaluation=evaluation, popularity=model.items.counts)
-        return cls(model=model, dataset=dataset, ranks=ranks, matched=matched, measures=measures)
+        items = model.items
+        row = items.catalog.find(dataset.catalog.ids)
+        return cls(
+            model=model,
+            dataset=dataset,
+            ranks=ranks,
+            matched=matched,
+            measures=Measures(
+                evaluation=evaluation, popularity=items.counts, catalog=items.catalog
+            ),
+            events=np.where(row < 0, 0, items.counts[row]),
+        )
 
     @cached_property
-    def means(self) -> dict[str, dict[str, float]]:
+    def per_user(self) -> dict[str, dict[str, FloatArray]]:
+        """Value of each target, float64 ``(target,)``, by policy and label."""
+        return self.measures.per_user(self.ranks)
+
+    @cached_property
+    def means(self) -> Means:
         """Mean of each metric over all targets, by policy and label."""
-        return {
-            policy: {label: float(values.mean()) for label, values in found.items()}
-            for policy, found in self.measures.per_user(self.ranks).items()
-        }
+        return _means(self.per_user)
+
+    @cached_property
+    def by_id(self) -> Means:
+        """Means among semantic IDs instead of items; empty if no two items share an ID."""
+        return self.measures.by_id(self.ranks)
+
+    @cached_property
+    def strata(self) -> list[tuple[Stratum, Means]]:
+        """The groups of targets, and their means."""
+        groups = strata_of(self.dataset.splits.test, self.events)
+        return [(group, _means(self.per_user, group.targets)) for group in groups]
 
     @cached_property
     def lists(self) -> dict[str, float]:
@@ -124,4 +156,21 @@ class Evaluated:
             "counts": self.counts,
             "metrics": self.means,
             "lists": self.lists,
+            "by_id": self.by_id,
+            "strata": [
+                {
+                    "kind": group.kind,
+                    "name": group.name,
+                    "users": int(group.targets.sum()),
+                    "metrics": means,
+                }
+                for group, means in self.strata
+            ],
         }
+
+
+def _means(per_user: Mapping[str, Mapping[str, FloatArray]], targets: Any = slice(None)) -> Means:
+    return {
+        policy: {label: float(values[targets].mean()) for label, values in found.items()}
+        for policy, found in per_user.items()
+    }

@@ -32,13 +32,14 @@ from semid.settings import as_begun, as_json
 
 CONFIG, DATA = "config.json", "data.json"
 EMBEDDINGS, TEACHERS, TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
+_OWN = ("out", "mass_cache", "log_to")  # of each command, where several share a folder
 _READ_IN, _GIVEN = "working_directory", "given"  # keys of data.json besides those of `describe`
 
 
 def settings_claimed(config: CompareConfig) -> dict[str, Any]:
     """The settings that commands must share to use one folder at the same time."""
     settings: dict[str, Any] = without_memory_settings(config)
-    return {name: value for name, value in settings.items() if name not in ("out", "mass_cache")}
+    return {name: value for name, value in settings.items() if name not in _OWN}
 
 
 def begun_with(config: CompareConfig) -> CompareConfig:

@@ -16,12 +16,21 @@ from baselines.experiments.folder import CONFIG, DATA, EMBEDDINGS, TEACHER_VECTO
 from baselines.experiments.schemes import FROM_TEACHER, schemes_of
 from baselines.models.config import BackboneConfigs
 from baselines.training.checkpoint import without_memory_settings
+from baselines.training.tracking import TENSORBOARD
 from semid.atomic import is_temporary
 from semid.provenance import read_json
 from semid.settings import as_json
 
-_KEPT = (EMBEDDINGS, TEACHERS, TEACHER_VECTORS)  # kept for the next attempt if IDs cannot be built
-_FREE = ("out", "data", "seeds", "arms", "fusion", "resamples", "counted", "mass_cache", "teachers")
+_KEPT = (
+    EMBEDDINGS,
+    TEACHERS,
+    TEACHER_VECTORS,
+    TENSORBOARD,
+)  # kept for the next attempt if IDs cannot be built
+_FREE = (
+    *("out", "data", "seeds", "arms", "fusion", "resamples", "counted", "mass_cache", "teachers"),
+    "log_to",
+)
 _OF_SCHEMES = ("ids", "schemes")
 
 

@@ -37,6 +37,7 @@ from baselines.teachers.vectors import item_vectors, require_item_vectors
 from baselines.testing.metrics import check_own_metrics
 from baselines.testing.objectives import check_objective
 from baselines.training.precision import settled
+from baselines.training.tracking import tracking
 from semid.atomic import remove_leftovers
 from semid.distributed import distributed_state
 from semid.ids import SemanticIds
@@ -61,7 +62,8 @@ def opened(config: CompareConfig, dataset: Dataset | None) -> Iterator[Compariso
             (``baselines.experiments.growth``) or other data, or another command is using it.
     """
     claim = claimed(Path(config.out), settings_claimed(config))
-    with claim if distributed_state().is_main_process else nullcontext():
+    held = claim if distributed_state().is_main_process else nullcontext()
+    with held, tracking(config.log_to, Path(config.out)):
         yield _opened(begun_with(config), dataset)
 
 

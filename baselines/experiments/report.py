@@ -240,8 +240,13 @@ def _lists(rows: Sequence[ArmRow]) -> tuple[str, ...]:
         (arm, *(_of_seeds([one[name] for one in of_seeds]) for name in names))
         for arm, of_seeds in by_arm.items()
     ]
-    legend = "Computed over the lists of all users together, seen items removed."
-    return "## Lists", markdown_table(("arm", *names), lines), legend
+    legend = (
+        "Computed over the lists of all users together, seen items removed. coverage: share of the "
+        "catalogue that is listed; gini: inequality of how often each item is listed; novelty: "
+        "mean self-information of the listed items in bits; diversity: mean distance of the texts "
+        "of two items in a list; cold: share of listed items without a training event."
+    )
+    return "## Beyond accuracy", markdown_table(("arm", *names), lines), legend
 
 
 def _weights(row: ArmRow) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from baselines.data.dataset import Dataset
 from baselines.evaluation.first_users import unshuffled_subsets
-from baselines.evaluation.strata import strata_of
+from baselines.evaluation.strata import strata_of, training_events
 from baselines.experiments.arms import Arm
 from baselines.experiments.claim import may_write
 from baselines.experiments.cold_study import by_part
@@ -71,7 +71,8 @@ def _compared(run: ComparisonRun) -> Comparison:
         },
         schemes=[scheme_card(scheme, ids, run.dataset) for scheme, ids in run.ids.items()],
     )
-    strata = strata_of(splits.test, splits.train, len(run.dataset.catalog))
+    events = training_events(splits.train, len(run.dataset.catalog))
+    strata = strata_of(splits.test, events)
     comparison = replace(
         comparison,
         strata=stratified(records, strata, comparison.headlines),

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from baselines.experiments.search import Params, SearchPlan, nested
 from baselines.experiments.tables import markdown_table
 from semid.atomic import atomic_write
 from semid.checks import require_choice, require_real, require_text
@@ -35,10 +36,13 @@ from semid.registry import load_function
 
 _TABLES = {
     "cold": "baselines.experiments.cold_study:cold_table",
+    "curves": "baselines.experiments.curves_study:curves_table",
     "gains": "baselines.experiments.gains_study:gains_table",
     "metrics": "baselines.experiments.study:metrics_table",
+    "search": "baselines.experiments.search_study:search_table",
     "validation": "baselines.experiments.study:validation_table",
 }
+_OF_TEST = ("cold", "curves", "gains", "metrics")  # tables that show test targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,28 +78,38 @@ class StudyPlan:
         runs: The runs by name, in the order in which they are done.
         defaults: By command, options of every run that does not set them itself.
         budget_hours: No run is started that would exceed these hours; None for no limit.
-        table: ``metrics`` of the test targets, ``gains`` for their differences as well, ``cold``
-            for runs with a cold-start split, ``validation`` for a search, which must not look at
-            test targets, or ``package.module:function``, which makes Markdown as `metrics_table`
-            does.
+        table: ``metrics`` of the test targets, ``gains`` for their differences as well, ``curves``
+            for agreement with the teacher, epochs and time, ``cold`` for runs with a cold-start
+            split, ``validation`` and ``search`` for a search, which must not look at test targets,
+            or ``package.module:function``, which makes Markdown as `metrics_table` does.
+        search: Trials whose options are suggested one after another, done after the runs; None
+            for none.
 
     Raises:
-        ValueError: If there is no run, a name cannot be a file name, or a run comes after one that
-            is not above it or has another command.
+        ValueError: If there is no run, a name cannot be a file name, a run comes after one that
+            is not above it or has another command, or a search shows test targets.
     """
 
     title: str
-    runs: dict[str, StudyRun]
+    runs: dict[str, StudyRun] = field(default_factory=dict)
     defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
     budget_hours: float | None = None
     table: str = "metrics"
+    search: SearchPlan | None = None
 
     def __post_init__(self) -> None:
         require_types(self)
         for name in ("title", "table"):
             require_text(name, getattr(self, name))
-        if not self.runs:
+        if not self.runs and self.search is None:
             raise ValueError("runs must name at least one run, got none")
+        if self.search is not None and self.table in _OF_TEST:
+            raise ValueError(
+                f"table of a search must show validation values, got {self.table}. Take search or "
+                "validation."
+            )
+        if self.search is not None and (both := self.runs.keys() & set(self.search.names)):
+            raise ValueError(f"runs must have other names than trials, got {min(both)!r}")
         for name in self.runs:
             if not re.fullmatch(r"\w[\w.-]*", name):
                 raise ValueError(
@@ -146,8 +160,17 @@ class Study:
     out: Path
 
     def __post_init__(self) -> None:
-        for name in (*self.plan.defaults, *(run.command for run in self.plan.runs.values())):
+        for name in (*self.plan.defaults, *(run.command for run in self.runs.values())):
             require_choice("command", name, self.commands)
+
+    @cached_property
+    def runs(self) -> dict[str, StudyRun]:
+        """The runs by name, then the trials with the options that they share."""
+        search = self.plan.search
+        if search is None:
+            return self.plan.runs
+        trial = StudyRun(command=search.command, hours=search.hours, options=search.options)
+        return {**self.plan.runs, **dict.fromkeys(search.names, trial)}
 
     @cached_property
     def results(self) -> Path:
@@ -155,10 +178,39 @@ class Study:
         return self.path.with_suffix("")
 
     def options(self, run: str) -> dict[str, Any]:
-        """All options of a run: its own, and those of the run it comes after or the defaults."""
-        own = self.plan.runs[run]
+        """All options of a run: its own, and those of the run it comes after or the defaults.
+
+        An open trial has the options that are suggested after the finished ones.
+        """
+        if self._is_trial(run):
+            found = read_json(self.results / f"{run}.json")
+            params = self._params(found) if found is not None else self._suggested()
+            return self._with(run, params)
+        own = self.runs[run]
         before = self.plan.defaults.get(own.command, {})
         return _merged(before if own.after is None else self.options(own.after), own.options)
+
+    def _is_trial(self, run: str) -> bool:
+        return run in self.runs and run not in self.plan.runs
+
+    def _with(self, trial: str, params: Params) -> dict[str, Any]:
+        """All options of a trial: those of every trial, and its own."""
+        own = self.runs[trial]
+        shared = _merged(self.plan.defaults.get(own.command, {}), own.options)
+        return _merged(shared, nested(params))
+
+    def _params(self, record: Mapping[str, Any]) -> Params:
+        """The searched options of a finished trial; none if they are not in the space."""
+        assert self.plan.search is not None
+        return self.plan.search.params_of(record["options"]) or {}
+
+    def _suggested(self) -> Params:
+        search, finished = self.plan.search, self.finished()
+        assert search is not None
+        trials = [finished[name] for name in search.names if name in finished]
+        return search.suggested(
+            [(self._params(trial), search.value_of(trial["result"])) for trial in trials]
+        )
 
     def finished(self) -> dict[str, dict[str, Any]]:
         """The finished runs by name: ``options``, ``date``, ``machine``, ``hours``, ``result``.
@@ -170,7 +222,7 @@ class Study:
             ProvenanceError: If a result was damaged or changed.
         """
         found = {}
-        for name, run in self.plan.runs.items():
+        for name, run in self.runs.items():
             record = read_json(path := self.results / f"{name}.json")
             if record is None:
                 continue
@@ -184,9 +236,15 @@ class Study:
 
     def require_valid(self) -> None:
         """Read the settings of every run, so that a mistake shows before the first one begins."""
-        for name in self.plan.runs:
+        search = self.plan.search
+        options = {name: self.options(name) for name in self.plan.runs}
+        if search is not None:
+            options[search.names[0]] = self._with(search.names[0], search.first_values())
+        for name, given in options.items():
             try:
-                self._settings(name)
+                settings = self._settings(name, given)
+                if search is not None and name in search.names:
+                    search.require_one_arm(settings)
             except ValueError as error:
                 raise ValueError(f"{self.path}, run {name}: {error}") from error
 
@@ -196,18 +254,18 @@ class Study:
         Raises:
             ValueError: If it would exceed the budget, or as the command.
         """
-        run, spent = self.plan.runs[name], sum(each["hours"] for each in self.finished().values())
+        run, spent = self.runs[name], sum(each["hours"] for each in self.finished().values())
         budget = self.plan.budget_hours
         if budget is not None and spent + run.hours > budget:
             raise ValueError(
                 f"run {name} is planned at {run.hours:g} hours, and {spent:.2f} of the budget of "
                 f"{budget:g} are spent. Raise budget_hours in {self.path}, or drop the run."
             )
-        settings, begun = self._settings(name), monotonic()
-        result = self.commands[run.command].run(settings)
+        options, begun = self.options(name), monotonic()
+        result = self.commands[run.command].run(self._settings(name, options))
         record = {
             "command": run.command,
-            "options": self.options(name),
+            "options": options,
             "date": date.today().isoformat(),
             "machine": _machine(),
             "hours": round((monotonic() - begun) / 3600, 4),
@@ -226,21 +284,21 @@ class Study:
         return text
 
     def _folder(self, name: str) -> Path:
-        after = self.plan.runs[name].after
+        after = self.runs[name].after
         return self.out / self.path.stem / name if after is None else self._folder(after)
 
-    def _settings(self, name: str) -> Any:
-        command = self.commands[self.plan.runs[name].command]
-        return command.read(self.options(name), self._folder(name))
+    def _settings(self, name: str, options: Mapping[str, Any]) -> Any:
+        command = self.commands[self.runs[name].command]
+        return command.read(options, self._folder(name))
 
 
 def plan_table(study: Study) -> str:
     """Markdown: every run with its planned and, once finished, measured hours."""
     finished, lines = study.finished(), []
-    for name, run in study.plan.runs.items():
+    for name, run in study.runs.items():
         measured = f"{finished[name]['hours']:.2f}" if name in finished else "open"
         lines.append((name, run.command, f"{run.hours:.2f}", measured))
-    planned = sum(run.hours for run in study.plan.runs.values())
+    planned = sum(run.hours for run in study.runs.values())
     spent = sum(each["hours"] for each in finished.values())
     lines.append(("in all", "", f"{planned:.2f}", f"{spent:.2f}"))
     return markdown_table(("run", "command", "hours planned", "hours"), lines)

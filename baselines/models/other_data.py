@@ -99,7 +99,8 @@ def rank_on(model: TrainedModel, dataset: Dataset) -> tuple[Ranks, MatchedTarget
 
 
 def _spread(ranks: Ranks, kept: IntArray, num_targets: int) -> Ranks:
-    """Extend ranks of some targets, among items, to all targets; the others are misses."""
+    """Extend ranks of some targets to all targets; the others are misses."""
+    by_id = None if ranks.by_id is None else _spread(ranks.by_id, kept, num_targets)
     better: dict[str, IntArray] = {policy: np.full(num_targets, MISS) for policy in POLICIES}
     tied: dict[str, IntArray] = {
         policy: np.zeros(num_targets, dtype=np.int64) for policy in POLICIES
@@ -109,4 +110,4 @@ def _spread(ranks: Ranks, kept: IntArray, num_targets: int) -> Ranks:
         better[policy][kept] = ranks.better[policy]
         tied[policy][kept] = ranks.tied[policy]
     top[kept] = ranks.top
-    return dataclasses.replace(ranks, better=better, tied=tied, top=top, by_id=None)
+    return dataclasses.replace(ranks, better=better, tied=tied, top=top, by_id=by_id)

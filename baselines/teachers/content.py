@@ -10,20 +10,14 @@ import torch
 from torch import Tensor
 
 from baselines.data.batches import Histories
+from baselines.data.content_texts import content_texts, tfidf
 from baselines.data.dataset import Dataset
 from baselines.data.sequences import SequenceSet
 from baselines.evaluation.ranking import stable_topk
 from baselines.teachers.counting_config import TFIDF, ContentConfig
 from baselines.teachers.evidence import EvidenceTeacher, SparseRows
-from semid.catalog import Catalog
-from semid.columns import composed
 
-_FIELDS = ("title", "brand", "categories")
 _COSINES_AT_ONCE = 1 << 24
-
-
-class NoTextError(ValueError):
-    """The items have no texts that could be compared."""
 
 
 class Content(EvidenceTeacher):
@@ -75,47 +69,6 @@ class Content(EvidenceTeacher):
         """Summed similarities to the history, whoever has it; float32 ``(batch, item)``."""
         past = histories.last(self.max_history).to(self.similarity.values.device)
         return self.similarity.weighted_sums(past.items, past.recency(self.config.decay))
-
-
-def content_texts(catalog: Catalog, template: str | None) -> list[str]:
-    """The text of each item that is compared; see ``ContentConfig.template``.
-
-    Raises:
-        NoTextError: If there is no text.
-        ValueError: If the template does not fit the catalogue.
-    """
-    if template is None:
-        present = [name for name in _FIELDS if name in catalog.fields.columns]
-        template = ", ".join(f"{{{name}}}" for name in present) or _default_template(catalog)
-    return catalog.texts(template)
-
-
-def _default_template(catalog: Catalog) -> str:
-    try:
-        return catalog.default_template()
-    except ValueError as error:
-        raise NoTextError(str(error)) from error
-
-
-def tfidf(texts: list[str]) -> Any:
-    """TF-IDF of words and pairs of words that at least two texts have, with ``1 + log(count)``.
-
-    Returns:
-        scipy CSR array, float32 ``(item, term)``; each row has length 1, or 0 without any term.
-
-    Raises:
-        NoTextError: If no two texts share a word.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, dtype=np.float32)
-    try:
-        return vectorizer.fit_transform(composed(texts))
-    except ValueError as error:
-        raise NoTextError(
-            f"expected texts of items that share words, got {len(texts)} without a word in common. "
-            "Choose a template whose fields are filled, or a teacher that reads no content."
-        ) from error
 
 
 def _nearest(config: ContentConfig, vectors: Any) -> Any:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from baselines.data.content_texts import content_texts
 from baselines.data.dataset import Dataset
 from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.evaluation.selection import Selection
 from baselines.teachers.config import BUILT_IN, COUNTED, OF_CONTENT, HybridConfig, TeacherConfig
-from baselines.teachers.content import content_texts
 from baselines.teachers.counting_config import TFIDF, ContentConfig
 from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from baselines.evaluation.beyond_accuracy import Diversity
 from baselines.evaluation.config import METRICS, EvaluationConfig, parse_selection
 from baselines.evaluation.metrics import (
     ListMetric,
@@ -54,13 +55,13 @@ def check_metric(metric: type[Metric] | str) -> None:
     name = metric if isinstance(metric, str) else metric.__name__
     with _holding(name, "build", "to be made without arguments"):
         made = load_metric(metric) if isinstance(metric, str) else _complete(metric)()
-    if not isinstance(made, RankMetric | ListMetric):
+    if not isinstance(made, RankMetric | ListMetric | Diversity):
         _broken(name, "build", f"expected a RankMetric or a ListMetric, got {made!r}.")
     if not isinstance(getattr(made, "symbol", None), str) or not made.symbol:
         _broken(name, "symbol", "expected a symbol such as 'P', got none.")
     if isinstance(made, RankMetric):
         _check_ranks(made, name)
-    else:
+    elif isinstance(made, ListMetric):
         _check_lists(made, name)
 
 

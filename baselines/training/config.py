@@ -11,6 +11,9 @@ from semid.field_types import require_types
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow"]
+"""Where losses and validation values of trainings may be logged."""
+
 LARGEST_SEED = 2**63 - 1
 
 MOST_LR, MOST_DECAY = 100, 100

@@ -34,6 +34,7 @@ from baselines.training.config import TrainingConfig
 from baselines.training.contexts import draw_contexts
 from baselines.training.monitor import NonFiniteMonitor
 from baselines.training.precision import settled
+from baselines.training.tracking import TrainingLog, training_log
 from semid.distributed import all_reduce_mean, broadcast_from_main, distributed_state, once
 from semid.provenance import Provenance
 from tca.objective import ObjectiveOutput
@@ -155,16 +156,22 @@ class _Run:
     def to_the_end(self) -> TrainingState:
         """Train every epoch that is left."""
         distributed_state().wait_for_everyone()  # all have read the checkpoint that epochs replace
-        with track(self.title, self.config.epochs * self.batches_per_epoch) as progress:
-            progress.advance(self.state.epoch * self.batches_per_epoch)
+        steps = self.config.epochs * self.batches_per_epoch
+        with track(self.title, steps) as progress, training_log(self.title, self._done) as log:
+            progress.advance(self._done)
             while not _finished(self.state, self.config):
-                self.epoch(progress)
+                self.epoch(progress, log)
         return self.state
 
-    def epoch(self, progress: Tracker) -> None:
+    @property
+    def _done(self) -> int:
+        """Number of steps of the finished epochs."""
+        return self.state.epoch * self.batches_per_epoch
+
+    def epoch(self, progress: Tracker, log: TrainingLog) -> None:
         """Train an epoch, validate if due, and write a checkpoint."""
         state, started = self.state, time.perf_counter()
-        entry = self._train(progress)
+        entry = self._train(progress, log)
         state.epoch += 1
         state.seconds += time.perf_counter() - started
         state.stopped_by_time = self._is_out_of_time()
@@ -176,6 +183,7 @@ class _Run:
             progress.note(f"validation {entry['validation']:.4f}")
         self.average.record()
         state.history.append(entry)
+        log.end_epoch(self._done - 1, entry)
         logger.info("%s epoch %d: %s", self.title, state.epoch, entry)
         if distributed_state().is_main_process:
             training._save_checkpoint(
@@ -195,7 +203,7 @@ class _Run:
         spent = state.seconds + state.validation_seconds
         return broadcast_from_main(lambda: spent >= 60 * limit)
 
-    def _train(self, progress: Tracker) -> dict[str, float]:
+    def _train(self, progress: Tracker, log: TrainingLog) -> dict[str, float]:
         """Take the steps of an epoch; the mean over them of the loss and what is logged with it."""
         here, epoch = distributed_state(), self.state.epoch
         sums: dict[str, Tensor] = {}
@@ -210,15 +218,17 @@ class _Run:
                 num_processes=here.num_processes,
             )
             for step, batch in enumerate(batches):
-                for name, mean in self._step(batch, step).items():
+                means = self._step(batch, step)
+                log.record(self._done + step, means, self.optimizer.param_groups[0]["lr"])
+                for name, mean in means.items():
                     sums[name] = sums.get(name, torch.zeros_like(mean)) + mean
                 progress.advance(1)
         self.monitor.check()
         return {name: float(total) / self.batches_per_epoch for name, total in sums.items()}
 
     def _step(self, batch: TrainBatch, step: int) -> dict[str, Tensor]:
-        config, objective, epoch = self.config, self.task.objective, self.state.epoch
-        done, steps = epoch * self.batches_per_epoch + step, config.epochs * self.batches_per_epoch
+        config, objective = self.config, self.task.objective
+        done, steps = self._done + step, config.epochs * self.batches_per_epoch
         _set_lr(self.optimizer, config, done, self.batches_per_epoch)
         batch = draw_contexts(batch, drop=config.drop_items, crop=config.crop_history)
         batch = dataclasses.replace(batch, progress=done / steps, since_epoch=step / steps)
@@ -226,7 +236,7 @@ class _Run:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         all_reduce_mean([*means.values(), *objective.buffers(), *gradients], count)
         norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
-        self.monitor.record(batch, epoch + 1, means["loss"], norm)
+        self.monitor.record(batch, self.state.epoch + 1, means["loss"], norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return means

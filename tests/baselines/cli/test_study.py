@@ -279,4 +279,28 @@ def test_the_committed_studies_are_valid_within_their_budgets(
     monkeypatch.chdir(tmp_path)
     assert main(["study", str(path), "--plan"]) == 0
     plan = yaml.safe_load(path.read_text())
-    assert sum(run["hours"] for run in plan["runs"].values()) <= plan["budget_hours"]
+    search = plan.get("search", {"trials": 0, "hours": 0})
+    hours = sum(run["hours"] for run in plan.get("runs", {}).values())
+    assert hours + search["trials"] * search["hours"] <= plan["budget_hours"]
+
+
+@pytest.mark.parametrize("name", ["alpha", "ablation", "teacher", "backbone", "ids", "sample"])
+def test_a_study_that_shows_test_targets_has_two_seeds_of_each_run(name: str) -> None:
+    plan = yaml.safe_load((STUDIES / f"{name}.yaml").read_text())
+    shared = plan["defaults"]["compare"]["seeds"]
+    for run in plan["runs"].values():
+        assert len(run["options"].get("seeds", shared)) >= 2
+
+
+def test_curves_are_those_of_the_comparison(here: Path) -> None:
+    write(TINY, table="curves")
+    assert main(["study", "tiny"]) == 0
+    table = Path("studies/tiny/table.md").read_text()
+    row = result("plain")["result"]["rows"][-1]
+    (notes,) = row["evaluations"]
+    values = [row["metrics"]["removed"][name]["mean"] for name in ("R@10", "N@10")]
+    cells = [f"{value:.4f}" for value in (*values, notes["agreement"]["top-1"])]
+    cost = f"{notes['epochs']} | {row['train_seconds']:.0f} |"
+    line = f"| plain | {row['arm']} | 1 | {' | '.join(cells)} | {cost}"
+    assert line.replace("0.", ".") in table
+    assert f"| plain | {result('plain')['result']['rows'][0]['arm']} | 1 | " in table

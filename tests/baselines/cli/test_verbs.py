@@ -146,6 +146,41 @@ def test_evaluate_gives_the_metrics_of_the_table(
     assert hits / 40 == pytest.approx(found["removed"]["R@5"], abs=0.03)  # but for ties
 
 
+def test_evaluate_gives_the_strata_and_the_metrics_by_id_of_the_comparison(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ["--arms", "causal:ntp", "--seeds", "0", "--counted", "false", "--out", "shared"]
+    assert main(["compare", "--config", "tiny.yaml", "--ids.collisions", "keep", *own]) == 0
+    capsys.readouterr()
+    model = ["--model", "shared/causal-ntp-0", "--data", "shop"]
+    assert main(["evaluate", *model, "--out", "found"]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads((here / "found" / "metrics.json").read_text())
+    compared = json.loads((here / "shared" / "comparison.json").read_text())
+    (arm,) = (row for row in compared["rows"] if row["role"] == "arm")
+    by_id = arm["evaluations"][0]["by_id"]
+    for policy, values in found["by_id"].items():
+        assert values == pytest.approx(by_id[policy])
+        assert all(value >= found["metrics"][policy][name] for name, value in values.items())
+        assert f"{policy}, by ID" in printed
+    assert found["by_id"] != found["metrics"]
+    assert len(found["strata"]) == len(compared["strata"]) >= 3
+    for one, expected in zip(found["strata"], compared["strata"], strict=True):
+        assert [one[name] for name in ("kind", "name", "users")] == [
+            expected[name] for name in ("kind", "name", "users")
+        ]
+        means = expected["metrics"][arm["arm"]]
+        for policy in ("removed", "kept"):
+            for name in ("R@10", "N@10"):
+                assert one["metrics"][policy][name] == pytest.approx(means[policy][name]["mean"])
+        shown = (means[policy]["N@10"]["mean"] for policy in ("removed", "kept"))
+        line = next(
+            line for line in printed.splitlines() if f"{one['kind']}: {one['name']} " in line
+        )
+        assert all(f"{value:.4f}" in line for value in shown)
+        assert f" {one['users']} " in line
+
+
 def test_pick_takes_the_run_by_place_and_says_what_it_took(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from baselines.evaluation.config import EvaluationConfig, ranking_settings
@@ -16,6 +17,7 @@ from baselines.evaluation.measures import Measures, require_metrics
 from baselines.evaluation.metrics import MISS, load_metric
 from baselines.evaluation.ranks import Ranks
 from baselines.evaluation.selection import Selection
+from semid.catalog import Catalog
 
 OWN = """
 from baselines.evaluation.metrics import ListMetric, Metric, RankMetric
@@ -72,8 +74,17 @@ def ranks() -> Ranks:
     )
 
 
-def measures(**settings: Any) -> Measures:
-    return Measures(evaluation=EvaluationConfig(**settings), popularity=np.array([5, 1, 0, 0, 2]))
+CATALOG = Catalog.from_table(
+    pl.DataFrame({"item_id": range(5), "title": ["red pen", "red pen", "blue pen", "ink", ""]})
+)
+
+
+def measures(catalog: Catalog = CATALOG, **settings: Any) -> Measures:
+    return Measures(
+        evaluation=EvaluationConfig(**settings),
+        popularity=np.array([5, 1, 0, 0, 2]),
+        catalog=catalog,
+    )
 
 
 def test_the_chosen_metrics_and_cutoffs_are_reported_in_their_order() -> None:
@@ -115,6 +126,21 @@ def test_metrics_of_lists_are_of_the_cutoffs_that_the_kept_lists_reach() -> None
     assert found["novelty@2"] == pytest.approx(sum(surprise) / 4)
     longer = measures(metrics=("recall", "coverage"), cutoffs=(50,)).of_lists(ranks())
     assert longer == {"coverage@10": 4 / 5}
+
+
+def test_all_lists_are_measured_by_default_and_diversity_where_there_are_texts() -> None:
+    found = measures(cutoffs=(2,)).of_lists(ranks())
+    assert list(found) == ["coverage@2", "gini@2", "novelty@2", "diversity@2", "cold@2"]
+    assert found["cold@2"] == 1 / 4  # 4, 0; 4, 2: only 2 has no event
+    assert found["diversity@2"] == 1  # item 4 has no word to share
+    bare = Catalog.from_table(pl.DataFrame({"item_id": range(5)}))
+    alone = measures(bare, cutoffs=(2,)).of_lists(ranks())
+    assert alone == {name: value for name, value in found.items() if name != "diversity@2"}
+    same = dataclasses.replace(ranks(), top=np.array([[0, 1], [0, 2]]))
+    apart = 1 - float((vectors := measures().text_vectors)[[0]].multiply(vectors[[2]]).sum())
+    assert 0 < apart < 1
+    found = measures(metrics=("recall", "diversity"), cutoffs=(2,)).of_lists(same)
+    assert found == {"diversity@2": pytest.approx(apart / 2)}
 
 
 def test_a_selection_is_the_mean_with_seen_items_removed() -> None:

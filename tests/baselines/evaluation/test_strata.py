@@ -17,7 +17,7 @@ from baselines.evaluation.strata import strata_of, training_events
 def members(test: SequenceSet, train: SequenceSet, num_items: int) -> dict[str, list[int]]:
     return {
         f"{stratum.kind}: {stratum.name}": np.flatnonzero(stratum.targets).tolist()
-        for stratum in strata_of(test, train, num_items)
+        for stratum in strata_of(test, training_events(train, num_items))
     }
 
 

@@ -38,7 +38,7 @@ def test_other_metrics_and_cutoffs_on_a_finished_folder_retrain_nothing(
     assert {one["metric"] for one in found["differences"]} == {"N@7", "N@10", "R@7", "R@10"}
     table = pl.read_parquet(Path(done.out) / "per_user.parquet")
     assert table.columns == ["user", "arm", "seed", "policy", "N@7", "N@10", "R@7", "R@10"]
-    assert "## Lists" in (Path(done.out) / "comparison.md").read_text()
+    assert "## Beyond accuracy" in (Path(done.out) / "comparison.md").read_text()
     run_comparison(done)
     assert results(done.out) == before
 
