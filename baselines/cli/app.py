@@ -53,13 +53,14 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 def _run_command(name: str, words: Sequence[str], *, quiet: bool) -> None:
     command = COMMANDS[name]
-    if command.first is not None and words and not words[0].startswith("-"):
-        words = [f"--{command.first}", *words]
     if any(word in _HELP for word in words):
         print(help_of(name, command))
         return
+    from baselines.cli.options import with_first
     from baselines.cli.parsing import parser_of, settings_of  # takes a third of a second
 
+    if command.first is not None:
+        words = with_first(words, command.first, command.config)
     parser = parser_of(command.config, prog=f"semid {name}", says=command.says)
     if _HELP_ALL in words:
         parser.print_help()
