@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
+from semid.inspecting.advice import THRESHOLDS
+
 Card = Mapping[str, Any]
 Value = float | int | None
+
+_NOTHING = "—"
 
 _SPACES = {
     "embeddings": "embeddings",
@@ -32,18 +36,19 @@ def card_lines(cards: Sequence[Card], width: int) -> Iterator[str]:
         cards: At least one, as `semid.inspecting.id_card` makes them.
         width: Characters of a line.
     """
-    rows = list(_rows(cards))
-    names = [_letters(number) for number in range(len(cards))]
-    yield from (f"{name}  {_described(card)}" for name, card in zip(names, cards, strict=True))
-    label = max(len(row.label) for row in rows)
-    columns = [_column(name, card, rows) for name, card in zip(names, cards, strict=True)]
+    rows = [row for row in _rows(cards) if any(row.value(card) is not None for card in cards)]
+    columns = []
+    for number, card in enumerate(cards):
+        name = _letters(number)
+        yield from _wrapped(_described(card), width, first=f"{name}  ")
+        columns.append(_column(name, card, rows))
+    labels = ["", *(row.label for row in rows)]
     while columns:
         block = [columns.pop(0)]
-        while columns and label + _width([*block, columns[0]]) <= width:
+        while columns and _width([labels, *block, columns[0]]) <= width:
             block.append(columns.pop(0))
         yield ""
-        for number, name in enumerate(["", *(row.label for row in rows)]):
-            yield "".join([name.ljust(label), *(cells[number] for cells in block)]).rstrip()
+        yield from _block(labels, block)
     yield from _notes(cards)
 
 
@@ -54,21 +59,19 @@ def advice_lines(cards: Sequence[Card], width: int) -> Iterator[str]:
         cards: As in `card_lines`.
         width: Characters of a line.
     """
-    missed: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
-    for number, card in enumerate(cards):
-        for check in card["checks"]:
-            if not check["passes"]:
-                missed.setdefault(check["figure"], []).append((_letters(number), check))
-    count = sum(len(card["checks"]) for card in cards)
-    yield f"{count - sum(map(len, missed.values()))} of {count} thresholds are met"
-    for figure, found in missed.items():
-        check = found[0][1]
-        values = ", ".join(f"{name} {_short(each['value'])}" for name, each in found)
-        bound = f"at {'least' if check['at_least'] else 'most'} {_short(check['bound'])}"
-        line = f"{figure}: {values}; {bound} ({check['basis']}). {check['advice']}"
-        yield from textwrap.wrap(
-            line, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
-        )
+    every = [check for card in cards for check in card["checks"]]
+    yield f"{sum(check['passes'] for check in every)} of {len(every)} thresholds are met"
+    for threshold in THRESHOLDS:
+        missed = [
+            f"{_letters(number)} {_short(check['value'])}"
+            for number, card in enumerate(cards)
+            for check in card["checks"]
+            if check["figure"] == threshold.figure and not check["passes"]
+        ]
+        if missed:
+            bound = f"at {'least' if threshold.at_least else 'most'} {_short(threshold.bound)}"
+            told = f"{threshold.figure}: {', '.join(missed)}; {bound} ({threshold.basis})."
+            yield from _wrapped(f"{told} {threshold.advice}", width, first="- ")
 
 
 def _rows(cards: Sequence[Card]) -> Iterator[_Row]:
@@ -90,20 +93,18 @@ def _rows(cards: Sequence[Card]) -> Iterator[_Row]:
         yield _Row(f"{at}children, most", _at("levels", level, "max_children"), str)
         yield _Row(f"{at}forced steps", _at("levels", level, "forced"), _share)
     for space, called in _SPACES.items():
-        if any(space in card.get("neighbours", {}) for card in cards):
-            yield _Row(f"{called}: AUC", _at("neighbours", space, "auc"), _decimals)
-            for level in levels:
-                share = _at("neighbours", space, "share", level)
-                yield _Row(f"{called}: to level {level + 1}", share, _share)
+        yield _Row(f"{called}: AUC", _at("neighbours", space, "auc"), _decimals)
+        for level in levels:
+            share = _at("neighbours", space, "share", level)
+            yield _Row(f"{called}: to level {level + 1}", share, _share)
     by_level = {
         "purity": ("categories", "purity"),
         "event balance": ("popularity", "balance"),
         "cold support": ("cold", "support"),
     }
     for called, (section, figure) in by_level.items():
-        if any(section in card for card in cards):
-            for level in levels:
-                yield _Row(f"{called}, level {level + 1}", _at(section, figure, level), _share)
+        for level in levels:
+            yield _Row(f"{called}, level {level + 1}", _at(section, figure, level), _share)
 
 
 def _at(*path: str | int) -> Callable[[Card], Value]:
@@ -136,13 +137,21 @@ def _column(name: str, card: Card, rows: Sequence[_Row]) -> list[str]:
 def _cell(card: Card) -> Callable[[_Row], str]:
     def cell(row: _Row) -> str:
         value = row.value(card)
-        return "—" if value is None else row.show(value)
+        return _NOTHING if value is None else row.show(value)
 
     return cell
 
 
-def _width(block: Sequence[Sequence[str]]) -> int:
-    return sum(len(cells[0]) for cells in block)
+def _width(columns: Sequence[Sequence[str]]) -> int:
+    return sum(max(map(len, cells)) for cells in columns)
+
+
+def _block(labels: Sequence[str], columns: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of some cards, without those that none of them has a figure for."""
+    wide = _width([labels])
+    for label, *cells in zip(labels, *columns, strict=True):
+        if set("".join(cells)) - set(f" {_NOTHING}"):
+            yield "".join([label.ljust(wide), *cells])
 
 
 def _notes(cards: Sequence[Card]) -> Iterator[str]:
@@ -159,9 +168,22 @@ def _notes(cards: Sequence[Card]) -> Iterator[str]:
         yield f"cold: {first['cold']['items']} items without a training event"
 
 
+def _wrapped(text: str, width: int, *, first: str) -> list[str]:
+    """Lines that begin behind ``first``."""
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def _described(card: Card) -> str:
+    scheme = "" if card["scheme"].startswith("file:") else f" {card['scheme']},"
     sizes = " ".join(map(str, card["sizes"]))
-    return f"{card['name']}: {card['scheme']}, sizes {sizes}, {card['items']} items"
+    return f"{card['name']}:{scheme} sizes {sizes}, {card['items']} items"
 
 
 def _letters(number: int) -> str:

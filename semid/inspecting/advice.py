@@ -161,7 +161,7 @@ THRESHOLDS = (
     Threshold(
         figure="perplexity over codes in use, worst level",
         value=_evenness,
-        bound=0.5,
+        bound=0.4,
         at_least=True,
         advice="A few codes hold most items: try rqkmeans with its setting balanced.",
     ),
@@ -175,7 +175,7 @@ THRESHOLDS = (
     Threshold(
         figure="search cost over items",
         value=_search_cost,
-        bound=0.25,
+        bound=0.5,
         at_least=False,
         advice="Decoding is hardly cheaper than a flat list: take more levels of fewer codes.",
     ),
@@ -196,14 +196,14 @@ THRESHOLDS = (
     Threshold(
         figure="AUC of neighbours by collaborative vectors",
         value=_auc("cf_embeddings"),
-        bound=0.6,
+        bound=0.55,
         at_least=True,
         advice="Codes ignore what users do: add collaborative vectors (letter, or --ids.cf_scale).",
     ),
     Threshold(
         figure="AUC of neighbours by co-occurrence",
         value=_auc("cooccurrence"),
-        bound=0.6,
+        bound=0.55,
         at_least=True,
         advice="Codes ignore what users do: add collaborative vectors (letter, or --ids.cf_scale).",
     ),

@@ -61,8 +61,8 @@ def test_lists_in_a_file_are_yaml_and_options_win(tmp_path: Path) -> None:
 
 
 def test_a_value_may_begin_with_a_dash_and_a_switch_may_stand_alone(tmp_path: Path) -> None:
-    assert settings("inspect", "--ids", "-x", "--json").json is True
-    assert settings("inspect", "--ids", "x", "--json", "false").json is False
+    assert settings("inspect", "--ids", "-x", "--strict").strict is True
+    assert settings("inspect", "--ids", "x", "--strict", "false").strict is False
 
 
 @pytest.mark.parametrize(
