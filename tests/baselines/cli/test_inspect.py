@@ -144,7 +144,7 @@ def test_ids_in_another_order_are_held_against_the_same_vectors(folder: Path) ->
     for data in ("shop", "turned"):
         assert main(["build", "--data", data, "--out", f"ids-{data}"]) == 0
     np.save("text.npy", np.random.default_rng(0).normal(size=(32, 4)))
-    one, other = figures("ids-shop", "ids-turned", "--embeddings", "text.npy")
+    _, other = figures("ids-shop", "ids-turned", "--embeddings", "text.npy")
     (turned,) = figures("ids-turned", "--embeddings", "text.npy", "--data", "shop")
     assert other["neighbours"]["embeddings"] == turned["neighbours"]["embeddings"]
 
