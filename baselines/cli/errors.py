@@ -13,7 +13,7 @@ _LONGEST = 2000  # characters of a line
 
 
 class Missed(Exception):
-    """The command did its work, and what it was asked to hold does not hold."""
+    """The command finished, but a condition that it was asked to enforce is not met."""
 
 
 def in_one_line(run: Callable[[], None]) -> int:

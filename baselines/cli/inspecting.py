@@ -26,9 +26,10 @@ _FILE = "file:"
 
 
 def inspect(config: InspectConfig, console: Console) -> None:
-    """Judge semantic IDs, or those that a scheme would build, beside random ones."""
+    """Compare semantic IDs, or those of a scheme, with each other and with random ones."""
     from semid.atomic import atomic_write
     from semid.inspecting import id_card
+    from semid.inspecting.card import CONTROL_SEED
 
     known = _Known.of(config)
     sets = _sets(config, known)
@@ -42,7 +43,8 @@ def inspect(config: InspectConfig, console: Console) -> None:
     ]
     print_cards(cards, console)
     if config.json is not None:
-        atomic_write(config.json, json.dumps({"cards": cards}, indent=2) + "\n")
+        record = {"control_seed": CONTROL_SEED, "cards": cards}
+        atomic_write(config.json, json.dumps(record, indent=2) + "\n")
         console.print(f"figures: {config.json}", soft_wrap=True, highlight=False)
     missed = sum(not check["passes"] for card in cards for check in card["checks"])
     if config.strict and missed:

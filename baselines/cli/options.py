@@ -85,11 +85,12 @@ def with_first(words: Sequence[str], name: str, config: type) -> list[str]:
         config: The dataclass that they set.
     """
     values = list(takewhile(lambda word: not word.startswith("-"), words))
-    if not _lists(options_of(config)[name]):
-        values = values[:1]
     if not values:
         return list(words)
-    value = values[0] if len(values) == 1 else json.dumps(values)
+    if _lists(options_of(config)[name]):
+        value = json.dumps(values)
+    else:
+        value, values = values[0], values[:1]
     return [f"--{name}", value, *words[len(values) :]]
 
 

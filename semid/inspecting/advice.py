@@ -1,6 +1,7 @@
-"""Thresholds for the figures of an ID card, and what to do about those that are missed.
+"""Thresholds for the figures of an ID card, and what to do when one is missed.
 
-None was fitted to results of recommenders, so all but those with a source are rules of thumb.
+No threshold was derived from results of recommenders. One that no paper states is called a rule of
+thumb.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Threshold:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A figure held against its threshold; attributes as in `Threshold`."""
+    """A figure compared with its threshold; attributes as in `Threshold`."""
 
     figure: str
     value: float
@@ -51,7 +52,7 @@ class Check:
 
 
 def checks(card: Card) -> list[Check]:
-    """Hold a card against all thresholds whose figures it has.
+    """Compare a card with all thresholds whose figures it has.
 
     Args:
         card: As `semid.inspecting.card.id_card` makes it.

@@ -1,4 +1,4 @@
-"""What is known of a catalogue's items, against which their codes are held."""
+"""Facts about the items of a catalogue, by which their codes are judged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Evidence", "labels_of"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
-    """Facts about the items, in the row order of the codes that they are held against.
+    """Facts about the items, in the row order of their codes.
 
     Attributes:
         spaces: Neighbours by name of the space, such as ``embeddings``.

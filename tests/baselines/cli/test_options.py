@@ -9,6 +9,7 @@ import pytest
 
 from baselines.cli import main
 from baselines.cli.commands import COMMANDS
+from baselines.cli.options import with_first
 from baselines.cli.parsing import parser_of, settings_of
 
 
@@ -51,6 +52,19 @@ def test_a_list_may_have_one_element_or_none() -> None:
 def test_a_comma_is_part_of_a_template() -> None:
     found = settings("lm train", "--data", "x", "--out", "y", "--texts.further", "{title}, {brand}")
     assert found.texts.further == ("{title}, {brand}",)
+
+
+def test_a_list_of_folders_takes_names_with_brackets() -> None:
+    assert settings("inspect", "--ids", "[red]x/ids").ids == ("[red]x/ids",)
+    assert settings("inspect", "--ids", '["a", "b"]').ids == ("a", "b")
+
+
+def test_a_list_may_be_given_first_and_a_single_value_takes_one_word() -> None:
+    config = COMMANDS["inspect"].config
+    given = with_first(["[a]", "b,c", "--strict"], "ids", config)
+    assert settings("inspect", *given).ids == ("[a]", "b,c")
+    assert with_first(["--strict"], "ids", config) == ["--strict"]
+    assert with_first(["one", "two"], "run", COMMANDS["pick"].config) == ["--run", "one", "two"]
 
 
 def test_lists_in_a_file_are_yaml_and_options_win(tmp_path: Path) -> None:
