@@ -16,8 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; None for those of this process.
 
     Returns:
-        0 on success; 2 on an error, with one line on standard error that says what is wrong; 130
-        after Ctrl-C.
+        0 on success; 1 if a threshold that the command was asked to enforce is missed; 2 on an
+        error; 130 after Ctrl-C. Each but the first with one line on standard error that says why.
     """
 
     def run() -> None:

@@ -7,18 +7,15 @@ help and option parsing stay fast.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
-from typing import Any, get_origin
+from typing import Any
 
 from baselines.cli.commands import COMMANDS, Command
 from baselines.cli.console import QUIET, CommandConsole, speaking
 from baselines.cli.help import help_of, overview
-from baselines.cli.options import options_of
 from baselines.data.config import require_source
 from semid import __version__
 from semid.checks import did_you_mean
@@ -56,12 +53,14 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 def _run_command(name: str, words: Sequence[str], *, quiet: bool) -> None:
     command = COMMANDS[name]
-    words = _with_first_named(words, command)
     if any(word in _HELP for word in words):
         print(help_of(name, command))
         return
+    from baselines.cli.options import with_first
     from baselines.cli.parsing import parser_of, settings_of  # takes a third of a second
 
+    if command.first is not None:
+        words = with_first(words, command.first, command.config)
     parser = parser_of(command.config, prog=f"semid {name}", says=command.says)
     if _HELP_ALL in words:
         parser.print_help()
@@ -72,17 +71,6 @@ def _run_command(name: str, words: Sequence[str], *, quiet: bool) -> None:
     if command.check is not None:
         command.check(settings)
     _compute(command, settings, quiet=quiet)
-
-
-def _with_first_named(words: Sequence[str], command: Command) -> list[str]:
-    """The words, with the name of the option whose value is given first without it."""
-    values = list(takewhile(lambda word: not word.startswith("-"), words))
-    if command.first is None or not values:
-        return list(words)
-    config: type = command.config
-    if get_origin(options_of(config)[command.first]) in (tuple,):
-        return [f"--{command.first}", json.dumps(values), *words[len(values) :]]
-    return [f"--{command.first}", *words]
 
 
 def _compute(command: Command, settings: Any, *, quiet: bool) -> None:

@@ -27,7 +27,8 @@ from baselines.cli.config import (
 from baselines.cli.describe import data_describe
 from baselines.cli.evaluate import evaluate
 from baselines.cli.explain import explain
-from baselines.cli.ids import build, inspect
+from baselines.cli.ids import build
+from baselines.cli.inspecting import inspect
 from baselines.cli.lm import lm_fluency, lm_train
 from baselines.cli.pick import pick
 from baselines.cli.prepare import data_prepare
@@ -59,7 +60,7 @@ class Command:
         example: Example of its use.
         shown: Options shown in its help, by dotted names; empty for all.
         second_names: Alternative names of options.
-        first: Option whose value may be given first, without its name; of a list, all values.
+        first: Option whose value may be given first, without its name; several values for a list.
         check: Rejects settings before any code that computes is loaded.
     """
 
@@ -93,7 +94,8 @@ COMMANDS = {
         config=InspectConfig,
         run=inspect,
         trains=False,
-        example="semid inspect --tokenizer rqkmeans --codebook_sizes 16,16 --data synthetic",
+        example="semid inspect ids-rqvae ids-letter --data shop --json figures.json",
+        first="ids",
     ),
     "teacher train": Command(
         config=TeacherTrainConfig,

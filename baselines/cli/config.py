@@ -124,35 +124,51 @@ class InspectConfig:
     """Settings of ``semid inspect``.
 
     Attributes:
-        ids: A folder written by ``semid build``, or a file of codes.
+        ids: Folders written by ``semid build``, folders of trained models, and files of codes, to
+            be shown side by side.
         tokenizer: Instead of ``ids``, a scheme to fit without saving it: a short name or
             ``package.module:Class``. Its collisions are not resolved.
-        data: The folder of the catalogue; needed for a file of codes or a scheme. A folder of IDs
-            must have the same items.
+        data: The items, and their events if there are any, as in train; needed for a file of codes
+            or a scheme. Folders of IDs must have the same items.
+        split: Protocol; only events of its training part are looked at.
         codebook_sizes: Number of codes at each level of the scheme; None as in ``semid build``.
         settings: Further settings of the scheme, or of a file of codes, by name.
-        embeddings: A ``.npy`` file or artefact folder of item vectors, used to fit the scheme and
-            to check whether nearest neighbours share codes. By default, a scheme is fitted on
-            ``lsa``.
-        cf_embeddings: Likewise, collaborative vectors that a scheme may learn from.
-        json: Print JSON instead of tables.
+        embeddings: Item vectors, whose neighbours should share codes: a ``.npy`` file, an artefact
+            folder, or, with ``data``, an encoder as in ``semid build``. A scheme is fitted on them,
+            by default on ``lsa``.
+        cf_embeddings: A ``.npy`` file or artefact folder of collaborative vectors, such as those of
+            ``semid teacher export``, likewise; a scheme may learn from them.
+        category: Column of the items with their category, or a list of them; None for
+            ``categories``, if there is one.
+        json: A ``.json`` file to write all figures to; None only to print them.
+        strict: Exit with 1 if a threshold is missed.
     """
 
-    ids: str | None = None
+    ids: tuple[str, ...] = ()
     tokenizer: str | None = None
     data: str | None = None
+    split: Split = "auto"
     codebook_sizes: tuple[int, ...] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     embeddings: str | None = None
     cf_embeddings: str | None = None
-    json: bool = False
+    category: str | None = None
+    json: str | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         require_types(self)
-        if (self.ids is None) == (self.tokenizer is None):
-            raise ValueError("expected either --ids or --tokenizer, to say what is inspected")
+        for source in self.ids:
+            require_text("ids", source)
+        if bool(self.ids) == bool(self.tokenizer):
+            raise ValueError(
+                "expected either IDs (semid inspect FOLDER ...) or --tokenizer, to say what is "
+                "inspected"
+            )
         if self.tokenizer is None and self.codebook_sizes:
             raise ValueError("codebook_sizes are of a scheme: name it by --tokenizer")
+        if self.json is not None and not self.json.endswith(".json"):
+            raise ValueError(f"json must end in .json, got {self.json!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

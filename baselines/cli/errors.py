@@ -8,8 +8,12 @@ from collections.abc import Callable
 
 from baselines.cli.interrupts import ended_while_loading
 
-SUCCESS, FAILURE, BROKEN_PIPE, STOPPED = 0, 2, 141, 130
+SUCCESS, MISSED, FAILURE, BROKEN_PIPE, STOPPED = 0, 1, 2, 141, 130
 _LONGEST = 2000  # characters of a line
+
+
+class Missed(Exception):
+    """The command finished, but a condition that it was asked to enforce is not met."""
 
 
 def in_one_line(run: Callable[[], None]) -> int:
@@ -19,8 +23,8 @@ def in_one_line(run: Callable[[], None]) -> int:
     is a bug: its traceback is written to a file, which the line names.
 
     Returns:
-        ``SUCCESS`` or ``FAILURE``; or, by shell convention, ``STOPPED`` after Ctrl-C and
-        ``BROKEN_PIPE`` if the output's reader is gone.
+        ``SUCCESS`` or ``FAILURE``; ``MISSED`` after that error; or, by shell convention,
+        ``STOPPED`` after Ctrl-C and ``BROKEN_PIPE`` if the output's reader is gone.
     """
     try:
         with ended_while_loading(_stopped):
@@ -31,6 +35,9 @@ def in_one_line(run: Callable[[], None]) -> int:
     except BaseException as error:  # errors of native extensions may not be an Exception
         if isinstance(error, KeyboardInterrupt):
             return _stopped()
+        if isinstance(error, Missed):
+            _say(str(error))
+            return MISSED
         _say(_described(error))
         return FAILURE
     return SUCCESS

@@ -1,15 +1,14 @@
-"""``semid build`` and ``semid inspect``: semantic IDs and their quality."""
+"""``semid build``: semantic IDs, and what became of the items."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines.cli.config import BuildConfig, InspectConfig
-from semid.config import IdsConfig
+from baselines.cli.config import BuildConfig
+from baselines.cli.inspecting import print_cards
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,8 +25,8 @@ def build(config: BuildConfig, console: Console) -> None:
     from semid.atomic import remove_leftovers
     from semid.build import extend_ids_from_config, fit_text_encoder, ids_from_config
     from semid.distributed import distributed_state
+    from semid.inspecting import Evidence, id_card
     from semid.provenance import Provenance
-    from semid.quality import id_quality
 
     catalog = load_catalog(config.data)
     out = Path(config.out)
@@ -51,7 +50,7 @@ def build(config: BuildConfig, console: Console) -> None:
         )
     if distributed_state().is_main_process:
         ids.save(out)
-    _print_quality(id_quality(ids), console)
+    print_cards([id_card(ids, Evidence(), name=config.out)], console)
     for line in _outcome(ids, before):
         console.print(line, soft_wrap=True, highlight=False)
     console.print(f"semantic ids: {out}")
@@ -69,70 +68,6 @@ def _require_own(out: Path, config: BuildConfig, catalog: Catalog) -> None:
         raise ValueError(f"{out} holds something else than semantic ids ({kept.kind}). {cure}")
     if kept.items != catalog.order_hash:
         raise ValueError(f"{out} holds the semantic ids of another catalogue. {cure}")
-
-
-def inspect(config: InspectConfig, console: Console) -> None:
-    """Print the quality of semantic IDs, or of those that a scheme would build."""
-    import polars as pl
-
-    from semid.catalog import Catalog
-    from semid.embed import read_embeddings
-    from semid.quality import id_quality
-
-    ids = _fitted_here(config) if config.ids is None else _read_ids(config.ids, config)
-    spaces = {"embeddings": config.embeddings, "cf_embeddings": config.cf_embeddings}
-    catalog = Catalog(item_ids=ids.item_ids, fields=pl.DataFrame())
-    vectors = {name: read_embeddings(path, catalog) for name, path in spaces.items() if path}
-    card = id_quality(ids, **vectors)
-    if config.json:
-        console.print_json(json.dumps(card))
-    else:
-        _print_quality(card, console)
-
-
-def _read_ids(source: str, config: InspectConfig) -> SemanticIds:
-    from baselines.data.loading import load_catalog
-    from semid.atomic import recover
-    from semid.build import ids_from_config
-    from semid.ids import SemanticIds
-
-    recover(source)
-    if not Path(source).exists():
-        raise FileNotFoundError(f"no folder or file of semantic ids {source}")
-    if Path(source).is_dir():
-        if config.settings:
-            raise ValueError(
-                f"settings are of a scheme or a file of codes, got some for the folder {source}. "
-                "Name a scheme by --tokenizer, or leave them out."
-            )
-        ids = SemanticIds.load(source)
-        return ids if config.data is None else ids.for_catalog(load_catalog(config.data))
-    if config.data is None:
-        raise ValueError(f"a file of codes needs its catalogue: add --data FOLDER to {source}")
-    of_file = IdsConfig(scheme=f"file:{source}", settings=config.settings, collisions="keep")
-    return ids_from_config(of_file, load_catalog(config.data))
-
-
-def _fitted_here(config: InspectConfig) -> SemanticIds:
-    from baselines.data.loading import load_catalog
-    from baselines.runtime.progress import track_epochs
-    from semid.build import ids_from_config
-    from semid.tokenizers.base import load_tokenizer_class
-
-    scheme = config.tokenizer or ""
-    if config.data is None:
-        raise ValueError(f"a scheme needs the items it is for: add --data FOLDER to {scheme}")
-    learns_from_cf = load_tokenizer_class(scheme).uses_cf
-    fitted = IdsConfig(
-        scheme=scheme,
-        codebook_sizes=config.codebook_sizes,
-        settings=config.settings,
-        embeddings=config.embeddings or "lsa",
-        cf_embeddings=config.cf_embeddings if learns_from_cf else None,
-        collisions="keep",
-    )
-    with track_epochs("semantic ids") as show:
-        return ids_from_config(fitted, load_catalog(config.data), on_epoch=show)
 
 
 def _outcome(ids: SemanticIds, before: Provenance | None) -> Iterator[str]:
@@ -180,34 +115,3 @@ def _told_apart(record: dict[str, Any]) -> str:
         f"{record['left']} after; {record['moved']} moved, {record['numbered']} numbered; "
         f"reconstruction lost: {price}"
     )
-
-
-def _print_quality(quality: dict[str, Any], console: Console) -> None:
-    from rich.table import Table
-
-    summary = Table("items", "distinct ids", "colliding items", "largest group")
-    counts = ("items", "distinct", "colliding_items", "largest_group")
-    summary.add_row(*(str(quality[name]) for name in counts))
-    console.print(summary)
-    if cut := quality.get("cut_texts"):
-        console.print(f"{cut} of {quality['items']} texts were cut by the encoder")
-    table = Table("level", "codes", "used", "share", "perplexity", "prefixes", "most children")
-    for number, level in enumerate(quality["levels"], start=1):
-        table.add_row(
-            str(number),
-            str(level["size"]),
-            str(level["used"]),
-            f"{level['utilisation']:.1%}",
-            f"{level['perplexity']:.1f}",
-            str(level["prefixes"]),
-            str(level["max_children"]),
-        )
-    console.print(table)
-    for space, found in quality.get("neighbours", {}).items():
-        console.print(
-            f"{space}: codes in common with the {found['k']} nearest items, AUC {found['auc']:.3f}"
-        )
-        table = Table("down to level", "nearest items", "all other items")
-        for number, shares in enumerate(zip(found["share"], found["random"], strict=True), start=1):
-            table.add_row(str(number), *(f"{share:.2%}" for share in shares))
-        console.print(table)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
+from itertools import takewhile
 from typing import Any, get_args, get_origin, get_type_hints
 
 from semid.checks import did_you_mean
@@ -76,6 +77,24 @@ def spelled_out(
     return found
 
 
+def with_first(words: Sequence[str], name: str, config: type) -> list[str]:
+    """The arguments with the option's name before a value that is given first.
+
+    Args:
+        words: The arguments as written.
+        name: The option; if it is a list, it takes all values up to the next option.
+        config: The dataclass that they set.
+    """
+    values = list(takewhile(lambda word: not word.startswith("-"), words))
+    if not values:
+        return list(words)
+    if _lists(options_of(config)[name]):
+        value = json.dumps(values)
+    else:
+        value, values = values[0], values[:1]
+    return [f"--{name}", value, *words[len(values) :]]
+
+
 def _kind_of(name: str, config: type, second_names: Collection[str]) -> Any:
     """The type of an option; ``Any`` for a value of a mapping."""
     options = options_of(config)
@@ -93,8 +112,8 @@ def _kind_of(name: str, config: type, second_names: Collection[str]) -> Any:
 
 def _as_list(value: str, name: str, kind: Any) -> str:
     """The value in brackets, if the option is a list and the value has none."""
-    parts = [part for part in (kind, *get_args(kind)) if get_origin(part) is tuple]
-    if not parts or value.lstrip()[:1] in ("[", "(") or value.strip() == "null":
+    parts, text = _lists(kind), value.strip()
+    if not parts or text[:1] + text[-1:] in ("[]", "()") or text == "null":
         return value
     if name in LISTS_OF_NAMES:
         names = [part.strip() for part in value.split(",")]
@@ -102,6 +121,11 @@ def _as_list(value: str, name: str, kind: Any) -> str:
             what = LISTS_OF_NAMES[name]
             raise ValueError(f"--{name} must be {what} separated by commas, got {value!r}")
         return json.dumps(names)
-    if not value.strip():
+    if not text:
         return value
     return json.dumps([value]) if get_args(parts[0])[0] is str else f"[{value}]"
+
+
+def _lists(kind: Any) -> list[Any]:
+    """The list types that an option may have."""
+    return [part for part in (kind, *get_args(kind)) if get_origin(part) is tuple]

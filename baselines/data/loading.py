@@ -32,6 +32,13 @@ def load_catalog(source: str | Path) -> Catalog:
     return Catalog.read(_only_file(Path(source), "items"))
 
 
+def has_events(source: str | Path) -> bool:
+    """Whether ``load_dataset`` would find more than items: false for a folder of items alone."""
+    if source_kind(source) != "folder" or _is_foreign(Path(source)):
+        return True
+    return any(_files(Path(source), name) for name in ("interactions", "train"))
+
+
 def load_dataset(
     source: str | Path,
     *,

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from baselines.data.dataset import Dataset
-from baselines.evaluation.cold import support_by_level
 from baselines.experiments.arms import Arm
 from baselines.runtime.progress import track_epochs
 from semid.build import ids_from_config, require_made_by
 from semid.checks import did_you_mean
 from semid.config import IdsConfig
 from semid.ids import SemanticIds
+from semid.inspecting.groups import support_by_level
 from semid.provenance import require_same
 from semid.quality import id_quality
 
@@ -116,8 +118,8 @@ def scheme_card(scheme: Scheme, ids: SemanticIds, dataset: Dataset) -> dict[str,
         ``collisions`` is the record of `SemanticIds.resolve` about the codes before resolution.
         On a cold-start split also ``cold_support`` (`support_by_level`).
     """
-    cold, train = dataset.cold_items, dataset.splits.train
-    support = {"cold_support": support_by_level(ids, cold, train.items)} if len(cold) else {}
+    cold, warm = map(torch.from_numpy, (dataset.cold_items, dataset.splits.train.items))
+    support = {"cold_support": support_by_level(ids.codes, cold, warm)} if len(cold) else {}
     return {
         "name": scheme.name,
         "scheme": ids.scheme,

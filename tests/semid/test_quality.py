@@ -65,7 +65,7 @@ def slow_agreement(paths: list[tuple[int, ...]], vectors: np.ndarray) -> dict:
 def test_agreement_of_neighbours_is_the_definition(
     items: int, dim: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("semid.quality._BLOCK", block)
+    monkeypatch.setattr("semid.inspecting.neighbours._BLOCK", block)
     rng = np.random.default_rng(items)
     vectors = rng.normal(size=(items, dim))
     if items == 50:
@@ -118,6 +118,11 @@ def test_nobody_has_neighbours_alone() -> None:
         id_quality(ids, embeddings=vectors_of(np.ones((1, 2))))
 
 
+def slow_gini(amounts: list[int]) -> float:
+    differences = sum(abs(a - b) for a in amounts for b in amounts)
+    return differences / (2 * len(amounts) * sum(amounts))
+
+
 def test_card_is_the_definition() -> None:
     codes = torch.randint(5, (40, 3), generator=torch.Generator().manual_seed(0))
     ids = SemanticIds.of(list(range(40)), codes, (5, 5, 8), scheme="test")
@@ -136,7 +141,10 @@ def test_card_is_the_definition() -> None:
             "utilisation": len(counts) / size,
             "perplexity": pytest.approx(math.exp(entropy)),
             "prefixes": len(prefixes),
+            "mean_children": pytest.approx(np.mean(list(children.values()))),
             "max_children": max(children.values()),
+            "gini": pytest.approx(slow_gini([counts[code] for code in range(size)])),
+            "forced": np.mean([children[path[:level]] == 1 for path in paths]),
         }
 
 

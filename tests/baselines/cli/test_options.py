@@ -9,6 +9,7 @@ import pytest
 
 from baselines.cli import main
 from baselines.cli.commands import COMMANDS
+from baselines.cli.options import with_first
 from baselines.cli.parsing import parser_of, settings_of
 
 
@@ -53,6 +54,19 @@ def test_a_comma_is_part_of_a_template() -> None:
     assert found.texts.further == ("{title}, {brand}",)
 
 
+def test_a_list_of_folders_takes_names_with_brackets() -> None:
+    assert settings("inspect", "--ids", "[red]x/ids").ids == ("[red]x/ids",)
+    assert settings("inspect", "--ids", '["a", "b"]').ids == ("a", "b")
+
+
+def test_a_list_may_be_given_first_and_a_single_value_takes_one_word() -> None:
+    config = COMMANDS["inspect"].config
+    given = with_first(["[a]", "b,c", "--strict"], "ids", config)
+    assert settings("inspect", *given).ids == ("[a]", "b,c")
+    assert with_first(["--strict"], "ids", config) == ["--strict"]
+    assert with_first(["one", "two"], "run", COMMANDS["pick"].config) == ["--run", "one", "two"]
+
+
 def test_lists_in_a_file_are_yaml_and_options_win(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("seeds: [4, 5]\nids: {codebook_sizes: [8, 8]}\narms:\n  - causal:ntp\n")
@@ -61,8 +75,8 @@ def test_lists_in_a_file_are_yaml_and_options_win(tmp_path: Path) -> None:
 
 
 def test_a_value_may_begin_with_a_dash_and_a_switch_may_stand_alone(tmp_path: Path) -> None:
-    assert settings("inspect", "--ids", "-x", "--json").json is True
-    assert settings("inspect", "--ids", "x", "--json", "false").json is False
+    assert settings("inspect", "--ids", "-x", "--strict").strict is True
+    assert settings("inspect", "--ids", "x", "--strict", "false").strict is False
 
 
 @pytest.mark.parametrize(

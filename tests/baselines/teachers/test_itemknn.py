@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import histories, random_sequences, sequence_set
 
-import baselines.teachers.itemknn
+import baselines.data.cooccurrence
 from baselines.contracts.scorer import ItemScorer
 from baselines.data.sequences import SequenceSet
 from baselines.teachers.config import ItemKNNConfig
@@ -62,7 +62,7 @@ def test_scores_are_the_definition(
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     train = random_sequences(30, 40)
     whole = ItemKNN(ItemKNNConfig(neighbours=5), train, 30)
-    monkeypatch.setattr(baselines.teachers.itemknn, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(baselines.data.cooccurrence, "_ROWS_AT_ONCE", 7)
     blocks = ItemKNN(ItemKNNConfig(neighbours=5), train, 30)
     assert isinstance(whole, ItemScorer)
     assert torch.equal(whole.neighbours, blocks.neighbours)
