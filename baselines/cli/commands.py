@@ -27,6 +27,7 @@ from baselines.cli.config import (
 from baselines.cli.describe import data_describe
 from baselines.cli.evaluate import evaluate
 from baselines.cli.explain import explain
+from baselines.cli.export import export
 from baselines.cli.ids import build, inspect
 from baselines.cli.lm import lm_fluency, lm_train
 from baselines.cli.pick import pick
@@ -36,6 +37,7 @@ from baselines.cli.study import study
 from baselines.cli.teacher import teacher_export, teacher_train
 from baselines.cli.train import require_arm, train
 from baselines.experiments.config import CompareConfig, FluencyConfig
+from baselines.exporting.config import ExportConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +190,13 @@ COMMANDS = {
         run=explain,
         trains=False,
         example="semid explain --model models/one --history i12,i7 --item i90",
+    ),
+    "export": Command(
+        config=ExportConfig,
+        run=export,
+        trains=False,
+        example="semid export models/one --to hf --out models/one-hf",
+        first="folder",
     ),
     "study": Command(
         config=StudyConfig,
