@@ -66,7 +66,8 @@ def write_generation_settings(view: ExportView, folder: Path) -> None:
     from transformers import GenerationConfig
 
     assert view.model is not None
-    settings: Any = GenerationConfig(
+    make: Any = GenerationConfig
+    settings = make(
         do_sample=False,
         num_beams=view.model.spec.evaluation.beam,
         length_penalty=0.0,

@@ -1,4 +1,4 @@
-"""What every server is given: the trie of the items that may be recommended, in the model's tokens."""
+"""What servers are given: the trie of the items that may be recommended, in a model's tokens."""
 
 from __future__ import annotations
 

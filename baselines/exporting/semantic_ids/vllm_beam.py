@@ -90,7 +90,7 @@ class TrieBeamSearch:
 
     def _log_probs(self, prefixes: list[tuple[list[int], int]]) -> list[npt.NDArray[np.float64]]:
         """Log-probabilities of the children of each node after its tokens."""
-        from vllm import SamplingParams
+        from vllm import SamplingParams  # type: ignore[import-not-found]
 
         prompts, params, owners = [], [], []
         for owner, (tokens, node) in enumerate(prefixes):

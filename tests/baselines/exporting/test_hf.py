@@ -1,0 +1,71 @@
+"""The folder for ``transformers``: ``generate`` ranks items as the model's own search does."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from exported import Lists, assert_same_lists, own_lists, random_model
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from baselines.exporting.export import export
+from baselines.exporting.semantic_ids.catalogue import Catalogue
+from baselines.exporting.semantic_ids.trie_logits import TrieLogitsProcessor
+from baselines.exporting.view import ExportView
+from baselines.models.trained import TrainedModel
+
+PASTS = [[1, 0, 1, 0, 1], [0]]
+
+
+def generated(folder: Path, model: TrainedModel, k: int) -> Lists:
+    """The lists of ``generate`` on what was exported."""
+    catalogue, ids = Catalogue(folder), model.items.catalog.item_ids
+    prompts = [catalogue.prompt([ids[row] for row in past]) for past in PASTS]
+    longest = max(map(len, prompts))
+    to_left = model.spec.backbone == "lm"
+    rows, masks = [], []
+    for prompt in prompts:
+        filling = longest - len(prompt)
+        rows.append([0] * filling + prompt if to_left else prompt + [0] * filling)
+        ones = [1] * len(prompt)
+        masks.append([0] * filling + ones if to_left else ones + [0] * filling)
+    kind: Any = AutoModelForCausalLM if to_left else AutoModelForSeq2SeqLM
+    processor = TrieLogitsProcessor(catalogue, longest if to_left else 1)
+    loaded = kind.from_pretrained(folder).eval()
+    with torch.no_grad():
+        found = loaded.generate(
+            torch.tensor(rows),
+            attention_mask=torch.tensor(masks),
+            logits_processor=[processor],
+            num_return_sequences=loaded.generation_config.num_beams,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+    return processor.items(found, len(PASTS), k)
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [range(12), pytest.param(range(200, 400), marks=pytest.mark.slow)],
+    ids=["few", "two hundred"],
+)
+def test_generate_finds_the_items_of_the_models_own_search_with_their_scores(
+    seeds: range, tmp_path: Path
+) -> None:
+    ragged = 0
+    for seed in seeds:
+        model = random_model(tmp_path / str(seed), seed)
+        view = ExportView.of_model(model, "model")
+        ragged += view.is_ragged
+        out = tmp_path / "exports" / str(seed)
+        export(view, "hf", out)
+        beam = model.spec.evaluation.beam
+        own = own_lists(model, PASTS, k=beam)
+        assert_same_lists(generated(out, model, k=beam), own)
+    assert ragged > len(seeds) // 8
