@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -75,7 +76,7 @@ def untrained(
         mass=MassConfig(),
         seed=0,
     )
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     Provenance(kind="generator", content="").write(folder)
     made: Backbone = spec.build(ids, catalog).eval()
     items = ModelItems(
@@ -90,50 +91,76 @@ def random_model(
     *,
     levels: int | None = None,
     renormalize: Renormalize | None = None,
-    **options: Any,
+    dim: int = 16,
 ) -> TrainedModel:
     """TIGER for even seeds, else a language model that writes codes or titles."""
     rng = np.random.default_rng(seed)
     ids = random_ids(rng, levels=levels)
     titles = random_titles(rng, len(ids))
-    beam = int(rng.integers(1, 12))
+    beam = int(rng.integers(2, 12))
     renormalize = renormalize or ("none" if seed % 5 == 0 else "children")
-    backbone, items = ("tiger", "codes") if seed % 2 == 0 else ("lm", options.get("items"))
+    backbone = "lm" if seed % 2 else "tiger"
     if backbone == "tiger":
         shape = {"num_layers": 1, "dim": 16, "num_heads": 2, "head_dim": 8, "ff_dim": 16}
         tiger = TigerConfig(**shape, max_history=3, separator=bool(rng.integers(2)))
         configs = BackboneConfigs(tiger=tiger)
     else:
-        base = write_model(folder / "base", titles, tied=bool(rng.integers(2)), std=0.5)
-        lm = LanguageModelConfig(
-            model=str(base),
-            items=items or ("codes" if seed % 4 == 1 else "titles"),
-            template="had {history}; next:",
-            max_history=3,
-            max_length=60,
-            lora=LoraSettings(r=2),
-        )
-        configs = BackboneConfigs(lm=lm)
-    return untrained(
-        folder, backbone, ids, titles, configs, beam=beam, renormalize=renormalize
+        base = write_model(folder / "base", titles, tied=bool(rng.integers(2)), std=0.5, dim=dim)
+        configs = language_configs(base, items="codes" if seed % 4 == 1 else "titles")
+    return untrained(folder, backbone, ids, titles, configs, beam=beam, renormalize=renormalize)
+
+
+def wide_model(folder: Path) -> TrainedModel:
+    """A language model that writes one of 1,300 first codes."""
+    codes = torch.arange(1300).unsqueeze(1) * torch.tensor([1, 0]) + torch.tensor([0, 1])
+    ids = SemanticIds.of([f"i{row}" for row in range(1300)], codes, (1300, 2), scheme="wide")
+    titles = random_titles(np.random.default_rng(0), len(ids))
+    configs = language_configs(write_model(folder / "base", titles, std=0.5, dim=64), items="codes")
+    return untrained(folder, "lm", ids, titles, configs, beam=20)
+
+
+def language_configs(base: Path, *, items: Literal["codes", "titles"]) -> BackboneConfigs:
+    """Settings of a language model with short prompts."""
+    lm = LanguageModelConfig(
+        model=str(base),
+        items=items,
+        template="had {history}; next:",
+        max_history=3,
+        max_length=60,
+        lora=LoraSettings(r=2),
     )
+    return BackboneConfigs(lm=lm)
 
 
-def random_view(seed: int, *, levels: int | None = None, ragged: bool = False) -> ExportView:
-    """Semantic IDs alone; ragged ones with an end token and no codes."""
+def random_view(
+    seed: int,
+    *,
+    levels: int | None = None,
+    ragged: bool = False,
+    with_ends: bool = False,
+    integers: bool = False,
+) -> ExportView:
+    """A catalogue for a server.
+
+    Args:
+        seed: Of the paths.
+        levels: Number of codes; random by default.
+        ragged: Whether paths have different lengths, with an end token and no codes.
+        with_ends: Whether there are a start and an end token, as a model has.
+        integers: Whether items are named by integers, not all of them small.
+    """
     rng = np.random.default_rng(seed)
     view = ExportView.of_ids(random_ids(rng, levels=levels), "ids")
-    if not ragged:
-        return view
-    paths = _ragged(rng)
-    return replace(
-        view,
-        item_ids=list(range(100, 100 + len(paths))),
-        trie=CodeTrie.from_paths(paths, 9),
-        vocab=None,
-        start=9,
-        end=0,
-    )
+    if ragged:
+        paths = _ragged(rng)
+        view = replace(view, trie=CodeTrie.from_paths(paths, 9), vocab=None)
+        view = replace(view, item_ids=[f"i{row}" for row in range(len(paths))])
+    if integers:
+        view = replace(view, item_ids=[2**62 - 5 * row for row in range(len(view.item_ids))])
+    if with_ends:
+        model: Any = SimpleNamespace(backbone=SimpleNamespace(label="LM"))
+        view = replace(view, start=9, end=0, model=model)
+    return view
 
 
 def _ragged(rng: np.random.Generator) -> Tensor:

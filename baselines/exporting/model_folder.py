@@ -17,6 +17,7 @@ from torch import Tensor
 from baselines.backbones.language import LanguageBackbone
 from baselines.backbones.tiger import TigerBackbone
 from baselines.exporting.view import ITEMS, ExportView
+from baselines.lm.loading import quietly
 from baselines.models.merging import merge_and_save
 
 _PACKAGE = "semantic_ids"
@@ -52,10 +53,11 @@ def require_transformers_model(view: ExportView, server: str) -> None:
 def write_weights(view: ExportView, folder: Path) -> None:
     """Write the model as ``transformers`` reads it, if it is a language model or TIGER."""
     backbone = None if view.model is None else view.model.backbone
-    if isinstance(backbone, LanguageBackbone):
-        merge_and_save(backbone, folder)
-    elif isinstance(backbone, TigerBackbone):
-        backbone.t5.save_pretrained(folder)
+    with quietly():
+        if isinstance(backbone, LanguageBackbone):
+            merge_and_save(backbone, folder)
+        elif isinstance(backbone, TigerBackbone):
+            backbone.t5.save_pretrained(folder)
 
 
 def write_generation_settings(view: ExportView, folder: Path) -> None:
@@ -69,7 +71,7 @@ def write_generation_settings(view: ExportView, folder: Path) -> None:
     make: Any = GenerationConfig
     settings = make(
         do_sample=False,
-        num_beams=view.model.spec.evaluation.beam,
+        num_beams=max(2, view.model.spec.evaluation.beam),  # with one, generate searches greedily
         length_penalty=0.0,
         max_new_tokens=view.trie.depth,
         decoder_start_token_id=view.start,

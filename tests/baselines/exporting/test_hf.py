@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
