@@ -19,4 +19,5 @@ def export(config: ExportConfig, console: Console) -> None:
     )
     export(view, config.to, config.out)
     paths, items = len(view.leaves), view.trie.num_items
-    console.print(f"{items} items on {paths} paths for {config.to}: {config.out}", highlight=False)
+    console.print(f"{items} items on {paths} paths for {config.to}", highlight=False)
+    console.print(f"export: {config.out}", highlight=False, markup=False, soft_wrap=True)
