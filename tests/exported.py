@@ -90,7 +90,6 @@ def random_model(
     seed: int,
     *,
     levels: int | None = None,
-    renormalize: Renormalize | None = None,
     dim: int = 16,
 ) -> TrainedModel:
     """TIGER for even seeds, else a language model that writes codes or titles."""
@@ -98,7 +97,7 @@ def random_model(
     ids = random_ids(rng, levels=levels)
     titles = random_titles(rng, len(ids))
     beam = int(rng.integers(2, 12))
-    renormalize = renormalize or ("none" if seed % 5 == 0 else "children")
+    renormalize: Renormalize = "none" if seed % 5 == 0 else "children"
     backbone = "lm" if seed % 2 else "tiger"
     if backbone == "tiger":
         shape = {"num_layers": 1, "dim": 16, "num_heads": 2, "head_dim": 8, "ff_dim": 16}

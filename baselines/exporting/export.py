@@ -23,7 +23,7 @@ from baselines.models.files import CARD
 from baselines.models.hub import model_folder
 from baselines.models.trained import TrainedModel
 from semid.ids import SemanticIds
-from semid.provenance import FILE_NAME, Provenance, atomic_dir, hash_ids, hash_json
+from semid.provenance import FILE_NAME, Provenance, atomic_dir, hash_arrays, hash_ids
 
 KIND = "export"
 
@@ -77,7 +77,7 @@ def export(view: ExportView, server: Server, out: str | os.PathLike[str]) -> Non
         made.write(view, filling)
         Provenance(
             kind=KIND,
-            content=hash_json([server, view.inputs]),
+            content=hash_arrays(*view.arrays),
             items=hash_ids(view.item_ids),
             inputs=view.inputs,
             config={"server": server, "start": view.start, "end": view.end},

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from baselines.backbones.tiger import TigerBackbone
 from baselines.contracts.backbone import Backbone, CodeBackbone
 from baselines.models.registry import is_searched
 from baselines.models.trained import TrainedModel
+from semid.arrays import IntArray
 from semid.ids import SemanticIds
 from semid.trie import CodeTrie
 from semid.vocab import CodeVocab
@@ -111,6 +113,13 @@ class ExportView:
             paths[here, level - 1] = self.trie.token_of_node[node[here]].long()
             node = torch.where(here, self.trie.parent_of_node[node].long(), node)
         return paths
+
+    @property
+    def arrays(self) -> tuple[IntArray, ...]:
+        """Children and token of each node, and the items in the order of their paths."""
+        trie = self.trie
+        held = (trie.first_child, trie.token_of_node, trie.item_order)
+        return tuple(part.numpy().astype(np.int64) for part in held)
 
     @property
     def is_ragged(self) -> bool:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ast
 import json
+import struct
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
-from exported import assert_same_lists, own_lists, random_view
+from exported import assert_same_lists, own_lists, random_model, random_view
 from tiny_models import CONFIGS, fit_model, with_teacher
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from worlds import histories
 
 from baselines.cli import main
 from baselines.exporting import semantic_ids
@@ -177,6 +180,42 @@ def test_removed_items_are_in_no_path_but_keep_their_numbers(tiger: Path, tmp_pa
     assert sorted(view.trie.item_order.tolist()) == sorted(set(range(48)) - set(rows))
     with pytest.raises(ValueError, match="an item that may be recommended"):
         ExportView.of_model(replace(model, removed=frozenset(range(48))), "model")
+
+
+def test_a_language_model_is_written_beside_the_file_in_its_own_tokens(tmp_path: Path) -> None:
+    model = random_model(tmp_path / "lm", seed=1, levels=3)
+    view, codes = ExportView.of_model(model, "model"), model.items.ids.codes
+    for server in ("rtp-llm", "xllm", "flashrec"):
+        export(view, server, tmp_path / server)
+        kind: Any = AutoModelForCausalLM
+        table = kind.from_pretrained(tmp_path / server).get_input_embeddings()
+        assert table.num_embeddings == view.trie.num_tokens
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "xllm")
+    names = [f"<{letter}_{code}>" for letter, code in zip("abc", codes[0].tolist(), strict=True)]
+    _, *tokens = struct.unpack("<qiii", (tmp_path / "xllm" / "rec_vocab.bin").read_bytes()[:20])
+    assert tokens == tokenizer.convert_tokens_to_ids(names)
+    keys = json.loads((tmp_path / "flashrec" / "sid2vid.json").read_text())
+    assert set(keys) == {",".join(map(str, path)) for path in codes.tolist()}
+    tree = json.loads((tmp_path / "rtp-llm" / "tree.json").read_text())
+    backbone: Any = model.backbone
+    prompt, _ = backbone.prompts(histories([1, 0], [0]))
+    assert prompt[:, -1].tolist() == [tree["start_token_id"]] * 2
+    assert tree["end_token_id"] == tokenizer.eos_token_id
+
+
+def test_titles_are_exported_with_their_end_token(tmp_path: Path) -> None:
+    model = random_model(tmp_path / "lm", seed=3)
+    view = ExportView.of_model(model, "model")
+    assert view.is_ragged
+    export(view, "rtp-llm", tmp_path / "out")
+    tree = json.loads((tmp_path / "out" / "tree.json").read_text())
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "out")
+    for title in model.items.catalog.texts("{title}"):
+        tokens = tokenizer(title, add_special_tokens=False)["input_ids"]
+        key = "_".join(map(str, [tree["start_token_id"], *tokens]))
+        assert tokenizer.eos_token_id in tree["prefix_dict"][key]
+    with pytest.raises(ValueError, match="paths of codes, got titles"):
+        export(view, "flashrec", tmp_path / "codes")
 
 
 RUN = """
