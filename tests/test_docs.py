@@ -181,11 +181,19 @@ def _models() -> dict[str, Any]:
     return {}
 
 
+def _export() -> dict[str, Any]:
+    fit_model(Path("trained"), "tiger", beam=10)
+    command = ["export", "trained/model", "--to", "hf", "--out", "models/one-hf"]
+    assert main(command) == 0
+    return {}
+
+
 STAGES: dict[str, Callable[[], dict[str, Any]]] = {
     "backbones.md": _backbones,
     "comparison.md": dict,
     "data.md": _data,
     "decoding.md": _decoding,
+    "export.md": _export,
     "ids.md": _ids,
     "letter.md": _letter,
     "lm.md": _lm,

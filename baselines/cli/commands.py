@@ -27,6 +27,7 @@ from baselines.cli.config import (
 from baselines.cli.describe import data_describe
 from baselines.cli.evaluate import evaluate
 from baselines.cli.explain import explain
+from baselines.cli.export import export
 from baselines.cli.ids import build
 from baselines.cli.inspecting import inspect
 from baselines.cli.lm import lm_fluency, lm_train
@@ -47,6 +48,7 @@ from baselines.cli.study import study
 from baselines.cli.teacher import teacher_export, teacher_train
 from baselines.cli.train import require_arm, train
 from baselines.experiments.config import CompareConfig, FluencyConfig
+from baselines.exporting.config import ExportConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +202,13 @@ COMMANDS = {
         run=explain,
         trains=False,
         example="semid explain --model models/one --history i12,i7 --item i90",
+    ),
+    "export": Command(
+        config=ExportConfig,
+        run=export,
+        trains=False,
+        example="semid export models/one --to hf --out models/one-hf",
+        first="folder",
     ),
     "study": Command(
         config=StudyConfig,

@@ -46,6 +46,15 @@ class Prompts(nn.Module):
             All others, and by default these too, are text.
         around: Text before and after the history; that of the template by default.
 
+    Attributes:
+        head: int64 ``(pos,)``, tokens before the history.
+        tail: int64 ``(pos,)``, tokens after it.
+        pieces: int64 ``(item, pos)``, tokens of each item, with the separator before it.
+        lengths: int64 ``(item,)``, number of them.
+        separator: Number of tokens of the separator.
+        room: Most tokens of a history.
+        max_history: Most items of a history.
+
     Raises:
         ValueError: If not even one history item would fit, or a chat template is requested and the
             tokenizer has none.
@@ -89,12 +98,12 @@ class Prompts(nn.Module):
         self.register_buffer("tail", torch.tensor(tokens(after), dtype=torch.int64), False)
         self.register_buffer("pieces", pad_sequence(pieces, batch_first=True), False)
         self.register_buffer("lengths", torch.tensor([len(piece) for piece in pieces]), False)
-        self._separator = len(separator)
+        self.separator = len(separator)
         self.max_history = config.max_history
         most = context if config.max_length is None else min(config.max_length, context)
-        self._room = most - len(self.head) - len(self.tail) - answer
-        longest = int(self.lengths.max()) - self._separator
-        if longest > self._room:
+        self.room = most - len(self.head) - len(self.tail) - answer
+        longest = int(self.lengths.max()) - self.separator
+        if longest > self.room:
             raise ValueError(
                 f"expected prompts of at most {most} tokens with at least the latest item, got "
                 f"{len(self.head) + len(self.tail)} for the template, up to {longest} for an item "
@@ -105,7 +114,7 @@ class Prompts(nn.Module):
     def content_hash(self) -> str:
         """Hash of everything that determines the tokens of a history."""
         parts = [self.head, self.tail, self.pieces, self.lengths]
-        numbers = torch.tensor([self._separator, self._room, self.max_history])
+        numbers = torch.tensor([self.separator, self.room, self.max_history])
         return hash_arrays(*(part.cpu().numpy() for part in (*parts, numbers)))
 
     def shortened(self, histories: Histories) -> Tensor:
@@ -127,7 +136,7 @@ class Prompts(nn.Module):
         place = torch.arange(self.pieces.shape[1], device=kept.device)
         first = kept & ~F.pad(kept, (1, 0))[:, :-1]
         real = kept.unsqueeze(-1) & (place < self.lengths[histories.items].unsqueeze(-1))
-        real &= ~first.unsqueeze(-1) | (place >= self._separator)
+        real &= ~first.unsqueeze(-1) | (place >= self.separator)
         batch = len(kept)
         head, tail = (part.expand(batch, -1) for part in (self.head, self.tail))
         tokens = torch.cat([head, self.pieces[histories.items].flatten(1), tail], dim=1)
@@ -141,8 +150,8 @@ class Prompts(nn.Module):
     def _kept(self, histories: Histories) -> Tensor:
         """Mask of the latest items that fit; bool ``(batch, pos)``."""
         taken = self.lengths[histories.items] * histories.mask
-        until = taken.flip(1).cumsum(dim=1).flip(1) - self._separator
-        return histories.mask & (until <= self._room)
+        until = taken.flip(1).cumsum(dim=1).flip(1) - self.separator
+        return histories.mask & (until <= self.room)
 
 
 def positions(mask: Tensor) -> Tensor:

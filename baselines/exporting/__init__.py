@@ -1,0 +1,1 @@
+"""Export: the trie of a model, and the model itself, in the formats of other servers."""
