@@ -31,6 +31,7 @@ from tca.config import AlphaPolicy, ObjectiveConfig
 REQUIRED: dict[str, Any] = {
     **{"data": "d", "out": "o", "teachers": "t", "run": "r", "ids": "i"},
     **{"model": "m", "history": ("7",), "item": "8", "study": "s", "events": "e", "source": "s"},
+    "folders": ("a", "b"),
 }
 
 
