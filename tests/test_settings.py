@@ -32,6 +32,7 @@ REQUIRED: dict[str, Any] = {
     **{"data": "d", "out": "o", "teachers": "t", "run": "r", "ids": "i"},
     **{"model": "m", "history": ("7",), "item": "8", "study": "s", "events": "e", "source": "s"},
     **{"folder": "f", "to": "hf"},
+    "folders": ("a", "b"),
 }
 
 

@@ -160,7 +160,7 @@ COMMANDS = {
         shown=(
             *("data", "out", "split", "repeats", "time_format", "arms", "seeds", "ids.scheme"),
             *("ids.codebook_sizes", "ids.embeddings", "teacher.model", "temperature"),
-            *(*_OF_TRAINING, "evaluation.beam", "fusion.arms", "log_to"),
+            *(*_OF_TRAINING, "evaluation.beam", "fusion.arms"),
         ),
         second_names=_TOKENIZER,
         check=require_arms,
@@ -173,7 +173,7 @@ COMMANDS = {
         shown=(
             *("data", "out", "arm", "seed", "split", "repeats", "time_format", "ids.scheme"),
             *("ids.codebook_sizes", "ids.embeddings", "teacher.model", "temperature", "teachers"),
-            *(*_OF_TRAINING, "evaluation.beam", "log_to"),
+            *(*_OF_TRAINING, "evaluation.beam"),
         ),
         second_names=_TOKENIZER,
         check=require_arm,
