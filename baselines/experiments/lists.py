@@ -1,4 +1,4 @@
-"""The recommended lists of a comparison: all of them as a table, and those of a few users to read."""
+"""The recommended lists of a comparison: all as a table, and those of a few users to read."""
 
 from __future__ import annotations
 

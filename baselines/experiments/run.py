@@ -37,7 +37,8 @@ def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Com
 
     Writes to ``config.out``: ``config.json``, ``data.json``, ``ids/`` and ``ids-<name>/``, a folder
     for each trained model, ``comparison.json``, ``comparison.md``, ``per_user.parquet``,
-    ``lists.parquet`` and ``examples.json``. Several processes (``semid.distributed``) share training and ranking; only the main one writes.
+    ``lists.parquet`` and ``examples.json``. Several processes (``semid.distributed``) share
+    training and ranking; only the main one writes.
 
     Args:
         config: The settings.

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from baselines.experiments.comparison import Difference
+from baselines.experiments.controls import TWO_SEEDS
+from baselines.experiments.rows import IN_THE_BEAM
 from baselines.experiments.tables import figure, signed
 from baselines.reporting.source import ReportSource
 
-Verdict = Literal["helped", "hurt", "undecided", "not asked"]
+Verdict = Literal["helped", "hurt", "undecided"]
 
 _ABOVE = {"helped": "above", "hurt": "below", "undecided": "against"}
 
@@ -19,12 +21,12 @@ class Answer:
     """The answer to the question whether alignment helped.
 
     Attributes:
-        verdict: In one word, of the best aligned row; ``not asked`` if no row is aligned.
+        verdict: In one word: that of all aligned rows, ``mixed``, or ``not asked`` without any.
         headline: In one sentence.
         sentences: What stands behind it, the most important first.
     """
 
-    verdict: Verdict
+    verdict: Verdict | Literal["mixed", "not asked"]
     headline: str
     sentences: tuple[str, ...]
 
@@ -35,13 +37,16 @@ def answer_of(found: ReportSource) -> Answer:
     gains = {row: gain for row in found.counterparts if (gain := found.own(row)) is not None}
     if not gains:
         best = _best(found, [row.arm for row in found.comparison.rows if row.role == "arm"])
-        headline = "No arm is aligned with a teacher beside one that is not."
+        headline = "Not asked: no aligned arm stands beside its counterpart without alignment."
         return Answer(verdict="not asked", headline=headline, sentences=_beside(found, best, level))
     best = _best(found, list(gains))
-    verdict = verdict_of(gains[best], level)
+    verdict, verdicts = (
+        verdict_of(gains[best], level),
+        [verdict_of(gain, level) for gain in gains.values()],
+    )
     return Answer(
-        verdict=verdict,
-        headline=_headline([verdict_of(gain, level) for gain in gains.values()]),
+        verdict=verdict if len(set(verdicts)) == 1 else "mixed",
+        headline=_headline(verdicts),
         sentences=(
             _own(found, gains[best], verdict, alone=len(gains) == 1),
             *_needed(gains[best], verdict),
@@ -56,6 +61,12 @@ def verdict_of(gain: Difference, level: float) -> Verdict:
     if gain.p_holm >= level or gain.low <= 0 <= gain.high:
         return "undecided"
     return "helped" if gain.mean > 0 else "hurt"
+
+
+def short_label(row: str) -> str:
+    """A row's label for narrow places."""
+    row = row.replace(IN_THE_BEAM, " + beam").replace(TWO_SEEDS, " x 2 seeds")
+    return row.replace("alpha=", "\N{GREEK SMALL LETTER ALPHA}=")
 
 
 def p_value(p: float) -> str:
@@ -88,7 +99,7 @@ def _headline(verdicts: list[Verdict]) -> str:
 
 
 def _own(found: ReportSource, gain: Difference, verdict: Verdict, *, alone: bool) -> str:
-    value = found.rows[gain.arm].metrics[found.policy][found.metric].mean
+    value = _value(found, gain.arm)
     who = gain.arm if alone else f"The best of them, {gain.arm},"
     share = "" if gain.relative is None else f" ({gain.relative:+.1f} %)"
     confidence = f"{found.comparison.statistics['confidence']:.0%}"
@@ -133,4 +144,8 @@ def _one_seed(found: ReportSource, row: str) -> tuple[str, ...]:
 
 
 def _best(found: ReportSource, rows: list[str]) -> str:
-    return max(rows, key=lambda row: found.rows[row].metrics[found.policy][found.metric].mean)
+    return max(rows, key=lambda row: _value(found, row))
+
+
+def _value(found: ReportSource, row: str) -> float:
+    return found.rows[row].metrics[found.policy][found.metric].mean

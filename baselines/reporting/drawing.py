@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDE, NARROW = 720, 340
+WIDE, NARROW = 720, 300
 """Widths of a figure in CSS pixels: for a laptop and for files, and for a phone."""
 
 INK, MUTED, GRID, SURFACE = "#1c2430", "#566171", "#d8dde4", "#ffffff"
@@ -31,7 +31,7 @@ _VARIABLES = {
     **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)},
 }
 _FORMATS = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "semid",
     "pdf.fonttype": 42,
@@ -97,7 +97,7 @@ class Picture:
         svg = re.sub(r'(href="|url\()#', rf"\1#{own}-", svg)
         for colour, variable in _VARIABLES.items():
             svg = svg.replace(colour, variable)
-        return re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', rf'<svg viewBox="\1">', svg, count=1)
+        return re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1">', svg, count=1)
 
     def save(self, folder: Path) -> list[Path]:
         """Write it as SVG, PNG and PDF."""
@@ -111,20 +111,24 @@ class Picture:
         return paths
 
 
-def canvas(width: int, height: int, *, panels: int = 1, left: int = 14) -> tuple[Figure, list[Axes]]:
-    """A figure of a size in CSS pixels, with panels below each other.
+def blank(width: int, height: int) -> Figure:
+    """A figure of a size in CSS pixels, with nothing on it."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width / 72, height / 72))
+
+
+def canvas(width: int, height: int, *, panels: int, left: int) -> tuple[Figure, list[Axes]]:
+    """A figure with panels below each other.
 
     Args:
-        width: Its width.
+        width: Its width in CSS pixels.
         height: Height of each panel, with its title and axis.
         panels: Their number.
         left: Room for the labels of the vertical axis.
     """
-    from matplotlib.figure import Figure
-
     whole = height * panels
-    figure = Figure(figsize=(width / 72, whole / 72))
-    axes = []
+    figure, axes = blank(width, whole), []
     for number in range(panels):
         bottom = whole - (number + 1) * height + 44
         box = (left / width, bottom / whole, (width - left - 16) / width, (height - 78) / whole)

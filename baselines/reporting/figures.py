@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from baselines.experiments.comparison import Difference, StratumResult
 from baselines.experiments.tables import figure as number
 from baselines.experiments.tables import signed
-from baselines.reporting.answer import interval, p_value, verdict_of
+from baselines.reporting.answer import interval, p_value, short_label, verdict_of
 from baselines.reporting.drawing import (
     GRID,
     INK,
@@ -20,6 +22,7 @@ from baselines.reporting.drawing import (
     SURFACE,
     WIDE,
     Picture,
+    blank,
     canvas,
     colours,
     legend,
@@ -31,16 +34,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FEWEST_WEIGHTS = 3
+_MARKERS = "sD^oPX"
 
 
 def pictures(found: ReportSource) -> list[Picture]:
     """Every figure that the comparison has the facts for, in the order of the page."""
     return [*_forests(found), *_training(found), *_strata(found), *_weights(found)]
-
-
-def short(row: str) -> str:
-    """A row's label, short enough for a phone."""
-    return row.replace(", teacher in the beam", " + beam").replace("alpha=", "α=")
 
 
 def _forests(found: ReportSource) -> Iterator[Picture]:
@@ -63,9 +62,7 @@ def _forests(found: ReportSource) -> Iterator[Picture]:
                 title=title,
                 caption=reading,
                 summary="; ".join(_in_words(gain) for gain in gains),
-                draw=lambda width, gains=gains, beside=beside: _forest(
-                    gains, width, level=level, metric=found.metric, beside=beside
-                ),
+                draw=partial(_forest, gains, level=level, metric=found.metric, beside=beside),
             )
 
 
@@ -80,8 +77,7 @@ def _forest(
     is_wide = width >= WIDE
     step, bottom, left, right = (42, 50, 290, 130) if is_wide else (66, 50, 10, 10)
     height = step * len(gains) + bottom
-    figure, _ = canvas(width, height, panels=0)
-    figure.set_size_inches(width / 72, height / 72)
+    figure = blank(width, height)
     whole = (left / width, bottom / height, 1 - (left + right) / width, 1 - bottom / height)
     axes = figure.add_axes(whole)
     axes.axvline(0, color=INK, linewidth=1.2)
@@ -92,13 +88,13 @@ def _forest(
         inside = SURFACE if decided == "undecided" else colour
         axes.plot(gain.mean, y, "o", ms=9, color=inside, mec=colour, mew=2)
         value = f"{signed(gain.mean)}  {p_value(gain.p_holm)}"
-        against = f"against {short(gain.reference)}" if beside else ""
+        against = f"against {short_label(gain.reference)}" if beside else ""
         if is_wide:
-            _write(axes, -left, y + 8 if beside else y, short(gain.arm))
+            _write(axes, -left, y + 8 if beside else y, short_label(gain.arm))
             _write(axes, -left, y - 9, against, color=MUTED)
             _write(axes, width - left, y, value, ha="right")
         else:
-            _write(axes, 0, y + 38, short(gain.arm))
+            _write(axes, 0, y + 38, short_label(gain.arm))
             _write(axes, 0, y + 21, f"{value} {against}", color=MUTED)
     axes.set_ylim(-2, step * len(gains))
     axes.set_yticks([])
@@ -108,7 +104,7 @@ def _forest(
     return figure
 
 
-def _write(axes: Axes, x: float, y: float, words: str, **style: str) -> None:
+def _write(axes: Axes, x: float, y: float, words: str, **style: Any) -> None:
     """Words at ``x`` pixels from the left end of a panel and at ``y`` of its data."""
     axes.annotate(
         words,
@@ -135,8 +131,8 @@ def _training(found: ReportSource) -> Iterator[Picture]:
             title="Learning curves",
             caption=f"By epoch: {selected_by}. One line a seed; the dot marks the epoch whose "
             "weights were kept.",
-            summary="; ".join(_best_epochs(found, label) for label in sum(groups.values(), [])),
-            draw=lambda width: _curves(found, groups, width),
+            summary="; ".join(_best_epochs(found, label) for label in chain(*groups.values())),
+            draw=partial(_curves, found, groups),
         )
 
 
@@ -158,10 +154,10 @@ def _curves(found: ReportSource, groups: dict[str, list[str]], width: int) -> Fi
             colour = of_aligned.get(label, MUTED)
             for curve in (one for one in found.curves if one.arm == label):
                 _curve(axes, curve, colour)
-            axes.plot([], [], color=colour, linewidth=2, label=short(label))
+            axes.plot([], [], color=colour, linewidth=2, label=short_label(label))
         legend(axes, columns=columns)
         axes.set_title(name, pad=8 + 19 * -(-len(labels) // columns))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.yaxis.set_major_formatter(lambda value, _: number(value)[:4])
     panels[-1].set_xlabel("epoch")
     return figure
@@ -195,7 +191,7 @@ def _strata(found: ReportSource) -> Iterator[Picture]:
                 for kind, strata in kinds.items()
                 for one in strata
             ),
-            draw=lambda width: _dots(found, kinds, rows, width),
+            draw=partial(_dots, found, kinds, rows),
         )
 
 
@@ -219,17 +215,21 @@ def _dots(
     heights = [34 * len(strata) + 34 for strata in kinds.values()]
     top, bottom = 20 * lines + 14, 46
     height = top + sum(heights) + bottom
-    figure, _ = canvas(width, height, panels=0)
-    figure.set_size_inches(width / 72, height / 72)
-    left, above, panels = 150 if width >= WIDE else 118, top, []
+    figure = blank(width, height)
+    left, above = 150 if width >= WIDE else 118, top
+    panels: list[Axes] = []
     for (kind, strata), own in zip(kinds.items(), heights, strict=True):
         y0 = height - above - own
         box = (left / width, y0 / height, 1 - (left + 20) / width, (own - 30) / height)
         axes = figure.add_axes(box, sharex=panels[0] if panels else None)
         _dot_panel(axes, found, strata, rows)
         axes.text(
-            -(left - 4) / (width - left - 20), 1.0, kind, transform=axes.transAxes,
-            fontweight="bold", va="bottom",
+            -(left - 4) / (width - left - 20),
+            1.0,
+            kind,
+            transform=axes.transAxes,
+            fontweight="bold",
+            va="bottom",
         )
         axes.tick_params(labelbottom=False)
         panels.append(axes)
@@ -238,8 +238,16 @@ def _dots(
     panels[-1].set_xlabel(found.metric)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(
-        handles, names, loc="upper left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False,
-        fontsize=12, handlelength=1.0, columnspacing=1.4, borderpad=0,
+        handles,
+        names,
+        loc="upper left",
+        bbox_to_anchor=(0, 1),
+        ncols=columns,
+        frameon=False,
+        fontsize=12,
+        handlelength=1.0,
+        columnspacing=1.4,
+        borderpad=0,
     )
     return figure
 
@@ -249,15 +257,22 @@ def _dot_panel(
 ) -> None:
     y = np.arange(len(strata))[::-1]
     values = np.array(
-        [
-            [one.metrics[row][found.policy][found.metric].mean for one in strata]
-            for row in rows
-        ]
+        [[one.metrics[row][found.policy][found.metric].mean for one in strata] for row in rows]
     )
     axes.hlines(y, values.min(axis=0), values.max(axis=0), color=GRID, linewidth=3)
-    for row, means, colour, marker in zip(rows, values, colours(len(rows)), "sD^oPX*"):
+    for number_of_row, (row, means) in enumerate(zip(rows, values, strict=True)):
+        colour, marker = (
+            SERIES[number_of_row % len(SERIES)],
+            _MARKERS[number_of_row % len(_MARKERS)],
+        )
         axes.plot(
-            means, y, linestyle="none", marker=marker, markersize=8, color=colour, label=short(row)
+            means,
+            y,
+            linestyle="none",
+            marker=marker,
+            markersize=8,
+            color=colour,
+            label=short_label(row),
         )
     axes.set_yticks(y, [f"{one.name}  ({one.users:,})" for one in strata])
     axes.tick_params(axis="y", length=0)
@@ -281,17 +296,17 @@ def _weights(found: ReportSource) -> Iterator[Picture]:
             name="alpha",
             title="The teacher's weight",
             caption=f"{found.metric} with the standard deviation over seeds, and the share of "
-            "users whose first item is the teacher's first item, by α; α = 0 is the counterpart.",
+            "users whose first item is the teacher's, by alpha; alpha 0 is the counterpart.",
             summary="; ".join(
                 f"{name}: "
                 + ", ".join(
-                    f"α {alpha:g} {found.metric} "
+                    f"alpha {alpha:g} {found.metric} "
                     f"{number(found.rows[row].metrics[found.policy][found.metric].mean)}"
                     for alpha, row in rows
                 )
                 for name, rows in series.items()
             ),
-            draw=lambda width: _by_weight(found, series, width),
+            draw=partial(_by_weight, found, series),
         )
 
 
@@ -312,7 +327,7 @@ def _by_weight(
             )  # fmt: skip
     upper.set_title(found.metric if len(series) > 1 else f"{found.metric}, {next(iter(series))}")
     lower.set_title("First item is the teacher's")
-    lower.set_xlabel("α, the teacher's weight")
+    lower.set_xlabel("alpha, the teacher's weight")
     for axes in (upper, lower):
         axes.yaxis.set_major_formatter(lambda value, _: number(value)[:4])
         axes.locator_params(axis="y", nbins=5)

@@ -11,7 +11,6 @@ _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    "α": r"$\alpha$",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
 
@@ -25,7 +24,7 @@ def latex_table(found: ReportSource) -> str:
     names = comparison.metric_names
     arms = [row for row in comparison.rows if row.role == "arm"]
     best = {name: max(row.metrics[policy][name].mean for row in arms) for name in names}
-    lines = []
+    lines: list[str] = []
     for role in ("reference", "teacher", "arm"):
         rows = [row for row in comparison.rows if row.role == role]
         if rows and lines:

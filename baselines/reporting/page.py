@@ -92,7 +92,7 @@ def _scheme(card: dict[str, Any]) -> tuple[str, ...]:
     return (
         card["name"] or "of the comparison",
         card["scheme"],
-        "×".join(map(str, card["sizes"])),
+        "x".join(map(str, card["sizes"])),
         str(resolved.get("colliding_items", NOTHING)),
         str(card["colliding_items"]),
         ", ".join(f"{level['utilisation']:.0%}" for level in card["levels"]),
@@ -153,7 +153,7 @@ def _versions(found: ReportSource) -> str:
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
             flat |= {f"{name}: {key}": one for key, one in value.items()}
@@ -165,7 +165,10 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
 def _shown(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Settings as text, in words that may break; empty values are left out."""
     return [
-        (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else f"{value}")
+        (
+            name.replace("_", " "),
+            ", ".join(map(str, value)) if isinstance(value, list) else f"{value}",
+        )
         for name, value in values.items()
         if value not in ({}, [], "")
     ]

@@ -1,4 +1,4 @@
-"""Differences between rows that the table of a comparison does not hold, from its users' metrics."""
+"""Differences that the table of a comparison does not hold, from the metrics of its users."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ def differences_of(
         folder / "per_user.parquet", columns=["arm", "seed", "policy", *comparison.headlines]
     ).filter(pl.col("policy") == comparison.policies[0], pl.col("arm").is_in(wanted))
     records = list(_records(table, comparison, able))
+    known = {record.arm for record in records}
+    pairs = [pair for pair in pairs if known.issuperset(pair)]
     return compare(records, baseline=reference or able[0], pairs=pairs).differences
 
 

@@ -19,10 +19,11 @@ _GROUPS = {"reference": "Counted, nothing trained", "teacher": "Teacher", "arm":
 
 @dataclass(frozen=True, kw_only=True)
 class GainCell:
-    """A difference as a cell: its value, its interval with p, and whether it is told from none."""
+    """A difference as a cell: its value, its interval, p, and whether it is told from none."""
 
     value: str
-    detail: str
+    interval: str
+    p: str
     verdict: str
 
 
@@ -83,14 +84,15 @@ def _gain(gain: Difference | None, level: float) -> GainCell | None:
         return None
     return GainCell(
         value=signed(gain.mean),
-        detail=f"{interval(gain)}, {p_value(gain.p_holm)}",
+        interval=interval(gain),
+        p=p_value(gain.p_holm),
         verdict=verdict_of(gain, level),
     )
 
 
 def cost_lines(found: ReportSource) -> list[tuple[str, ...]]:
     """Per row: parameters, training, ranking the test targets, kept epochs, learning rate."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for row in found.comparison.rows:
         ranked = [one["test_seconds"] for one in row.evaluations if "test_seconds" in one]
         kept = [f"{one['best_epoch']} of {one['epochs']}" for one in row.evaluations
@@ -112,7 +114,7 @@ def cost_lines(found: ReportSource) -> list[tuple[str, ...]]:
 def stratum_lines(found: ReportSource) -> list[tuple[str, ...]]:
     """The answering metric of every row within each stratum."""
     strata = found.comparison.strata
-    lines = [("test targets", *(f"{one.users:,}" for one in strata))]
+    lines: list[tuple[str, ...]] = [("test targets", *(f"{one.users:,}" for one in strata))]
     for row in found.comparison.rows:
         means = [one.metrics[row.arm][found.policy][found.metric].mean for one in strata]
         lines.append((row.arm, *map(figure, means)))

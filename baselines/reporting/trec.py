@@ -8,7 +8,6 @@ from pathlib import Path
 
 import polars as pl
 
-from baselines.experiments.lists import LISTS
 from semid.atomic import atomic_write
 
 QRELS = "qrels.txt"
