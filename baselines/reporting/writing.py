@@ -5,14 +5,19 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+import yaml
+
+from baselines.experiments.folder import CONFIG
 from baselines.reporting.figures import pictures
 from baselines.reporting.latex import latex_table
 from baselines.reporting.page import report_page
 from baselines.reporting.source import ReportSource
 from baselines.reporting.tables import write_csv
 from semid.atomic import atomic_write
+from semid.provenance import read_json
 
 PAGE, LATEX, PARTS = "report.html", "report.tex", "report"
+SETTINGS = "compare.yaml"
 _NEEDED = ("jinja2", "matplotlib")
 
 
@@ -24,7 +29,8 @@ def missing_packages() -> list[str]:
 def write_report(found: ReportSource) -> Path | None:
     """Write ``report.tex``, the tables in ``report/`` and, if they can be drawn, figures and page.
 
-    Figures are in ``report/figures`` as SVG, PNG and PDF. Nothing of the folder is changed besides.
+    ``report/compare.yaml`` holds the settings, for ``semid compare --config``. Figures are in
+    ``report/figures`` as SVG, PNG and PDF. Nothing of the folder is changed besides.
 
     Returns:
         The page, ``report.html``; None if `missing_packages` names some.
@@ -34,6 +40,8 @@ def write_report(found: ReportSource) -> Path | None:
     tables.mkdir(exist_ok=True)
     atomic_write(folder / LATEX, latex_table(found))
     write_csv(found, tables)
+    settings = read_json(folder / CONFIG, take_unsealed=True)
+    atomic_write(tables / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
     if missing_packages():
         return None
     figures.mkdir(exist_ok=True)
