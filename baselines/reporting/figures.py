@@ -80,10 +80,11 @@ def _forest(
     figure = blank(width, height)
     whole = (left / width, bottom / height, 1 - (left + right) / width, 1 - bottom / height)
     axes = figure.add_axes(whole)
-    axes.axvline(0, color=INK, linewidth=1.2)
     for line, gain in enumerate(reversed(gains)):
         y, decided = line * step + (step / 2 if is_wide else 12), verdict_of(gain, level)
         colour = {"undecided": MUTED, "helped": SERIES[0], "hurt": SERIES[1]}[decided]
+        reach = step / 2 if is_wide else 11
+        axes.vlines(0, y - reach, y + reach, color=INK, linewidth=1.2)
         axes.plot([gain.low, gain.high], [y, y], color=colour, linewidth=2.5)
         inside = SURFACE if decided == "undecided" else colour
         axes.plot(gain.mean, y, "o", ms=9, color=inside, mec=colour, mew=2)
