@@ -42,9 +42,10 @@ def write_lists(
     ids = pl.Series(dataset.catalog.item_ids)
     target = ids[test.items[test.targets()[1]]]
     frames = []
-    for record in (record for record in records if record.top is not None):
-        assert record.top is not None
-        rows = pl.Series(record.top.ravel())
+    for record, top in ((record, record.top) for record in records):
+        if top is None:
+            continue
+        rows = pl.Series(top.ravel())
         items = ids[rows.replace(-1, 0)].zip_with(rows >= 0, pl.Series([None], dtype=ids.dtype))
         frame = pl.DataFrame({"user": users, "target": target})
         frames.append(
@@ -53,7 +54,7 @@ def write_lists(
                 pl.lit(record.arm).alias("arm"),
                 pl.lit(record.seed, dtype=pl.Int64).alias("seed"),
                 "target",
-                items.reshape(record.top.shape).arr.to_list().list.drop_nulls().alias("items"),
+                items.reshape(top.shape).arr.to_list().list.drop_nulls().alias("items"),
             )
         )
     buffer = io.BytesIO()

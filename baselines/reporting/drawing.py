@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,11 +87,19 @@ class Picture:
     summary: str
     draw: Draw
 
+    @cached_property
+    def _wide(self) -> Figure:
+        return self.draw(WIDE)
+
+    @cached_property
+    def _wide_svg(self) -> bytes:
+        return _rendered(self._wide, "svg")
+
     def inline(self, width: int) -> str:
         """The figure as an SVG element of a page, in the colours of the page's style sheet."""
         with _styled():
-            svg = _saved(self.draw(width), "svg").decode()
-        own = f"{self.name}-{width}"
+            drawn = self._wide_svg if width == WIDE else _rendered(self.draw(width), "svg")
+        own, svg = f"{self.name}-{width}", drawn.decode()
         svg = svg[svg.index("<svg") :]
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
         svg = re.sub(r'\bid="([^"]+)"', rf'id="{own}-\1"', svg)
@@ -99,16 +108,13 @@ class Picture:
             svg = svg.replace(colour, variable)
         return re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1">', svg, count=1)
 
-    def save(self, folder: Path) -> list[Path]:
+    def save(self, folder: Path) -> None:
         """Write it as SVG, PNG and PDF."""
-        paths = []
         with _styled():
-            for suffix in _FORMATS:
-                figure = self.draw(WIDE)
-                figure.set_facecolor(SURFACE)
-                paths.append(folder / f"{self.name}.{suffix}")
-                atomic_write(paths[-1], _saved(figure, suffix))
-        return paths
+            atomic_write(folder / f"{self.name}.svg", self._wide_svg)
+            self._wide.set_facecolor(SURFACE)
+            for suffix in ("png", "pdf"):
+                atomic_write(folder / f"{self.name}.{suffix}", _rendered(self._wide, suffix))
 
 
 def blank(width: int, height: int) -> Figure:
@@ -156,7 +162,7 @@ def colours(number: int) -> Sequence[str]:
     return [SERIES[i % len(SERIES)] for i in range(number)]
 
 
-def _saved(figure: Figure, suffix: str) -> bytes:
+def _rendered(figure: Figure, suffix: str) -> bytes:
     buffer = io.BytesIO()
     metadata: dict[str, Any] = _FORMATS[suffix]
     figure.savefig(buffer, format=suffix, metadata=metadata)

@@ -103,16 +103,13 @@ class ReportSource:
         by_value = {row.arm: row.metrics[self.policy][self.metric].mean for row in able}
         return max(by_value, key=by_value.__getitem__, default=None)
 
-    def own(self, row: str, metric: str | None = None) -> Difference | None:
-        """A row minus its counterpart, by default in `metric`; None if it has none."""
-        return self._difference(row, self.counterparts.get(row), metric)
+    def own(self, row: str) -> Difference | None:
+        """A row minus its counterpart in `metric`; None if it has none."""
+        return self._differences.get((row, self.counterparts.get(row)))
 
-    def over_counted(self, row: str, metric: str | None = None) -> Difference | None:
-        """A row minus the best row that only counts, by default in `metric`."""
-        return self._difference(row, self.counted, metric)
-
-    def _difference(self, row: str, other: str | None, metric: str | None) -> Difference | None:
-        return None if other is None else self._differences.get((row, other, metric or self.metric))
+    def over_counted(self, row: str) -> Difference | None:
+        """An arm minus the best row that only counts, in `metric`; None of other rows."""
+        return self._differences.get((row, self.counted))
 
     @cached_property
     def beyond(self) -> Sequence[Difference]:
@@ -124,9 +121,13 @@ class ReportSource:
         )
 
     @cached_property
-    def _differences(self) -> Mapping[tuple[str, str, str], Difference]:
-        recorded = [one for one in self.comparison.differences if one.policy == self.policy]
-        return {(one.arm, one.reference, one.metric): one for one in (*self.beyond, *recorded)}
+    def _differences(self) -> Mapping[tuple[str, str | None], Difference]:
+        """Those in `metric` under `policy`; recorded ones win, as in the tables of the folder."""
+        known = [*self.beyond, *self.comparison.differences]
+        wanted = (self.policy, self.metric)
+        return {
+            (one.arm, one.reference): one for one in known if (one.policy, one.metric) == wanted
+        }
 
     @cached_property
     def curves(self) -> Sequence[Curve]:
