@@ -19,6 +19,7 @@ demo: venv
 	$(BIN)/semid compare --config examples/demo.yaml
 	$(BIN)/semid pick runs/demo --out runs/demo-best
 	$(BIN)/semid recommend --model runs/demo-best --histories examples/demo_users.jsonl --k 5
+	@echo 'report: runs/demo/report.html'
 
 test: export OMP_NUM_THREADS = 1
 test: venv

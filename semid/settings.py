@@ -121,6 +121,8 @@ def _of_json(kind: Any, value: Any) -> Any:
             if get_origin(each) is dict:
                 of_values = get_args(each)[1]
                 return {name: _of_json(of_values, one) for name, one in value.items()}
-    if isinstance(value, list) and any(get_origin(each) is tuple for each in kinds):
-        return tuple(value)
+    if isinstance(value, list):
+        for each in kinds:
+            if get_origin(each) is tuple:
+                return tuple(_of_json(get_args(each)[0], one) for one in value)
     return value

@@ -23,6 +23,7 @@ ROOMS = (  # of baselines: a room imports only from rooms of the floors before i
     ("recommenders",),
     ("models",),
     ("experiments", "exporting"),
+    ("reporting",),
     ("cli",),
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

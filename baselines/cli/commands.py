@@ -19,6 +19,7 @@ from baselines.cli.config import (
     LmTrainConfig,
     PickConfig,
     RecommendConfig,
+    ReportConfig,
     StudyConfig,
     TeacherExportConfig,
     TeacherTrainConfig,
@@ -34,6 +35,7 @@ from baselines.cli.lm import lm_fluency, lm_train
 from baselines.cli.pick import pick
 from baselines.cli.prepare import data_prepare
 from baselines.cli.recommend import recommend
+from baselines.cli.report import report
 from baselines.cli.runs import (
     RunConfig,
     RunsCompareConfig,
@@ -164,6 +166,13 @@ COMMANDS = {
         ),
         second_names=_TOKENIZER,
         check=require_arms,
+    ),
+    "report": Command(
+        config=ReportConfig,
+        run=report,
+        trains=False,
+        example="semid report runs/compare --wide",
+        first="run",
     ),
     "train": Command(
         config=TrainConfig,

@@ -20,14 +20,15 @@ def require_arms(config: CompareConfig) -> None:
 
 
 def compare(config: CompareConfig, console: Console) -> None:
-    """Train and rank every arm on the same data, IDs, budget and seeds, and print the table."""
-    from baselines.evaluation.ranks import POLICIES
-    from baselines.experiments.report import comparison_table
+    """Train and rank every arm on the same data, IDs, budget and seeds, and print the answer."""
+    from baselines.cli.report import print_report
+    from baselines.experiments.arms import backbones_of
+    from baselines.experiments.folder import ComparisonFolder
     from baselines.experiments.run import run_comparison
-    from baselines.experiments.strata import strata_table
+    from baselines.reporting.source import ReportSource
+    from semid.distributed import distributed_state
 
     comparison = run_comparison(config)
-    for policy in POLICIES:
-        console.print(comparison_table(comparison, policy=policy))
-        console.print(strata_table(comparison, policy=policy))
-    console.print(f"files: {config.out}/comparison.md, comparison.json, per_user.parquet")
+    if distributed_state().is_main_process:
+        run = ComparisonFolder.read(config.out, backbones=backbones_of(config))
+        print_report(ReportSource(run=run, comparison=comparison), console)

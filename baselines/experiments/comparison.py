@@ -20,8 +20,9 @@ from baselines.evaluation.random_effects import (
     summarize_runs,
 )
 from baselines.evaluation.significance import holm
-from semid.arrays import FloatArray
-from semid.provenance import atomic_write
+from semid.arrays import FloatArray, IntArray
+from semid.provenance import atomic_write, read_json
+from semid.settings import from_json
 
 _METHOD = {
     "interval": "t intervals with users and seeds as random effects, paired by user",
@@ -60,6 +61,8 @@ class RunRecord:
         consistency: Share of users whose top item is the teacher's top item, in [0, 1];
             ``None`` without a teacher.
         is_pair: Whether the run combines the models of its seed and of the arm's next seed.
+        top: The list of each user: int64 ``(user, place)``, rows of the best unseen items, best
+            first, -1 where no more are left; ``None`` if it is not known.
     """
 
     arm: str
@@ -71,6 +74,7 @@ class RunRecord:
     evaluation: dict[str, Any] = field(default_factory=dict)
     consistency: float | None = None
     is_pair: bool = False
+    top: IntArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +221,19 @@ class Comparison:
             if (found.arm, found.reference, found.policy, found.metric) == wanted:
                 return found
         raise KeyError(f"no difference of {arm!r} to {reference!r} on {metric} ({policy})")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Comparison:
+        """What `to_json` has written.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it holds anything else.
+        """
+        found = read_json(Path(path), take_unsealed=True)
+        if found is None:
+            raise FileNotFoundError(f"no file {path}")
+        return from_json(cls, found)
 
     def to_json(self, path: str | Path) -> None:
         """Write everything to ``path`` atomically: a reader sees the old file or the new one."""

@@ -65,6 +65,7 @@ def record(
         train_seconds=state.seconds if state is not None else 0.0,
         evaluation=evaluation,
         consistency=evaluation["agreement"]["top-1"] if "agreement" in evaluation else None,
+        top=ranks.top,
     )
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from baselines.experiments.comparison import ArmRow, Comparison, Difference, Estimate
 from baselines.experiments.strata import by_id_sections, strata_sections
-from baselines.experiments.tables import NOTHING, figure, markdown_table
+from baselines.experiments.tables import NOTHING, duration, figure, markdown_table, signed
 
 UNKNOWN = "unknown"
 
@@ -281,7 +281,7 @@ def _result(row: ArmRow, policy: str, metrics: Sequence[str]) -> tuple[str, ...]
 
 def _cost(row: ArmRow) -> tuple[str, ...]:
     agreement = _estimate(row.consistency) if row.consistency else NOTHING
-    spent = _duration(row.train_seconds)
+    spent = duration(row.train_seconds)
     if any(found.get("stopped_by_time") for found in row.evaluations):
         spent += ", stopped by time"
     return str(len(row.seeds)), agreement, f"{row.parameters:,}", spent
@@ -307,7 +307,7 @@ def _gain(comparison: Comparison, arm: str, reference: str, policy: str, metric:
         found = comparison.difference(arm, reference, policy=policy, metric=metric)
     except KeyError:
         return NOTHING
-    return f"{_signed(found.mean)} p {found.p_holm:.3f}\n{_interval(found)}"
+    return f"{signed(found.mean)} p {found.p_holm:.3f}\n{_interval(found)}"
 
 
 def _gain_cells(found: Difference) -> tuple[str, ...]:
@@ -316,7 +316,7 @@ def _gain_cells(found: Difference) -> tuple[str, ...]:
         found.arm,
         found.reference,
         found.metric,
-        _signed(found.mean),
+        signed(found.mean),
         relative,
         _interval(found),
         f"{found.p:.4f}",
@@ -331,15 +331,7 @@ def _seeds_needed(found: Difference) -> str:
 
 
 def _interval(found: Difference) -> str:
-    return f"[{_signed(found.low)}, {_signed(found.high)}]"
-
-
-def _signed(value: float) -> str:
-    return ("-" if round(value, 4) < 0 else "+") + figure(abs(value))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+    return f"[{signed(found.low)}, {signed(found.high)}]"
 
 
 def _inline(value: object) -> str:

@@ -18,6 +18,7 @@ from baselines.experiments.config import CompareConfig
 from baselines.experiments.controls import control_records
 from baselines.experiments.counted import counted_records
 from baselines.experiments.folder import seeds_of_rows
+from baselines.experiments.lists import EXAMPLES, LISTS, examples, write_lists
 from baselines.experiments.opening import opened
 from baselines.experiments.report import comparison_page
 from baselines.experiments.rows import IN_THE_BEAM, ComparisonRun, popularity_row, rows_of_seed
@@ -26,7 +27,7 @@ from baselines.experiments.settings import report_settings
 from baselines.experiments.strata import stratified
 from semid.atomic import atomic_write
 from semid.distributed import distributed_state
-from semid.provenance import ProvenanceError
+from semid.provenance import ProvenanceError, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,9 @@ def run_comparison(config: CompareConfig, dataset: Dataset | None = None) -> Com
     """Run every unfinished stage, and write the comparison.
 
     Writes to ``config.out``: ``config.json``, ``data.json``, ``ids/`` and ``ids-<name>/``, a folder
-    for each trained model, ``comparison.json``, ``comparison.md`` and ``per_user.parquet``. Several
-    processes (``semid.distributed``) share training and ranking; only the main one writes.
+    for each trained model, ``comparison.json``, ``comparison.md``, ``per_user.parquet``,
+    ``lists.parquet`` and ``examples.json``. Several processes (``semid.distributed``) share
+    training and ranking; only the main one writes.
 
     Args:
         config: The settings.
@@ -80,7 +82,10 @@ def _compared(run: ComparisonRun) -> Comparison:
     )
     if distributed_state().is_main_process and may_write(out):
         _report_left_out(comparison, out)
-        write_per_user(records, out / "per_user.parquet", users=users_of_targets(run.dataset))
+        users = users_of_targets(run.dataset)
+        write_per_user(records, out / "per_user.parquet", users=users)
+        write_lists(records, run.dataset, users, out / LISTS)
+        write_json(out / EXAMPLES, examples(records, run.dataset, users, run.ids))
         comparison.to_json(out / "comparison.json")
         atomic_write(out / "comparison.md", comparison_page(comparison))
     return comparison

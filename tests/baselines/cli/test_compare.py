@@ -26,15 +26,18 @@ def test_schemes_stand_beside_each_other_in_the_table(
     assert "| @codes | file:codes.json | 33 |" in Path("out/comparison.md").read_text()
 
 
-def test_compare_prints_both_tables_and_where_the_files_are(
+def test_compare_prints_its_answer_and_where_the_files_are(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--out", "mine", "--ids.scheme", "file:codes.json", "--seeds", "[3]"]
     assert main(["compare", "--config", "tiny.yaml", *options]) == 0
     printed = capsys.readouterr().out
-    for text in ("Seen items removed", "Seen items kept", "Popularity", "(teacher)", "soft_ce"):
+    assert "alignment" in printed.splitlines()[0]
+    for text in ("seen items removed", "Popularity", "(teacher)", "soft_ce", "N@10 vs own"):
         assert text in printed
-    assert "files: mine/comparison.md, comparison.json, per_user.parquet" in printed
+    assert "files: mine/comparison.json, per_user.parquet" in printed
+    assert printed.splitlines()[-1] == "report: mine/report.html"
+    assert Path("mine/report.html").exists()
     settings = json.loads(Path("mine/config.json").read_text())
     assert settings["seeds"] == [3], "an option wins over the file"
     assert settings["training"]["epochs"] == 1

@@ -26,6 +26,7 @@ from baselines.models.trained import TrainedModel
 
 GOLDEN = Path(__file__).parent / "golden"
 KEPT = GOLDEN / "kept"
+OF_REPORTS = ("report", "lists.parquet", "examples.json")  # written beside the table; not in 0.1
 PARTS = ("model.json", "items.parquet", "item_counts.safetensors", "ids/")
 TWO_USERS = 2 / 40 + 1e-9  # near ties may fall otherwise where a processor rounds otherwise
 
@@ -57,8 +58,10 @@ def models(out: Path) -> list[Path]:
 
 
 def is_part(name: str) -> bool:
-    """Whether a file is a part that makes the folder of an arm a whole model; not in 0.1."""
+    """Whether a file is of a report or makes the folder of an arm a whole model; not in 0.1."""
     first, _, below = name.partition("/")
+    if name.startswith(OF_REPORTS):
+        return True
     if first.startswith("ids"):
         return below.startswith("text_encoder/")
     return below.startswith(PARTS) and first != "teachers"

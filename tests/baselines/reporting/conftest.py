@@ -1,0 +1,36 @@
+"""A finished comparison with its report, that all tests of reports share."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from tiny_comparison import TINY
+
+from baselines.data.loading import write_plain_layout
+from baselines.data.synthetic import synthetic_dataset
+from baselines.experiments.config import FusionConfig
+from baselines.experiments.run import run_comparison
+from baselines.reporting.source import ReportSource
+from baselines.reporting.writing import write_report
+
+ARMS = ("causal:ntp", "causal:soft_ce:0.3", "causal:soft_ce:0.6", "causal:soft_ce:0.9")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a comparison with its report; a test that changes it takes a copy."""
+    folder = tmp_path_factory.mktemp("reports")
+    shop = folder / "shop"
+    write_plain_layout(synthetic_dataset(num_users=40, num_items=32, num_categories=2), shop)
+    config = dataclasses.replace(
+        TINY,
+        data=str(shop),
+        out=str(folder / "done"),
+        arms=ARMS,
+        fusion=FusionConfig(arms=("causal:ntp",), weights=(0.5,)),
+    )
+    run_comparison(config)
+    write_report(ReportSource.read(folder / "done"))
+    return folder / "done"
