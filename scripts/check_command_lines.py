@@ -73,6 +73,7 @@ _OF_COMMAND: dict[str, list[str]] = {  # what each needs, in sizes that take no 
     "evaluate": ["--model", "none"],
     "recommend": ["--model", "none", "--history", "1,2"],
     "explain": ["--model", "none", "--history", "1,2", "--item", "3"],
+    "serve": ["--models", "none"],
     "study": ["--study", "none"],
 }
 _ODD = (

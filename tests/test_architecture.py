@@ -22,7 +22,7 @@ ROOMS = (  # of baselines: a room imports only from rooms of the floors before i
     ("backbones", "testing"),
     ("recommenders",),
     ("models",),
-    ("experiments",),
+    ("experiments", "serving"),
     ("cli",),
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

@@ -16,6 +16,7 @@ from typing import Any
 from baselines.cli.commands import COMMANDS, Command
 from baselines.cli.console import QUIET, CommandConsole, speaking
 from baselines.cli.help import help_of, overview
+from baselines.cli.options import named_first
 from baselines.data.config import require_source
 from semid import __version__
 from semid.checks import did_you_mean
@@ -53,8 +54,8 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 def _run_command(name: str, words: Sequence[str], *, quiet: bool) -> None:
     command = COMMANDS[name]
-    if command.first is not None and words and not words[0].startswith("-"):
-        words = [f"--{command.first}", *words]
+    if command.first is not None:
+        words = named_first(words, command.first, command.config)
     if any(word in _HELP for word in words):
         print(help_of(name, command))
         return

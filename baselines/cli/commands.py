@@ -32,10 +32,12 @@ from baselines.cli.lm import lm_fluency, lm_train
 from baselines.cli.pick import pick
 from baselines.cli.prepare import data_prepare
 from baselines.cli.recommend import recommend
+from baselines.cli.serve import require_packages, serve
 from baselines.cli.study import study
 from baselines.cli.teacher import teacher_export, teacher_train
 from baselines.cli.train import require_arm, train
 from baselines.experiments.config import CompareConfig, FluencyConfig
+from baselines.serving.config import ServeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class Command:
         example: Example of its use.
         shown: Options shown in its help, by dotted names; empty for all.
         second_names: Alternative names of options.
-        first: Option whose value may be given first, without its name.
+        first: Option whose value may be given first, without its name; several if it is a list.
         check: Rejects settings before any code that computes is loaded.
     """
 
@@ -188,6 +190,14 @@ COMMANDS = {
         run=explain,
         trains=False,
         example="semid explain --model models/one --history i12,i7 --item i90",
+    ),
+    "serve": Command(
+        config=ServeConfig,
+        run=serve,
+        trains=False,
+        example="semid serve models/one models/two --shares 0.9,0.1 --log requests.jsonl",
+        first="models",
+        check=require_packages,
     ),
     "study": Command(
         config=StudyConfig,

@@ -23,6 +23,7 @@ LISTS_OF_NAMES = {
     "history": "item IDs",
     "backbone": "class paths",
     "runs": "runs",
+    "models": "models",
 }
 """What the elements of some lists are; none contains a comma."""
 
@@ -73,6 +74,23 @@ def spelled_out(
                 raise ValueError(f"--{name} needs a value")
         found.append(f"--{name}={_as_list(value, name, kind)}")
     return found
+
+
+def named_first(words: Sequence[str], option: str, config: type) -> list[str]:
+    """The arguments with the name of an option before the values that begin them.
+
+    Args:
+        words: The arguments as written.
+        option: The option that may be given without its name: all values up to the next option if
+            it is a list, else one.
+        config: The dataclass that they set.
+    """
+    count = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+    if not count:
+        return list(words)
+    if get_origin(options_of(config)[option]) is tuple:
+        return [f"--{option}", json.dumps(words[:count]), *words[count:]]
+    return [f"--{option}", *words]
 
 
 def _kind_of(name: str, config: type, second_names: Collection[str]) -> Any:
