@@ -46,14 +46,14 @@ class Service:
     def __init__(self, config: ServeConfig, metrics: Metrics) -> None:
         self.config, self.metrics = config, metrics
         self.arms = Arms(config, metrics)
-        limits = {"queue": config.queue, "deadline": config.deadline}
         self.ranking = Batcher(
             max_batch=config.max_batch,
             max_wait=config.max_wait_ms / 1e3,
+            queue=config.queue,
+            deadline=config.deadline,
             observe=metrics.batches.observe,
-            **limits,
         )
-        self.aside = Batcher(max_batch=1, max_wait=0, observe=lambda _: None, **limits)
+        self.aside = Batcher(max_batch=1, max_wait=0, queue=config.queue, deadline=config.deadline)
         metrics.waiting.set_function(lambda: self.ranking.waiting + self.aside.waiting)
 
     @property
@@ -198,16 +198,22 @@ async def similar(
 
 
 @api.post("/items/add", response_model=wire.ModelsAnswer)
-async def add_items(body: wire.AddBody, service: Shared, named: ArmName = None) -> Response:
+async def add_items(
+    body: wire.AddBody, request: Request, service: Shared, named: ArmName = None
+) -> Response:
     """Code new items from their texts, until the model is reloaded."""
+    request.state.line["body"] = body.model_dump(mode="json")
     arms = service.arms.named(named)
     await change(arms, lambda model: model.with_items(body.items))
     return _described(arms)
 
 
 @api.post("/items/remove", response_model=wire.ModelsAnswer)
-async def remove_items(body: wire.RemoveBody, service: Shared, named: ArmName = None) -> Response:
+async def remove_items(
+    body: wire.RemoveBody, request: Request, service: Shared, named: ArmName = None
+) -> Response:
     """Stop recommending some items, until the model is reloaded."""
+    request.state.line["body"] = body.model_dump(mode="json")
     arms = service.arms.named(named)
     await change(arms, lambda model: model.without_items(body.items))
     return _described(arms)

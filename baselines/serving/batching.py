@@ -56,7 +56,7 @@ class Batcher:
         max_wait: float,
         queue: int,
         deadline: float,
-        observe: Callable[[int], object],
+        observe: Callable[[int], object] = lambda size: None,
     ) -> None:
         self._max_batch, self._max_wait, self._deadline = max_batch, max_wait, deadline
         self._observe = observe
@@ -98,7 +98,7 @@ class Batcher:
         """
         if not self.is_running:
             raise Problem(503, "the server is starting or stopping: ask again later")
-        answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         try:
             self._jobs.put_nowait(_Job(key, work, question, answer, time.monotonic()))
         except asyncio.QueueFull as error:

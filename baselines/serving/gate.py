@@ -49,6 +49,7 @@ class Gate:
         self._bearer = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -71,8 +72,8 @@ class Gate:
             await problem.response()(scope, receive, answer)
         except Exception:
             logger.exception("a request failed")
-            problem = Problem(500, "this is a fault of the server, and is in its log")
-            await problem.response()(scope, receive, answer)
+            fault = Problem(500, "this is a fault of the server, which reports it with a traceback")
+            await fault.response()(scope, receive, answer)
         finally:
             self._count(scope, status, time.perf_counter() - began, line)
 
