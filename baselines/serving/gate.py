@@ -92,22 +92,23 @@ class Gate:
         """The whole body; None if the client has gone."""
         most, body = self._config.max_body, bytearray()
         declared = dict(scope["headers"]).get(b"content-length", b"0")
+        is_short = not declared.isdigit() or int(declared) <= most
+        more = is_short
         try:
             async with asyncio.timeout(self._config.body_timeout):
-                more = not (declared.isdigit() and int(declared) > most)
-                while more:
+                while more and is_short:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
                     body += message.get("body", b"")
-                    more = message.get("more_body", False) and len(body) <= most
+                    more, is_short = message.get("more_body", False), len(body) <= most
         except TimeoutError as error:
             raise Problem(
                 408,
                 f"expected a whole request within {self._config.body_timeout:g} s, got a part",
                 {"Connection": "close"},
             ) from error
-        if len(body) > most or int(declared) > most:
+        if not is_short:
             raise Problem(413, f"expected at most {most} bytes, got more", {"Connection": "close"})
         return bytes(body)
 

@@ -7,17 +7,19 @@ import hashlib
 import math
 import os
 import shutil
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 import polars as pl
 
 from baselines.models.bulk import lists_identity
 from baselines.models.config import Empty, Unknown
+from baselines.models.files import read_card
 from baselines.models.recommender import Recommendation, Recommender
 from baselines.models.requests import ItemId, known_histories, require_histories
 from semid.provenance import hash_json
@@ -57,6 +59,27 @@ class Recommended:
     unknown: int
 
 
+class FolderCopy:
+    """A copy of a model's folder, which lasts as long as this object.
+
+    Parts of a model are read from its files while it is in use, so it would break if they were
+    changed in place.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        FileNotFoundError: If it has no model.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        read_card(folder)  # raises before anything is copied
+        place = mkdtemp(prefix="semid-serve-")
+        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        self.path = Path(place) / "model"
+        shutil.copytree(folder, self.path)  # no links, which would change along
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ServedModel:
     """A model in use.
@@ -65,13 +88,13 @@ class ServedModel:
         recommender: The model.
         identity: Everything that determines its lists, but for added and removed items.
         fingerprint: State of the folder from which it was loaded.
-        place: The copy of the folder, kept as long as the model is in use.
+        copy: The copy of the folder that it was loaded from.
     """
 
     recommender: Recommender
     identity: Mapping[str, Any]
     fingerprint: str
-    place: TemporaryDirectory[str]
+    copy: FolderCopy
 
     @cached_property
     def hash(self) -> str:
@@ -112,12 +135,9 @@ class ServedModel:
                 the model's scores are not finite.
         """
         before = fingerprint(folder)
-        place = TemporaryDirectory(prefix="semid-serve-", ignore_cleanup_errors=True)
-        if folder.is_dir():
-            copy = Path(place.name) / "model"
-            shutil.copytree(folder, copy)  # no links, since files may be changed in place
+        copy = FolderCopy(folder)
         recommender = Recommender.from_pretrained(
-            copy if folder.is_dir() else folder, backbone=backbone, teacher=teacher, base=base
+            copy.path, backbone=backbone, teacher=teacher, base=base
         )
         if fingerprint(folder) != before:
             raise ValueError(f"expected a model that stays as it is, but {folder} was changed")
@@ -125,7 +145,7 @@ class ServedModel:
             recommender=recommender,
             identity=lists_identity(recommender.model),
             fingerprint=before,
-            place=place,
+            copy=copy,
         )
         served._warm_up(folder)
         return served

@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 import signal
+import threading
+from asyncio import TimerHandle, Transport
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from socket import socket
 from types import FrameType
+from typing import ClassVar
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from baselines.serving.config import ServeConfig
+
+
+class _Protocol(H11Protocol):
+    """Closes a connection whose request has not begun to arrive whole in time.
+
+    Uvicorn limits the time between requests alone; a client that sends the head of a request byte
+    by byte would hold its connection for ever.
+    """
+
+    head_timeout: ClassVar[float]
+    _patience: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def _look(self) -> None:
+        waits = self.conn.their_state is h11.IDLE
+        if waits and self._patience is None:
+            self._patience = self.loop.call_later(self.head_timeout, self._give_up)
+        elif not waits and self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _give_up(self) -> None:
+        self._patience = None
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -28,9 +65,11 @@ class Server(uvicorn.Server):
     def __init__(
         self, app: FastAPI, config: ServeConfig, listening: Callable[[str], object]
     ) -> None:
+        timed = type("_Timed", (_Protocol,), {"head_timeout": config.body_timeout})
         super().__init__(
             uvicorn.Config(
                 app,
+                http=timed,
                 host=config.host,
                 port=config.port,
                 log_config=None,
@@ -44,6 +83,9 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Within the body, signals stop the server and are not raised again."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals reach the main thread alone
+            return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in before:
             signal.signal(number, self._stop)
