@@ -95,7 +95,7 @@ async def _service(request: Request) -> Service:
 
 
 Shared = Annotated[Service, Depends(_service)]
-_REFUSED = documented(400, 401, 404, 408, 413, 422, 429, 500, 503, 504)
+_REFUSED = documented(400, 401, 404, 408, 413, 415, 422, 429, 500, 503, 504)
 api = APIRouter(prefix="/v1", responses=_REFUSED)
 health = APIRouter(prefix="/health")
 

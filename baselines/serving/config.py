@@ -95,6 +95,8 @@ class ServeConfig:
     @property
     def arms(self) -> tuple[ArmSource, ...]:
         """The models, with their shares."""
+        if not self.models:
+            raise ValueError("models must name at least one folder, got none")
         shares = self.shares or (1.0, *(0.0 for _ in self.models[1:]))
         if len(shares) != len(self.models) or min(shares, default=-1) < 0:
             raise ValueError(
@@ -120,8 +122,6 @@ def _named(model: str) -> tuple[str, str]:
 
 
 def _require_names(names: Sequence[str]) -> None:
-    if not names:
-        raise ValueError("models must name at least one folder, got none")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
             f"models must have different names, got {twice[0]} more than once. Name them: "

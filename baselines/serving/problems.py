@@ -55,6 +55,9 @@ class Malformed(Problem):
             reason = first.get("ctx", {}).get("error", "")
             super().__init__(400, f"expected a body in JSON, got something else: {reason}")
             return
+        if isinstance(first.get("input"), bytes):
+            super().__init__(415, "expected Content-Type: application/json, got another or none")
+            return
         place = ".".join(str(part) for part in first["loc"][1:]) or "the body"
         super().__init__(422, f"{place}: {first['msg']}, got {_shown(first.get('input'))}")
 
