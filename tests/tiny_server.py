@@ -15,7 +15,7 @@ from tiny_models import shop
 from baselines.models.recommender import Recommender
 from baselines.serving.app import Service, make_app
 from baselines.serving.config import ServeConfig
-from baselines.serving.server import Server
+from baselines.serving.server import Server, bound_socket
 
 IDS = shop().catalog.item_ids
 
@@ -49,9 +49,9 @@ def running(config: ServeConfig, token: str | None = None) -> Iterator[Running]:
         addresses.append(address)
         listens.set()
 
-    app = make_app(config, token)
+    bound, app = bound_socket(config.host, config.port), make_app(config, token)
     server = Server(app, config, listening)
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, args=([bound],))
     thread.start()
     try:
         assert listens.wait(30)

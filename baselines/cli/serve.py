@@ -31,20 +31,20 @@ def require_packages(_: ServeConfig) -> None:
 def serve(config: ServeConfig, console: Console) -> None:
     """Recommend, explain and accept items over HTTP, until stopped."""
     from baselines.serving.app import make_app
-    from baselines.serving.server import Server
+    from baselines.serving.server import Server, bound_socket
     from baselines.serving.token import read_token
 
     token = read_token(config.token_file)
-    if token is None and config.host not in _LOOPBACK:
-        console.print(
-            f"anybody who reaches {config.host} may ask and change items: set {TOKEN_VARIABLE}",
-            style="yellow",
-            highlight=False,
-        )
-    app = make_app(config, token)
 
     def listening(address: str) -> None:
         names = ", ".join(source.name for source in config.arms)
         console.print(f"serving {names} on {address}", soft_wrap=True, markup=False)
+        if token is None and config.host not in _LOOPBACK:
+            console.print(
+                f"anybody who reaches {config.host} may ask and change items: set {TOKEN_VARIABLE}",
+                style="yellow",
+                highlight=False,
+            )
 
-    Server(app, config, listening).run()
+    with bound_socket(config.host, config.port) as bound:  # before models are loaded in vain
+        Server(make_app(config, token), config, listening).run([bound])

@@ -6,8 +6,8 @@ import signal
 import threading
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from socket import socket
+from contextlib import ExitStack, contextmanager
+from socket import SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, socket
 from types import FrameType
 from typing import ClassVar
 
@@ -17,6 +17,27 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from baselines.serving.config import ServeConfig
+
+
+def bound_socket(host: str, port: int) -> socket:
+    """A socket at an address, which nobody else can take from now on.
+
+    Raises:
+        OSError: If the address is not free, or not of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = getaddrinfo(host, port, type=SOCK_STREAM)[0]
+        with ExitStack() as failed:
+            bound = failed.enter_context(socket(family, kind, protocol))
+            bound.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            bound.bind(address)
+            failed.pop_all()
+    except OSError as error:
+        raise OSError(
+            f"expected an address to listen on, got {host} and port {port}: {error.strerror}. Name "
+            "others: --host, --port."
+        ) from error
+    return bound
 
 
 class _Protocol(H11Protocol):
@@ -58,7 +79,7 @@ class Server(uvicorn.Server):
 
     Args:
         app: The API.
-        config: Where it listens, and how long it waits for requests in flight.
+        config: How long it waits, for requests and, when it stops, for those in flight.
         listening: Called with the address once requests are answered.
     """
 
@@ -70,8 +91,6 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=timed,
-                host=config.host,
-                port=config.port,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -100,11 +119,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        """Start to listen.
-
-        Raises:
-            OSError: If the address is not free.
-        """
+        """Start to listen."""
         await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
