@@ -1,9 +1,9 @@
 """Requests a second and latencies of ``semid serve``: bench_serve.py --backbone causal.
 
 A model on a random catalogue as large as Amazon Beauty is served on the loopback twice, with
-dynamic batching and one request at a time, and asked by clients each of which waits for its answer
-before it asks again. Servers and clients share the cores. The servers take turns within a round, and the
-ratio is taken round by round.
+dynamic batching and one request at a time. Each client waits for its answer before it asks again.
+Servers and clients share the cores. The servers take turns within a round, and the ratio is taken
+round by round.
 """
 
 from __future__ import annotations

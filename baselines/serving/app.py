@@ -204,7 +204,8 @@ async def add_items(
     """Code new items from their texts, until the model is reloaded."""
     request.state.line["body"] = body.model_dump(mode="json")
     arms = service.arms.named(named)
-    await change(arms, lambda model: model.with_items(body.items))
+    rows = [item.model_dump() for item in body.items]
+    await change(arms, lambda model: model.with_items(rows))
     return _described(arms)
 
 

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from itertools import accumulate
 
 from baselines.models.hub import model_folder
+from baselines.serving.batching import guarded
 from baselines.serving.config import ArmSource, ServeConfig
 from baselines.serving.metrics import Metrics
 from baselines.serving.problems import Problem
@@ -61,7 +62,7 @@ class Arm:
         async with self.changing:
             found = await asyncio.to_thread(fingerprint, self._folder)
             try:
-                model = await asyncio.to_thread(self._load)
+                model = await asyncio.to_thread(guarded, self._load)
             except Exception as error:  # whatever is wrong with it, the present one goes on
                 self._refused = found
                 self._metrics.reloads.labels(self.name, "refused").inc()
@@ -99,7 +100,7 @@ async def change(arms: Sequence[Arm], how: Callable[[ServedModel], ServedModel])
     async with AsyncExitStack() as held:
         for arm in arms:
             await held.enter_async_context(arm.changing)
-        changed = [await asyncio.to_thread(how, arm.model) for arm in arms]
+        changed = [await asyncio.to_thread(guarded, how, arm.model) for arm in arms]
         for arm, model in zip(arms, changed, strict=True):
             arm.take(model)
 

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from baselines.serving.problems import Problem
 
+T = TypeVar("T")
 Work = Callable[[Sequence[Any]], Sequence[Any]]
 """Answers some questions, in their order; it raises if one of them cannot be answered."""
 
@@ -152,13 +153,28 @@ class Batcher:
                 job.answer.set_result(Answer(value, began - job.asked, len(jobs)))
 
 
+def guarded(work: Callable[..., T], *args: Any) -> T:
+    """Call a function in a thread of its own.
+
+    Raises:
+        RuntimeError: Instead of the panic of a native extension, which is no ``Exception`` and so
+            would end the server.
+    """
+    try:
+        return work(*args)
+    except Exception:
+        raise
+    except BaseException as panic:
+        raise RuntimeError(f"{type(panic).__name__}: {panic}") from panic
+
+
 def _answers(work: Work, questions: Sequence[Any]) -> list[Any]:
     """The answer to each question, or what was raised for it alone.
 
     A batch in which a question is bad is split until that one is alone.
     """
     try:
-        return list(work(questions))
+        return list(guarded(work, questions))
     except Exception as error:
         if len(questions) == 1:
             return [error]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -52,10 +52,18 @@ class SimilarBody(_Body):
     user: UserId | None = None
 
 
-class AddBody(_Body):
-    """New items: ``item_id``, and the texts that codes are made from."""
+class NewItem(BaseModel):
+    """A new item: ``item_id``, and fields of the catalogue, which its codes are made from."""
 
-    items: list[dict[str, Any]] = Field(min_length=1, max_length=10_000)
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    item_id: ItemId
+
+
+class AddBody(_Body):
+    """New items."""
+
+    items: list[NewItem] = Field(min_length=1, max_length=10_000)
 
 
 class RemoveBody(_Body):
