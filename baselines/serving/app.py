@@ -8,9 +8,10 @@ import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 
 from baselines.models.recommender import Recommendation
 from baselines.models.requests import ItemId
@@ -25,6 +26,13 @@ from baselines.serving.problems import Problem, add_handlers, documented
 from baselines.serving.served import Options, ServedModel
 from semid import __version__
 from semid.checks import require_int
+
+_PAGE = Path(__file__).with_name("page.html")
+_OF_THE_PAGE = {  # nothing from outside
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 ArmName = Annotated[
     str | None, Header(alias="X-Semid-Arm", description="Name of the model to ask.")
@@ -131,11 +139,16 @@ def make_app(config: ServeConfig, token: str | None = None) -> FastAPI:
     app.include_router(api)
     app.include_router(health)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
+    app.add_api_route("/", _page, include_in_schema=False)
     return app
 
 
 async def _metrics(service: Shared) -> Response:
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+async def _page() -> Response:
+    return Response(_PAGE.read_bytes(), headers=_OF_THE_PAGE, media_type="text/html")
 
 
 @health.get("/live")
@@ -195,6 +208,21 @@ async def similar(
     asked = partial(model.recommender.similar, body.item, body.k)
     found = _noted(await service.aside.ask(asked, lambda _: [asked()], None), request)
     return _json({**_by(arm, model), "items": _items(found)})
+
+
+@api.get("/items", response_model=wire.FoundAnswer)
+async def find_items(
+    service: Shared,
+    text: Annotated[str, Query(max_length=1000)],
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 20,
+    named: ArmName = None,
+) -> Response:
+    """The items whose titles contain a text."""
+    arm = service.arms.choose(named, None)
+    model = arm.model
+    asked = partial(model.find, text, limit)
+    found = await service.aside.ask(asked, lambda _: [asked()], None)
+    return _json({**_by(arm, model), "items": found.value})
 
 
 @api.post("/items/add", response_model=wire.ModelsAnswer)

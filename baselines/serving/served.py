@@ -183,6 +183,18 @@ class ServedModel:
             for items, count in zip(found, unknown.tolist(), strict=True)
         ]
 
+    @cached_property
+    def _small_titles(self) -> list[str]:
+        return [title.casefold() for title in self.recommender.titles]
+
+    def find(self, text: str, limit: int) -> list[dict[str, Any]]:
+        """Items whose titles contain a text in any case, those that begin with it first."""
+        text = text.casefold()
+        rows = [row for row, title in enumerate(self._small_titles) if text in title]
+        rows.sort(key=lambda row: not self._small_titles[row].startswith(text))
+        ids, titles = self.recommender.model.items.catalog.item_ids, self.recommender.titles
+        return [{"item_id": ids[row], "title": titles[row]} for row in rows[:limit]]
+
     def with_items(self, rows: Sequence[Mapping[str, Any]]) -> ServedModel:
         """The model with new items.
 

@@ -80,6 +80,13 @@ class Item(BaseModel):
     title: str
 
 
+class FoundItem(BaseModel):
+    """An item whose title contains a text."""
+
+    item_id: str | int
+    title: str
+
+
 class Served(BaseModel):
     """A model that answers."""
 
@@ -91,6 +98,12 @@ class ItemsAnswer(Served):
     """Items, best first."""
 
     items: list[Item]
+
+
+class FoundAnswer(Served):
+    """Items in catalogue order, those whose titles begin with the text first."""
+
+    items: list[FoundItem]
 
 
 class RecommendAnswer(ItemsAnswer):

@@ -11,7 +11,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of schemathesis's own libraries
 ]
-ROUTES = 9
+ROUTES = 10
 
 
 def test_no_request_that_fits_or_breaks_the_description_is_a_fault(serve: Serve) -> None:
