@@ -224,7 +224,7 @@ def fingerprint(folder: Path) -> str:
             path = Path(place) / name
             try:
                 state = path.stat()
-            except FileNotFoundError:  # replaced at this moment
+            except OSError:  # replaced at this moment, or not ours to read
                 states.append(f"{path} gone")
             else:
                 states.append(f"{path} {state.st_size} {state.st_mtime_ns} {state.st_ino}")

@@ -50,7 +50,7 @@ def test_in_a_browser_a_history_is_built_and_explained_with_keys(
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": height})
         faults: list[Any] = []
-        page.on("pageerror", faults.append)
+        page.on("pageerror", lambda fault: faults.append(fault))
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(server.url)
