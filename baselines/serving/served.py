@@ -217,7 +217,7 @@ class ServedModel:
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash of the names, sizes, times and places of all files of a folder."""
+    """Hash of the names, sizes and times (of content and of state) of all files of a folder."""
     states = []
     for place, _, names in os.walk(folder, followlinks=True):
         for name in names:
@@ -227,7 +227,7 @@ def fingerprint(folder: Path) -> str:
             except OSError:  # replaced at this moment, or not ours to read
                 states.append(f"{path} gone")
             else:
-                states.append(f"{path} {state.st_size} {state.st_mtime_ns} {state.st_ino}")
+                states.append(f"{path} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}")
     return hashlib.sha256("\n".join(sorted(states)).encode(errors="surrogateescape")).hexdigest()
 
 
