@@ -74,6 +74,7 @@ _OF_COMMAND: dict[str, list[str]] = {  # what each needs, in sizes that take no 
     "recommend": ["--model", "none", "--history", "1,2"],
     "explain": ["--model", "none", "--history", "1,2", "--item", "3"],
     "export": ["--folder", "none", "--to", "static", "--out", "out"],
+    "serve": ["--models", "none"],
     "study": ["--study", "none"],
     "runs": ["--folder", "none"],
     "runs show": ["--run", "none"],

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TEXT_FIELDS = ("title", "brand", "categories", "keyphrase", "description")
 logger = logging.getLogger(__name__)
 
+_FEW = 20
 _SEPARATORS = " \t\n,;:.|/-"
 
 
@@ -183,7 +184,10 @@ class Catalog:
                     f"the catalogue's item ids are whole numbers, got {strange[0]!r} in "
                     f"{ids.name or 'ids'!r}; use the same ids in both files"
                 )
-        rows = ids.cast(known.dtype, strict=False).replace_strict(
+        ids = ids.cast(known.dtype, strict=False)
+        if _FEW * len(ids) < len(known):  # a join would first hash the whole catalogue
+            return np.array([self._row_of.get(item, -1) for item in ids], dtype=np.int64)
+        rows = ids.replace_strict(
             known, pl.Series(range(len(known))), default=-1, return_dtype=pl.Int64
         )
         return np.asarray(rows.fill_null(-1).to_numpy(writable=True), dtype=np.int64)

@@ -22,7 +22,7 @@ ROOMS = (  # of baselines: a room imports only from rooms of the floors before i
     ("backbones", "testing"),
     ("recommenders",),
     ("models",),
-    ("experiments", "exporting"),
+    ("experiments", "exporting", "serving"),
     ("reporting",),
     ("cli",),
 )

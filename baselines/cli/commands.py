@@ -46,11 +46,13 @@ from baselines.cli.runs import (
     runs_remove,
     runs_show,
 )
+from baselines.cli.serve import require_packages, serve
 from baselines.cli.study import study
 from baselines.cli.teacher import teacher_export, teacher_train
 from baselines.cli.train import require_arm, train
 from baselines.experiments.config import CompareConfig, FluencyConfig
 from baselines.exporting.config import ExportConfig
+from baselines.serving.config import ServeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +220,14 @@ COMMANDS = {
         trains=False,
         example="semid export models/one --to hf --out models/one-hf",
         first="folder",
+    ),
+    "serve": Command(
+        config=ServeConfig,
+        run=serve,
+        trains=False,
+        example="semid serve models/one models/two --shares 0.9,0.1 --log requests.jsonl",
+        first="models",
+        check=require_packages,
     ),
     "study": Command(
         config=StudyConfig,

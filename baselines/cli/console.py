@@ -36,16 +36,19 @@ class _Notices(logging.Handler):
 
 @contextmanager
 def speaking(console: Console, *, quiet: bool) -> Iterator[None]:
-    """Let the body report what it drops from its data and, unless quiet, its progress."""
+    """Let the body report what it drops from its data or serves and, unless quiet, its progress."""
     from baselines.runtime import progress  # loads torch: not for --help
 
     progress.begin(quiet=quiet)
-    notices, logger = _Notices(console), logging.getLogger("baselines.data")
-    level = logger.level
-    logger.addHandler(notices)
-    logger.setLevel(logging.INFO)
+    notices = _Notices(console)
+    loggers = [logging.getLogger(name) for name in ("baselines.data", "baselines.serving")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(notices)
+        logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.removeHandler(notices)
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(notices)
+            logger.setLevel(level)

@@ -25,6 +25,7 @@ LISTS_OF_NAMES = {
     "backbone": "class paths",
     "runs": "runs",
     "log_to": "trackers",
+    "models": "models",
 }
 """What the elements of some lists are; none contains a comma."""
 

@@ -165,7 +165,7 @@ class BulkRecommender:
         request = asdict(self._request)
         long = {name: hash_json(repr(request.pop(name))) for name in ("within", "boosts")}
         asked = {
-            "model": _identity(self._recommender.model),
+            "model": lists_identity(self._recommender.model),
             "histories": self._histories.content_hash(),
             "chunk": CHUNK,
             **request,
@@ -181,14 +181,14 @@ class BulkRecommender:
             )
 
 
-def _identity(model: TrainedModel) -> dict[str, Any]:
-    """Everything that determines a model's lists."""
+def lists_identity(model: TrainedModel) -> dict[str, Any]:
+    """Everything that determines a model's lists, as JSON values."""
     partner = model.partner
     other = None
     if partner is not None:
         other = [
             partner.weight,
-            _identity(partner.model)
+            lists_identity(partner.model)
             if isinstance(partner.model, TrainedModel)
             else [partner.model.scores_hash, partner.model.temperature, partner.model.mask_history],
         ]

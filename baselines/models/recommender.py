@@ -170,7 +170,7 @@ class Recommender:
         require_int("batch_size", batch_size, 1)
         known = known_histories(self.model.items.catalog, histories, unknown)
         require_histories(known, empty)
-        lists = self._lists(
+        lists = self.listed(
             *self.best_rows(
                 known,
                 k,
@@ -221,6 +221,18 @@ class Recommender:
         popular = np.flatnonzero(known.lengths == 0)
         items[popular], scores[popular] = self._popular(k_found, allow, added)
         return items, scores
+
+    def listed(self, items: IntArray, scores: Float32Array) -> list[list[Recommendation]]:
+        """The lists that ``best_rows`` returned as arrays."""
+        ids, titles = self.model.items.catalog.item_ids, self.titles
+        return [
+            [
+                Recommendation(ids[row], score, titles[row])
+                for row, score in zip(found, values, strict=True)
+                if row >= 0
+            ]
+            for found, values in zip(items.tolist(), scores.tolist(), strict=True)
+        ]
 
     def explain(self, history: Sequence[ItemId], item: ItemId) -> Explanation:
         """Explain an item's rank after a history, level by level, with the teacher's view.
@@ -386,14 +398,3 @@ class Recommender:
             scores = np.where(forbidden, -np.inf, scores)
         best = np.argsort(-scores, kind="stable")[:k]
         return np.where(scores[best] > -np.inf, best, -1), scores[best]
-
-    def _lists(self, items: IntArray, scores: Float32Array) -> list[list[Recommendation]]:
-        ids, titles = self.model.items.catalog.item_ids, self.titles
-        return [
-            [
-                Recommendation(ids[row], score, titles[row])
-                for row, score in zip(found, values, strict=True)
-                if row >= 0
-            ]
-            for found, values in zip(items.tolist(), scores.tolist(), strict=True)
-        ]

@@ -149,6 +149,17 @@ def test_recommending_gives_the_lists_of_the_search_by_hand(tmp_path: Path) -> N
     assert list(figures["milliseconds"]) == ["beam_search by hand", "Recommender.recommend"]
 
 
+@pytest.mark.slow
+def test_batches_are_held_against_one_request_at_a_time(tmp_path: Path) -> None:
+    sizes = ["--items", "60", "--levels", "3", "--codebook", "8", "--clients", "1", "3"]
+    runs = ["--requests", "12", "--rounds", "1"]
+    figures = figures_of("bench_serve", tmp_path / "serve.json", *sizes, *runs)
+    for clients in ("1", "3"):
+        assert figures[clients]["gain"] > 0
+        for way in ("dynamic batching", "one at a time"):
+            assert 0 < figures[clients][way]["p50_ms"] <= figures[clients][way]["p99_ms"]
+
+
 def test_training_is_held_against_a_plain_loop(tmp_path: Path) -> None:
     sizes = [*TIGER, "--items", "60", "--events", "64", "--targets", "8"]
     figures = figures_of(

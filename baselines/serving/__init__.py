@@ -1,0 +1,1 @@
+"""Trained models behind an HTTP API, replaced and compared while they answer."""
