@@ -58,9 +58,7 @@ def write(path: Path, events: int, items: int, users: int, dates: bool) -> None:
     kind = path.name.partition(".")[2]
     if kind == "parquet":
         first = next(blocks(min(events, _BLOCK), items, users, dates))
-        lazy = pl.defer(
-            lambda: pl.concat(blocks(events, items, users, dates)), schema=first.schema
-        )
+        lazy = pl.defer(lambda: pl.concat(blocks(events, items, users, dates)), schema=first.schema)
         lazy.sink_parquet(path)
         return
     with path.open("wb") as file:

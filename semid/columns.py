@@ -88,8 +88,12 @@ def numbers_where_written(column: pl.Series, occurrences: pl.Series | None = Non
     Text such as ``007`` or ``+7``, or a number beyond int64, leaves the whole column text.
     Spellings of a missing id become missing in either case. ``occurrences`` is as for `as_ids`.
     """
+    import polars as pl
+
     ids = as_ids(column, occurrences)
-    return _as_int64_or_text(ids) if ids.str.contains(WHOLE_NUMBER).all() else ids
+    if ids.dtype != pl.String or not ids.str.contains(WHOLE_NUMBER).all():
+        return ids
+    return _as_int64_or_text(ids)
 
 
 def loose(ids: pl.Series) -> pl.Series:

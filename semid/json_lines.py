@@ -156,9 +156,7 @@ def _cells(name: str, cells: list[Any]) -> _Cells:
         lists = [cell if cell is None or isinstance(cell, list) else [cell] for cell in cells]
         entries = _cells(name, [entry for entries in lists if entries for entry in entries])
         lengths = [None if cell is None else len(cell) for cell in lists]
-        return _Cells(
-            kinds=frozenset(), values=pl.Series(lengths, dtype=pl.Int64), entries=entries
-        )
+        return _Cells(kinds=frozenset(), values=pl.Series(lengths, dtype=pl.Int64), entries=entries)
     kinds = _kinds_of(types, cells)
     if not kinds or kinds == {"truth"}:
         values = pl.Series(cells, dtype=pl.Boolean if kinds else pl.Null)
@@ -254,7 +252,9 @@ def _as_whole(column: pl.Series) -> pl.Series:
     numbers = [None if text is None else int(Decimal(text)) for text in texts]
     if _fit(numbers):
         return pl.Series(numbers, dtype=pl.Int64)
-    return pl.Series([None if number is None else str(number) for number in numbers], dtype=pl.String)
+    return pl.Series(
+        [None if number is None else str(number) for number in numbers], dtype=pl.String
+    )
 
 
 def _as_text(column: pl.Series, keep: Callable[[pl.Series], pl.Series]) -> pl.Series:
@@ -263,7 +263,9 @@ def _as_text(column: pl.Series, keep: Callable[[pl.Series], pl.Series]) -> pl.Se
     if column.dtype == pl.Boolean:
         names = pl.Series(["False", "True"])
         column = names.gather(column.cast(pl.UInt32))
-    return keep(column.cast(pl.String)) if column.dtype in (pl.Int64, pl.Null, pl.String) else column
+    return (
+        keep(column.cast(pl.String)) if column.dtype in (pl.Int64, pl.Null, pl.String) else column
+    )
 
 
 def _is_large(number: int | float | Decimal) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from semid.json_lines import table_of_objects
 if TYPE_CHECKING:
     import polars as pl
 
+BLOCK_ROWS = 2**17
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
@@ -82,17 +83,44 @@ def read_parquet(path: Path) -> pl.DataFrame:
         ValueError: If the file is damaged or no parquet file.
     """
     import polars as pl
-    from pyarrow import ArrowException
+
+    return pl.concat(parquet_blocks(path), rechunk=True)
+
+
+def parquet_blocks(
+    path: Path, is_wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[pl.DataFrame]:
+    """Read a parquet file in blocks of rows; columns that are not wanted have no values.
+
+    Returns:
+        At least one table, with all columns of the file.
+
+    Raises:
+        ValueError: If the file is damaged or no parquet file.
+    """
+    import polars as pl
+    import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
     try:
         with ParquetFile(path) as file:
-            table = file.read()
-        table.validate(full=True)
-        table.schema.to_string()  # raises on names that are not UTF-8
-    except (ArrowException, OSError) as error:
+            schema = file.schema_arrow
+            schema.to_string()  # raises on names that are not UTF-8
+            wanted = [name for name in schema.names if is_wanted(name)]
+            if not file.metadata.num_rows:
+                yield pl.DataFrame(schema.empty_table().replace_schema_metadata())
+            for batch in file.iter_batches(BLOCK_ROWS, columns=wanted):
+                batch.validate(full=True)
+                block = pl.DataFrame(pa.Table.from_batches([batch]).replace_schema_metadata())
+                missing = pl.Series([None] * batch.num_rows, dtype=pl.Null)
+                yield pl.DataFrame(
+                    [
+                        block[name] if name in wanted else missing.alias(name)
+                        for name in schema.names
+                    ]
+                )
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(str(error)) from None
-    return pl.DataFrame(table.replace_schema_metadata())
 
 
 def _read_csv(path: Path) -> pl.DataFrame:

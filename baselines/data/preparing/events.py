@@ -127,7 +127,9 @@ def _steps(config: PreparationConfig, needed: list[str], order: str) -> Iterator
     if config.user_core > 1 or config.item_core > 1:
         yield (
             f"core of {config.user_core} per user and {config.item_core} per item",
-            lambda events: are_in_core(events, {"user_id": config.user_core, "item_id": config.item_core}),
+            lambda events: are_in_core(
+                events, {"user_id": config.user_core, "item_id": config.item_core}
+            ),
         )
 
 
