@@ -69,7 +69,7 @@ def as_ids(column: pl.Series, occurrences: pl.Series | None = None) -> pl.Series
     import polars as pl
 
     kind = column.dtype
-    if kind in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+    if isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null)):
         return _without_missing(column.cast(pl.String), occurrences)
     if kind.is_float():
         column = column.fill_nan(None)
@@ -209,7 +209,7 @@ def as_times(column: pl.Series, time_format: str | None = None) -> pl.Series:
 
     kind = column.dtype
     is_whole = kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0)
-    is_text = kind in (pl.String, pl.Categorical, pl.Enum, pl.Null)
+    is_text = isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null))
     if is_text or (is_whole and time_format is not None):
         text = _without_missing(column.cast(pl.String))
         return _spelled_times(text) if time_format is None else _formatted_dates(text, time_format)

@@ -45,7 +45,7 @@ class _Codes:
         self._categories = pl.Categories.random()
 
     def __call__(self, column: pl.Series) -> pl.Series:
-        is_text = column.dtype in (pl.String, pl.Categorical, pl.Enum)
+        is_text = isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum))
         if not is_text or column.dtype == pl.Categorical(self._categories):
             return column
         return as_categories(column, self._categories)
