@@ -94,7 +94,7 @@ def blocks(events: int, items: int, users: int, dates: bool) -> Iterator[pl.Data
 
 
 def measured(source: Path, out: Path) -> tuple[float, float, float]:
-    """Seconds, seconds of the processor, and peak resident MB of the command in a process of its own."""
+    """Seconds, those of the processor, and peak resident MB of the command."""
     command = [sys.executable, "-m", "baselines.cli", "data", "prepare", str(source)]
     command += ["--out", str(out), *_SETTINGS]
     start = time.perf_counter()

@@ -36,7 +36,7 @@ def test_rows_are_those_of_csv_for_blocks_of_any_size(body: str, size: int) -> N
     text = f"h,k\n{body}"
     expected = rows_of_csv(text)
     if expected is None:
-        with pytest.raises(ValueError, match="^line [0-9]+: "):
+        with pytest.raises(ValueError, match=r"^line [0-9]+: "):
             read(text, size)
     else:
         found = read(text, size)
@@ -53,9 +53,7 @@ def test_rows_are_those_of_csv_for_blocks_of_any_size(body: str, size: int) -> N
     ],
 )
 @pytest.mark.parametrize("row", ["1,2\n", '1,"2"\n', '1,5" tv\n'])
-def test_a_bad_row_of_a_later_block_is_named_by_its_line(
-    row: str, bad: str, message: str
-) -> None:
+def test_a_bad_row_of_a_later_block_is_named_by_its_line(row: str, bad: str, message: str) -> None:
     text = "h,k\n" + 1000 * row + bad + 501 * "3,4\n"
     with pytest.raises(ValueError, match=message):
         read(text, 64)
