@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from semid.arrays import IntArray
-from semid.columns import as_id_lists, as_ids, as_times
+from semid.columns import as_ids, as_times
+from semid.lists import as_id_lists
 from semid.provenance import hash_arrays, hash_ids, hash_json
 from semid.tables import read_table
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from baselines.data.sources.config import ColumnNames
 from baselines.data.sources.contract import Note
-from semid.columns import as_id_lists
+from semid.lists import as_id_lists
 
 _USER = (
     *("user_id", "user", "uid", "reviewer_id", "customer_id", "visitor_id", "household_id"),
@@ -29,6 +29,15 @@ _RATING = ("rating", "overall", "stars", "score")
 _TITLE = ("title", "name", "app_name", "item_name", "product_title", "product_name", "movie_title")
 _CATEGORIES = ("categories", "genres", "genre", "category", "class")
 _LISTED = r"(?s)^\s*\[.*\]\s*$"
+
+
+def event_role(name: str, names: ColumnNames) -> str | None:
+    """Whether a column of this name may hold an ``id`` or a ``value`` of events, or neither."""
+    plain = _plain(name)
+    if name in (names.user, names.item) or plain in map(_plain, (*_USER, *_ITEM)):
+        return "id"
+    is_value = name in (names.time, names.rating) or plain in map(_plain, (*_TIME, *_RATING))
+    return "value" if is_value else None
 
 
 def event_columns(

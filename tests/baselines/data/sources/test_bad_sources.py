@@ -104,7 +104,7 @@ def other_parts(folder: Path) -> Path:
 
 
 def parts_of_other_types(folder: Path) -> Path:
-    event = '{"user_id": 1, "item_id": 2, "timestamp": 3, "note": '
+    event = '{"user_id": 1, "item_id": 2, "timestamp": 3, "rating": '
     lines(folder / "log" / "part-0.json", [event + '["a"]}'])
     return lines(folder / "log" / "part-1.json", [event + '"b"}']).parent
 
