@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -210,7 +211,11 @@ def _read_json_lines(path: Path) -> pl.DataFrame:
 
 
 def json_object(line: str) -> Any:
-    """Parse JSON; numbers with a fraction become ``Decimal``, NaN becomes None."""
+    """Parse JSON; numbers with a fraction become ``Decimal``, NaN becomes None.
+
+    Raises:
+        ValueError: If it is no JSON, or an object repeats a name.
+    """
     return _DECODER.decode(line)
 
 
@@ -263,7 +268,17 @@ def _constant(name: str) -> float | None:
     return None if name == "NaN" else float(name)
 
 
-_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_constant)
+def _by_name(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"it names {counts.most_common(1)[0][0]!r} more than once")
+    return values
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=Decimal, parse_constant=_constant, object_pairs_hook=_by_name
+)
 
 
 def _json_column(name: str, cells: list[Any]) -> pl.Series:

@@ -23,6 +23,8 @@ LISTS_OF_NAMES = {
     "history": "item IDs",
     "backbone": "class paths",
     "runs": "runs",
+    "read.header": "names of columns",
+    "read.items_header": "names of columns",
 }
 """What the elements of some lists are; none contains a comma."""
 

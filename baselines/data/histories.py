@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from baselines.data.plain_layout import read_table
 from semid.arrays import IntArray
 from semid.columns import as_id_lists, as_ids, as_times
 from semid.provenance import hash_arrays, hash_ids, hash_json
-from semid.tables import read_table
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from baselines.data.config import TimeCuts, UserShares
 from baselines.data.dates import count_of, date_of, units_per_second
 from baselines.data.interactions import Interactions
+from baselines.data.plain_layout import read_table
 from baselines.data.sequences import SequenceSet
 from semid.arrays import IntArray
 from semid.catalog import Catalog
 from semid.columns import as_id_lists, as_ids, as_times
-from semid.tables import read_table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

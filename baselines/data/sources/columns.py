@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import polars as pl
 
 from baselines.data.sources.config import ColumnNames
 from baselines.data.sources.contract import Note
+from baselines.data.sources.headers import looks_like_data, without_header
 from semid.columns import as_id_lists
 
 _USER = (
@@ -76,6 +77,11 @@ def item_columns(
     ).select("item_id", pl.exclude("item_id"))
 
 
+def names_columns(words: Sequence[str]) -> bool:
+    """Whether one of these words is a common name of a column of users or items."""
+    return not {_plain(word) for word in words}.isdisjoint(map(_plain, (*_USER, *_ITEM)))
+
+
 def _find(
     table: pl.DataFrame,
     name: str | None,
@@ -93,10 +99,12 @@ def _find(
         filled = [one for one in found if 2 * table[one].null_count() < table.height]
         if found or not needed:
             return next(iter(filled or found), None)
+    if looks_like_data(table.columns):
+        raise ValueError(f"{where}: {without_header(table.columns)}")
     sought = f"a column {name}" if name is not None else f"a column such as {', '.join(usual[:4])}"
     raise ValueError(
         f"{where}: expected {sought} for the {role}, got the columns {', '.join(table.columns)}; "
-        f"name it by --read.columns.{role}"
+        f"name it by --read.columns.{role}, or all of them by --read.header if there is no header"
     )
 
 

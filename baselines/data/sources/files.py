@@ -16,6 +16,7 @@ import polars as pl
 
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note
+from baselines.data.sources.headers import looks_like_data, without_header
 from semid.columns import numbers_where_written
 from semid.json_files import parse_json
 from semid.tables import json_object, read_delimited, read_parquet, table_of_objects
@@ -25,6 +26,7 @@ DELIMITED = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item")
 JSON = (".jsonl", ".json", ".ndjson")
 PARQUET = (".parquet",)
 WITHOUT_QUOTES = (".inter", ".item")  # of RecBole; in MovieLens's files without a header neither
+_OF_MOVIELENS = (".dat", ".data")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -116,6 +118,19 @@ def read_text(path: Path, config: SourceConfig, notes: list[Note]) -> str:
         raise ValueError(f"{path} cannot be read: {error}") from None
 
 
+def read_start(path: Path, size: int = 100_000) -> str:
+    """The first bytes of a file as text, plain or compressed; what is not UTF-8 is replaced.
+
+    Raises:
+        ValueError: If it is damaged.
+        OSError: Likewise, within its compressed data.
+    """
+    from pyarrow import input_stream
+
+    with input_stream(str(path), compression=_codec(path)) as stream:
+        return str(stream.read(size).decode(errors="replace"))
+
+
 def read_json(path: Path, config: SourceConfig, notes: list[Note]) -> Any:
     """The JSON value of a file, plain or compressed.
 
@@ -126,12 +141,14 @@ def read_json(path: Path, config: SourceConfig, notes: list[Note]) -> Any:
     return parse_json(read_text(path, config, notes), path)
 
 
-def with_typed_ids(table: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """``user_id`` and ``item_id`` of delimited text as integers, if all are plain whole numbers."""
+def with_typed_ids(
+    table: pl.DataFrame, path: Path, names: Sequence[str] = ("user_id", "item_id")
+) -> pl.DataFrame:
+    """Ids of delimited text as integers, a column at a time, if all are plain whole numbers."""
     first = (_parts(path) or [path])[0] if path.is_dir() else path
     if kind_of(first) not in DELIMITED:
         return table
-    ids = [name for name in ("user_id", "item_id") if name in table.columns]
+    ids = [name for name in names if name in table.columns]
     return table.with_columns(numbers_where_written(table[name]) for name in ids)
 
 
@@ -190,12 +207,7 @@ def _read_part(
 def _decompressed(path: Path, notes: list[Note]) -> bytes:
     from pyarrow import input_stream
 
-    with path.open("rb") as file:
-        start = file.read(4)
-    codec = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), None)
-    told = COMPRESSED.get(path.suffix.lower())
-    if told is not None and codec is None and start:
-        raise ValueError(f"its name says {told}, but it does not begin as such; rename it")
+    codec = _codec(path)
     if codec is None:
         return path.read_bytes()
     try:
@@ -205,6 +217,16 @@ def _decompressed(path: Path, notes: list[Note]) -> bytes:
         raise ValueError(f"its {codec} data is damaged ({error}); fetch it again") from None
     notes.append(Note(kind="guessed", says=f"{path.name}: compressed by {codec}"))
     return data
+
+
+def _codec(path: Path) -> str | None:
+    with path.open("rb") as file:
+        start = file.read(4)
+    codec = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), None)
+    told = COMPRESSED.get(path.suffix.lower())
+    if told is not None and codec is None and start:
+        raise ValueError(f"its name says {told}, but it does not begin as such; rename it")
+    return codec
 
 
 def _as_utf8(path: Path, data: bytes, encoding: str | None, notes: list[Note]) -> bytes:
@@ -257,9 +279,13 @@ def _read_objects(path: Path, text: bytes, notes: list[Note]) -> pl.DataFrame:
 
 def _python_object(line: str) -> Any:
     try:
-        return ast.literal_eval(line.strip())
+        tree = ast.parse(line.strip(), mode="eval").body
+        value = ast.literal_eval(tree)
     except (TypeError, MemoryError) as error:
         raise ValueError(str(error)) from None
+    if isinstance(tree, ast.Dict) and len(value) < len(tree.keys):
+        raise ValueError("it names a column more than once")
+    return value
 
 
 def _read_delimited(
@@ -273,7 +299,11 @@ def _read_delimited(
         delimiter = _delimiter(text)
         if delimiter != ",":
             notes.append(Note(kind="guessed", says=f"{path.name}: cells divided by {delimiter!r}"))
-    with_quotes = header is None and kind_of(path) not in WITHOUT_QUOTES
+    kind = kind_of(path)
+    with_quotes = kind not in WITHOUT_QUOTES and (header is None or kind not in _OF_MOVIELENS)
+    names = text.partition(b"\n")[0].decode().strip("\r").split(delimiter)
+    if header is None and len(set(names)) < len(names) and looks_like_data(names):
+        raise ValueError(without_header(names))
     if len(delimiter.encode()) == 1:
         return read_delimited(text, delimiter, header, with_quotes=with_quotes)
     if _STAND_IN.encode() in text:

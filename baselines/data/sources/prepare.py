@@ -88,7 +88,7 @@ def prepare_source(
         FileNotFoundError: If there is no such source.
         ValueError: If it cannot be read or has unusable values, or no event is left.
     """
-    raw = read_source(source, config)
+    raw = read_source(source, config, preparation.same_item)
     try:
         return prepare_tables(raw, preparation, time_format)
     except ValueError as error:
@@ -111,7 +111,7 @@ def prepare_tables(
     Raises:
         ValueError: If ids or times are unusable, or no event is left.
     """
-    raw = consistent(raw)
+    raw = consistent(raw, preparation.same_item)
     assert raw.items is not None
     notes = list(raw.notes)
     order = "timestamp" if "timestamp" in raw.events.columns else "position"

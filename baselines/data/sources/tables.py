@@ -36,21 +36,25 @@ class Tables(SourceReader):
 
     @classmethod
     def recognises(cls, source: Path) -> bool:
-        """Whether it is a table, or holds one that is named as events or metadata are."""
+        """Whether it is a table, or holds one that by its name or by itself is one of events."""
         if is_table(source) or not source.is_dir():
             return is_table(source)
-        return any(_EVENTS.search(name) or name.startswith("meta_") for name in _tables(source))
+        names = _tables(source)
+        alone = len(names) == 1 and not any(name.startswith("item") for name in names)
+        return alone or any(_EVENTS.search(name) or name.startswith("meta_") for name in names)
 
     def read(self, source: Path, config: SourceConfig) -> RawTables:
         """Read the tables; raises as ``SourceReader.read``."""
         events_file, items_file = _files(source, config)
         notes: list[Note] = []
-        events = read_file(events_file, config, notes, _HEADERS.get(events_file.name))
+        header = config.header or _HEADERS.get(events_file.name)
+        events = read_file(events_file, config, notes, header)
         events = event_columns(events, config.columns, events_file, notes)
         events = with_typed_ids(events, events_file)
         items: pl.DataFrame | None = None
         if items_file is not None:
-            items = read_file(items_file, config, notes, _HEADERS.get(items_file.name))
+            header = config.items_header or _HEADERS.get(items_file.name)
+            items = read_file(items_file, config, notes, header)
             items = item_columns(items, config.columns, items_file, notes)
             items = with_typed_ids(items, items_file)
             items = _divided_categories(items, items_file.name, notes)
@@ -62,6 +66,8 @@ def _files(source: Path, config: SourceConfig) -> tuple[Path, Path | None]:
     if is_table(source) or not source.is_dir():
         return source, given
     tables = _tables(source)
+    if len(tables) == 1:  # such as Books.jsonl of Amazon 2023 without its metadata
+        return next(iter(tables.values())), given
     items = [name for name in tables if name.startswith("meta_")] or [
         name for name in tables if _ITEMS.search(name) and not _EVENTS.search(name)
     ]

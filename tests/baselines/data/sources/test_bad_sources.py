@@ -148,11 +148,38 @@ def attributes_of_one_item(folder: Path) -> Path:
     return lines(folder / "Shop.txt", ["1 2 3", "2 3"])
 
 
+def no_header(folder: Path) -> Path:
+    return lines(folder / "log.csv", ["A1,B00,5.0,1400000001", "A1,B01,4.0,1400000002"])
+
+
+def no_header_twice_the_same(folder: Path) -> Path:
+    return lines(folder / "log.csv", ["1,1,5,1400000001", "1,2,4,1400000002"])
+
+
+def no_header_of_items(folder: Path) -> Path:
+    objects(folder / "events.jsonl", EVENTS)
+    return lines(folder / "catalog.csv", ["11,Red lipstick", "12,Brush"]).parent
+
+
+def a_key_twice(folder: Path) -> Path:
+    row = '{"user_id": 1, "item_id": 2, "timestamp": 3'
+    return lines(folder / "log.jsonl", [row + "}", row + ', "item_id": 4}'])
+
+
+def a_key_of_a_dict_twice(folder: Path) -> Path:
+    return lines(folder / "log.json", ["{'user_id': 1, 'item_id': 2, 'item_id': 3, 'time': 4}"])
+
+
 BAD: list[tuple[Callable[[Path], Path], str]] = [
     (lambda folder: folder / "nowhere.csv", "give a folder, a file of events"),
     (histories_of_one_user, "expected each name once in .*, got '1' more than once"),
     (attributes_of_one_item, "Shop_item2attributes.json, got '2' more than once"),
     (parts_of_other_types, "expected the same types in all its parts"),
+    (no_header, "log.csv: its first row looks like data.*A1, B00, 5.0.* by --read.header user_id"),
+    (no_header_twice_the_same, "its first row looks like data.*1, 1, 5.* by --read.header"),
+    (no_header_of_items, "catalog.csv: its first row looks like data.*--read.items_header"),
+    (a_key_twice, "line 2: expected an object .* names 'item_id' more than once"),
+    (a_key_of_a_dict_twice, "line 1: expected an object .* names a column more than once"),
     (corrupt_gzip, r"gzip data is damaged .*; fetch it again"),
     (named_gzip, "its name says gzip, but it does not begin as such"),
     (truncated_parquet, "log.parquet cannot be read"),
@@ -166,7 +193,7 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (ambiguous_date, "which is the day and which the month"),
     (infinite_time, "times must be finite"),
     (broken_json, "line 2"),
-    (two_titles, "got 11 with title 'Red lipstick' and 'Blue lipstick'"),
+    (two_titles, "got 11 with title 'Red .* and 'Blue .* by --prepare.same_item"),
     (other_items, "no event is of an item in the table of items"),
     (two_logs, "expected one table of events, got events.jsonl, ratings.csv"),
     (other_parts, "part-1.parquet: expected the columns of part-0.parquet"),
@@ -196,6 +223,13 @@ def test_an_unknown_format_or_encoding_or_delimiter_is_refused(tmp_path: Path) -
     ):
         with pytest.raises(ValueError, match=message):
             prepare_source(path, settings, PreparationConfig())
+    for header in ((), ("user_id", ""), ("user_id", "user_id")):
+        with pytest.raises(ValueError, match="header must name each column once"):
+            SourceConfig(header=header)
+    with pytest.raises(ValueError, match="line 1: 4 cells, but the header has 2"):
+        prepare_source(path, SourceConfig(header=("user_id", "item_id")), PreparationConfig())
+    with pytest.raises(ValueError, match="same_item must be one of refuse, first, last"):
+        PreparationConfig(same_item="newest")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="delimiter must be at least one character"):
         SourceConfig(delimiter="")
 
