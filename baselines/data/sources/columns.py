@@ -69,7 +69,11 @@ def item_columns(
     found = {"item_id": item, "title": title, "categories": groups}
     chosen = {role: name for role, name in found.items() if name is not None}
     _note_names(chosen, where, notes)
-    taken = table.drop(set(chosen) - set(chosen.values()), strict=False)
+    replaced = [role for role in chosen if role in table.columns and role not in chosen.values()]
+    for role in replaced:
+        says = f"{where.name}: column {role}, as {role} <- {chosen[role]}"
+        notes.append(Note(kind="left out", says=says))
+    taken = table.drop(replaced)
     table = taken.rename({name: role for role, name in chosen.items()})
     plain = ("item_id", "title")  # a title may begin and end with brackets
     return table.with_columns(
@@ -94,7 +98,8 @@ def _find(
     if name is not None and name in table.columns:
         return name
     if name is None:
-        by_plain = {_plain(column): column for column in reversed(table.columns)}
+        least_alike = sorted(reversed(table.columns), key=lambda column: column in usual)
+        by_plain = {_plain(column): column for column in least_alike}
         found = [by_plain[one] for one in map(_plain, usual) if one in by_plain]
         filled = [one for one in found if 2 * table[one].null_count() < table.height]
         if found or not needed:

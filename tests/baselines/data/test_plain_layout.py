@@ -11,7 +11,7 @@ from baselines.data.appending import append_events
 from baselines.data.item_files import read_items
 from baselines.data.loading import load_catalog, load_dataset
 from baselines.data.plain_layout import read_table
-from tests.shop_formats import EVENTS, ITEMS, delimited, lines, objects, packed, spark
+from scripts.shop_formats import EVENTS, ITEMS, delimited, lines, objects, packed, spark
 
 
 def written(folder: Path, form: str, table: pl.DataFrame, name: str) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from baselines.data.preparing.config import PreparationConfig
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.prepare import prepare_source
-from tests.shop_formats import EVENTS, ITEMS, delimited, lines, objects
+from scripts.shop_formats import EVENTS, ITEMS, delimited, lines, objects
 
 
 def corrupt_gzip(folder: Path) -> Path:

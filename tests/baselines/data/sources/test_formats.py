@@ -18,7 +18,7 @@ from baselines.data.sources.config import ColumnNames, SourceConfig
 from baselines.data.sources.contract import RawTables, SourceReader
 from baselines.data.sources.frames import from_frames
 from baselines.data.sources.prepare import PlainTables, prepare_source, prepare_tables
-from tests.shop_formats import (
+from scripts.shop_formats import (
     EVENTS,
     ITEMS,
     WRITERS,
