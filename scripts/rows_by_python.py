@@ -61,7 +61,13 @@ def _names(path: Path, says: list[str]) -> dict[str, str]:
 
 
 def _rows(path: Path, says: list[str]) -> Iterator[Row]:
-    if path.is_dir():
+    if (path / "state.json").is_file():
+        with (
+            pa.memory_map(str(next(path.glob("*.arrow")))) as data,
+            pa.ipc.open_stream(data) as rows,
+        ):
+            yield from rows.read_all().to_pylist()
+    elif path.is_dir():
         for part in sorted(path.rglob("part-*")):
             pairs = (name.partition("=") for name in part.parent.relative_to(path).parts)
             of_folders = {unquote(name): unquote(value) for name, _, value in pairs}

@@ -202,6 +202,35 @@ def recbole(folder: Path) -> Path:
     return folder
 
 
+@writes("movielens")
+def movielens(folder: Path) -> Path:
+    """MovieLens: double colons, Latin-1, no header."""
+    lines(folder / "ratings.dat", ["::".join(map(str, row)) for row in EVENTS.rows()])
+    movies = [f"{item}::{title}::{'|'.join(groups)}" for item, title, groups in ITEMS.iter_rows()]
+    return lines(folder / "movies.dat", movies, "latin-1").parent
+
+
+@writes("datasets")
+def datasets(folder: Path) -> Path:
+    """What ``DatasetDict.save_to_disk`` of Hugging Face's ``datasets`` writes."""
+    for name, table in (("train", EVENTS), ("items", ITEMS)):
+        (folder / name).mkdir(parents=True)
+        file = "data-00000-of-00001.arrow"
+        arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+        path = str(folder / name / file)
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, arrow.schema) as stream:
+            stream.write_table(arrow)
+        state = {"_data_files": [{"filename": file}], "_fingerprint": "0", "_split": name}
+        (folder / name / "state.json").write_text(json.dumps(state))
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "items"]}))
+    return folder
+
+
+def load() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Items and events, as a reader of one's own returns them."""
+    return ITEMS, EVENTS
+
+
 def sequences(folder: Path) -> Path:
     """S3-Rec's files of the same shop; without times and ratings."""
     histories = EVENTS.group_by("user_id", maintain_order=True).agg("item_id")
@@ -221,3 +250,13 @@ def letter(folder: Path) -> Path:
     lines(folder / "Shop.item.json", [json.dumps(texts)])
     lines(folder / "Shop.index.json", [json.dumps({item: ["<a_1>"] for item in texts})])
     return folder
+
+
+def pairs(folder: Path) -> Path:
+    """SASRec's file of the same shop: a line for each event; without times, ratings and texts."""
+    rows = [f"{user} {item}" for user, item, *_ in EVENTS.iter_rows()]
+    return lines(folder / "Shop.txt", rows).parent
+
+
+WITHOUT_TIMES: dict[str, Writer] = {"sequences": sequences, "pairs": pairs, "letter": letter}
+"""Writers of what is known of the shop without its times and ratings."""

@@ -74,7 +74,7 @@ def load_dataset(
     options = EventOptions(ties=ties, repeats=repeats, time_format=time_format, seed=seed)
     if kind == "reader":
         return _logged(read_by(str(source), split, **options))
-    if kind in ("file", "installed", "public") or _is_foreign(Path(source)):
+    if kind in ("file", "installed", "public", "hub") or _is_foreign(Path(source)):
         raw = read_source(source, SourceConfig())
         name = Path(source).resolve().name
         for note in raw.notes:

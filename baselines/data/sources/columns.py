@@ -50,6 +50,12 @@ def event_columns(
     found = {"user_id": user, "item_id": item, order: time, "rating": rating}
     chosen = {role: name for role, name in found.items() if name is not None}
     _note_names(chosen, where, notes)
+    kind = pl.Null() if rating is None else table.schema[rating]
+    if not (kind.is_numeric() or kind in (pl.String, pl.Categorical, pl.Null, pl.Boolean)):
+        raise ValueError(
+            f"{where}: expected numbers as ratings, got {kind} in column {rating!r}; name another "
+            "by --read.columns.rating"
+        )
     return table.select(pl.col(name).alias(role) for role, name in chosen.items())
 
 

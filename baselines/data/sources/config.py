@@ -37,8 +37,8 @@ class SourceConfig:
 
     Attributes:
         format: ``tables`` (parquet, CSV, JSON lines), ``recbole``, ``sequences`` (S3-Rec, P5),
-            ``letter`` (LETTER, LC-Rec, MiniOneRec), ``completejourney``, or a reader of your own as
-            ``package.module:Class``.
+            ``letter`` (LETTER, LC-Rec, MiniOneRec), ``datasets`` (saved by Hugging Face's),
+            ``completejourney``, or a reader of your own as ``package.module:Class``.
         items: File with the table of items, if the source is a file of events.
         header: Names of the columns of delimited events that have no line with them.
         items_header: Likewise, of the table of items.

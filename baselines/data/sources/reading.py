@@ -13,6 +13,7 @@ from baselines.data.public_sets import PUBLIC_SETS, downloaded
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
 from baselines.data.sources.frames import from_reader
+from baselines.data.sources.huggingface import from_hub
 from baselines.data.sources.installed import folder_of, is_installed
 from semid.columns import as_ids
 from semid.registry import load_class
@@ -20,6 +21,7 @@ from semid.registry import load_class
 READERS = {
     "recbole": "baselines.data.sources.recbole:RecBole",
     "completejourney": "baselines.data.sources.completejourney:CompleteJourney",
+    "datasets": "baselines.data.sources.huggingface:HuggingFace",
     "letter": "baselines.data.sources.letter:Letter",
     "sequences": "baselines.data.sources.sequences:Sequences",
     "tables": "baselines.data.sources.tables:Tables",
@@ -41,8 +43,9 @@ def read_source(
     """Read events and items, as ``consistent`` makes them.
 
     Args:
-        source: A file or folder, a name out of ``INSTALLED`` or ``PUBLIC_SETS``, or a function
-            ``package.module:function``, see ``baselines.data.readers``.
+        source: A file or folder, a name out of ``INSTALLED`` or ``PUBLIC_SETS``, a name on the
+            Hub such as ``hf:OWNER/NAME``, or a function ``package.module:function``, see
+            ``baselines.data.readers``.
         config: How it is read.
         same_item: What becomes of differing rows of one item, as in ``PreparationConfig``.
 
@@ -56,6 +59,8 @@ def read_source(
         raise ValueError(f"{source} is generated: there is nothing to read. Use it as it is.")
     if kind == "reader":
         raw = from_reader(str(source), config.columns)
+    elif kind == "hub":
+        raw = from_hub(str(source), config)
     else:
         raw = _read_path(_place(source), config)
     try:

@@ -61,6 +61,11 @@ class Tables(SourceReader):
         return RawTables(events=events, items=items, notes=notes)
 
 
+def names_items(name: str) -> bool:
+    """Whether a table or split of this name holds items rather than events."""
+    return bool(_ITEMS.search(name)) and not _EVENTS.search(name)
+
+
 def _files(source: Path, config: SourceConfig) -> tuple[Path, Path | None]:
     given = None if config.items is None else Path(config.items)
     if is_table(source) or not source.is_dir():
@@ -69,7 +74,7 @@ def _files(source: Path, config: SourceConfig) -> tuple[Path, Path | None]:
     if len(tables) == 1:  # such as Books.jsonl of Amazon 2023 without its metadata
         return next(iter(tables.values())), given
     items = [name for name in tables if name.startswith("meta_")] or [
-        name for name in tables if _ITEMS.search(name) and not _EVENTS.search(name)
+        name for name in tables if names_items(name)
     ]
     others = [name for name in tables if name not in items]
     events = [name for name in others if _EVENTS.search(name)] or others
