@@ -262,6 +262,8 @@ def _read(source: Path, says: list[str]) -> tuple[list[Row], list[Row] | None]:
             histories(files[others[0]], says),
             texts_by_item(files[of_items[0]], says) if of_items else None,
         )
+    if "format: datasets" in says:
+        return rows(files["train"], says, about=source.name), rows(files["items"], says)
     others = [name for name in files if name not in of_items]
     return rows(files[others[0]], says), rows(files[of_items[0]], says) if of_items else None
 

@@ -41,32 +41,35 @@ def is_missing(value: Any) -> bool:
     return value is None or value != value or (isinstance(value, str) and value.strip() in MISSING)
 
 
-def rows(path: Path, says: list[str]) -> list[Row]:
-    """The rows of a table by the names that the report gives their columns."""
+def rows(path: Path, says: list[str], about: str | None = None) -> list[Row]:
+    """The rows of a table by the names that the report gives their columns.
+
+    Args:
+        path: The table.
+        says: The lines of the report.
+        about: What they call the table, if not by its name.
+    """
     found = list(_rows(path, says))
-    names = _names(path, says)
+    names = _names(about or path.name, says)
     known = {name for row in found for name in row}
     if not set(names.values()) <= known:
         raise Unchecked
     return [{**row, **{role: row.get(name) for role, name in names.items()}} for row in found]
 
 
-def _names(path: Path, says: list[str]) -> dict[str, str]:
+def _names(table: str, says: list[str]) -> dict[str, str]:
     """Names in the source by what they were taken for."""
-    lines = [line for line in says if line.startswith(f"{path.name}: ") and " <- " in line]
-    pairs = (
-        pair.partition(" <- ") for line in lines for pair in line[len(path.name) + 2 :].split(", ")
-    )
+    told = (line.removeprefix(f"{table}: ") for line in says if line.startswith(f"{table}: "))
+    renamed = [line for line in told if " <- " in line and not line.startswith("column ")]
+    pairs = [pair.partition(" <- ") for line in renamed for pair in line.split(", ")]
     return {role: name for role, _, name in pairs}
 
 
 def _rows(path: Path, says: list[str]) -> Iterator[Row]:
     if (path / "state.json").is_file():
-        with (
-            pa.memory_map(str(next(path.glob("*.arrow")))) as data,
-            pa.ipc.open_stream(data) as rows,
-        ):
-            yield from rows.read_all().to_pylist()
+        file = str(next(path.glob("*.arrow")))
+        with pa.memory_map(file) as data, pa.ipc.open_stream(data) as stream:
+            yield from stream.read_all().to_pylist()
     elif path.is_dir():
         for part in sorted(path.rglob("part-*")):
             pairs = (name.partition("=") for name in part.parent.relative_to(path).parts)

@@ -76,12 +76,17 @@ def read_table(
     for note in notes:
         level = logging.WARNING if note.examples else logging.INFO
         logger.log(level, "%s: %s", note.kind, note.says)
-    if missing := [name for name in (*required, *ids) if name not in table.columns]:
+    require_columns(table, path, (*required, *ids))
+    return with_typed_ids(table, path, ids)
+
+
+def require_columns(table: pl.DataFrame, path: Path, names: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless a table has these columns."""
+    if missing := [name for name in names if name not in table.columns]:
         raise ValueError(
             f"{path} has no column {', '.join(missing)}; its columns are "
             f"{', '.join(table.columns)}; semid data prepare reads columns of other names"
         )
-    return with_typed_ids(table, path, ids)
 
 
 def _stem(path: Path) -> str:

@@ -1,0 +1,73 @@
+"""Windows as their publishers write them are those of the plain layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from baselines.data.loading import load_dataset
+from baselines.data.windows import read_windows
+from scripts.shop_formats import ITEMS, delimited, lines
+from semid.columns import as_id_lists
+
+PLAIN = ["user_id,history,item_id,timestamp", '7,"[11, 12]",13,5', "8,[14],11,6"]
+MINIONEREC = [
+    "user_id,history_item_title,item_title,history_item_id,item_id,history_item_sid,item_sid",
+    "7,\"['Red, 1', 'Crème']\",Soap,\"[11, 12]\",13,\"['<a_1>', '<a_2>']\",<a_3>",
+    "8,['Brush'],Red,[14],11,['<a_4>'],<a_1>",
+]
+TCA4REC = [
+    "uid,iid,his_len,hist_id,rating,label,hist_rating,timestamp",
+    '7,13,2,"[11, 12]",5.0,1,"[5.0, 4.0]",5',
+    "8,11,1,[14],4.0,0,[5.0],6",
+]
+COLUMNS = ("user_id", "history", "item_id")
+MSL = ["user_id,item_ids,timestamp", '7,"[11, 12, 13]",5', '8,"[14, 11]",6']
+
+
+@pytest.mark.parametrize("rows", [MINIONEREC, TCA4REC, MSL])
+def test_published_forms_are_the_plain_one(rows: list[str], tmp_path: Path) -> None:
+    for folder, written in (("plain", PLAIN), ("published", rows)):
+        delimited(tmp_path / folder / "items.csv", ITEMS)
+        for part in ("train", "valid", "test"):
+            lines(tmp_path / folder / f"{part}.csv", written)
+    ours, theirs = load_dataset(tmp_path / "published"), load_dataset(tmp_path / "plain")
+    assert ours.splits.train_hash == theirs.splits.train_hash
+    assert ours.splits.test.content_hash() == theirs.splits.test.content_hash()
+    assert ours.splits.knows_users
+    assert ours.splits.test.num_targets == 2
+
+
+def test_sequences_of_no_or_one_item_have_no_history(tmp_path: Path) -> None:
+    found = read_windows(lines(tmp_path / "w.csv", ["item_ids", '"[1, 2]"', "[3]", "[]"]))
+    assert found["item_id"].to_list() == [2, 3, None]
+    assert found["history"].to_list() == [["1"], [], []]
+
+
+def test_what_holds_no_windows_is_refused(tmp_path: Path) -> None:
+    path = lines(tmp_path / "w.csv", ["user_id,item_ids", '7,"[1, 2"'])
+    with pytest.raises(ValueError, match=r"w\.csv: lists must be .*'\[1, 2' in row 0"):
+        read_windows(path)
+    with pytest.raises(ValueError, match=r"w\.csv has no column history; its columns are uid"):
+        read_windows(lines(tmp_path / "w.csv", ["uid,iid", "1,2"]))
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["office_minionerec/valid", "books_msl/test"])
+def test_published_sets_in_their_own_form_are_read_as_converted(
+    name: str, shared_data: Path, tmp_path: Path
+) -> None:
+    table = pl.read_parquet(shared_data / f"{name}.parquet")
+    users, histories, items = (table[column].to_list() for column in COLUMNS)
+    if name.startswith("books"):
+        whole = [str([*past, item]) for past, item in zip(histories, items, strict=True)]
+        written = pl.DataFrame({"user_id": users, "item_ids": whole})
+    else:
+        printed = list(map(str, histories))
+        written = pl.DataFrame({"user_id": users, "history_item_id": printed, "item_id": items})
+    found = read_windows(delimited(tmp_path / "windows.csv", written))
+    lists = as_id_lists(found["history"], pl.Series([], dtype=pl.String))
+    assert lists.list.eval(pl.element().cast(pl.Int64)).to_list() == histories
+    assert found["item_id"].to_list() == items
