@@ -244,7 +244,7 @@ def _other_items(items: list[Row], ours: pl.DataFrame, events: pl.DataFrame) -> 
         if same is None:
             return f"item {row} where Python reads none"
         title = same.get("title")
-        if isinstance(title, str) and title and row.get("title") != title:
+        if isinstance(title, str) and title and row.get("title") not in (title, [title]):
             return f"{row} where Python reads {same}"
     gone = set(of_python) - set(map(_as_id, ours["item_id"]))
     if lost := gone & set(map(_as_id, events["item_id"].unique())):

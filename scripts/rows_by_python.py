@@ -29,6 +29,8 @@ _HEADERS = {
 }
 _ENCODINGS = (("utf-8-sig, by", "utf-8-sig"), ("utf-16, by", "utf-16"), ("not UTF-8", "cp1252"))
 
+_STAND_IN = "\x1f"  # for a longer delimiter
+
 Row = dict[str, Any]
 
 
@@ -38,7 +40,11 @@ class Unchecked(Exception):
 
 def is_missing(value: Any) -> bool:
     """Whether a cell counts as missing: empty, a word for it, or NaN."""
-    return value is None or value != value or (isinstance(value, str) and value.strip() in MISSING)
+    return (
+        value in (None, {})
+        or value != value
+        or (isinstance(value, str) and value.strip() in MISSING)
+    )
 
 
 def rows(path: Path, says: list[str], about: str | None = None) -> list[Row]:
@@ -89,11 +95,12 @@ def _rows(path: Path, says: list[str]) -> Iterator[Row]:
 def _cells(path: Path, says: list[str]) -> Iterator[Row]:
     divided = next((s for s in says if s.startswith(f"{path.name}: cells divided by ")), None)
     sign = "," if divided is None else ast.literal_eval(divided.rpartition(" by ")[2])
-    text, header = text_of(path, says), _HEADERS.get(path.name)
-    if len(sign) > 1 or path.suffix in (".inter", ".item", ".dat"):
-        lines: Any = (line.rstrip("\r").split(sign) for line in text.split("\n"))
-    else:
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=sign)
+    header, quoting = _HEADERS.get(path.name), csv.QUOTE_MINIMAL
+    text = text_of(path, says).replace(sign, _STAND_IN) if len(sign) > 1 else text_of(path, says)
+    if path.suffix in (".inter", ".item", ".dat"):
+        quoting = csv.QUOTE_NONE
+    sign = _STAND_IN if len(sign) > 1 else sign
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=sign, quoting=quoting)
     filled = (line for line in lines if line not in ([], [""]))
     names = header or next(filled)
     if path.suffix in (".inter", ".item"):

@@ -17,6 +17,7 @@ from baselines.data.preparing.events import LeftOut
 from baselines.data.preparing.items import prepare
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables
+from baselines.data.sources.odd_values import odd_times, with_points
 from baselines.data.sources.reading import consistent, left_out, read_source
 from semid.atomic import atomic_dir
 from semid.columns import as_times, note_near_equal
@@ -117,6 +118,8 @@ def prepare_tables(
     order = "timestamp" if "timestamp" in raw.events.columns else "position"
     times = as_times(raw.events[order], time_format if order == "timestamp" else None)
     events = raw.events.with_columns(times)
+    if order == "timestamp":
+        notes += odd_times(times)
     if "rating" in events.columns:
         events = events.with_columns(_ratings(events["rating"], notes))
     all_items = pl.concat([raw.items["item_id"], events["item_id"]])
@@ -141,7 +144,7 @@ def prepare_tables(
 
 def _ratings(column: pl.Series, notes: list[Note]) -> pl.Series:
     """Ratings as Float64; what is no finite number is missing, and noted."""
-    ratings = column.cast(pl.Float64, strict=False)
+    ratings = with_points(column, notes).cast(pl.Float64, strict=False)
     ratings = ratings.set(~ratings.is_finite(), None)
     if (wrong := column.filter(ratings.is_null() & column.is_not_null())).len():
         notes.append(

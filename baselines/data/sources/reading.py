@@ -10,6 +10,7 @@ import polars as pl
 from baselines.data.config import source_kind
 from baselines.data.preparing.config import SameItem
 from baselines.data.public_sets import PUBLIC_SETS, downloaded
+from baselines.data.sources.changes import unchanged
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
 from baselines.data.sources.frames import from_reader
@@ -84,7 +85,8 @@ def _read_path(source: Path, config: SourceConfig) -> RawTables:
             f"{source}: expected data in a format out of {', '.join(READERS)}, got "
             f"{_contents(source)}; name the file of events, or the format by --read.format"
         )
-    raw = _reader(name)().read(source, config)
+    with unchanged(source, *([] if config.items is None else [Path(config.items)])):
+        raw = _reader(name)().read(source, config)
     if config.format is not None:
         return raw
     return replace(raw, notes=[Note(kind="guessed", says=f"format: {name}"), *raw.notes])
@@ -140,6 +142,8 @@ def _distinct(items: pl.DataFrame, same_item: SameItem, notes: list[Note]) -> pl
     if nameless.height:
         notes.append(left_out("items without an id", nameless))
         items = items.filter(pl.col("item_id").is_not_null())
+    if not items.height:
+        raise ValueError("expected an id of an item in each row of the table of items, got none")
     if not items["item_id"].is_duplicated().any():
         return items
     numbered = items.with_row_index(_ROW)
