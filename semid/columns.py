@@ -52,12 +52,16 @@ _INSIDE = r"(?s)^.(.*).$"  # contents of brackets or quotes
 _IN_BRACKETS = r"(?s)^[\[(].*[\])]$"
 
 
-def as_ids(column: pl.Series) -> pl.Series:
+def as_ids(column: pl.Series, occurrences: pl.Series | None = None) -> pl.Series:
     """Ids as Int64 or String; missing ones stay missing.
 
     Blank text and common spellings of a missing value (``MISSING_WORDS``) count as missing; other
     text is kept verbatim. Whole numbers beyond int64 become text, and whole floats (as pandas makes
     of integers with gaps) become integers.
+
+    Args:
+        column: Ids.
+        occurrences: How many cells each row stands for, where each id is given once.
 
     Raises:
         ValueError: If the column contains anything but whole numbers or text.
@@ -65,8 +69,8 @@ def as_ids(column: pl.Series) -> pl.Series:
     import polars as pl
 
     kind = column.dtype
-    if kind in (pl.String, pl.Categorical, pl.Enum, pl.Null):
-        return _without_missing(column.cast(pl.String))
+    if isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null)):
+        return _without_missing(column.cast(pl.String), occurrences)
     if kind.is_float():
         column = column.fill_nan(None)
         exact = (column.floor() == column) & (column.abs() <= _EXACT_FLOATS)
@@ -82,14 +86,18 @@ def as_ids(column: pl.Series) -> pl.Series:
     raise ValueError(f"ids must be whole numbers or text, got {kind} in column {column.name!r}")
 
 
-def numbers_where_written(column: pl.Series) -> pl.Series:
+def numbers_where_written(column: pl.Series, occurrences: pl.Series | None = None) -> pl.Series:
     """A text column of an untyped file as Int64 if all its ids are plain whole numbers.
 
     Text such as ``007`` or ``+7``, or a number beyond int64, leaves the whole column text.
-    Spellings of a missing id become missing in either case.
+    Spellings of a missing id become missing in either case. ``occurrences`` is as for `as_ids`.
     """
-    ids = as_ids(column)
-    return _as_int64_or_text(ids) if ids.str.contains(WHOLE_NUMBER).all() else ids
+    import polars as pl
+
+    ids = as_ids(column, occurrences)
+    if ids.dtype != pl.String or not ids.str.contains(WHOLE_NUMBER).all():
+        return ids
+    return _as_int64_or_text(ids)
 
 
 def loose(ids: pl.Series) -> pl.Series:
@@ -205,7 +213,7 @@ def as_times(column: pl.Series, time_format: str | None = None) -> pl.Series:
 
     kind = column.dtype
     is_whole = kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0)
-    is_text = kind in (pl.String, pl.Categorical, pl.Enum, pl.Null)
+    is_text = isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null))
     if is_text or (is_whole and time_format is not None):
         text = _without_missing(column.cast(pl.String))
         return _spelled_times(text) if time_format is None else _formatted_dates(text, time_format)
@@ -263,13 +271,13 @@ def as_id_lists(column: pl.Series, known: pl.Series) -> pl.Series:
     return _divided_lists(text, known)
 
 
-def _without_missing(text: pl.Series) -> pl.Series:
+def _without_missing(text: pl.Series, occurrences: pl.Series | None = None) -> pl.Series:
     """Text with spellings of a missing value set to missing; an example is logged."""
     words = text.str.strip_chars().is_in(MISSING_WORDS)
     if words.any():
         logger.warning(
             "%d cells of column %r are words such as %r, and count as missing",
-            words.sum(),
+            words.sum() if occurrences is None else occurrences.filter(words).sum(),
             text.name,
             text.filter(words)[0],
         )

@@ -79,7 +79,7 @@ def load_dataset(
         name = Path(source).resolve().name
         for note in raw.notes:
             logger.info("%s, %s: %s", name, note.kind, note.says)
-        return _logged(as_dataset((raw.items, raw.events), name, split, **options))
+        return _logged(as_dataset((raw.items, raw.events.decoded()), name, split, **options))
     return _logged(_read_folder(Path(source), split, options))
 
 

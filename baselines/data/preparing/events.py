@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from baselines.data.dates import count_of, units_per_second
+from baselines.data.preparing.coded import ID_COLUMNS, CodedEvents
 from baselines.data.preparing.config import PreparationConfig, PreparedRepeats
-from semid.columns import as_ids, as_times
+from semid.columns import as_times
 
 EXAMPLES = 5
 """Rows of a step that a report shows."""
@@ -58,135 +62,165 @@ def prepare_events(
     Raises:
         ValueError: If a column is missing or cannot be read, or a step leaves no event.
     """
-    order = "timestamp" if "timestamp" in events.columns else "position"
-    needed = ["user_id", "item_id", order] + ["rating"] * (config.min_rating is not None)
-    if any(config.dates) and order == "position":
-        needed[2] = "timestamp"
+    _require_columns(events, config)
+    kept, report = leave_out(CodedEvents.of(events), config, time_format=time_format)
+    return kept.decoded(), report
+
+
+def leave_out(
+    events: CodedEvents, config: PreparationConfig, *, time_format: str | None = None
+) -> tuple[CodedEvents, list[LeftOut]]:
+    """As `prepare_events`, for events that are coded: a few bytes an event beside them."""
+    needed = _require_columns(events.table, config)
+    order = "timestamp" if "timestamp" in events.table.columns else "position"
+    times = as_times(events.table[order], time_format if order == "timestamp" else None)
+    rest = events.table.select(needed).with_columns(times.alias(order)).with_row_index(_NUMBER)
+    report = []
+    for step, keep in _steps(config, needed, order):
+        is_kept = keep(rest).fill_null(False)
+        if is_kept.all() and rest.height:
+            continue
+        if not is_kept.any():
+            users, items = (rest[column].n_unique() for column in ID_COLUMNS)
+            raise ValueError(
+                f"{step} leaves none of {rest.height} events of {users} users with {items} items; "
+                "ask for less"
+            )
+        before, gone = rest, rest[_NUMBER].filter(~is_kept)
+        rest = rest.filter(is_kept)
+        report.append(_left_out(step, events, before, rest, gone))
+    if rest.height == events.table.height:
+        return events, report
+    return events.take(rest[_NUMBER]), report
+
+
+def _require_columns(events: pl.DataFrame, config: PreparationConfig) -> list[str]:
+    """The columns that are needed; raises if one is not there."""
+    order = "timestamp" if "timestamp" in events.columns or any(config.dates) else "position"
+    needed = [*ID_COLUMNS, order] + ["rating"] * (config.min_rating is not None)
     if missing := [name for name in needed if name not in events.columns]:
         raise ValueError(
             f"events need a column {', '.join(missing)}, got {', '.join(events.columns)}"
         )
-    times = as_times(events[order], time_format if order == "timestamp" else None)
-    events = events.with_columns(
-        as_ids(events["user_id"]), as_ids(events["item_id"]), times.alias(_TIME)
-    ).with_row_index(_NUMBER)
-    report = []
-    for step, keep in _steps(config, [_TIME if name == order else name for name in needed]):
-        kept = keep(events)
-        if not kept.height:
-            raise ValueError(
-                f"{step} leaves none of {events.height} events of {events['user_id'].n_unique()} "
-                f"users with {events['item_id'].n_unique()} items; ask for less"
-            )
-        if kept.height < events.height:
-            report.append(_left_out(step, events, kept))
-        events = kept
-    return events.drop(_NUMBER, _TIME), report
+    return needed
 
 
-_Step = Callable[[pl.DataFrame], pl.DataFrame]
+_Step = Callable[[pl.DataFrame], pl.Series]
+"""Which rows are kept, Boolean."""
 
 
-def _steps(config: PreparationConfig, needed: list[str]) -> Iterator[tuple[str, _Step]]:
-    yield "dropping missing values", lambda events: _whole(events, needed)
+def _steps(config: PreparationConfig, needed: list[str], order: str) -> Iterator[tuple[str, _Step]]:
+    yield "dropping missing values", lambda events: _are_whole(events, needed)
     if any(config.dates):
         ends = (("since", config.since), ("until", config.until))
         name = " ".join(f"{word} {date}" for word, date in ends if date is not None)
-        yield name, lambda events: within(events, *config.dates, _TIME)
-    if config.min_rating is not None:
-        least = pl.lit(config.min_rating)
-        yield (
-            f"rating >= {config.min_rating:g}",
-            lambda events: events.filter(pl.col("rating") >= least),
-        )
+        yield name, lambda events: are_within(events[order], *config.dates)
+    if (least := config.min_rating) is not None:
+        yield f"rating >= {least:g}", lambda events: events["rating"] >= least
     if config.repeats != "keep":
         yield (
             f"repeats {config.repeats}",
-            lambda events: without_repeats(events, config.repeats, _TIME),
+            lambda events: are_no_repeats(events, config.repeats, order),
         )
     if (most := config.max_history) is not None:
-        yield f"max_history {most}", lambda events: latest_events(events, most, _TIME)
+        yield f"max_history {most}", lambda events: are_latest(events, most, order)
     if config.user_core > 1 or config.item_core > 1:
         yield (
             f"core of {config.user_core} per user and {config.item_core} per item",
-            lambda events: k_core(events, user_core=config.user_core, item_core=config.item_core),
+            lambda events: are_in_core(
+                events, {"user_id": config.user_core, "item_id": config.item_core}
+            ),
         )
 
 
-def _whole(events: pl.DataFrame, needed: list[str]) -> pl.DataFrame:
-    numbers = [name for name in needed if events.schema[name].is_float()]
-    return events.drop_nans(numbers).drop_nulls(needed) if numbers else events.drop_nulls(needed)
+def _are_whole(events: pl.DataFrame, needed: list[str]) -> pl.Series:
+    checks = [pl.col(name).is_not_null() for name in needed]
+    checks += [pl.col(name).is_not_nan() for name in needed if events.schema[name].is_float()]
+    return events.select(pl.all_horizontal(checks)).to_series()
 
 
-def within(
-    events: pl.DataFrame, since: datetime | None, until: datetime | None, order: str
-) -> pl.DataFrame:
-    """Events from one date on and before another.
+def are_within(times: pl.Series, since: datetime | None, until: datetime | None) -> pl.Series:
+    """Which times are on or after one date and before another.
 
     Times count from 1970 in seconds, milliseconds, microseconds or nanoseconds, as the latest of
     them tells.
     """
-    last = events[order].max()
+    last = times.max()
     assert isinstance(last, (int, float))
     per_second = units_per_second(last)
+    within = times.is_not_null()
     if since is not None:
-        events = events.filter(pl.col(order) >= count_of(since, per_second))
+        within &= times >= count_of(since, per_second)
     if until is not None:
-        events = events.filter(pl.col(order) < count_of(until, per_second))
-    return events
+        within &= times < count_of(until, per_second)
+    return within
 
 
-def k_core(events: pl.DataFrame, *, user_core: int, item_core: int) -> pl.DataFrame:
-    """The largest set of events in which each user and each item has at least so many.
+def are_in_core(events: pl.DataFrame, least: Mapping[str, int]) -> pl.Series:
+    """Which events are in the largest set where each id of a column has at least so many.
 
     Users and items with too few are left out until none has; repeated events count each time.
     """
+    codes = {column: events[column].to_numpy() for column in least}
+    rows = np.arange(events.height, dtype=np.uint32)
     while True:
-        enough = (pl.len().over("user_id") >= user_core) & (pl.len().over("item_id") >= item_core)
-        kept = events.filter(enough)
-        if kept.height in (0, events.height):
-            return kept
-        events = kept
+        enough = np.ones(len(rows), dtype=np.bool_)
+        for column, core in least.items():
+            enough &= (np.bincount(codes[column]) >= core)[codes[column]]
+        if enough.all():
+            break
+        rows = rows[enough]
+        codes = {column: found[enough] for column, found in codes.items()}
+    return _mask(rows, events.height)
 
 
-def without_repeats(events: pl.DataFrame, repeats: PreparedRepeats, order: str) -> pl.DataFrame:
-    """Events without repeats, in the order of the rows; see ``PreparationConfig.repeats``."""
-    if repeats == "keep":
-        return events
-    if repeats == "exact":
-        return events.unique(["user_id", "item_id", order], keep="first", maintain_order=True)
-    ordered = events.with_row_index(_ROW).sort("user_id", order, maintain_order=True)
-    if repeats == "first":
-        kept = ordered.unique(["user_id", "item_id"], keep="first", maintain_order=True)
-    else:
-        same = (pl.col("item_id") == pl.col("item_id").shift()) & (
-            pl.col("user_id") == pl.col("user_id").shift()
-        )
-        kept = ordered.filter(~same.fill_null(False))
-    return kept.sort(_ROW).drop(_ROW)
+def are_no_repeats(events: pl.DataFrame, repeats: PreparedRepeats, order: str) -> pl.Series:
+    """Which events repeat none; see ``PreparationConfig.repeats``, other than ``keep``."""
+    by_user = ["user_id", order] if repeats == "consecutive" else ["user_id", "item_id", order]
+    compared = ["user_id", "item_id", order] if repeats == "exact" else list(ID_COLUMNS)
+    rows = _sorted_rows(events, by_user)
+    is_new = np.zeros(len(rows), dtype=np.bool_)
+    for column in compared:
+        found = events[column].to_numpy()[rows]
+        is_new[1:] |= found[1:] != found[:-1]
+    is_new[:1] = True
+    return _mask(rows[is_new], len(rows))
 
 
-def latest_events(events: pl.DataFrame, most: int, order: str) -> pl.DataFrame:
-    """Each user's latest events, at most so many, in the order of the rows."""
-    ordered = events.with_row_index(_ROW).sort("user_id", order, maintain_order=True)
-    after = pl.len().over("user_id") - pl.int_range(pl.len()).over("user_id")
-    return ordered.filter(after <= most).sort(_ROW).drop(_ROW)
+def are_latest(events: pl.DataFrame, most: int, order: str) -> pl.Series:
+    """Which events are among their user's latest, at most so many."""
+    rows = _sorted_rows(events, ["user_id", order])
+    users = events["user_id"].to_numpy()[rows]
+    ends = np.bincount(users).cumsum()
+    return _mask(rows[ends[users] - np.arange(len(rows)) <= most], len(rows))
 
 
-_ROW, _NUMBER, _TIME = "__row", "__number", "__time"
-"""Columns for the place of a row in the table of one step, in the whole log, and in time."""
+def _sorted_rows(events: pl.DataFrame, by: list[str]) -> NDArray[np.int64]:
+    """Rows in the order of some columns; equal ones keep their order."""
+    return np.lexsort([events[column].to_numpy() for column in reversed(by)])
 
 
-def _left_out(step: str, before: pl.DataFrame, after: pl.DataFrame) -> LeftOut:
-    gone = before.filter(~pl.col(_NUMBER).is_in(after[_NUMBER].implode()))
+def _mask(rows: NDArray[Any], height: int) -> pl.Series:
+    mask = np.zeros(height, dtype=np.bool_)
+    mask[rows] = True
+    return pl.Series(mask)
+
+
+_NUMBER = "__number"
+"""Column for the place of a row in the whole log."""
+
+
+def _left_out(
+    step: str, log: CodedEvents, before: pl.DataFrame, after: pl.DataFrame, gone: pl.Series
+) -> LeftOut:
     users, items = (
-        before[column].drop_nulls().n_unique() - after[column].n_unique()
-        for column in ("user_id", "item_id")
+        replace(log, table=before).count(column) - replace(log, table=after).count(column)
+        for column in ID_COLUMNS
     )
     return LeftOut(
         step=step,
-        events=gone.height,
+        events=len(gone),
         users=users,
         items=items,
-        examples=gone.head(EXAMPLES).drop(_NUMBER, _TIME),
+        examples=log.take(gone.head(EXAMPLES)).decoded(),
     )

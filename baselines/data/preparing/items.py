@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import polars as pl
 
+from baselines.data.preparing.coded import CodedEvents
 from baselines.data.preparing.config import PreparationConfig
-from baselines.data.preparing.events import EXAMPLES, LeftOut, prepare_events
+from baselines.data.preparing.events import EXAMPLES, LeftOut, leave_out
 from baselines.data.texts import TAG, has_value, plain_text
 from semid.columns import ENTITY, as_ids, readable
 
@@ -18,22 +20,27 @@ class Prepared:
 
     Attributes:
         items: The remaining rows of the table of items, in their order.
-        events: The remaining events, in their order.
+        log: The remaining events, in their order.
         left_out: What each step left out, if anything.
         changed_titles: Number of titles that were cleaned or cut.
         title_examples: The first ``EXAMPLES`` of these, columns ``item_id``, ``before``, ``after``.
     """
 
     items: pl.DataFrame
-    events: pl.DataFrame
+    log: CodedEvents
     left_out: list[LeftOut]
     changed_titles: int
     title_examples: pl.DataFrame
 
+    @cached_property
+    def events(self) -> pl.DataFrame:
+        """The remaining events with their ids."""
+        return self.log.decoded()
+
 
 def prepare(
     items: pl.DataFrame,
-    events: pl.DataFrame,
+    events: pl.DataFrame | CodedEvents,
     config: PreparationConfig,
     *,
     time_format: str | None = None,
@@ -47,7 +54,7 @@ def prepare(
 
     Args:
         items: One row per item: ``item_id``, and the columns that the settings name.
-        events: As in `prepare_events`.
+        events: As in `prepare_events`, or coded already.
         config: The settings.
         time_format: Likewise.
 
@@ -67,21 +74,21 @@ def prepare(
         cleaned = items.with_columns(cut_titles(title, config.max_title_chars).alias("title"))
     titles = _changed_titles(items, cleaned) if titled else _NO_TITLES
     report = []
-    items = cleaned
+    items, log = cleaned, CodedEvents.of(events)
     if config.text_fields:
-        items, events, left_out = _with_text(items, events, config.text_fields)
+        items, log, left_out = _with_text(items, log, config.text_fields)
         report += left_out
-    kept, steps = prepare_events(events, config, time_format=time_format)
+    kept, steps = leave_out(log, config, time_format=time_format)
     report += steps
-    used = _is_among(items["item_id"], kept["item_id"])
+    used = is_among(items["item_id"], kept.present("item_id"))
     if config.item_core == 1:
-        used |= ~_is_among(items["item_id"], events["item_id"])
+        used |= ~is_among(items["item_id"], log.present("item_id"))
     if not used.all():
         report.append(_items_left_out("items without an event", items.filter(~used)))
         items = items.filter(used)
     return Prepared(
         items=items,
-        events=kept,
+        log=kept,
         left_out=report,
         changed_titles=titles.height,
         title_examples=titles.head(EXAMPLES),
@@ -129,8 +136,8 @@ def _changed_titles(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_text(
-    items: pl.DataFrame, events: pl.DataFrame, fields: tuple[str, ...]
-) -> tuple[pl.DataFrame, pl.DataFrame, list[LeftOut]]:
+    items: pl.DataFrame, events: CodedEvents, fields: tuple[str, ...]
+) -> tuple[pl.DataFrame, CodedEvents, list[LeftOut]]:
     """Items with text in one of the columns, and the events without those of other items."""
     present = pl.DataFrame([has_value(items[name]) for name in dict.fromkeys(fields)])
     has_text = present.select(pl.any_horizontal(pl.all())).to_series()
@@ -140,13 +147,13 @@ def _with_text(
     if kept.height == items.height:
         return items, events, []
     gone = items.filter(~has_text)
-    left = events.filter(~_is_among(events["item_id"], gone["item_id"]))
+    left = events.where("item_id", ~is_among(events.ids["item_id"], gone["item_id"]))
     step = _items_left_out(f"items without {' or '.join(fields)}", gone)
-    users = events["user_id"].n_unique() - left["user_id"].n_unique()
-    return kept, left, [replace(step, events=events.height - left.height, users=users)]
+    users = events.table["user_id"].n_unique() - left.table["user_id"].n_unique()
+    return kept, left, [replace(step, events=len(events) - len(left), users=users)]
 
 
-def _is_among(ids: pl.Series, known: pl.Series) -> pl.Series:
+def is_among(ids: pl.Series, known: pl.Series) -> pl.Series:
     """Whether each id is known, with ids read as `semid.columns.as_ids` does."""
     ids, known = as_ids(ids), as_ids(known)
     if ids.dtype != known.dtype:

@@ -32,6 +32,15 @@ _CATEGORIES = ("categories", "genres", "genre", "category", "class")
 _LISTED = r"(?s)^\s*\[.*\]\s*$"
 
 
+def event_role(name: str, names: ColumnNames) -> str | None:
+    """Whether a column of this name may hold an ``id`` or a ``value`` of events, or neither."""
+    plain = _plain(name)
+    if name in (names.user, names.item) or plain in map(_plain, (*_USER, *_ITEM)):
+        return "id"
+    is_value = name in (names.time, names.rating) or plain in map(_plain, (*_TIME, *_RATING))
+    return "value" if is_value else None
+
+
 def event_columns(
     table: pl.DataFrame, names: ColumnNames, where: Path, notes: list[Note]
 ) -> pl.DataFrame:

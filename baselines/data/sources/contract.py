@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from baselines.data.preparing.coded import CodedEvents
 from baselines.data.sources.config import SourceConfig
 
 NoteKind = Literal["guessed", "repaired", "left out", "kept"]
@@ -37,12 +38,12 @@ class RawTables:
 
     Attributes:
         events: One row per event: ``user_id``, ``item_id``, ``timestamp`` or ``position``, and
-            ``rating`` if known, in any form that `semid.columns` accepts.
+            ``rating`` if known, in any form that `semid.columns` accepts; or coded already.
         items: One row per item: ``item_id`` and its texts; None if the source has none.
         notes: What was decided.
     """
 
-    events: pl.DataFrame
+    events: pl.DataFrame | CodedEvents
     items: pl.DataFrame | None
     notes: list[Note]
 

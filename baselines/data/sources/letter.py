@@ -18,7 +18,7 @@ from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
 from baselines.data.sources.files import read_json
 from semid.columns import numbers_where_written
-from semid.tables import json_object, table_of_objects
+from semid.json_lines import table_of_objects
 
 _EVENTS, _ITEMS = ".inter.json", ".item.json"
 
@@ -75,5 +75,5 @@ def _events(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame
 def _texts(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
     found = _object(path, config, notes, dict)
     rows = (json.dumps({**texts, "item_id": item}) for item, texts in found.items())
-    table = table_of_objects(rows, json_object)
+    table = table_of_objects(rows)
     return table.with_columns(numbers_where_written(table["item_id"]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from baselines.data.config import source_kind
+from baselines.data.preparing.coded import CodedEvents
 from baselines.data.preparing.config import SameItem
 from baselines.data.public_sets import PUBLIC_SETS, downloaded
 from baselines.data.sources.changes import unchanged
@@ -30,6 +31,21 @@ READERS = {
 """Class of each format by name; a source is of the first that recognises it."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SourceTables:
+    """Events and items whose ids are of one type.
+
+    Attributes:
+        events: As in ``RawTables``.
+        items: One row for each item: ``item_id`` and texts.
+        notes: What was decided.
+    """
+
+    events: CodedEvents
+    items: pl.DataFrame
+    notes: list[Note]
+
+
 _ROW = "__row"
 
 
@@ -40,7 +56,7 @@ def recognises(source: Path) -> bool:
 
 def read_source(
     source: str | Path, config: SourceConfig, same_item: SameItem = "refuse"
-) -> RawTables:
+) -> SourceTables:
     """Read events and items, as ``consistent`` makes them.
 
     Args:
@@ -92,7 +108,7 @@ def _read_path(source: Path, config: SourceConfig) -> RawTables:
     return replace(raw, notes=[Note(kind="guessed", says=f"format: {name}"), *raw.notes])
 
 
-def consistent(raw: RawTables, same_item: SameItem = "refuse") -> RawTables:
+def consistent(raw: RawTables, same_item: SameItem = "refuse") -> SourceTables:
     """Tables whose ids are of one type, with a row for each item.
 
     Without a table of items, it holds the ids of the events in ascending order. Items repeated in
@@ -102,17 +118,17 @@ def consistent(raw: RawTables, same_item: SameItem = "refuse") -> RawTables:
         ValueError: If ids are neither whole numbers nor text, or rows of one item differ and none
             is to be kept.
     """
-    users, of_events = (as_ids(raw.events[column]) for column in ("user_id", "item_id"))
-    events, notes = raw.events.with_columns(users, of_events), list(raw.notes)
+    events, notes = CodedEvents.of(raw.events), list(raw.notes)
+    of_events = events.ids["item_id"]
     if raw.items is None:
-        items = of_events.drop_nulls().unique().sort().to_frame()
+        items = of_events.sort().to_frame()
         notes.append(Note(kind="guessed", says="items: those of the events", count=len(items)))
-        return RawTables(events=events, items=items, notes=notes)
+        return SourceTables(events=events, items=items, notes=notes)
     items = raw.items.with_columns(as_ids(raw.items["item_id"]))
     if items["item_id"].dtype != of_events.dtype:
-        text = pl.col("item_id").cast(pl.String)
-        events, items = events.with_columns(text), items.with_columns(text)
-    return RawTables(events=events, items=_distinct(items, same_item, notes), notes=notes)
+        events = events.with_ids_as_text("item_id")
+        items = items.with_columns(pl.col("item_id").cast(pl.String))
+    return SourceTables(events=events, items=_distinct(items, same_item, notes), notes=notes)
 
 
 def _reader(name: str) -> type[SourceReader]:

@@ -16,7 +16,8 @@ import polars as pl
 from baselines.data.sources.columns import as_lists, events_of_histories, names_columns
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
-from baselines.data.sources.files import COMPRESSED, kind_of, read_json, read_start, read_text
+from baselines.data.sources.files import kind_of, read_json, read_text
+from baselines.data.sources.opening import COMPRESSED, start_of
 from semid.columns import numbers_where_written
 
 _ATTRIBUTES = "_item2attributes.json"
@@ -56,7 +57,7 @@ def _holds_sequences(path: Path) -> bool:
     if not path.is_file() or kind_of(path) != ".txt":
         return False
     try:
-        lines = read_start(path).splitlines()[:20]
+        lines = start_of(path).splitlines()[:20]
     except (ValueError, OSError):
         return False  # what reads it says why
     first = [line for line in lines if line.strip()]

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import polars as pl
 
-from baselines.data.sources.columns import event_columns, item_columns
+from baselines.data.preparing.coded import CodedEvents
+from baselines.data.sources.blocks import as_it_is, as_numbers, by_role
+from baselines.data.sources.columns import event_columns, event_role, item_columns
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
-from baselines.data.sources.files import is_table, read_file, with_typed_ids
+from baselines.data.sources.files import is_delimited, is_table, read_file, with_typed_ids
+from semid.columns import as_ids, numbers_where_written
 
 _EVENTS = re.compile(r"interaction|event|review|rating|transaction|purchase|click|^u\.data")
 _ITEMS = re.compile(r"^meta|_meta|item|movie|product|business|games?\b|catalog|articles|books")
@@ -47,10 +50,17 @@ class Tables(SourceReader):
         """Read the tables; raises as ``SourceReader.read``."""
         events_file, items_file = _files(source, config)
         notes: list[Note] = []
+        is_text = is_delimited(events_file)
+        keep = by_role(
+            lambda name: event_role(name, config.columns), as_numbers if is_text else as_it_is
+        )
         header = config.header or _HEADERS.get(events_file.name)
-        events = read_file(events_file, config, notes, header)
-        events = event_columns(events, config.columns, events_file, notes)
-        events = with_typed_ids(events, events_file)
+        table = read_file(events_file, config, notes, header, keep)
+        table = event_columns(table, config.columns, events_file, notes)
+        try:
+            events = CodedEvents.of(table, numbers_where_written if is_text else as_ids)
+        except ValueError as error:
+            raise ValueError(f"{events_file}: {error}") from None
         items: pl.DataFrame | None = None
         if items_file is not None:
             header = config.items_header or _HEADERS.get(items_file.name)

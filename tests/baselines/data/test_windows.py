@@ -50,7 +50,7 @@ def test_what_holds_no_windows_is_refused(tmp_path: Path) -> None:
     path = lines(tmp_path / "w.csv", ["user_id,item_ids", '7,"[1, 2"'])
     with pytest.raises(ValueError, match=r"w\.csv: lists must be .*'\[1, 2' in row 0"):
         read_windows(path)
-    with pytest.raises(ValueError, match=r"w\.csv has no column history; its columns are uid"):
+    with pytest.raises(ValueError, match=r"w\.csv has no column history; its columns are user_id"):
         read_windows(lines(tmp_path / "w.csv", ["uid,iid", "1,2"]))
 
 

@@ -113,7 +113,7 @@ def other_parts(folder: Path) -> Path:
 
 
 def parts_of_other_types(folder: Path) -> Path:
-    event = '{"user_id": 1, "item_id": 2, "timestamp": 3, "note": '
+    event = '{"user_id": 1, "item_id": 2, "timestamp": 3, "rating": '
     lines(folder / "log" / "part-0.json", [event + '["a"]}'])
     return lines(folder / "log" / "part-1.json", [event + '"b"}']).parent
 
@@ -368,10 +368,12 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_one_user_and_one_item(tmp_path: Path) -> None:
-    one = lines(tmp_path / "one.csv", ["user_id,item_id,timestamp", "1,2,3", "1,2,4", "1,2,5"])
+    one = lines(
+        tmp_path / "one.csv", ["user_id,item_id,timestamp", "1,2,3", "1,2,4", "1,2,5", "1,2,6"]
+    )
     found = prepare_source(one, SourceConfig(), _AS_IT_IS)
     assert found.counts == {
-        **{"events_read": 3, "events": 3, "users_read": 1, "users": 1},
+        **{"events_read": 4, "events": 4, "users_read": 1, "users": 1},
         **{"items_read": 1, "items": 1},
     }
     assert load_dataset(one).splits.test.num_targets == 1
