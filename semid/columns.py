@@ -1,15 +1,13 @@
 """Normalisation of columns from any reader to the forms that the rest of the code expects.
 
-A reader (CSV, JSON lines, parquet) returns columns as in its file. Ids, times, texts and lists of
-ids are normalised by the functions here, and only here. Rows in messages are counted from 0,
-without a header.
+A reader (CSV, JSON lines, parquet) returns columns as in its file. Ids, times and texts are
+normalised by the functions here, and only here; lists of ids by `semid.lists`. Rows in messages
+are counted from 0, without a header.
 """
 
 from __future__ import annotations
 
-import ast
 import html
-import json
 import logging
 import re
 import unicodedata
@@ -37,19 +35,9 @@ _DATE = (
     r"\s*(?P<zone>Z|UTC|[+-][0-9]{2}:?[0-9]{2})?)?$"
 )
 _EXACT_FLOATS = 2**53
+_SLICE = 2**20
 _UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _PLAUSIBLE_SECONDS = (631_152_000, 4_102_444_800)  # 1990 to 2100
-
-_QUOTED = r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*\'"""
-_BARE = r"""[^\s,\[\](){}'"]+"""
-_ENTRY = rf"(?:np\.\w+\((?:{_QUOTED}|{_BARE})\)|{_QUOTED}|{_BARE})"
-_LIST = rf"(?s)^[\[(]\s*(?:{_ENTRY}(?:\s*,\s*{_ENTRY})*\s*,?\s*)?[\])]$"
-_NUMPY_LIST = rf"(?s)^\[\s*{_ENTRY}(?:\s+{_ENTRY})*\s*\]$"
-_ARRAY = r"(?s)^(?:np\.)?array\((.*?)(?:,\s*dtype=[^\]]*)?\)$"
-_IN_QUOTES = r"""^(?:np\.\w+\()?['"]"""
-_AS_JSON = '; write each list as JSON, such as [1, 2] or ["a", "b"]'
-_INSIDE = r"(?s)^.(.*).$"  # contents of brackets or quotes
-_IN_BRACKETS = r"(?s)^[\[(].*[\])]$"
 
 
 def as_ids(column: pl.Series, occurrences: pl.Series | None = None) -> pl.Series:
@@ -70,7 +58,7 @@ def as_ids(column: pl.Series, occurrences: pl.Series | None = None) -> pl.Series
 
     kind = column.dtype
     if isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null)):
-        return _without_missing(column.cast(pl.String), occurrences)
+        return without_missing(column.cast(pl.String), occurrences)
     if kind.is_float():
         column = column.fill_nan(None)
         exact = (column.floor() == column) & (column.abs() <= _EXACT_FLOATS)
@@ -215,7 +203,7 @@ def as_times(column: pl.Series, time_format: str | None = None) -> pl.Series:
     is_whole = kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0)
     is_text = isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null))
     if is_text or (is_whole and time_format is not None):
-        text = _without_missing(column.cast(pl.String))
+        text = without_missing(column.cast(pl.String))
         return _spelled_times(text) if time_format is None else _formatted_dates(text, time_format)
     if time_format is not None:
         raise ValueError(
@@ -232,46 +220,14 @@ def as_times(column: pl.Series, time_format: str | None = None) -> pl.Series:
         times = _spelled_numbers(whole) if whole.dtype == pl.String else _one_unit(whole)
     elif kind.is_float() or isinstance(kind, pl.Decimal):
         times = column.cast(pl.Float64).fill_nan(None)
-        _refuse_first(times.is_infinite(), times, "times must be finite")
+        refuse_first(times.is_infinite(), times, "times must be finite")
         times = _one_unit(times)
     else:
         raise ValueError(f"times must be numbers or dates, got {kind} in column {column.name!r}")
     return times
 
 
-def as_id_lists(column: pl.Series, known: pl.Series) -> pl.Series:
-    """A column of lists of ids; text is parsed.
-
-    Text may be a Python or JSON list (``['Red Shoe', "O'Neil"]``, ``(1, 2)``), a printed numpy
-    array (``[1 2 3]``), or entries separated by ``|``, commas or blanks: by the first of these that
-    occurs in any cell of the column.
-
-    Args:
-        column: Lists, or text.
-        known: The ids that may occur, to check that none contains the separator of unquoted
-            entries.
-
-    Returns:
-        Lists of Int64 or String, as in `as_ids`; missing and blank cells are missing.
-
-    Raises:
-        ValueError: If the column contains neither, or a cell (named with its row) has another form
-            or is ambiguous.
-    """
-    import polars as pl
-
-    if isinstance(column.dtype, (pl.List, pl.Array)):
-        lists: pl.Series = column.cast(pl.List(column.dtype.inner))
-        return lists
-    if column.dtype != pl.String:
-        raise ValueError(f"column {column.name!r} must hold lists of item ids, got {column.dtype}")
-    text = _without_missing(column).str.strip_chars().str.replace(_ARRAY, "$1")
-    if text.str.contains(_IN_BRACKETS).any():
-        return _printed_lists(text, known)
-    return _divided_lists(text, known)
-
-
-def _without_missing(text: pl.Series, occurrences: pl.Series | None = None) -> pl.Series:
+def without_missing(text: pl.Series, occurrences: pl.Series | None = None) -> pl.Series:
     """Text with spellings of a missing value set to missing; an example is logged."""
     words = text.str.strip_chars().is_in(MISSING_WORDS)
     if words.any():
@@ -294,7 +250,7 @@ def _as_int64_or_text(column: pl.Series) -> pl.Series:
     return spelled_out
 
 
-def _refuse_first(wrong: pl.Series, values: pl.Series, expected: str, *, then: str = "") -> None:
+def refuse_first(wrong: pl.Series, values: pl.Series, expected: str, *, then: str = "") -> None:
     """Raise for the first wrong row, if any; missing ones are fine."""
     if wrong.any():
         row = int(wrong.fill_null(False).arg_max() or 0)
@@ -311,10 +267,10 @@ def _spelled_times(text: pl.Series) -> pl.Series:
     mostly_dates = int(dates.sum()) > int(numbers.sum())
     if numbers.any() and dates.any():
         fewer = numbers if mostly_dates else dates
-        _refuse_first(fewer, text, "times must all be numbers, or all be dates")
+        refuse_first(fewer, text, "times must all be numbers, or all be dates")
     if mostly_dates:
         return _dates(text)
-    _refuse_first(~numbers, text, "times must be numbers or dates such as 2014-07-23")
+    refuse_first(~numbers, text, "times must be numbers or dates such as 2014-07-23")
     return _one_unit(_spelled_numbers(text))
 
 
@@ -327,12 +283,12 @@ def _spelled_numbers(text: pl.Series) -> pl.Series:
     if whole.all():
         numbers: pl.Series = text.str.extract(_WHOLE_TIME).cast(pl.Int64, strict=False)
         beyond = numbers.is_null() & text.is_not_null()
-        _refuse_first(beyond, text, "times must be below 2**63 (no unit of time goes that far)")
+        refuse_first(beyond, text, "times must be below 2**63 (no unit of time goes that far)")
         return numbers
     unsafe = whole & (floats.abs() >= _EXACT_FLOATS)
     reason = "times beyond 2**53 must all be whole numbers, or they lose their order"
-    _refuse_first(unsafe, text, reason)
-    _refuse_first(floats.is_infinite(), text, "times must be finite")
+    refuse_first(unsafe, text, reason)
+    refuse_first(floats.is_infinite(), text, "times must be finite")
     return floats
 
 
@@ -367,7 +323,7 @@ def _formatted_dates(text: pl.Series, time_format: str) -> pl.Series:
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"time_format {time_format!r} cannot be used: {reason}") from None
-    _refuse_first(
+    refuse_first(
         dates.is_null() & text.is_not_null(), text, f"times must be dates like {time_format!r}"
     )
     return dates.dt.epoch(unit)
@@ -379,15 +335,36 @@ def _dates(text: pl.Series) -> pl.Series:
 
     expected = "times must be numbers or dates such as 2014-07-23 or 2014-07-23 10:05:00"
     then = "; for dates written otherwise, give time_format"
-    _refuse_first(~text.str.contains(_DATE), text, expected, then=then)
-    parts = text.str.extract_groups(_DATE).struct.unnest()
-    first, second = (parts[name].cast(pl.Int64) for name in ("first", "second"))
-    day, month = ("first", "second") if _day_first(first, second, text) else ("second", "first")
-    zoned = parts["zone"].is_not_null()
-    if zoned.any():
-        _refuse_first(
-            ~zoned & text.is_not_null(), text, "times must all have a time zone, as some have"
+    refuse_first(~text.str.contains(_DATE), text, expected, then=then)
+    slices = [text.slice(start, _SLICE) for start in range(0, len(text), _SLICE)]
+    last = pl.concat([_parts(part).select("first", "second").cast(pl.Int8) for part in slices])
+    is_day_first = _day_first(last["first"], last["second"], text)
+    found = pl.concat([_seconds(_parts(part), is_day_first) for part in slices])
+    if found["is_zoned"].any():
+        refuse_first(
+            ~found["is_zoned"] & text.is_not_null(),
+            text,
+            "times must all have a time zone, as some have",
         )
+    seconds, nanoseconds = found["seconds"], found["nanoseconds"]
+    refuse_first(seconds.is_null() & text.is_not_null(), text, expected, then=then)
+    times: pl.Series = seconds * 10**6 + nanoseconds // 1000
+    if (nanoseconds % 1000 != 0).any():
+        far = seconds.abs() >= 2**63 // 10**9
+        refuse_first(far, text, "times in nanoseconds must lie between 1678 and 2261")
+        times = seconds * 10**9 + nanoseconds
+    return times.alias(text.name)
+
+
+def _parts(text: pl.Series) -> pl.DataFrame:
+    return text.str.extract_groups(_DATE).struct.unnest()
+
+
+def _seconds(parts: pl.DataFrame, is_day_first: bool) -> pl.DataFrame:
+    """``seconds`` since 1970 and ``nanoseconds`` of dates, and whether they have a zone."""
+    import polars as pl
+
+    day, month = ("first", "second") if is_day_first else ("second", "first")
     spelled_alike = parts.select(
         pl.format(
             "{}-{}-{} {}:{}",
@@ -399,106 +376,31 @@ def _dates(text: pl.Series) -> pl.Series:
         )
     ).to_series()
     seconds = spelled_alike.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False).dt.epoch("s")
-    _refuse_first(seconds.is_null() & text.is_not_null(), text, expected, then=then)
     digits = parts["zone"].str.replace_all(r"[^0-9]", "").str.zfill(4)
     minutes = digits.str.slice(0, 2).cast(pl.Int64, strict=False) * 60
     minutes += digits.str.slice(2, 2).cast(pl.Int64, strict=False)
     east = parts["zone"].str.starts_with("-").cast(pl.Int64) * -2 + 1
-    seconds -= (minutes * east * 60).fill_null(0)
     nanoseconds = parts["fraction"].fill_null("0").str.pad_end(9, "0").cast(pl.Int64)
-    times: pl.Series = seconds * 10**6 + nanoseconds // 1000
-    if (nanoseconds % 1000 != 0).any():
-        far = seconds.abs() >= 2**63 // 10**9
-        _refuse_first(far, text, "times in nanoseconds must lie between 1678 and 2261")
-        times = seconds * 10**9 + nanoseconds
-    return times.alias(text.name)
+    return pl.DataFrame(
+        {
+            "seconds": seconds - (minutes * east * 60).fill_null(0),
+            "nanoseconds": nanoseconds,
+            "is_zoned": parts["zone"].is_not_null(),
+        }
+    )
 
 
 def _day_first(first: pl.Series, second: pl.Series, text: pl.Series) -> bool:
     """Whether dates such as 04/13/2014 have the day first."""
     choose = "; say which by time_format, such as %d/%m/%Y or %m/%d/%Y"
     if (first > 12).any():
-        _refuse_first(second > 12, text, "dates must all have the day first, as some do")
+        refuse_first(second > 12, text, "dates must all have the day first, as some do")
         return True
     if not (second > 12).any():
-        _refuse_first(
+        refuse_first(
             first != second,
             text,
             "dates must show which is the day and which the month",
             then=choose,
         )
     return False
-
-
-def _printed_lists(text: pl.Series, known: pl.Series) -> pl.Series:
-    """Lists in brackets, as written by Python, JSON and numpy."""
-    import polars as pl
-
-    listed = text.str.contains(_LIST)
-    wrong = ~(listed | text.str.contains(_NUMPY_LIST))
-    _refuse_first(wrong, text, "lists must be those of Python, JSON or numpy", then=_AS_JSON)
-    entries = text.str.extract(_INSIDE).str.extract_all(_ENTRY)
-    cut = entries.list.contains("...")
-    _refuse_first(cut, text, "lists must be whole, not printed in part", then=_AS_JSON)
-    if not entries.explode().str.contains(_IN_QUOTES).all():
-        for divider, divided in ((",", listed & text.str.contains(",")), (" ", ~listed)):
-            if divided.any():
-                _refuse_divider(divider, known, text.name)
-        _refuse_ids(known, r"[\[\](){}'\"]|^\s|\s$", text.name, "writes entries without quotes")
-    return entries.list.eval(pl.element().map_batches(_unquoted, return_dtype=pl.String))
-
-
-def _unquoted(entries: pl.Series) -> pl.Series:
-    """Entries of printed lists without quotes, escapes and numpy's type names."""
-    import polars as pl
-
-    entries = entries.str.replace(r"(?s)^np\.\w+\((.*)\)$", "$1")
-    quoted = entries.str.contains("^['\"]")
-    plain: pl.Series = entries.str.extract(_INSIDE).zip_with(quoted, entries)
-    escaped = entries.filter(quoted & entries.str.contains("\\", literal=True)).unique()
-    if len(escaped):
-        meant = pl.Series([_string(entry) for entry in escaped], dtype=pl.String)
-        plain = entries.replace_strict(escaped, meant, default=plain)
-    return plain
-
-
-def _string(literal: str) -> str:
-    """The value of a JSON or else a Python string literal; raises if it is no text."""
-    try:
-        text: str = json.loads(literal)
-    except ValueError:
-        text = ast.literal_eval(literal)
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"an entry holds half a character: {literal!a}; was it cut there?")
-    return text
-
-
-def _divided_lists(text: pl.Series, known: pl.Series) -> pl.Series:
-    """Lists without brackets: entries separated by the same character in all cells."""
-    import polars as pl
-
-    strange = text.str.contains(r"""[\[\]{}]|(^|[\s,|])['"]""")
-    _refuse_first(strange, text, "lists must be [1, 2], 1|2, 1,2 or 1 2", then=_AS_JSON)
-    divider = next((sign for sign in "|," if text.str.contains(sign, literal=True).any()), " ")
-    _refuse_divider(divider, known, text.name)
-    if divider == " ":
-        return text.str.extract_all(r"\S+")
-    entry = pl.element().str.strip_chars()
-    return text.str.split(divider).list.eval(entry.filter(entry != ""))
-
-
-def _refuse_divider(divider: str, known: pl.Series, name: str) -> None:
-    """Raise if the separator of unquoted entries, or their padding, occurs in ids."""
-    pattern = r"\s" if divider == " " else rf"{re.escape(divider)}|^\s|\s$"
-    _refuse_ids(known, pattern, name, f"divides its entries by {divider!r}")
-
-
-def _refuse_ids(known: pl.Series, pattern: str, name: str, reason: str) -> None:
-    import polars as pl
-
-    held = known.filter(known.str.contains(pattern)) if known.dtype == pl.String else known[:0]
-    if len(held):
-        raise ValueError(
-            f"column {name!r} {reason}, so that ids such as {held[0]!r} can be read in two "
-            f"ways{_AS_JSON}"
-        )

@@ -13,7 +13,8 @@ import polars as pl
 
 from baselines.data.plain_layout import read_table
 from semid.arrays import IntArray
-from semid.columns import as_id_lists, as_ids, as_times
+from semid.columns import as_ids, as_times
+from semid.lists import as_id_lists
 from semid.provenance import hash_arrays, hash_ids, hash_json
 
 logger = logging.getLogger(__name__)

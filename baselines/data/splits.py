@@ -18,7 +18,8 @@ from baselines.data.sequences import SequenceSet
 from baselines.data.windows import read_windows
 from semid.arrays import IntArray
 from semid.catalog import Catalog
-from semid.columns import as_id_lists, as_ids, as_times
+from semid.columns import as_ids, as_times
+from semid.lists import as_id_lists
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -208,7 +209,7 @@ def given_windows(
     """Splits from given windows: each row is a history and its single target.
 
     Columns, by these or the names that `read_windows` knows: ``history`` (a list of item ids,
-    oldest first, of any length; in CSV written as `semid.columns.as_id_lists` reads it, such as
+    oldest first, of any length; in CSV written as `semid.lists.as_id_lists` reads it, such as
     ``"1 2 3"`` or ``"[1, 2, 3]"``), ``item_id`` (the target) and, if all three files have it,
     ``user_id``; otherwise every row is a separate user. Items outside the catalogue are removed
     from histories; rows with such a target, or with an empty remaining history, are dropped. Both

@@ -8,7 +8,7 @@ import polars as pl
 
 from baselines.data.plain_layout import read_table, require_columns
 from baselines.data.sources.files import with_typed_ids
-from semid.columns import as_id_lists
+from semid.lists import as_id_lists
 
 _NAMES = {
     "history": ("history_item_id", "hist_id"),  # of MiniOneRec, of TCA4Rec

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from semid.columns import (
     MISSING_WORDS,
-    as_id_lists,
     as_ids,
     as_text,
     as_times,
@@ -23,6 +22,7 @@ from semid.columns import (
     numbers_where_written,
     text_repairs,
 )
+from semid.lists import as_id_lists
 
 LETTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])  # numpy cuts at \0
 IDS = st.text(LETTERS, min_size=1, max_size=6).filter(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from baselines.data.dates import count_of, units_per_second
 from baselines.data.preparing.coded import ID_COLUMNS, CodedEvents
 from baselines.data.preparing.config import PreparationConfig, PreparedRepeats
+from baselines.runtime.progress import track
 from semid.columns import as_times
 
 EXAMPLES = 5
@@ -76,7 +77,7 @@ def leave_out(
     times = as_times(events.table[order], time_format if order == "timestamp" else None)
     rest = events.table.select(needed).with_columns(times.alias(order)).with_row_index(_NUMBER)
     report = []
-    for step, keep in _steps(config, needed, order):
+    for step, keep in _followed(list(_steps(config, needed, order))):
         is_kept = keep(rest).fill_null(False)
         if is_kept.all() and rest.height:
             continue
@@ -107,6 +108,15 @@ def _require_columns(events: pl.DataFrame, config: PreparationConfig) -> list[st
 
 _Step = Callable[[pl.DataFrame], pl.Series]
 """Which rows are kept, Boolean."""
+
+
+def _followed(steps: list[tuple[str, _Step]]) -> Iterator[tuple[str, _Step]]:
+    """The steps, with progress."""
+    with track("preparing events, steps", len(steps)) as tracker:
+        for name, step in steps:
+            tracker.note(name)
+            yield name, step
+            tracker.advance(1)
 
 
 def _steps(config: PreparationConfig, needed: list[str], order: str) -> Iterator[tuple[str, _Step]]:

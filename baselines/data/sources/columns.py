@@ -12,7 +12,7 @@ import polars as pl
 from baselines.data.sources.config import ColumnNames
 from baselines.data.sources.contract import Note
 from baselines.data.sources.headers import looks_like_data, without_header
-from semid.columns import as_id_lists
+from semid.lists import as_id_lists
 
 _USER = (
     *("user_id", "user", "uid", "reviewer_id", "customer_id", "visitor_id", "household_id"),

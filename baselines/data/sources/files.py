@@ -7,6 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +19,7 @@ from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note
 from baselines.data.sources.headers import looks_like_data, without_header
 from baselines.data.sources.opening import COMPRESSED, TextFile, open_text
+from baselines.runtime.progress import track
 from semid.columns import numbers_where_written
 from semid.delimited import delimited_blocks
 from semid.json_files import parse_json
@@ -183,7 +185,8 @@ def _read_part(
     kind = kind_of(path)
     try:
         if kind in PARQUET:
-            return one_table(parquet_blocks(path, lambda name: keep(name) is not None), keep)
+            blocks = parquet_blocks(path, lambda name: keep(name) is not None)
+            return one_table(_followed(blocks, path), keep)
         text = open_text(path, config.encoding, notes)
         if text.is_blank:
             return None
@@ -193,6 +196,17 @@ def _read_part(
     except (pl.exceptions.PolarsError, csv.Error, ValueError, RecursionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{path} cannot be read: {reason}") from None
+
+
+def _followed(blocks: Iterator[pl.DataFrame], path: Path) -> Iterator[pl.DataFrame]:
+    """The blocks of a parquet file, with progress."""
+    from pyarrow.parquet import read_metadata
+
+    first = next(blocks)
+    with track(f"reading {path.name}, rows", max(read_metadata(path).num_rows, 1)) as tracker:
+        for block in chain([first], blocks):
+            yield block
+            tracker.advance(block.height)
 
 
 def _read_objects(

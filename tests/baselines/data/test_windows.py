@@ -10,7 +10,7 @@ import pytest
 from baselines.data.loading import load_dataset
 from baselines.data.windows import read_windows
 from scripts.shop_formats import ITEMS, delimited, lines
-from semid.columns import as_id_lists
+from semid.lists import as_id_lists
 
 PLAIN = ["user_id,history,item_id,timestamp", '7,"[11, 12]",13,5', "8,[14],11,6"]
 MINIONEREC = [

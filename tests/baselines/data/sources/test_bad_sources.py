@@ -368,9 +368,8 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_one_user_and_one_item(tmp_path: Path) -> None:
-    one = lines(
-        tmp_path / "one.csv", ["user_id,item_id,timestamp", "1,2,3", "1,2,4", "1,2,5", "1,2,6"]
-    )
+    rows = ["user_id,item_id,timestamp", *(f"1,2,{time}" for time in range(4))]
+    one = lines(tmp_path / "one.csv", rows)
     found = prepare_source(one, SourceConfig(), _AS_IT_IS)
     assert found.counts == {
         **{"events_read": 4, "events": 4, "users_read": 1, "users": 1},
