@@ -161,7 +161,7 @@ class AppendConfig:
 
     Attributes:
         data: A folder in the plain layout with ``interactions.parquet``.
-        events: A parquet, CSV or JSON-lines file of new events, with the columns ``user_id``,
+        events: A table of new events, plain or compressed, with the columns ``user_id``,
             ``item_id``, and ``timestamp`` or ``position`` as in the folder.
     """
 

@@ -56,19 +56,28 @@ class PlainTables:
         Raises:
             FileExistsError: If the folder holds something.
         """
-        with atomic_dir(folder) as filling:
-            tables = {"items.parquet": self.items, "interactions.parquet": self.log.decoded()}
-            for name, table in tables.items():
-                table.rechunk().write_parquet(filling / name)
-            record = {
-                "format": 1,
-                **made_from,
-                "counts": self.counts,
-                "notes": [asdict(note) for note in self.notes],
-                "sha256": {name: hash_file(filling / name) for name in tables},
-            }
-            text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
-            (filling / DATA_FILE).write_text(text + "\n", encoding="utf-8")
+        tables = {"items.parquet": self.items, "interactions.parquet": self.log.decoded()}
+        write_tables(folder, tables, {**made_from, "counts": self.counts}, self.notes)
+
+
+def write_tables(
+    folder: str | Path,
+    tables: dict[str, pl.DataFrame],
+    made_from: dict[str, Any],
+    notes: list[Note],
+) -> None:
+    """Write tables by the names of their files, and ``data.json``, as ``PlainTables.write``."""
+    with atomic_dir(folder) as filling:
+        for name, table in tables.items():
+            table.rechunk().write_parquet(filling / name)
+        record = {
+            "format": 1,
+            **made_from,
+            "notes": [asdict(note) for note in notes],
+            "sha256": {name: hash_file(filling / name) for name in tables},
+        }
+        text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
+        (filling / DATA_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def prepare_source(

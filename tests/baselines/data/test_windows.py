@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from baselines.data.loading import load_dataset
+from baselines.cli import main
+from baselines.data.loading import load_catalog, load_dataset
 from baselines.data.windows import read_windows
 from scripts.shop_formats import ITEMS, delimited, lines
 from semid.lists import as_id_lists
@@ -52,6 +54,40 @@ def test_what_holds_no_windows_is_refused(tmp_path: Path) -> None:
         read_windows(path)
     with pytest.raises(ValueError, match=r"w\.csv has no column history; its columns are user_id"):
         read_windows(lines(tmp_path / "w.csv", ["uid,iid", "1,2"]))
+
+
+def prepared(source: Path, out: Path, *options: str) -> int:
+    return main(["data", "prepare", str(source), "--out", str(out), *options])
+
+
+def test_published_folders_are_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    office = tmp_path / "Amazon"
+    for part in ("train", "valid", "test"):
+        lines(office / part / "Office_5.csv", MINIONEREC)
+    texts = {"11": {"title": "Red"}, "12": {"title": "Crème"}, "13": {"title": "Soap"}}
+    items = lines(office / "index" / "Office.item.json", [json.dumps(texts | {"14": {}})])
+    assert prepared(office, tmp_path / "office", "--read.items", str(items)) == 0
+    found = pl.read_parquet(tmp_path / "office" / "train.parquet")
+    assert found.rows() == [("7", [11, 12], 13), ("8", [14], 11)]
+    assert load_dataset(tmp_path / "office").splits.test.num_targets == 2
+    assert load_catalog(tmp_path / "office").fields["title"].to_list()[0] == "Red"
+    record = json.loads((tmp_path / "office" / "data.json").read_text())
+    assert record["counts"]["events"] == 6
+    assert set(record["sha256"]) == {f"{n}.parquet" for n in ("items", "train", "valid", "test")}
+    for part in ("train", "test"):
+        lines(tmp_path / "books" / f"{part}.csv", MSL)
+    assert prepared(tmp_path / "books", tmp_path / "msl") == 0
+    assert pl.read_parquet(tmp_path / "msl" / "items.parquet")["item_id"].to_list() == [
+        *range(11, 15)
+    ]
+    assert pl.read_parquet(tmp_path / "msl" / "test.parquet")["timestamp"].to_list() == ["5", "6"]
+    capsys.readouterr()
+    assert prepared(tmp_path / "books", tmp_path / "no", "--prepare.user_core", "2") == 2
+    assert "train.csv holds windows, which are used as given" in capsys.readouterr().err
+    lines(tmp_path / "books" / "train.csv", ["user_id,item_id", "1,2"])
+    assert prepared(tmp_path / "books", tmp_path / "no") == 2
+    assert "train.csv has no column history" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 @pytest.mark.shared_data
