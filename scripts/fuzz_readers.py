@@ -38,6 +38,7 @@ from rows_by_python import Row, Unchecked, histories, is_missing, rows, texts_by
 from shop_formats import WITHOUT_TIMES, WRITERS
 
 from baselines.cli.config import DataPrepareConfig
+from baselines.cli.console import speaking
 from baselines.cli.errors import FAILURE, SUCCESS, in_one_line
 from baselines.cli.prepare import data_prepare
 
@@ -190,8 +191,9 @@ def fault_of(source: Path, out: Path) -> str | None:
     """Prepare a source; what is wrong with how that ended, None if nothing is."""
     errors = io.StringIO()
     config = DataPrepareConfig(source=str(source), out=str(out))
-    with contextlib.redirect_stderr(errors):
-        code = in_one_line(lambda: data_prepare(config, Console(file=io.StringIO())))
+    console = Console(file=io.StringIO())
+    with contextlib.redirect_stderr(errors), speaking(console, quiet=True):
+        code = in_one_line(lambda: data_prepare(config, console))
     said = errors.getvalue()
     if code == FAILURE:
         if "fault of semid" in said or said.count("\n") != 1 or not said.startswith("semid: "):

@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
 BLOCK_BYTES = 2**24
 
@@ -130,6 +129,8 @@ def _distinct(names: list[str]) -> list[str]:
 
 def _dividers(block: bytes, separator: str, with_quotes: bool) -> int | None:
     """Number of separators between cells; None unless quotes enclose whole cells of one line."""
+    import numpy as np
+
     if block.count(b"\r") > block.count(b"\r\n"):  # each of the others ends a line
         return None
     if not with_quotes or b'"' not in block:
@@ -154,6 +155,8 @@ def _between(
     opening: NDArray[np.int64], closing: NDArray[np.int64], marks: NDArray[np.bool_]
 ) -> int:
     """How many marks are enclosed."""
+    import numpy as np
+
     places = np.flatnonzero(marks)
     return int((np.searchsorted(places, closing) - np.searchsorted(places, opening)).sum())
 

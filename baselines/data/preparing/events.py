@@ -77,19 +77,30 @@ def leave_out(
     times = as_times(events.table[order], time_format if order == "timestamp" else None)
     rest = events.table.select(needed).with_columns(times.alias(order)).with_row_index(_NUMBER)
     report = []
+    users, items = _present(events, rest)
     for step, keep in _followed(list(_steps(config, needed, order))):
         is_kept = keep(rest).fill_null(False)
         if is_kept.all() and rest.height:
             continue
         if not is_kept.any():
-            users, items = (rest[column].n_unique() for column in ID_COLUMNS)
+            of = [rest[column].n_unique() for column in ID_COLUMNS]
             raise ValueError(
-                f"{step} leaves none of {rest.height} events of {users} users with {items} items; "
+                f"{step} leaves none of {rest.height} events of {of[0]} users with {of[1]} items; "
                 "ask for less"
             )
-        before, gone = rest, rest[_NUMBER].filter(~is_kept)
+        gone = rest[_NUMBER].filter(~is_kept)
         rest = rest.filter(is_kept)
-        report.append(_left_out(step, events, before, rest, gone))
+        before = users, items
+        users, items = _present(events, rest)
+        report.append(
+            LeftOut(
+                step=step,
+                events=len(gone),
+                users=before[0] - users,
+                items=before[1] - items,
+                examples=events.take(gone.head(EXAMPLES)).decoded(),
+            )
+        )
     if rest.height == events.table.height:
         return events, report
     return events.take(rest[_NUMBER]), report
@@ -220,17 +231,7 @@ _NUMBER = "__number"
 """Column for the place of a row in the whole log."""
 
 
-def _left_out(
-    step: str, log: CodedEvents, before: pl.DataFrame, after: pl.DataFrame, gone: pl.Series
-) -> LeftOut:
-    users, items = (
-        replace(log, table=before).count(column) - replace(log, table=after).count(column)
-        for column in ID_COLUMNS
-    )
-    return LeftOut(
-        step=step,
-        events=len(gone),
-        users=users,
-        items=items,
-        examples=log.take(gone.head(EXAMPLES)).decoded(),
-    )
+def _present(log: CodedEvents, events: pl.DataFrame) -> tuple[int, int]:
+    """How many users and items have one of these events of the log."""
+    users, items = (replace(log, table=events).count(column) for column in ID_COLUMNS)
+    return users, items

@@ -149,7 +149,8 @@ def _prepared(
 def _ratings(column: pl.Series, notes: list[Note]) -> pl.Series:
     """Ratings as Float64; what is no finite number is missing, and noted."""
     ratings = with_points(column, notes).cast(pl.Float64, strict=False)
-    ratings = ratings.set(~ratings.is_finite(), None)
+    if not (is_finite := ratings.is_finite()).all():
+        ratings = ratings.set(~is_finite, None)
     if (wrong := column.filter(ratings.is_null() & column.is_not_null())).len():
         notes.append(
             Note(
