@@ -260,6 +260,7 @@ def _read(source: Path, says: list[str]) -> tuple[list[Row], list[Row] | None]:
     if "format: sequences" in says or "format: letter" in says:
         of_items = [name for name in files if name.endswith(("attributes.json", ".item.json"))]
         others = [name for name in files if name.endswith((".txt", ".inter.json"))]
+        others.sort(key=lambda name: bool(_ITEMS.match(name)))
         return (
             histories(files[others[0]], says),
             texts_by_item(files[of_items[0]], says) if of_items else None,

@@ -31,6 +31,8 @@ _ENCODINGS = (("utf-8-sig, by", "utf-8-sig"), ("utf-16, by", "utf-16"), ("not UT
 
 _STAND_IN = "\x1f"  # for a longer delimiter
 
+_WORD = re.compile(r"(?:\S|[\x1c-\x1f])+")  # which str.split divides, unlike Unicode
+
 Row = dict[str, Any]
 
 
@@ -96,7 +98,8 @@ def _cells(path: Path, says: list[str]) -> Iterator[Row]:
     divided = next((s for s in says if s.startswith(f"{path.name}: cells divided by ")), None)
     sign = "," if divided is None else ast.literal_eval(divided.rpartition(" by ")[2])
     header, quoting = _HEADERS.get(path.name), csv.QUOTE_MINIMAL
-    text = text_of(path, says).replace(sign, _STAND_IN) if len(sign) > 1 else text_of(path, says)
+    text = text_of(path, says).removeprefix("\ufeff")
+    text = text.replace(sign, _STAND_IN) if len(sign) > 1 else text
     if path.suffix in (".inter", ".item", ".dat"):
         quoting = csv.QUOTE_NONE
     sign = _STAND_IN if len(sign) > 1 else sign
@@ -119,7 +122,7 @@ def text_of(path: Path, says: list[str]) -> str:
             data = stream.read()
     said = [line for line in says if line.startswith(f"{path.name}: ")]
     found = (name for sign, name in _ENCODINGS if any(f": {sign}" in line for line in said))
-    return data.decode(next(found, "utf-8")).removeprefix("\ufeff")
+    return data.decode(next(found, "utf-8"))
 
 
 def histories(path: Path, says: list[str]) -> list[Row]:
@@ -128,7 +131,7 @@ def histories(path: Path, says: list[str]) -> list[Row]:
     if path.name.endswith(".inter.json"):
         pairs = list(json.loads(text).items())
     else:
-        words = [line.split() for line in io.StringIO(text, newline=None)]
+        words = [_WORD.findall(line) for line in io.StringIO(text, newline=None)]
         pairs = [(line[0], line[1:]) for line in words if line]
     if f"{path.name}: each line is an event, in order" in says:
         order = list(dict.fromkeys(user for user, _ in pairs))

@@ -149,7 +149,10 @@ def with_typed_ids(
     if not is_delimited(path):
         return table
     ids = [name for name in names if name in table.columns]
-    return table.with_columns(numbers_where_written(table[name]) for name in ids)
+    try:
+        return table.with_columns(numbers_where_written(table[name]) for name in ids)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -202,7 +205,9 @@ def _followed(blocks: Iterator[pl.DataFrame], path: Path) -> Iterator[pl.DataFra
     """The blocks of a parquet file, with progress."""
     from pyarrow.parquet import read_metadata
 
-    first = next(blocks)
+    first = next(blocks, None)
+    if first is None:
+        return
     with track(f"reading {path.name}, rows", max(read_metadata(path).num_rows, 1)) as tracker:
         for block in chain([first], blocks):
             yield block

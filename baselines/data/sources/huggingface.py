@@ -115,7 +115,8 @@ def _read_saved(folder: Path) -> pl.DataFrame:
             with memory_map(str(folder / name)) as data, ipc.open_stream(data) as stream:
                 tables.append(stream.read_all())
             tables[-1].validate(full=True)
-        except (ArrowException, OSError) as error:
+            tables[-1].schema.to_string()  # raises on names that are not UTF-8
+        except (ArrowException, OSError, UnicodeDecodeError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise ValueError(f"{folder / name} cannot be read: {reason}") from None
     try:
