@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet
 import pytest
 
 from baselines.cli import main
@@ -209,6 +210,17 @@ def a_closed_file(folder: Path) -> Path:
     return path
 
 
+def parquet_without_rows(folder: Path) -> Path:
+    pyarrow.parquet.ParquetWriter(folder / "log.parquet", EVENTS.to_arrow().schema).close()
+    return folder / "log.parquet"
+
+
+def items_of_lists(folder: Path) -> Path:
+    rows = ["user_id:token\titem_id:token\ttimestamp:float", "1\t2\t3"]
+    lines(folder / "shop.inter", rows)
+    return lines(folder / "shop.item", ["item_id:token_seq", "2 3"]).parent
+
+
 BAD: list[tuple[Callable[[Path], Path], str]] = [
     (lambda folder: folder / "nowhere.csv", "give a folder, a file of events"),
     (histories_of_one_user, "expected each name once in .*, got '1' more than once"),
@@ -219,6 +231,8 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (no_header_of_items, "catalog.csv: its first row looks like data.*--read.items_header"),
     (a_key_twice, "line 2: expected an object .* names 'item_id' more than once"),
     (a_key_of_a_dict_twice, "line 1: expected an object .* names a column more than once"),
+    (parquet_without_rows, "log.parquet is empty|log.parquet cannot be read|no rows"),
+    (items_of_lists, "shop.item: ids must be whole numbers or text, got List"),
     (items_without_ids, "expected an id of an item in each row of the table of items, got none"),
     (ids_with_fractions, "ids must be whole numbers or text, got 1.5 in column 'user_id'"),
     (ratings_of_bytes, "expected numbers as ratings, got Binary in column 'rating'"),
