@@ -8,14 +8,10 @@ import polars as pl
 
 from baselines.data.preparing.coded import as_categories
 from semid.columns import WHOLE_NUMBER
+from semid.json_lines import as_it_is
 
 Keep = Callable[[pl.Series], pl.Series]
 """What a column of a block is kept as; the same cells can be told from it."""
-
-
-def as_it_is(column: pl.Series) -> pl.Series:
-    """The same column."""
-    return column
 
 
 def by_role(

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from baselines.data.sources.blocks import Keep, as_it_is, one_table
+from baselines.data.sources.blocks import Keep, one_table
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note
 from baselines.data.sources.headers import looks_like_data, without_header
@@ -23,7 +23,7 @@ from baselines.runtime.progress import track
 from semid.columns import numbers_where_written
 from semid.delimited import delimited_blocks
 from semid.json_files import parse_json
-from semid.json_lines import json_object, table_of_objects
+from semid.json_lines import as_it_is, json_object, table_of_objects
 from semid.tables import parquet_blocks
 
 DELIMITED = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item")

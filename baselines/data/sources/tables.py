@@ -11,12 +11,13 @@ from pathlib import Path
 import polars as pl
 
 from baselines.data.preparing.coded import CodedEvents
-from baselines.data.sources.blocks import as_it_is, as_numbers, by_role
+from baselines.data.sources.blocks import as_numbers, by_role
 from baselines.data.sources.columns import event_columns, event_role, item_columns
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
 from baselines.data.sources.files import is_delimited, is_table, read_file, with_typed_ids
 from semid.columns import as_ids, numbers_where_written
+from semid.json_lines import as_it_is
 
 _EVENTS = re.compile(r"interaction|event|review|rating|transaction|purchase|click|^u\.data")
 _ITEMS = re.compile(r"^meta|_meta|item|movie|product|business|games?\b|catalog|articles|books")
