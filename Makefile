@@ -29,6 +29,8 @@ test-all: test
 	$(BIN)/pytest -m slow
 	$(BIN)/python scripts/check_command_lines.py --number 500 --fresh 5
 	$(BIN)/python scripts/check_damage.py --runs finished --damages digit half swapped
+	$(BIN)/python scripts/check_readers.py
+	$(BIN)/python scripts/fuzz_readers.py --number 2000
 	$(BIN)/python scripts/check_kills.py --kills 20 --every 25 --every-of-compare 100
 	$(BIN)/python scripts/check_wheel.py
 

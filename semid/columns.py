@@ -62,10 +62,14 @@ def as_ids(column: pl.Series, occurrences: pl.Series | None = None) -> pl.Series
     if kind.is_float():
         column = column.fill_nan(None)
         exact = (column.floor() == column) & (column.abs() <= _EXACT_FLOATS)
-        if exact.all():
-            whole: pl.Series = column.cast(pl.Int64)
-            return whole
-    elif kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0):
+        if not exact.fill_null(True).all():
+            raise ValueError(
+                f"ids must be whole numbers or text, got {column.filter(~exact)[0]} in column "
+                f"{column.name!r}"
+            )
+        whole: pl.Series = column.cast(pl.Int64)
+        return whole
+    if kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0):
         return _as_int64_or_text(column)
     raise ValueError(f"ids must be whole numbers or text, got {kind} in column {column.name!r}")
 

@@ -68,10 +68,10 @@ def delimited_blocks(
 
     names = None if header is None else list(header)
     blocks = _without_mark(blocks)
-    strict = _StrictReader(blocks, separator)
+    strict = _StrictReader(blocks, separator, with_quotes)
     is_empty = True
     for block in blocks:
-        dividers = _dividers(block, separator) if with_quotes else block.count(separator.encode())
+        dividers = _dividers(block, separator, with_quotes)
         if names is None and dividers is not None:
             heading, body = _heading(block)
             strict.lines_before += block.count(b"\n") - body.count(b"\n")
@@ -127,13 +127,13 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
-def _dividers(block: bytes, separator: str) -> int | None:
+def _dividers(block: bytes, separator: str, with_quotes: bool) -> int | None:
     """Number of separators between cells; None unless quotes enclose whole cells of one line."""
     import numpy as np
 
     if block.count(b"\r") > block.count(b"\r\n"):  # each of the others ends a line
         return None
-    if b'"' not in block:
+    if not with_quotes or b'"' not in block:
         return block.count(separator.encode())
     text = np.frombuffer(block, dtype=np.uint8)
     quotes = np.flatnonzero(text == ord('"'))
@@ -202,12 +202,17 @@ def _refuse_uneven(block: bytes, separator: str, width: int, lines: int) -> None
 class _StrictReader(Iterator[str]):
     """Python's reader of the blocks that need it, and the lines that it reads."""
 
-    def __init__(self, blocks: Iterator[bytes], separator: str) -> None:
+    def __init__(self, blocks: Iterator[bytes], separator: str, with_quotes: bool) -> None:
         self.lines_before = 0  # that other parsers have read
         self._blocks = blocks
         self._text = io.StringIO()
         self._size = 0
-        self._rows = csv.reader(self, strict=True, delimiter=separator)
+        self._rows = csv.reader(
+            self,
+            strict=True,
+            delimiter=separator,
+            quoting=csv.QUOTE_MINIMAL if with_quotes else csv.QUOTE_NONE,
+        )
 
     def __next__(self) -> str:
         """The next line, of the next block if a quoted cell goes on there."""

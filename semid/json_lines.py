@@ -7,6 +7,7 @@ a form from which its cells can still be told: whole numbers, truth values, or t
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -23,7 +24,11 @@ _EXACT_FLOATS = 2**53
 
 
 def json_object(line: str) -> Any:
-    """Parse JSON; numbers with a fraction become ``Decimal``, NaN becomes None."""
+    """Parse JSON; numbers with a fraction become ``Decimal``, NaN becomes None.
+
+    Raises:
+        ValueError: If it is no JSON, or an object repeats a name.
+    """
     return _DECODER.decode(line)
 
 
@@ -31,7 +36,17 @@ def _constant(name: str) -> float | None:
     return None if name == "NaN" else float(name)
 
 
-_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_constant)
+def _by_name(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"it names {counts.most_common(1)[0][0]!r} more than once")
+    return values
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=Decimal, parse_constant=_constant, object_pairs_hook=_by_name
+)
 
 
 def as_it_is(column: pl.Series) -> pl.Series:

@@ -51,7 +51,7 @@ class DataPrepareConfig:
 
     Attributes:
         source: A file of events, a folder, a public set such as ``amazon-2014/beauty`` or
-            ``movielens-1m``, or a reader ``package.module:function``.
+            ``movielens-1m``, ``hf:OWNER/NAME``, or a reader ``package.module:function``.
         out: New or empty folder for the result, in the plain layout.
         read: How the source is read.
         prepare: Which events are left out.
@@ -177,7 +177,7 @@ class AppendConfig:
 
     Attributes:
         data: A folder in the plain layout with ``interactions.parquet``.
-        events: A parquet, CSV or JSON-lines file of new events, with the columns ``user_id``,
+        events: A table of new events, plain or compressed, with the columns ``user_id``,
             ``item_id``, and ``timestamp`` or ``position`` as in the folder.
     """
 

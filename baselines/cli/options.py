@@ -26,6 +26,8 @@ LISTS_OF_NAMES = {
     "runs": "runs",
     "log_to": "trackers",
     "models": "models",
+    "read.header": "names of columns",
+    "read.items_header": "names of columns",
 }
 """What the elements of some lists are; none contains a comma."""
 

@@ -18,12 +18,17 @@ def data_prepare(config: DataPrepareConfig, console: Console) -> None:
     """Turn data in another format into a folder that all commands read."""
     from rich.table import Table
 
-    from baselines.data.sources.prepare import prepare_source
+    from baselines.data.sources.prepare import PlainTables, prepare_source
+    from baselines.data.sources.windows import PlainWindows, files_of_windows, prepare_windows
 
     out = Path(config.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"expected a new or empty folder, got {out}. Name another by --out.")
-    prepared = prepare_source(config.source, config.read, config.prepare, config.time_format)
+    prepared: PlainTables | PlainWindows
+    if config.read.format is None and (files := files_of_windows(config.source)):
+        prepared = prepare_windows(files, config.read, config.prepare)
+    else:
+        prepared = prepare_source(config.source, config.read, config.prepare, config.time_format)
     prepared.write(out, {"source": config.source, "settings": asdict(config)})
     for note in prepared.notes:
         console.print(_as_line(note), markup=False, highlight=False)

@@ -11,11 +11,11 @@ from pathlib import Path
 import polars as pl
 
 from baselines.data.loading import load_catalog
+from baselines.data.plain_layout import read_table
 from baselines.data.sources.prepare import DATA_FILE
 from semid.atomic import alone_in, atomic_write
 from semid.columns import MISSING_WORDS, as_ids, as_times
 from semid.json_files import load_json
-from semid.tables import read_table
 
 _FILE = "interactions.parquet"
 _KEY = ["user", "item", "time"]

@@ -19,6 +19,9 @@ SYNTHETIC = re.compile(r"synthetic(:\d+x\d+)?")
 PUBLIC = re.compile(r"amazon-(2014|2018|2023)/[a-z-]+|movielens-(1m|20m|32m)|steam|yelp")
 """Names of public sets that are downloaded, see ``baselines.data.public_sets``."""
 
+HUB = re.compile(r"hf:[\w.-]+/[\w.-]+(:[\w.-]+)?")
+"""Names of data sets on the Hugging Face Hub, optionally with that of a configuration."""
+
 INSTALLED = ("movielens-100k", "completejourney")
 """Data sets that are read from an installed package."""
 
@@ -212,7 +215,7 @@ def require_split(split: Split) -> None:
 
 def source_kind(
     source: str | os.PathLike[str],
-) -> Literal["synthetic", "folder", "file", "installed", "public", "reader"]:
+) -> Literal["synthetic", "folder", "file", "installed", "public", "hub", "reader"]:
     """The kind of a data source, without reading it or importing a module.
 
     A reader is a function ``package.module:function``; a folder or file of that name comes first.
@@ -230,12 +233,14 @@ def source_kind(
         return "installed"
     if PUBLIC.fullmatch(str(source)):
         return "public"
+    if HUB.fullmatch(str(source)):
+        return "hub"
     if is_import_path(str(source)):
         return "reader"
     raise FileNotFoundError(
         f"no folder {source}; give a folder, a file of events, one of synthetic, "
-        f"{', '.join(INSTALLED)}, a public set such as movielens-1m or amazon-2014/beauty, or a "
-        "reader package.module:function"
+        f"{', '.join(INSTALLED)}, a public set such as movielens-1m or amazon-2014/beauty, "
+        "hf:OWNER/NAME, or a reader package.module:function"
     )
 
 

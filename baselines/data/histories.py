@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from baselines.data.plain_layout import read_table
 from semid.arrays import IntArray
 from semid.columns import as_ids, as_times
 from semid.lists import as_id_lists
 from semid.provenance import hash_arrays, hash_ids, hash_json
-from semid.tables import read_table
 
 logger = logging.getLogger(__name__)
 

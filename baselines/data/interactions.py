@@ -12,10 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from baselines.data.config import Repeats, Ties
+from baselines.data.plain_layout import read_table
 from semid.arrays import IntArray
 from semid.catalog import Catalog
 from semid.columns import as_ids, as_times, note_near_equal
-from semid.tables import read_table
 
 logger = logging.getLogger(__name__)
 

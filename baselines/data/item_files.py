@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
+from baselines.data.plain_layout import is_plain_table, read_table
 from semid.columns import as_ids
-from semid.tables import SUFFIXES, read_table
 
 
 def read_items(path: str | Path) -> tuple[str | int, ...]:
@@ -18,7 +18,7 @@ def read_items(path: str | Path) -> tuple[str | int, ...]:
         ValueError: If a table cannot be read or lacks the column, or there is no id.
     """
     path = Path(path)
-    if path.suffix in SUFFIXES:
+    if is_plain_table(path):
         ids = as_ids(read_table(path, ids=("item_id",))["item_id"]).drop_nulls()
         found: tuple[str | int, ...] = tuple(ids.to_list())
     elif path.is_file():

@@ -14,13 +14,13 @@ from baselines.data.config import ColdStart, Repeats, Split, Ties, require_split
 from baselines.data.dataset import WINDOWS, Dataset, split_interactions
 from baselines.data.interactions import EventOptions, Interactions
 from baselines.data.left_out import ALARMING, data_notes, share_left_out
+from baselines.data.plain_layout import only_table, read_table, tables_named
 from baselines.data.readers import as_dataset, read_by
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.reading import read_source, recognises
 from baselines.data.splits import Splits, given_windows
 from semid.catalog import Catalog
 from semid.provenance import atomic_write
-from semid.tables import SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def load_catalog(source: str | Path) -> Catalog:
     """Load only the items of a source of ``load_dataset``; raises as it does."""
     if source_kind(source) != "folder" or _is_foreign(Path(source)):
         return load_dataset(source).catalog
-    return Catalog.read(_only_file(Path(source), "items"))
+    return _catalog(Path(source))
 
 
 def has_events(source: str | Path) -> bool:
@@ -53,8 +53,9 @@ def load_dataset(
     The plain layout is ``items.*`` (column ``item_id`` and text columns) along with either
     ``interactions.*`` (``user_id``, ``item_id``, and ``timestamp`` or ``position``) or windows in
     ``train*.*``, ``valid*.*``, ``test*.*`` (``history``, ``item_id``; without ``valid*.*``, see
-    ``given_windows``); each a parquet, CSV or JSON-lines file. What was left out, and what is
-    unusual but kept, is in ``dropped``, ``noted`` and ``statistics`` of the result, and is logged.
+    ``given_windows``); each a parquet, CSV or JSON-lines file, plain or compressed. What was left
+    out, and what is unusual but kept, is in ``dropped``, ``noted`` and ``statistics`` of the
+    result, and is logged.
 
     Args:
         source: The folder, or a file or folder that ``read_source`` reads with its default
@@ -80,7 +81,7 @@ def load_dataset(
     options = EventOptions(ties=ties, repeats=repeats, time_format=time_format, seed=seed)
     if kind == "reader":
         return _logged(read_by(str(source), split, **options))
-    if kind in ("file", "installed", "public") or _is_foreign(Path(source)):
+    if kind in ("file", "installed", "public", "hub") or _is_foreign(Path(source)):
         raw = read_source(source, SourceConfig())
         name = Path(source).resolve().name
         for note in raw.notes:
@@ -92,13 +93,18 @@ def load_dataset(
 def _is_foreign(folder: Path) -> bool:
     """Whether a folder is in another format than the plain layout, which may name its items so."""
     plain = ("interactions", *WINDOWS)
-    return not any(_files(folder, name) for name in plain) and recognises(folder)
+    return not any(tables_named(folder, name) for name in plain) and recognises(folder)
+
+
+def _catalog(folder: Path) -> Catalog:
+    path = only_table(folder, "items")
+    return Catalog.from_table(read_table(path, ids=("item_id",)), source=str(path))
 
 
 def _read_folder(folder: Path, split: Split, options: EventOptions) -> Dataset:
-    catalog = Catalog.read(_only_file(folder, "items"))
-    has_windows = any(_files(folder, name) for name in WINDOWS)
-    takes_windows = has_windows and not _files(folder, "interactions")
+    catalog = _catalog(folder)
+    has_windows = any(tables_named(folder, name) for name in WINDOWS)
+    takes_windows = has_windows and not tables_named(folder, "interactions")
     if takes_windows and ColdStart.parse(split) is not None:
         raise ValueError(
             f"split {split} takes items out of training histories, but the windows in {folder} are "
@@ -108,7 +114,7 @@ def _read_folder(folder: Path, split: Split, options: EventOptions) -> Dataset:
     if split == "windows" or (split == "auto" and takes_windows):
         splits = _read_windows(folder, catalog, options["repeats"], options["time_format"])
     else:
-        events = _only_file(folder, "interactions")
+        events = only_table(folder, "interactions")
         interactions = Interactions.read(events, catalog, **options)
         splits = split_interactions(interactions, split)
     return Dataset(
@@ -142,8 +148,8 @@ def _read_windows(
             f"repeats {repeats!r} drops events of a log, but the windows in {folder} are used as "
             f"given; leave it out"
         )
-    train, test = (_only_file(folder, name) for name in ("train", "test"))
-    valid = _only_file(folder, "valid") if _files(folder, "valid") else None
+    train, test = (only_table(folder, name) for name in ("train", "test"))
+    valid = only_table(folder, "valid") if tables_named(folder, "valid") else None
     return given_windows(train, valid, test, catalog, time_format=time_format)
 
 
@@ -177,21 +183,3 @@ def write_plain_layout(dataset: Dataset, folder: str | Path) -> None:
         buffer = io.BytesIO()
         table.write_parquet(buffer)
         atomic_write(Path(folder) / f"{name}.parquet", buffer.getvalue())
-
-
-def _files(folder: Path, name: str) -> list[Path]:
-    """Files of that name, or else files whose names start with it."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
-    return [path for path in files if path.stem == name] or [
-        path for path in files if path.stem.startswith(name)
-    ]
-
-
-def _only_file(folder: Path, name: str) -> Path:
-    files = _files(folder, name)
-    if len(files) != 1:
-        found = ", ".join(path.name for path in files or sorted(folder.iterdir())) or "nothing"
-        raise ValueError(
-            f"{folder}: expected one file {name}{{{','.join(SUFFIXES)}}}, found {found}"
-        )
-    return files[0]

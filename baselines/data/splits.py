@@ -15,11 +15,11 @@ from baselines.data.config import TimeCuts, UserShares
 from baselines.data.dates import count_of, date_of, units_per_second
 from baselines.data.interactions import Interactions
 from baselines.data.sequences import SequenceSet
+from baselines.data.windows import read_windows
 from semid.arrays import IntArray
 from semid.catalog import Catalog
 from semid.columns import as_ids, as_times
 from semid.lists import as_id_lists
-from semid.tables import read_table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -208,11 +208,12 @@ def given_windows(
 ) -> Splits:
     """Splits from given windows: each row is a history and its single target.
 
-    Columns: ``history`` (a list of item ids, oldest first, of any length; in CSV written as
-    `semid.lists.as_id_lists` reads it, such as ``"1 2 3"`` or ``"[1, 2, 3]"``), ``item_id`` (the
-    target) and, if all three files have it, ``user_id``; otherwise every row is a separate
-    user. Items outside the catalogue are removed from histories; rows with such a target, or with
-    an empty remaining history, are dropped. Both are counted.
+    Columns, by these or the names that `read_windows` knows: ``history`` (a list of item ids,
+    oldest first, of any length; in CSV written as `semid.lists.as_id_lists` reads it, such as
+    ``"1 2 3"`` or ``"[1, 2, 3]"``), ``item_id`` (the target) and, if all three files have it,
+    ``user_id``; otherwise every row is a separate user. Items outside the catalogue are removed
+    from histories; rows with such a target, or with an empty remaining history, are dropped. Both
+    are counted.
 
     Without validation windows (MSL's release has none), the last tenth of the training windows is
     used, in order of ``timestamp``, or of the rows if there is no such column; ``time_format`` is
@@ -223,10 +224,7 @@ def given_windows(
         ValueError: If a column is missing or of the wrong type, or a file has no usable window.
     """
     paths = {"train": train, "valid": train if valid is None else valid, "test": test}
-    tables = {
-        name: read_table(path, ids=("item_id",), required=("history",))
-        for name, path in paths.items()
-    }
+    tables = {name: read_windows(path) for name, path in paths.items()}
     protocol = "windows"
     if valid is None:
         try:

@@ -10,6 +10,7 @@ from baselines.data.config import utc_date
 from semid.field_types import require_types
 
 PreparedRepeats = Literal["keep", "exact", "consecutive", "first"]
+SameItem = Literal["refuse", "first", "last"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,8 @@ class PreparationConfig:
     """What is left out of a log and its items; nothing but rows with missing values by default.
 
     Attributes:
+        same_item: What becomes of differing rows of one item: they are refused, or its ``first``
+            or ``last`` row is kept.
         text_fields: Items without text in any of these columns are left out, with their events;
             empty keeps all.
         clean_titles: Titles lose HTML tags, have entities decoded and blanks collapsed.
@@ -35,6 +38,7 @@ class PreparationConfig:
         ValueError: If a setting is out of range.
     """
 
+    same_item: SameItem = "refuse"
     text_fields: tuple[str, ...] = ()
     clean_titles: bool = False
     max_title_chars: int | None = None
@@ -48,9 +52,10 @@ class PreparationConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
-        kinds = get_args(PreparedRepeats)
-        if self.repeats not in kinds:
-            raise ValueError(f"repeats must be one of {', '.join(kinds)}, got {self.repeats!r}")
+        for name, kind in (("repeats", PreparedRepeats), ("same_item", SameItem)):
+            value, kinds = getattr(self, name), get_args(kind)
+            if value not in kinds:
+                raise ValueError(f"{name} must be one of {', '.join(kinds)}, got {value!r}")
         for name in ("max_title_chars", "max_history", "user_core", "item_core"):
             value = getattr(self, name)
             if value is not None and value < 1:

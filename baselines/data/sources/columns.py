@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import polars as pl
 
 from baselines.data.sources.config import ColumnNames
 from baselines.data.sources.contract import Note
+from baselines.data.sources.headers import looks_like_data, without_header
 from semid.lists import as_id_lists
 
 _USER = (
@@ -58,6 +59,12 @@ def event_columns(
     found = {"user_id": user, "item_id": item, order: time, "rating": rating}
     chosen = {role: name for role, name in found.items() if name is not None}
     _note_names(chosen, where, notes)
+    kind = pl.Null() if rating is None else table.schema[rating]
+    if not (kind.is_numeric() or kind in (pl.String, pl.Categorical, pl.Null, pl.Boolean)):
+        raise ValueError(
+            f"{where}: expected numbers as ratings, got {kind} in column {rating!r}; name another "
+            "by --read.columns.rating"
+        )
     return table.select(pl.col(name).alias(role) for role, name in chosen.items())
 
 
@@ -77,12 +84,21 @@ def item_columns(
     found = {"item_id": item, "title": title, "categories": groups}
     chosen = {role: name for role, name in found.items() if name is not None}
     _note_names(chosen, where, notes)
-    taken = table.drop(set(chosen) - set(chosen.values()), strict=False)
+    replaced = [role for role in chosen if role in table.columns and role not in chosen.values()]
+    for role in replaced:
+        says = f"{where.name}: column {role}, as {role} <- {chosen[role]}"
+        notes.append(Note(kind="left out", says=says))
+    taken = table.drop(replaced)
     table = taken.rename({name: role for role, name in chosen.items()})
     plain = ("item_id", "title")  # a title may begin and end with brackets
     return table.with_columns(
         _as_list(column, where, notes) for column in table if column.name not in plain
     ).select("item_id", pl.exclude("item_id"))
+
+
+def names_columns(words: Sequence[str]) -> bool:
+    """Whether one of these words is a common name of a column of users or items."""
+    return not {_plain(word) for word in words}.isdisjoint(map(_plain, (*_USER, *_ITEM)))
 
 
 def _find(
@@ -97,15 +113,18 @@ def _find(
     if name is not None and name in table.columns:
         return name
     if name is None:
-        by_plain = {_plain(column): column for column in reversed(table.columns)}
+        least_alike = sorted(reversed(table.columns), key=lambda column: column in usual)
+        by_plain = {_plain(column): column for column in least_alike}
         found = [by_plain[one] for one in map(_plain, usual) if one in by_plain]
         filled = [one for one in found if 2 * table[one].null_count() < table.height]
         if found or not needed:
             return next(iter(filled or found), None)
+    if looks_like_data(table.columns):
+        raise ValueError(f"{where}: {without_header(table.columns)}")
     sought = f"a column {name}" if name is not None else f"a column such as {', '.join(usual[:4])}"
     raise ValueError(
         f"{where}: expected {sought} for the {role}, got the columns {', '.join(table.columns)}; "
-        f"name it by --read.columns.{role}"
+        f"name it by --read.columns.{role}, or all of them by --read.header if there is no header"
     )
 
 

@@ -37,19 +37,23 @@ class SourceConfig:
 
     Attributes:
         format: ``tables`` (parquet, CSV, JSON lines), ``recbole``, ``sequences`` (S3-Rec, P5),
-            ``letter`` (LETTER, LC-Rec, MiniOneRec), ``completejourney``, or a reader of your own as
-            ``package.module:Class``.
+            ``letter`` (LETTER, LC-Rec, MiniOneRec), ``datasets`` (saved by Hugging Face's),
+            ``completejourney``, or a reader of your own as ``package.module:Class``.
         items: File with the table of items, if the source is a file of events.
+        header: Names of the columns of delimited events that have no line with them.
+        items_header: Likewise, of the table of items.
         columns: Names of columns.
         delimiter: Character or characters between the cells of a text file.
         encoding: Encoding of text files.
 
     Raises:
-        ValueError: If the delimiter is empty.
+        ValueError: If the delimiter is empty, or a header is empty or names a column twice.
     """
 
     format: str | None = None
     items: str | None = None
+    header: tuple[str, ...] | None = None
+    items_header: tuple[str, ...] | None = None
     columns: ColumnNames = field(default_factory=ColumnNames)
     delimiter: str | None = None
     encoding: str | None = None
@@ -58,3 +62,7 @@ class SourceConfig:
         require_types(self)
         if self.delimiter == "":
             raise ValueError("delimiter must be at least one character, got none")
+        for role in ("header", "items_header"):
+            names = getattr(self, role)
+            if names is not None and (not all(names) or len(set(names)) < max(len(names), 1)):
+                raise ValueError(f"{role} must name each column once, got {', '.join(names)!r}")

@@ -17,6 +17,7 @@ import polars as pl
 from baselines.data.sources.blocks import Keep, one_table
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note
+from baselines.data.sources.headers import looks_like_data, without_header
 from baselines.data.sources.opening import COMPRESSED, TextFile, open_text
 from baselines.runtime.progress import track
 from semid.columns import numbers_where_written
@@ -29,6 +30,7 @@ DELIMITED = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item")
 JSON = (".jsonl", ".json", ".ndjson")
 PARQUET = (".parquet",)
 WITHOUT_QUOTES = (".inter", ".item")  # of RecBole; in MovieLens's files without a header neither
+_OF_MOVIELENS = (".dat", ".data")
 _DELIMITERS = ("::", "\t", ";", "|", ",")
 _MISSING_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _STAND_IN = "\x1f"  # one character in place of a longer delimiter
@@ -140,12 +142,17 @@ def is_delimited(path: Path) -> bool:
     return kind_of(first) in DELIMITED
 
 
-def with_typed_ids(table: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """``user_id`` and ``item_id`` of delimited text as integers, if all are plain whole numbers."""
+def with_typed_ids(
+    table: pl.DataFrame, path: Path, names: Sequence[str] = ("user_id", "item_id")
+) -> pl.DataFrame:
+    """Ids of delimited text as integers, a column at a time, if all are plain whole numbers."""
     if not is_delimited(path):
         return table
-    ids = [name for name in ("user_id", "item_id") if name in table.columns]
-    return table.with_columns(numbers_where_written(table[name]) for name in ids)
+    ids = [name for name in names if name in table.columns]
+    try:
+        return table.with_columns(numbers_where_written(table[name]) for name in ids)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -198,7 +205,9 @@ def _followed(blocks: Iterator[pl.DataFrame], path: Path) -> Iterator[pl.DataFra
     """The blocks of a parquet file, with progress."""
     from pyarrow.parquet import read_metadata
 
-    first = next(blocks)
+    first = next(blocks, None)
+    if first is None:
+        return
     with track(f"reading {path.name}, rows", max(read_metadata(path).num_rows, 1)) as tracker:
         for block in chain([first], blocks):
             yield block
@@ -218,9 +227,13 @@ def _read_objects(
 
 def _python_object(line: str) -> Any:
     try:
-        return ast.literal_eval(line.strip())
+        tree = ast.parse(line.strip(), mode="eval").body
+        value = ast.literal_eval(tree)
     except (TypeError, MemoryError) as error:
         raise ValueError(str(error)) from None
+    if isinstance(tree, ast.Dict) and len(value) < len(tree.keys):
+        raise ValueError("it names a column more than once")
+    return value
 
 
 def _delimited(
@@ -231,7 +244,11 @@ def _delimited(
         if delimiter != ",":
             name = text.path.name
             notes.append(Note(kind="guessed", says=f"{name}: cells divided by {delimiter!r}"))
-    with_quotes = header is None and kind_of(text.path) not in WITHOUT_QUOTES
+    kind = kind_of(text.path)
+    with_quotes = kind not in WITHOUT_QUOTES and (header is None or kind not in _OF_MOVIELENS)
+    names = text.start().partition(b"\n")[0].decode().strip("\r").split(delimiter)
+    if header is None and len(set(names)) < len(names) and looks_like_data(names):
+        raise ValueError(without_header(names))
     if len(delimiter.encode()) == 1:
         return delimited_blocks(text.blocks(), delimiter, header, with_quotes=with_quotes)
     blocks = _with_stand_in(text.blocks(), delimiter)

@@ -20,7 +20,7 @@ from baselines.data.sources.files import read_json
 from semid.columns import numbers_where_written
 from semid.json_lines import table_of_objects
 
-_EVENTS, _ITEMS = ".inter.json", ".item.json"
+_EVENTS, ITEMS = ".inter.json", ".item.json"
 
 
 class Letter(SourceReader):
@@ -38,11 +38,11 @@ class Letter(SourceReader):
             names = ", ".join(path.name for path in found) or "none"
             raise ValueError(f"{source}: expected one file {_EVENTS}, got {names}; name one")
         notes: list[Note] = []
-        beside = found[0].with_name(found[0].name.replace(_EVENTS, _ITEMS))
+        beside = found[0].with_name(found[0].name.replace(_EVENTS, ITEMS))
         path = beside if config.items is None else Path(config.items)
         items = None
         if config.items is not None or beside.is_file():
-            items = item_columns(_texts(path, config, notes), config.columns, path, notes)
+            items = item_columns(read_texts(path, config, notes), config.columns, path, notes)
         events = _events(found[0], config, notes)
         return RawTables(events=events, items=items, notes=notes)
 
@@ -72,7 +72,8 @@ def _events(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame
     return events_of_histories(numbers_where_written(users), histories)
 
 
-def _texts(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
+def read_texts(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
+    """The items of a file ``.item.json``; raises as ``SourceReader.read``."""
     found = _object(path, config, notes, dict)
     rows = (json.dumps({**texts, "item_id": item}) for item, texts in found.items())
     table = table_of_objects(rows)

@@ -74,6 +74,16 @@ def open_text(path: Path, encoding: str | None, notes: list[Note]) -> TextFile:
     return TextFile(path=path, codec=codec, encoding=found, is_blank=is_blank)
 
 
+def start_of(path: Path, size: int = 100_000) -> str:
+    """The first bytes of a file as text; what is not UTF-8 is replaced.
+
+    Raises:
+        ValueError: If it is not compressed as its name says.
+        OSError: If its compressed data is damaged.
+    """
+    return next(_pieces(path, _codec(path)), b"")[:size].decode(errors="replace")
+
+
 def _codec(path: Path) -> str | None:
     with path.open("rb") as file:
         start = file.read(4)

@@ -16,6 +16,7 @@ from baselines.data.preparing.events import EXAMPLES, LeftOut
 from baselines.data.preparing.items import is_among, prepare
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables
+from baselines.data.sources.odd_values import odd_times, with_points
 from baselines.data.sources.reading import SourceTables, consistent, read_source
 from semid.atomic import atomic_dir
 from semid.columns import as_times, note_near_equal
@@ -55,19 +56,28 @@ class PlainTables:
         Raises:
             FileExistsError: If the folder holds something.
         """
-        with atomic_dir(folder) as filling:
-            tables = {"items.parquet": self.items, "interactions.parquet": self.log.decoded()}
-            for name, table in tables.items():
-                table.rechunk().write_parquet(filling / name)
-            record = {
-                "format": 1,
-                **made_from,
-                "counts": self.counts,
-                "notes": [asdict(note) for note in self.notes],
-                "sha256": {name: hash_file(filling / name) for name in tables},
-            }
-            text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
-            (filling / DATA_FILE).write_text(text + "\n", encoding="utf-8")
+        tables = {"items.parquet": self.items, "interactions.parquet": self.log.decoded()}
+        write_tables(folder, tables, {**made_from, "counts": self.counts}, self.notes)
+
+
+def write_tables(
+    folder: str | Path,
+    tables: dict[str, pl.DataFrame],
+    made_from: dict[str, Any],
+    notes: list[Note],
+) -> None:
+    """Write tables by the names of their files, and ``data.json``, as ``PlainTables.write``."""
+    with atomic_dir(folder) as filling:
+        for name, table in tables.items():
+            table.rechunk().write_parquet(filling / name)
+        record = {
+            "format": 1,
+            **made_from,
+            "notes": [asdict(note) for note in notes],
+            "sha256": {name: hash_file(filling / name) for name in tables},
+        }
+        text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
+        (filling / DATA_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def prepare_source(
@@ -82,7 +92,7 @@ def prepare_source(
         FileNotFoundError: If there is no such source.
         ValueError: If it cannot be read or has unusable values, or no event is left.
     """
-    tables = read_source(source, config)
+    tables = read_source(source, config, preparation.same_item)
     try:
         return _prepared(tables, preparation, time_format)
     except ValueError as error:
@@ -105,7 +115,7 @@ def prepare_tables(
     Raises:
         ValueError: If ids or times are unusable, or no event is left.
     """
-    return _prepared(consistent(raw), preparation, time_format)
+    return _prepared(consistent(raw, preparation.same_item), preparation, time_format)
 
 
 def _prepared(
@@ -115,6 +125,8 @@ def _prepared(
     order = "timestamp" if "timestamp" in events.table.columns else "position"
     times = as_times(events.table[order], time_format if order == "timestamp" else None)
     events = events.with_values(times)
+    if order == "timestamp":
+        notes += odd_times(times)
     if "rating" in events.table.columns:
         events = events.with_values(_ratings(events.table["rating"], notes))
     all_items = pl.concat([tables.items["item_id"], events.ids["item_id"]])
@@ -136,7 +148,7 @@ def _prepared(
 
 def _ratings(column: pl.Series, notes: list[Note]) -> pl.Series:
     """Ratings as Float64; what is no finite number is missing, and noted."""
-    ratings = column.cast(pl.Float64, strict=False)
+    ratings = with_points(column, notes).cast(pl.Float64, strict=False)
     if not (is_finite := ratings.is_finite()).all():
         ratings = ratings.set(~is_finite, None)
     if (wrong := column.filter(ratings.is_null() & column.is_not_null())).len():

@@ -9,10 +9,13 @@ import polars as pl
 
 from baselines.data.config import source_kind
 from baselines.data.preparing.coded import CodedEvents
+from baselines.data.preparing.config import SameItem
 from baselines.data.public_sets import PUBLIC_SETS, downloaded
+from baselines.data.sources.changes import unchanged
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
 from baselines.data.sources.frames import from_reader
+from baselines.data.sources.huggingface import from_hub
 from baselines.data.sources.installed import folder_of, is_installed
 from semid.columns import as_ids
 from semid.registry import load_class
@@ -20,6 +23,7 @@ from semid.registry import load_class
 READERS = {
     "recbole": "baselines.data.sources.recbole:RecBole",
     "completejourney": "baselines.data.sources.completejourney:CompleteJourney",
+    "datasets": "baselines.data.sources.huggingface:HuggingFace",
     "letter": "baselines.data.sources.letter:Letter",
     "sequences": "baselines.data.sources.sequences:Sequences",
     "tables": "baselines.data.sources.tables:Tables",
@@ -42,32 +46,42 @@ class SourceTables:
     notes: list[Note]
 
 
+_ROW = "__row"
+
+
 def recognises(source: Path) -> bool:
     """Whether some format recognises a file or folder."""
     return _recognised(source) is not None
 
 
-def read_source(source: str | Path, config: SourceConfig) -> SourceTables:
+def read_source(
+    source: str | Path, config: SourceConfig, same_item: SameItem = "refuse"
+) -> SourceTables:
     """Read events and items, as ``consistent`` makes them.
 
     Args:
-        source: A file or folder, a name out of ``INSTALLED`` or ``PUBLIC_SETS``, or a function
-            ``package.module:function``, see ``baselines.data.readers``.
+        source: A file or folder, a name out of ``INSTALLED`` or ``PUBLIC_SETS``, a name on the
+            Hub such as ``hf:OWNER/NAME``, or a function ``package.module:function``, see
+            ``baselines.data.readers``.
         config: How it is read.
+        same_item: What becomes of differing rows of one item, as in ``PreparationConfig``.
 
     Raises:
         FileNotFoundError: If there is no such source.
-        ValueError: If no format recognises it, it cannot be read, or rows of one item differ.
+        ValueError: If no format recognises it, it cannot be read, or rows of one item differ and
+            none is to be kept.
     """
     kind = source_kind(source)
     if kind == "synthetic":
         raise ValueError(f"{source} is generated: there is nothing to read. Use it as it is.")
     if kind == "reader":
         raw = from_reader(str(source), config.columns)
+    elif kind == "hub":
+        raw = from_hub(str(source), config)
     else:
         raw = _read_path(_place(source), config)
     try:
-        return consistent(raw)
+        return consistent(raw, same_item)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
 
@@ -87,20 +101,22 @@ def _read_path(source: Path, config: SourceConfig) -> RawTables:
             f"{source}: expected data in a format out of {', '.join(READERS)}, got "
             f"{_contents(source)}; name the file of events, or the format by --read.format"
         )
-    raw = _reader(name)().read(source, config)
+    with unchanged(source, *([] if config.items is None else [Path(config.items)])):
+        raw = _reader(name)().read(source, config)
     if config.format is not None:
         return raw
     return replace(raw, notes=[Note(kind="guessed", says=f"format: {name}"), *raw.notes])
 
 
-def consistent(raw: RawTables) -> SourceTables:
+def consistent(raw: RawTables, same_item: SameItem = "refuse") -> SourceTables:
     """Tables whose ids are of one type, with a row for each item.
 
     Without a table of items, it holds the ids of the events in ascending order. Items repeated in
     equal rows are there once, and rows without an id are left out.
 
     Raises:
-        ValueError: If ids are neither whole numbers nor text, or rows of one item differ.
+        ValueError: If ids are neither whole numbers nor text, or rows of one item differ and none
+            is to be kept.
     """
     events, notes = CodedEvents.of(raw.events), list(raw.notes)
     of_events = events.ids["item_id"]
@@ -112,7 +128,7 @@ def consistent(raw: RawTables) -> SourceTables:
     if items["item_id"].dtype != of_events.dtype:
         events = events.with_ids_as_text("item_id")
         items = items.with_columns(pl.col("item_id").cast(pl.String))
-    return SourceTables(events=events, items=_distinct(items, notes), notes=notes)
+    return SourceTables(events=events, items=_distinct(items, same_item, notes), notes=notes)
 
 
 def _reader(name: str) -> type[SourceReader]:
@@ -136,27 +152,43 @@ def _contents(source: Path) -> str:
     return f"a folder with {', '.join(names[:10]) or 'nothing'}"
 
 
-def _distinct(items: pl.DataFrame, notes: list[Note]) -> pl.DataFrame:
-    """Items without rows that equal an earlier one, and without those that have no id."""
+def _distinct(items: pl.DataFrame, same_item: SameItem, notes: list[Note]) -> pl.DataFrame:
+    """One row for each item, and none without an id."""
     nameless = items.filter(pl.col("item_id").is_null())
     if nameless.height:
         notes.append(left_out("items without an id", nameless))
         items = items.filter(pl.col("item_id").is_not_null())
+    if not items.height:
+        raise ValueError("expected an id of an item in each row of the table of items, got none")
     if not items["item_id"].is_duplicated().any():
         return items
-    distinct = items.unique(maintain_order=True, keep="first")
+    numbered = items.with_row_index(_ROW)
+    first = numbered.unique(items.columns, maintain_order=True, keep="first")
+    distinct = first.drop(_ROW)
+    if distinct.height < items.height:
+        repeated = items.filter(~numbered[_ROW].is_in(first[_ROW].implode()))
+        notes.append(replace(left_out("items repeated in equal rows", repeated), kind="repaired"))
     twice = distinct.filter(pl.col("item_id").is_duplicated())
-    if twice.height:
-        item = twice["item_id"][0]
-        one, other = twice.filter(pl.col("item_id") == item).rows(named=True)[:2]
-        column = next(name for name in one if one[name] != other[name])
-        raise ValueError(
-            f"expected one row for each item, got {item!r} with {column} {one[column]!r:.60} and "
-            f"{other[column]!r:.60}; keep one of them"
-        )
-    repeated = items.filter(~pl.col("item_id").is_first_distinct())
-    notes.append(replace(left_out("items repeated in equal rows", repeated), kind="repaired"))
-    return distinct
+    if not twice.height:
+        return distinct
+    if same_item == "refuse":
+        raise ValueError(_differing(twice))
+    is_kept = getattr(pl.col("item_id"), f"is_{same_item}_distinct")()
+    others = distinct.filter(~is_kept)
+    says = f"rows that differ from the {same_item} of their item, which is kept"
+    notes.append(left_out(says, others))
+    return distinct.filter(is_kept)
+
+
+def _differing(twice: pl.DataFrame) -> str:
+    item = twice["item_id"][0]
+    one, other = twice.filter(pl.col("item_id") == item).rows(named=True)[:2]
+    column = next(name for name in one if one[name] != other[name])
+    return (
+        f"expected one row for each item, got {item!r} with {column} {one[column]!r:.60} and "
+        f"{other[column]!r:.60}; keep one of them, or say which by --prepare.same_item first or "
+        "last"
+    )
 
 
 def left_out(says: str, rows: pl.DataFrame) -> Note:

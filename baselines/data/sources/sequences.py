@@ -1,7 +1,8 @@
-"""Sequence files of S3-Rec and P5: on each line a user and his items, oldest first.
+"""Sequence files: on each line a user and their items, oldest first (S3-Rec, P5, SASRec).
 
 ``NAME.txt`` (S3-Rec) or ``sequential_data.txt`` (P5) holds the lines, and
-``NAME_item2attributes.json`` of S3-Rec lists of attributes by item. There are no times.
+``NAME_item2attributes.json`` of S3-Rec lists of attributes by item; files of SASRec have a line for
+each event. There are no times.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from pathlib import Path
 
 import polars as pl
 
-from baselines.data.sources.columns import as_lists, events_of_histories
+from baselines.data.sources.columns import as_lists, events_of_histories, names_columns
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
 from baselines.data.sources.files import kind_of, read_json, read_text
+from baselines.data.sources.opening import COMPRESSED, start_of
 from semid.columns import numbers_where_written
 
 _ATTRIBUTES = "_item2attributes.json"
-_LINE = re.compile(rb"\S+ \S+( \S+)*\s*")
+_LINE = re.compile(r"[^\s,;|]+( +[^\s,;|]+)+ *")
 
 
 class Sequences(SourceReader):
@@ -51,13 +53,15 @@ def _sequence_files(source: Path) -> list[Path]:
 
 
 def _holds_sequences(path: Path) -> bool:
-    """Whether the first lines are words divided by blanks, not all equally many."""
+    """Whether the first lines are words divided by blanks, and the first names no columns."""
     if not path.is_file() or kind_of(path) != ".txt":
         return False
-    with path.open("rb") as file:
-        first = [line for line in file.read(1_000_000).splitlines()[:20] if line.strip()]
-    lengths = {len(line.split()) for line in first}
-    return len(lengths) > 1 and all(_LINE.fullmatch(line) for line in first)
+    try:
+        lines = start_of(path).splitlines()[:20]
+    except (ValueError, OSError):
+        return False  # what reads it says why
+    first = [line for line in lines if line.strip()]
+    return bool(first) and all(map(_LINE.fullmatch, first)) and not names_columns(first[0].split())
 
 
 def _words(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
@@ -74,6 +78,10 @@ def _words(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
     if not len(words):
         raise ValueError(f"{path} is empty")
     users = words.list.first()
+    if users.is_duplicated().any() and (words.list.len() == 2).all():
+        notes.append(Note(kind="guessed", says=f"{path.name}: each line is an event, in order"))
+        events = pl.DataFrame({"user_id": users, "items": words.list.last()})
+        return events.group_by("user_id", maintain_order=True).agg("items")
     if users.is_duplicated().any():
         user = users.filter(users.is_duplicated())[0]
         raise ValueError(f"{path}: expected each user on one line, got {user!r} on several")
@@ -81,8 +89,10 @@ def _words(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
 
 
 def _items(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame | None:
-    given = path.with_name(path.name.partition(".")[0] + _ATTRIBUTES)
-    attributes = given if config.items is None else Path(config.items)
+    beside = path.name.partition(".")[0] + _ATTRIBUTES
+    found = [path.with_name(beside + ending) for ending in ("", *COMPRESSED)]
+    given = found if config.items is None else [Path(config.items)]
+    attributes = next((file for file in given if file.is_file()), given[0])
     if config.items is None and not attributes.is_file():
         return None
     listed = read_json(attributes, config, notes)

@@ -40,10 +40,12 @@ class Tables(SourceReader):
 
     @classmethod
     def recognises(cls, source: Path) -> bool:
-        """Whether it is a table, or holds one that is named as events or metadata are."""
+        """Whether it is a table, or holds one that by its name or by itself is one of events."""
         if is_table(source) or not source.is_dir():
             return is_table(source)
-        return any(_EVENTS.search(name) or name.startswith("meta_") for name in _tables(source))
+        names = _tables(source)
+        alone = len(names) == 1 and not any(name.startswith("item") for name in names)
+        return alone or any(_EVENTS.search(name) or name.startswith("meta_") for name in names)
 
     def read(self, source: Path, config: SourceConfig) -> RawTables:
         """Read the tables; raises as ``SourceReader.read``."""
@@ -53,16 +55,26 @@ class Tables(SourceReader):
         keep = by_role(
             lambda name: event_role(name, config.columns), as_numbers if is_text else as_it_is
         )
-        table = read_file(events_file, config, notes, _HEADERS.get(events_file.name), keep)
+        header = config.header or _HEADERS.get(events_file.name)
+        table = read_file(events_file, config, notes, header, keep)
         table = event_columns(table, config.columns, events_file, notes)
-        events = CodedEvents.of(table, numbers_where_written if is_text else as_ids)
+        try:
+            events = CodedEvents.of(table, numbers_where_written if is_text else as_ids)
+        except ValueError as error:
+            raise ValueError(f"{events_file}: {error}") from None
         items: pl.DataFrame | None = None
         if items_file is not None:
-            items = read_file(items_file, config, notes, _HEADERS.get(items_file.name))
+            header = config.items_header or _HEADERS.get(items_file.name)
+            items = read_file(items_file, config, notes, header)
             items = item_columns(items, config.columns, items_file, notes)
             items = with_typed_ids(items, items_file)
             items = _divided_categories(items, items_file.name, notes)
         return RawTables(events=events, items=items, notes=notes)
+
+
+def names_items(name: str) -> bool:
+    """Whether a table or split of this name holds items rather than events."""
+    return bool(_ITEMS.search(name)) and not _EVENTS.search(name)
 
 
 def _files(source: Path, config: SourceConfig) -> tuple[Path, Path | None]:
@@ -70,8 +82,10 @@ def _files(source: Path, config: SourceConfig) -> tuple[Path, Path | None]:
     if is_table(source) or not source.is_dir():
         return source, given
     tables = _tables(source)
+    if len(tables) == 1:  # such as Books.jsonl of Amazon 2023 without its metadata
+        return next(iter(tables.values())), given
     items = [name for name in tables if name.startswith("meta_")] or [
-        name for name in tables if _ITEMS.search(name) and not _EVENTS.search(name)
+        name for name in tables if names_items(name)
     ]
     others = [name for name in tables if name not in items]
     events = [name for name in others if _EVENTS.search(name)] or others

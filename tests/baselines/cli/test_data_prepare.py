@@ -10,7 +10,7 @@ import pytest
 
 from baselines.cli import main
 from baselines.data.loading import load_dataset
-from tests.shop_formats import EVENTS, ITEMS, WRITERS, delimited
+from scripts.shop_formats import EVENTS, ITEMS, WRITERS, delimited
 
 
 def test_a_log_becomes_a_folder_that_says_what_was_decided(

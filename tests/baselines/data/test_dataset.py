@@ -71,7 +71,11 @@ def test_ties_follow_the_named_rule(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "split", "message"),
     [
-        ({}, "auto", r"expected one file items{.parquet,.csv,.jsonl}, found nothing"),
+        (
+            {},
+            "auto",
+            r"expected one file items{.parquet,.*}, perhaps compressed, found nothing",
+        ),
         ({"items": ITEMS}, "auto", r"expected one file interactions{.*found items.csv"),
         ({"items": ITEMS}, "global_time", r"expected one file interactions{.*found items.csv"),
         (

@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 from baselines.data.preparing.config import PreparationConfig
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.prepare import PlainTables, prepare_source
-from tests.shop_formats import EVENTS, WRITERS, lines
+from scripts.shop_formats import EVENTS, WRITERS, lines
 
 CORE = PreparationConfig(repeats="exact", max_history=3, item_core=2)
 

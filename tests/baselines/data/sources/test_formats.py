@@ -18,7 +18,7 @@ from baselines.data.sources.config import ColumnNames, SourceConfig
 from baselines.data.sources.contract import RawTables, SourceReader
 from baselines.data.sources.frames import from_frames
 from baselines.data.sources.prepare import PlainTables, prepare_source, prepare_tables
-from tests.shop_formats import (
+from scripts.shop_formats import (
     EVENTS,
     ITEMS,
     WRITERS,
@@ -27,6 +27,7 @@ from tests.shop_formats import (
     letter,
     lines,
     objects,
+    packed,
     sequences,
 )
 
@@ -74,6 +75,69 @@ def test_columns_of_any_name_are_taken_by_option(tmp_path: Path) -> None:
     found = prepared(path, items=str(texts), columns=columns)
     assert found.events.select(EVENTS.columns).equals(EVENTS)
     assert found.items.select(ITEMS.columns).equals(ITEMS)
+
+
+def test_files_without_a_header_take_its_names_by_option(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(EVENTS.write_csv(include_header=False))
+    rows = [f'{item},"{title.replace(chr(34), chr(34) * 2)}"' for item, title, _ in ITEMS.rows()]
+    texts = lines(tmp_path / "texts.csv", rows)
+    found = prepared(
+        tmp_path / "log.csv",
+        header=("user_id", "item_id", "rating", "timestamp"),
+        items=str(texts),
+        items_header=("item_id", "title"),
+    )
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    assert found.items["title"].equals(ITEMS["title"])
+
+
+@pytest.mark.parametrize(("kept", "title"), [("first", "Red lipstick"), ("last", "Blue lipstick")])
+def test_one_of_differing_rows_is_kept_if_asked_for(kept: Any, title: str, tmp_path: Path) -> None:
+    objects(tmp_path / "events.jsonl", EVENTS)
+    blue = ITEMS.head(1).with_columns(title=pl.lit("Blue lipstick"))
+    objects(tmp_path / "catalog.jsonl", pl.concat([ITEMS, ITEMS.head(2), blue]))
+    settings = PreparationConfig(same_item=kept)
+    found = prepare_source(tmp_path, SourceConfig(), settings)
+    assert dict(found.items.select("item_id", "title").iter_rows())[11] == title
+    assert len(found.items) == 4
+    says = f"rows that differ from the {kept} of their item, which is kept"
+    notes = {note.says: note for note in found.notes}
+    assert (notes[says].kind, notes[says].count) == ("left out", 1)
+    (gone,) = notes[says].examples
+    assert {gone["title"], title} == {"Red lipstick", "Blue lipstick"}
+    assert notes["items repeated in equal rows"].count == 2
+    again = prepare_tables(from_frames(pl.concat([ITEMS, blue]), EVENTS), settings)
+    assert dict(again.items.select("item_id", "title").iter_rows())[11] == title
+
+
+def test_amazon_2023_without_its_metadata(tmp_path: Path) -> None:
+    objects(tmp_path / "Video_Games.jsonl", EVENTS.rename({"item_id": "parent_asin"}))
+    packed(tmp_path / "Video_Games.jsonl", "gz")
+    found = prepared(tmp_path)
+    assert found.events.select(EVENTS.columns).equals(EVENTS)
+    assert found.items.columns == ["item_id"]
+
+
+@pytest.mark.parametrize(
+    "rows", [["1 2 3", "2 3 4"], ["1  2 3", "2 4"], ["1 2 3 ", "2  3", "3 4 2"], ["7 2", "8 3"]]
+)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_sequences_are_recognised(rows: list[str], compressed: bool, tmp_path: Path) -> None:
+    lines(tmp_path / "Shop.txt", rows)
+    attributes = lines(tmp_path / "Shop_item2attributes.json", ['{"2": [5], "3": [], "4": [6]}'])
+    if compressed:
+        packed(tmp_path / "Shop.txt", "gz")
+        packed(attributes, "zst")
+    found = prepared(tmp_path)
+    events = [(int(user), int(item)) for row in rows for user, *of in [row.split()] for item in of]
+    assert found.events.select("user_id", "item_id").rows() == events
+    assert dict(found.items.iter_rows())[2] == [5]
+
+
+def test_sequences_with_a_line_for_each_event(tmp_path: Path) -> None:
+    found = prepared(lines(tmp_path / "ml-1m.txt", ["1 9", "1 7", "2 9", "1 8"]))
+    assert found.events.rows() == [(1, 9, 0), (1, 7, 1), (1, 8, 2), (2, 9, 0)]
+    assert "each line is an event" in " ".join(note.says for note in found.notes)
 
 
 def test_movielens_with_double_colons_and_latin_1(tmp_path: Path) -> None:

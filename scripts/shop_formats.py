@@ -33,6 +33,8 @@ WRITERS: dict[str, Writer] = {}
 
 
 def writes(name: str) -> Callable[[Writer], Writer]:
+    """Add a writer of a format to ``WRITERS``."""
+
     def add(writer: Writer) -> Writer:
         WRITERS[name] = writer
         return writer
@@ -41,6 +43,7 @@ def writes(name: str) -> Callable[[Writer], Writer]:
 
 
 def delimited(path: Path, table: pl.DataFrame, sep: str = ",", encoding: str = "utf-8") -> Path:
+    """Write a table as CSV, or with another delimiter or encoding."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding=encoding, newline="") as file:
         rows = csv.writer(file, delimiter=sep)
@@ -50,12 +53,14 @@ def delimited(path: Path, table: pl.DataFrame, sep: str = ",", encoding: str = "
 
 
 def lines(path: Path, rows: list[str], encoding: str = "utf-8") -> Path:
+    """Write lines of text."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(rows) + "\n", encoding=encoding)
     return path
 
 
 def objects(path: Path, table: pl.DataFrame) -> Path:
+    """Write a table as JSON lines."""
     return lines(path, [json.dumps(row, ensure_ascii=False) for row in table.to_dicts()])
 
 
@@ -71,6 +76,7 @@ def packed(path: Path, codec: str) -> None:
 
 @writes("parquet")
 def parquet(folder: Path) -> Path:
+    """Parquet files."""
     folder.mkdir(parents=True)
     EVENTS.write_parquet(folder / "events.parquet")
     ITEMS.write_parquet(folder / "catalog.parquet")
@@ -79,6 +85,7 @@ def parquet(folder: Path) -> Path:
 
 @writes("spark")
 def spark(folder: Path) -> Path:
+    """Folders of parts, with the users in their names."""
     for user, events in EVENTS.partition_by("user_id", as_dict=True).items():
         part = folder / "events.parquet" / f"user_id={user[0]}" / "part-0000.snappy.parquet"
         part.parent.mkdir(parents=True)
@@ -107,6 +114,7 @@ for _name, _sep, _encoding, _ending in (
 
 @writes("jsonl")
 def jsonl(folder: Path) -> Path:
+    """JSON lines."""
     objects(folder / "events.jsonl", EVENTS)
     objects(folder / "catalog.jsonl", ITEMS)
     return folder
@@ -114,6 +122,7 @@ def jsonl(folder: Path) -> Path:
 
 @writes("csv.gz")
 def csv_gzip(folder: Path) -> Path:
+    """CSV, compressed by gzip."""
     for path in sorted(_csv(folder, ",", "utf-8", "csv").iterdir()):
         packed(path, "gz")
     return folder
@@ -121,6 +130,7 @@ def csv_gzip(folder: Path) -> Path:
 
 @writes("jsonl.zst")
 def jsonl_zstd(folder: Path) -> Path:
+    """JSON lines, compressed by zstd."""
     for path in sorted(jsonl(folder).iterdir()):
         packed(path, "zst")
     return folder
@@ -133,6 +143,7 @@ def amazon(events: pl.DataFrame, names: dict[str, str], path: Path) -> Path:
 
 @writes("amazon-2014")
 def amazon_2014(folder: Path) -> Path:
+    """Amazon 2014: metadata as Python dicts."""
     names = {"user_id": "reviewerID", "item_id": "asin", "rating": "overall"}
     names["timestamp"] = "unixReviewTime"
     amazon(EVENTS, names, folder / "reviews_Beauty_5.json")
@@ -147,6 +158,7 @@ def amazon_2014(folder: Path) -> Path:
 
 @writes("amazon-2018")
 def amazon_2018(folder: Path) -> Path:
+    """Amazon 2018."""
     names = {"user_id": "reviewerID", "item_id": "asin", "rating": "overall"}
     names["timestamp"] = "unixReviewTime"
     amazon(EVENTS, names, folder / "All_Beauty_5.json")
@@ -156,6 +168,7 @@ def amazon_2018(folder: Path) -> Path:
 
 @writes("amazon-2023")
 def amazon_2023(folder: Path) -> Path:
+    """Amazon 2023: ids are those of the parent."""
     events = EVENTS.with_columns(asin=pl.lit("variant"))
     amazon(events, {"item_id": "parent_asin"}, folder / "All_Beauty.jsonl")
     objects(folder / "meta_All_Beauty.jsonl", ITEMS.rename({"item_id": "parent_asin"}))
@@ -164,6 +177,7 @@ def amazon_2023(folder: Path) -> Path:
 
 @writes("steam")
 def steam(folder: Path) -> Path:
+    """Steam: Python dicts."""
     names = {"user_id": "username", "item_id": "product_id"}
     events = EVENTS.rename(names).to_dicts()
     events[0]["user_id"] = "only some reviews have one"
@@ -175,6 +189,7 @@ def steam(folder: Path) -> Path:
 
 @writes("recbole")
 def recbole(folder: Path) -> Path:
+    """RecBole's atomic files."""
     names = {"user_id": "user_id:token", "item_id": "item_id:token", "rating": "rating:float"}
     events = EVENTS.rename({**names, "timestamp": "timestamp:float"})
     delimited(folder / "shop.inter", events, "\t")
@@ -185,6 +200,35 @@ def recbole(folder: Path) -> Path:
     ]
     lines(folder / "shop.item", rows)
     return folder
+
+
+@writes("movielens")
+def movielens(folder: Path) -> Path:
+    """MovieLens: double colons, Latin-1, no header."""
+    lines(folder / "ratings.dat", ["::".join(map(str, row)) for row in EVENTS.rows()])
+    movies = [f"{item}::{title}::{'|'.join(groups)}" for item, title, groups in ITEMS.iter_rows()]
+    return lines(folder / "movies.dat", movies, "latin-1").parent
+
+
+@writes("datasets")
+def datasets(folder: Path) -> Path:
+    """What ``DatasetDict.save_to_disk`` of Hugging Face's ``datasets`` writes."""
+    for name, table in (("train", EVENTS), ("items", ITEMS)):
+        (folder / name).mkdir(parents=True)
+        file = "data-00000-of-00001.arrow"
+        arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+        path = str(folder / name / file)
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, arrow.schema) as stream:
+            stream.write_table(arrow)
+        state = {"_data_files": [{"filename": file}], "_fingerprint": "0", "_split": name}
+        (folder / name / "state.json").write_text(json.dumps(state))
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "items"]}))
+    return folder
+
+
+def load() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Items and events, as a reader of one's own returns them."""
+    return ITEMS, EVENTS
 
 
 def sequences(folder: Path) -> Path:
@@ -206,3 +250,13 @@ def letter(folder: Path) -> Path:
     lines(folder / "Shop.item.json", [json.dumps(texts)])
     lines(folder / "Shop.index.json", [json.dumps({item: ["<a_1>"] for item in texts})])
     return folder
+
+
+def pairs(folder: Path) -> Path:
+    """SASRec's file of the same shop: a line for each event; without times, ratings and texts."""
+    rows = [f"{user} {item}" for user, item, *_ in EVENTS.iter_rows()]
+    return lines(folder / "Shop.txt", rows).parent
+
+
+WITHOUT_TIMES: dict[str, Writer] = {"sequences": sequences, "pairs": pairs, "letter": letter}
+"""Writers of what is known of the shop without its times and ratings."""
