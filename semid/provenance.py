@@ -38,6 +38,7 @@ __all__ = [
     "hash_file",
     "hash_ids",
     "hash_json",
+    "hash_parts",
     "read_json",
     "read_tensors",
     "require_same",
@@ -88,6 +89,24 @@ def hash_arrays(*arrays: np.ndarray[Any, Any]) -> str:
             )
         values = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
         digest.update(f"{values.dtype.str}{array.shape};".encode())
+        digest.update(values.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def hash_parts(
+    parts: Iterable[np.ndarray[Any, Any]], dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> str:
+    """`hash_arrays` of one array that comes in parts, so that it need not be in memory.
+
+    Args:
+        parts: Its rows in order, each part of type ``dtype``.
+        dtype: Type of the whole array.
+        shape: Its shape.
+    """
+    digest = hashlib.sha256()
+    digest.update(f"{dtype.newbyteorder('<').str}{shape};".encode())
+    for part in parts:
+        values = np.ascontiguousarray(part, dtype=dtype.newbyteorder("<"))
         digest.update(values.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
