@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semid.columns import as_ids
 from semid.json_files import load_json
 from semid.tables import read_table
 
@@ -118,9 +119,8 @@ def _parts(source: str) -> tuple[str, str | None]:
 def _texts(ids: Any) -> pl.Series:
     import polars as pl
 
-    return pl.Series(
-        [str(item) for item in np.asarray(ids, dtype=object).tolist()], dtype=pl.String
-    )
+    listed = ids.tolist() if isinstance(ids, np.ndarray) else ids
+    return pl.Series([str(item) for item in listed], dtype=pl.String)
 
 
 def _from_npy(path: Path, name: str | None) -> VectorFile:
@@ -256,7 +256,9 @@ def _from_parquet(path: Path, name: str | None) -> VectorFile:
     table = read_table(path)
     lists = [column.name for column in table if isinstance(column.dtype, pl.List | pl.Array)]
     others = [
-        column.name for column in table if column.dtype.is_integer() or column.dtype == pl.String
+        column.name
+        for column in table
+        if column.dtype.is_integer() or column.dtype == pl.String or column.name == "item_id"
     ]
     if (name is not None and name not in lists) or (name is None and len(lists) != 1):
         raise ValueError(
@@ -265,7 +267,7 @@ def _from_parquet(path: Path, name: str | None) -> VectorFile:
             f"{path}:{next(iter(lists), 'NAME')}."
         )
     named = "item_id" if "item_id" in others else (others[0] if len(others) == 1 else None)
-    ids = None if named is None else table[named].cast(pl.String)
+    ids = None if named is None else as_ids(table[named]).cast(pl.String)
     values = _matrix(table[name or lists[0]], ids, path)
     return VectorFile(open=lambda: values, ids=ids)
 
