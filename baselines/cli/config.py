@@ -236,10 +236,13 @@ class DescribeConfig(DataOptions):
     Attributes:
         out: A ``.json`` file to write all figures to; None only to print them.
         card: A ``.md`` file to write a data card to, with the same figures.
+        figures: A folder to draw lengths of histories, the long tail and events over time into, as
+            SVG and PNG; the card shows them. Needs matplotlib.
     """
 
     out: str | None = None
     card: str | None = None
+    figures: str | None = None
 
     def __post_init__(self) -> None:
         require_types(self)
