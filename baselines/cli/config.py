@@ -131,9 +131,9 @@ class InspectConfig:
             must have the same items.
         codebook_sizes: Number of codes at each level of the scheme; None as in ``semid build``.
         settings: Further settings of the scheme, or of a file of codes, by name.
-        embeddings: A ``.npy`` file or artefact folder of item vectors, used to fit the scheme and
-            to check whether nearest neighbours share codes. By default, a scheme is fitted on
-            ``lsa``.
+        embeddings: A file of item vectors as for ``--ids.embeddings``, or an artefact folder, used
+            to fit the scheme and to check whether nearest neighbours share codes. By default, a
+            scheme is fitted on ``lsa``.
         cf_embeddings: Likewise, collaborative vectors that a scheme may learn from.
         json: Print JSON instead of tables.
     """
