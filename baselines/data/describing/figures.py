@@ -202,7 +202,8 @@ def _times(axes: Axes, times: NDArray[Any]) -> None:
     dates = np.array([datetime.fromtimestamp(second, UTC) for second in seconds])
     axes.stairs(counts, dates, fill=True, color=COLOUR)
     axes.set(xlabel="date")
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    formatter = ConciseDateFormatter(axes.xaxis.get_major_locator())  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(formatter)
 
 
 def _with_scales(axes: Axes, x: IntArray, y: IntArray) -> None:
