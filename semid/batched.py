@@ -7,15 +7,20 @@ time by a pure function, whose result for an item does not depend on the other i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from semid.arrays import Float32Array, IntArray
 from semid.catalog import Catalog
+from semid.catalog_vectors import CatalogVectors
+from semid.embed import VECTORS, Embeddings
 from semid.ids import SemanticIds
-from semid.provenance import hash_ids, hash_json
+from semid.provenance import Provenance, hash_ids, hash_json, require_same
 from semid.tokenizers.base import SemanticIdTokenizer
 from semid.tokenizers.fields import fields_of
 
@@ -23,10 +28,20 @@ if TYPE_CHECKING:
     from semid.collisions import Costs
     from semid.text_encoder import CatalogEncoder
 
-__all__ = ["encode_batch", "encode_in_batches", "hash_texts", "sample_of", "text_costs"]
+__all__ = [
+    "BatchSource",
+    "TextSource",
+    "VectorSource",
+    "costs_in_batches",
+    "encode_batch",
+    "encode_in_batches",
+    "hash_texts",
+    "sample_of",
+    "sample_rows",
+]
 
 BATCH = 1 << 14
-"""Items embedded at a time."""
+"""Items embedded or read at a time."""
 
 _SEED = 0
 
@@ -46,66 +61,198 @@ def encode_batch(items: Catalog, encoder: CatalogEncoder, tokenizer: SemanticIdT
     return tokenizer.encode(vectors, fields=fields_of(tokenizer.uses_fields, items))
 
 
+class BatchSource(Protocol):
+    """Where the vectors of a catalogue's items come from, some rows at a time."""
+
+    @property
+    def text_encoder(self) -> CatalogEncoder | None:
+        """The encoder of the items' texts; None if their vectors exist already."""
+
+    def vectors(self, rows: IntArray) -> Float32Array:
+        """Finite float32 ``(item, dim)`` of some rows of the catalogue, int64 ``(item,)``."""
+
+    def embeddings(self, rows: IntArray) -> Embeddings:
+        """Those vectors with their lineage."""
+
+    def codes(self, rows: IntArray, tokenizer: SemanticIdTokenizer) -> Tensor:
+        """Codes of some rows, collisions left; int64 ``(item, level)``."""
+
+    def inputs(self) -> dict[str, str]:
+        """Content hashes of what the ids of all items are made from."""
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """The texts of a catalogue, embedded when they are asked for.
+
+    Attributes:
+        catalog: The items.
+        text_encoder: Embeds a text by itself.
+    """
+
+    catalog: Catalog
+    text_encoder: CatalogEncoder
+
+    def vectors(self, rows: IntArray) -> Float32Array:
+        """As `BatchSource.vectors`."""
+        texts = self.catalog.take(rows).texts(self.text_encoder.template)
+        return self.text_encoder.encode(texts)
+
+    def embeddings(self, rows: IntArray) -> Embeddings:
+        """As `BatchSource.embeddings`."""
+        return self.text_encoder.embed(self.catalog.take(rows))
+
+    def codes(self, rows: IntArray, tokenizer: SemanticIdTokenizer) -> Tensor:
+        """As `BatchSource.codes`."""
+        return encode_batch(self.catalog.take(rows), self.text_encoder, tokenizer)
+
+    def inputs(self) -> dict[str, str]:
+        """Hash of all texts in row order."""
+        return {"texts": hash_texts(self.catalog, self.text_encoder.template)}
+
+
+@dataclass(frozen=True)
+class VectorSource:
+    """Existing vectors of a catalogue's items, read when they are asked for.
+
+    Attributes:
+        catalog: The items.
+        of_items: Their vectors.
+        provenance: Lineage of the vectors, if recorded.
+    """
+
+    catalog: Catalog
+    of_items: CatalogVectors
+    provenance: Provenance | None = None
+    text_encoder: CatalogEncoder | None = None
+
+    @classmethod
+    def of(cls, source: str, catalog: Catalog, ids: str | None = None) -> VectorSource:
+        """Open a file or an artefact folder as `semid.embed.read_embeddings` does.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ProvenanceError: If a folder is for other items or another order.
+            ValueError: As `semid.catalog_vectors.CatalogVectors.of`.
+        """
+        if not Path(source).is_dir():
+            return cls(catalog, CatalogVectors.of(source, catalog, ids))
+        provenance = Provenance.read(source)
+        require_same(
+            f"item order of the embeddings in {source}",
+            catalog.order_hash,
+            provenance.items,
+            what_to_do="Make them for this catalogue.",
+        )
+        return cls(catalog, CatalogVectors.of(Path(source) / VECTORS, catalog, ids), provenance)
+
+    def vectors(self, rows: IntArray) -> Float32Array:
+        """As `BatchSource.vectors`."""
+        return self.of_items.take(rows)
+
+    def embeddings(self, rows: IntArray) -> Embeddings:
+        """As `BatchSource.embeddings`."""
+        return Embeddings.of(
+            self.vectors(rows),
+            self.catalog.take(rows),
+            config={"encoder": "array"},
+            seen=None if self.provenance is None else self.provenance.seen,
+        )
+
+    def codes(self, rows: IntArray, tokenizer: SemanticIdTokenizer) -> Tensor:
+        """As `BatchSource.codes`."""
+        fields = None
+        if tokenizer.uses_fields:
+            fields = fields_of(tokenizer.uses_fields, self.catalog.take(rows))
+        return tokenizer.encode(torch.from_numpy(self.vectors(rows)), fields=fields)
+
+    def inputs(self) -> dict[str, str]:
+        """Hash of all vectors, which is that of `semid.embed.read_embeddings`.
+
+        Raises:
+            ProvenanceError: If they are not those that were recorded.
+        """
+        content = self.of_items.content_hash()
+        if self.provenance is not None:
+            require_same(
+                f"content of the embeddings in {self.of_items.where}",
+                self.provenance.content,
+                content,
+                what_to_do="The file was changed after it was saved; embed the catalogue again.",
+            )
+        return {"embeddings": content}
+
+
 def encode_in_batches(
     ids: SemanticIds,
     catalog: Catalog,
+    source: BatchSource,
     *,
     on_batch: Callable[[int], None] | None = None,
 ) -> SemanticIds:
-    """Codes of all items of a catalogue, by the encoder and tokenizer of some of them.
+    """Codes of all items of a catalogue, by the tokenizer of some of them.
 
     Args:
-        ids: Of the items that both were fitted on, with ``tokenizer`` and ``text_encoder``.
+        ids: Of the items that ``tokenizer`` was fitted on.
         catalog: All items.
+        source: Where their vectors come from.
         on_batch: Called with the number of items of each finished batch.
 
     Returns:
         The ids of all items, before collisions are resolved; their provenance records the hash of
-        all texts, and how many items were fitted.
+        what all are made from, and how many items were fitted.
     """
-    encoder, tokenizer = ids.text_encoder, ids.tokenizer
-    assert encoder is not None
+    tokenizer = ids.tokenizer
     assert tokenizer is not None
-    codes = []
-    for part in _batches(catalog):
-        codes.append(encode_batch(part, encoder, tokenizer))
+    codes = torch.empty(len(catalog), len(tokenizer.codebook_sizes), dtype=torch.int64)
+    for rows in _batches(len(catalog)):
+        codes[rows[0] : rows[-1] + 1] = source.codes(rows, tokenizer)
         if on_batch is not None:
-            on_batch(len(part))
+            on_batch(len(rows))
     made = ids.provenance
     return ids.with_codes(
         catalog.item_ids,
-        torch.cat(codes),
+        codes,
         tokenizer.codebook_sizes,
-        inputs={**made.inputs, "texts": hash_texts(catalog, encoder.template)},
+        inputs={**made.inputs, **source.inputs()},
         config={**made.config, "fitted_items": len(ids)},
     )
 
 
-def sample_of(catalog: Catalog, fit_items: int) -> Catalog:
-    """The items of a catalogue that encoder and tokenizer are fitted on, in row order.
+def sample_rows(num_items: int, fit_items: int) -> IntArray:
+    """Rows of the items that encoder and tokenizer are fitted on, ascending int64 ``(item,)``.
 
     Args:
-        catalog: All items.
+        num_items: Items of the catalogue.
         fit_items: How many are drawn, uniformly and always the same; all if there are fewer.
     """
-    if fit_items >= len(catalog):
-        return catalog
-    rows = np.sort(np.random.default_rng(_SEED).choice(len(catalog), fit_items, replace=False))
-    return catalog.take(rows)
+    if fit_items >= num_items:
+        return np.arange(num_items)
+    return np.sort(np.random.default_rng(_SEED).choice(num_items, fit_items, replace=False))
 
 
-def text_costs(catalog: Catalog, encoder: CatalogEncoder, tokenizer: SemanticIdTokenizer) -> Costs:
-    """As `semid.extension.costs_of`, from texts that are embedded on demand.
+def sample_of(catalog: Catalog, fit_items: int) -> Catalog:
+    """The items of `sample_rows`."""
+    return catalog.take(sample_rows(len(catalog), fit_items))
+
+
+def hash_texts(catalog: Catalog, template: str) -> str:
+    """Hash of the texts of all items in row order, computed a batch at a time."""
+    parts = (catalog.take(rows) for rows in _batches(len(catalog)))
+    return hash_json([hash_ids(part.texts(template)) for part in parts])
+
+
+def costs_in_batches(source: BatchSource, tokenizer: SemanticIdTokenizer) -> Costs:
+    """As `semid.extension.costs_of`, from vectors that are read or embedded on demand.
 
     Args:
-        catalog: The items.
-        encoder: Embeds a text by itself.
+        source: Where the vectors come from.
         tokenizer: A fitted tokenizer.
     """
 
     def costs(rows: Tensor, prefix: Tensor) -> Tensor:
         found = [
-            tokenizer.costs(_embedded(catalog, part, encoder), some)
+            tokenizer.costs(torch.from_numpy(source.vectors(part.numpy())), some)
             for part, some in zip(torch.split(rows, BATCH), torch.split(prefix, BATCH), strict=True)
         ]
         return torch.cat(found)
@@ -113,17 +260,6 @@ def text_costs(catalog: Catalog, encoder: CatalogEncoder, tokenizer: SemanticIdT
     return costs
 
 
-def hash_texts(catalog: Catalog, template: str) -> str:
-    """Hash of the texts of all items in row order, computed a batch at a time."""
-    return hash_json([hash_ids(part.texts(template)) for part in _batches(catalog)])
-
-
-def _batches(catalog: Catalog) -> Iterator[Catalog]:
-    rows = np.arange(len(catalog))
-    for begin in range(0, len(catalog), BATCH):
-        yield catalog.take(rows[begin : begin + BATCH])
-
-
-def _embedded(catalog: Catalog, rows: Tensor, encoder: CatalogEncoder) -> Tensor:
-    texts = catalog.take(rows.numpy()).texts(encoder.template)
-    return torch.from_numpy(encoder.encode(texts))
+def _batches(num_items: int) -> Iterator[IntArray]:
+    for begin in range(0, num_items, BATCH):
+        yield np.arange(begin, min(begin + BATCH, num_items))

@@ -41,6 +41,7 @@ from semid.tokenizers.base import (
 from semid.tokenizers.fields import fields_of, hash_fields, rows_of_fields
 
 if TYPE_CHECKING:
+    from semid.batched import BatchSource
     from semid.catalog import Catalog
     from semid.embed import Embeddings
     from semid.encoders import LsaEncoder
@@ -188,7 +189,11 @@ def ids_from_config(
     if config.fit_items is not None:
         return _fitted_on_some(tokenizer, config, catalog, on_batch=on_batch)
     embeddings = embeddings_from(
-        config.embeddings, catalog, template=config.template, cache_dir=cache_dir
+        config.embeddings,
+        catalog,
+        ids=config.embedding_ids,
+        template=config.template,
+        cache_dir=cache_dir,
     )
     if cf_embeddings is not None and config.cf_scale:
         embeddings = embeddings.with_cf(cf_embeddings, scale=config.cf_scale)
@@ -209,26 +214,35 @@ def _fitted_on_some(
     on_batch: Callable[[int], None] | None,
 ) -> SemanticIds:
     """Fit encoder and tokenizer on ``config.fit_items`` items, and encode all in batches."""
-    from semid.batched import encode_in_batches, sample_of, text_costs
+    from semid.batched import costs_in_batches, encode_in_batches, sample_rows
     from semid.embed import is_vectors
+
+    assert config.fit_items is not None
+    rows = sample_rows(len(catalog), config.fit_items)
+    items = catalog.take(rows)
+    source = (_vectors if is_vectors(config.embeddings) else _texts)(config, catalog, items)
+    some = build_semantic_ids(tokenizer, source.embeddings(rows), items, collisions="keep")
+    some = replace(some, text_encoder=source.text_encoder)
+    ids = encode_in_batches(some, catalog, source, on_batch=on_batch)
+    return ids.resolve(config.collisions, costs=costs_in_batches(source, tokenizer))
+
+
+def _vectors(config: IdsConfig, catalog: Catalog, items: Catalog) -> BatchSource:
+    from semid.batched import VectorSource
+
+    return VectorSource.of(config.embeddings, catalog, config.embedding_ids)
+
+
+def _texts(config: IdsConfig, catalog: Catalog, items: Catalog) -> BatchSource:
+    """The texts of a catalogue, with an encoder that was fitted on some items."""
+    from semid.batched import TextSource
     from semid.encoders import LsaEncoder, encoder_named
     from semid.text_encoder import CatalogEncoder
 
-    if is_vectors(config.embeddings):
-        raise ValueError(
-            f"expected a text encoder as embeddings where fit_items is set, got the vectors "
-            f"{config.embeddings}. Leave fit_items out."
-        )
-    assert config.fit_items is not None
-    sample = sample_of(catalog, config.fit_items)
     template = catalog.default_template() if config.template is None else config.template
     encoder = encoder_named(config.embeddings)
-    fitted = encoder.fit(sample.texts(template)) if isinstance(encoder, LsaEncoder) else encoder
-    of_texts = CatalogEncoder(encoder=fitted, template=template)
-    some = build_semantic_ids(tokenizer, of_texts.embed(sample), sample, collisions="keep")
-    some = replace(some, text_encoder=of_texts)
-    ids = encode_in_batches(some, catalog, on_batch=on_batch)
-    return ids.resolve(config.collisions, costs=text_costs(catalog, of_texts, tokenizer))
+    fitted = encoder.fit(items.texts(template)) if isinstance(encoder, LsaEncoder) else encoder
+    return TextSource(catalog, CatalogEncoder(encoder=fitted, template=template))
 
 
 def require_made_by(
@@ -287,20 +301,26 @@ def require_made_by(
 
 def _input_hashes(config: IdsConfig, catalog: Catalog) -> dict[str, str]:
     """Hashes of the inputs that `build_semantic_ids` would record now, as far as available."""
-    from semid.batched import hash_texts
-    from semid.embed import is_vectors, read_embeddings
+    from semid.batched import VectorSource, hash_texts
+    from semid.embed import is_vectors
+    from semid.vector_files import path_of
 
     hashes: dict[str, str] = {}
-    if config.fit_items is not None:
-        hashes[_TEXTS] = hash_texts(catalog, config.template or catalog.default_template())
-    elif not is_vectors(config.embeddings):
-        hashes[_TEXTS] = hash_ids(catalog.texts(config.template))
-    vectors = {"embeddings": config.embeddings, _CF: config.cf_embeddings}
+    if not is_vectors(config.embeddings):
+        if config.fit_items is None:
+            hashes[_TEXTS] = hash_ids(catalog.texts(config.template))
+        else:
+            hashes[_TEXTS] = hash_texts(catalog, config.template or catalog.default_template())
+    vectors = {
+        "embeddings": (config.embeddings, config.embedding_ids),
+        _CF: (config.cf_embeddings, config.cf_embedding_ids),
+    }
     if config.cf_scale:  # those that were coded are a concatenation
         del vectors["embeddings"]
-    for name, source in vectors.items():
-        if source and is_vectors(source) and Path(source).exists():
-            hashes[name] = read_embeddings(source, catalog).provenance.content
+    for name, (source, named) in vectors.items():
+        if source and is_vectors(source) and path_of(source).exists():
+            found = VectorSource.of(source, catalog, named).inputs()
+            hashes[name] = found["embeddings"]
     return hashes
 
 
@@ -329,12 +349,12 @@ def _cf_embeddings(
     if tokenizer.uses_cf and config.cf_embeddings is None:
         raise ValueError(
             f"expected cf_embeddings for {config.scheme}, which learns from collaborative vectors, "
-            "got none. Name a folder of them, or a .npy file with one row an item."
+            "got none. Name a folder or a file of them."
         )
     if config.cf_embeddings is None and config.cf_scale:
         raise ValueError(
             f"expected cf_embeddings for a cf_scale of {config.cf_scale:g}, got none. Name a "
-            "folder of them, or a .npy file with one row an item."
+            "folder or a file of them."
         )
     if config.cf_embeddings is None:
         return None
@@ -344,7 +364,7 @@ def _cf_embeddings(
             f"got {config.cf_embeddings}. Leave them out, choose a scheme that uses them, or add "
             "them to the embeddings with a cf_scale above 0."
         )
-    return read_embeddings(config.cf_embeddings, catalog)
+    return read_embeddings(config.cf_embeddings, catalog, config.cf_embedding_ids)
 
 
 def extend_ids_from_config(
@@ -374,9 +394,10 @@ def extend_ids_from_config(
         ValueError: If the config names another scheme, settings, encoder or template, the texts of
             old items have changed, or as `semid.extension.extend_semantic_ids`.
     """
-    from semid.embed import embeddings_from, is_vectors
+    from semid.embed import is_vectors, read_embeddings
 
-    names, made_by = ["embeddings", "template", "collisions"], cast(Any, SemanticIdTokenizer)
+    names = ["embeddings", "embedding_ids", "template", "collisions"]
+    made_by = cast(Any, SemanticIdTokenizer)
     if ":" in config.scheme:
         names, made_by = [*names, "scheme"], load_tokenizer_class(config.scheme)
     given = {name: getattr(config, name) for name in names}
@@ -389,7 +410,7 @@ def extend_ids_from_config(
     ids = load_extendable(folder, made_by)
     how: dict[str, Any] = {"collisions": config.collisions, "drop_missing": drop_missing}
     if is_vectors(config.embeddings):
-        embeddings = embeddings_from(config.embeddings, catalog, cache_dir=cache_dir)
+        embeddings = read_embeddings(config.embeddings, catalog, config.embedding_ids)
         return extend_semantic_ids(ids, tokenizer, embeddings, catalog, **how)
     if ids.text_encoder is None:
         ids = replace(ids, text_encoder=fit_text_encoder(ids, config, catalog))

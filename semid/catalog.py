@@ -61,9 +61,8 @@ class Catalog:
                 f"every item needs an id, but {self.item_ids[row]!r} in row {row} (counted from 0) "
                 f"stands for a missing one; remove such rows, or rename the item"
             )
-        if len(self._row_of) != len(self.item_ids):
+        if extra := len(self.item_ids) - len(set(self.item_ids)):
             twice = next(i for i, n in Counter[str | int](self.item_ids).items() if n > 1)
-            extra = len(self.item_ids) - len(self._row_of)
             raise ValueError(
                 f"item ids must be unique, got {twice!r} more than once ({extra} rows too many); "
                 f"keep one row for each item"
@@ -136,10 +135,6 @@ class Catalog:
     def order_hash(self) -> str:
         """Hash of the item ids in row order, recorded by every artefact made for these rows."""
         return hash_ids(self.item_ids)
-
-    @cached_property
-    def _row_of(self) -> dict[str | int, int]:
-        return dict(zip(self.item_ids, range(len(self)), strict=True))
 
     def rows(self, ids: Sequence[str] | Sequence[int]) -> NDArray[np.int64]:
         """Rows of the given items.

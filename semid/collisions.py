@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semid.paths import group_paths
+from semid.paths import count_paths, group_paths
 from semid.reassignment import (
     Costs,
     Strategy,
@@ -90,12 +90,17 @@ def collision_report(codes: Tensor, taken: Tensor | None = None) -> CollisionRep
         taken: int64 ``(other, level)``, codes of other items with which these may collide too; only
             the items of ``codes`` are counted.
     """
-    holders = num_holders(codes, codes[:0] if taken is None else taken)
+    counts = count_paths(codes)
+    if taken is None or not len(taken):
+        colliding, largest = counts[counts > 1].sum(), counts.max()
+    else:
+        holders = num_holders(codes, taken)
+        colliding, largest = (holders > 1).sum(), holders.max()
     return CollisionReport(
         items=len(codes),
-        distinct=len(group_paths(codes)[0]),
-        colliding_items=int((holders > 1).sum()),
-        largest_group=int(holders.max()),
+        distinct=len(counts),
+        colliding_items=int(colliding),
+        largest_group=int(largest),
     )
 
 

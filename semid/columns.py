@@ -115,6 +115,7 @@ def note_near_equal(ids: pl.Series, kind: str) -> dict[str, int]:
     if ids.dtype != pl.String:
         return {}
     distinct = ids.drop_nulls().unique()
+    distinct = distinct.filter(loose(distinct).hash().is_duplicated())  # few of many texts
     table = pl.DataFrame({"id": distinct, "loose": loose(distinct)})
     alike = table.filter(pl.len().over("loose") > 1).sort("loose", "id")["id"]
     if not len(alike):

@@ -24,10 +24,14 @@ class IdsConfig:
         embeddings: ``lsa``, or ``lsa:DIM`` for another width than 128; ``minilm`` or ``wordllama``,
             pretrained, from a package (`semid.packaged.PACKAGED`); a sentence-transformers model
             (name or local path); or existing vectors: an artefact folder
-            (`semid.embed.Embeddings.save`), or a ``.npy`` file with one row per item.
+            (`semid.embed.Embeddings.save`), or a file (``.npy``, ``.npz``, ``.pt``,
+            ``.safetensors``, ``.parquet``; ``FILE:NAME`` for one array of several).
+        embedding_ids: File with the item of each row of such a file: a JSON list, ``.npy``, or text
+            with one id per line. None if that file names them, as parquet does by a column
+            ``item_id``, or if its rows are in catalogue order.
         cf_embeddings: Collaborative item vectors for a scheme that learns from them (``letter``),
-            or for any scheme with ``cf_scale``: an artefact folder, or a ``.npy`` file with one
-            row per item.
+            or for any scheme with ``cf_scale``: an artefact folder, or a file as above.
+        cf_embedding_ids: As ``embedding_ids``, of ``cf_embeddings``.
         cf_scale: Length of an item's collaborative vector beside its embedding, of length 1, in
             the concatenation of both that is then coded. 0 codes the embedding alone.
         template: Text of an item, such as ``"{title}, {brand}"``; None for all its text fields.
@@ -35,8 +39,8 @@ class IdsConfig:
             `semid.collisions.STRATEGIES`, a custom ``package.module:function``, or several joined
             by ``+``.
         fit_items: How many items the text encoder and the scheme are fitted on, drawn uniformly;
-            all items are then encoded a batch at a time, so that a large catalogue needs little
-            memory. None fits on all of them.
+            all items are then embedded, or their vectors read, and encoded a batch at a time, so
+            that a large catalogue needs little memory. None fits on all of them.
 
     Raises:
         ValueError: If a setting is invalid, including those of a built-in scheme.
@@ -51,21 +55,32 @@ class IdsConfig:
     collisions: str = "extra_level"
     cf_scale: float = field(default=0.0, metadata={"before": 0.0})
     fit_items: int | None = field(default=None, metadata={"before": None})
+    embedding_ids: str | None = field(default=None, metadata={"before": None})
+    cf_embedding_ids: str | None = field(default=None, metadata={"before": None})
 
     def __post_init__(self) -> None:
         require_types(self)
         for name in ("scheme", "embeddings", "collisions"):
             require_text(name, getattr(self, name))
-        for name in ("cf_embeddings", "template"):
+        for name in ("cf_embeddings", "template", "embedding_ids", "cf_embedding_ids"):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
         require_real("cf_scale", self.cf_scale, low=0)
+        for name, ids in (("embeddings", "embedding_ids"), ("cf_embeddings", "cf_embedding_ids")):
+            if getattr(self, ids) is not None:
+                from semid.vector_files import is_vector_file  # loads numpy
+
+                if not is_vector_file(source := getattr(self, name) or "none"):
+                    raise ValueError(
+                        f"{ids} names the item of each row of a file of vectors, got the {name} "
+                        f"{source}. Leave it out, or name the file."
+                    )
         if self.fit_items is not None:
             require_int("fit_items", self.fit_items, 1)
             if self.scheme.startswith("file:") or self.cf_embeddings is not None:
                 raise ValueError(
-                    "fit_items is for ids that are made from texts alone, got codes from a file or "
-                    "cf_embeddings. Leave fit_items out."
+                    "fit_items is for ids that are made from texts alone or embeddings alone, got "
+                    "codes from a file or cf_embeddings. Leave fit_items out."
                 )
         if self.codebook_sizes is not None:
             require_sizes("codebook_sizes", self.codebook_sizes)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from semid.arrays import Float32Array
 from semid.atomic import recover
+from semid.catalog_vectors import CatalogVectors, require_finite, require_matrix
 from semid.distributed import main_process_first
 from semid.encoders import CutsTexts, LsaEncoder, TextEncoder, encoder_named
-from semid.json_files import load_json
 from semid.lsa import FittedLsa
 from semid.provenance import (
     FILE_NAME,
@@ -29,6 +29,7 @@ from semid.provenance import (
     require_same,
 )
 from semid.sentence_models import SentenceTransformerEncoder
+from semid.vector_files import is_vector_file, path_of, read_vector_file
 
 if TYPE_CHECKING:
     from semid.catalog import Catalog
@@ -55,7 +56,8 @@ CUT_TEXTS = "cut_texts"
 CF_SCALE = "cf_scale"
 """Provenance key of the length of collaborative vectors that are part of the embeddings."""
 
-_VECTORS = "vectors.npy"
+VECTORS = "vectors.npy"
+"""File of the vectors in an artefact folder."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +96,7 @@ class Embeddings:
         Raises:
             ValueError: If they are not a finite numeric matrix with one row per item.
         """
-        vectors = _checked(vectors, len(catalog), "items of the catalogue")
+        vectors = _checked(vectors, len(catalog))
         provenance = Provenance(
             kind="embeddings",
             content=hash_arrays(vectors),
@@ -143,49 +145,31 @@ class Embeddings:
         catalog: Catalog,
         ids: str | os.PathLike[str] | Sequence[str] | Sequence[int] | None = None,
     ) -> Embeddings:
-        """Embeddings from an existing array.
+        """Embeddings that exist already, as an array or a file.
 
         Args:
-            source: A ``.npy`` file or an array, ``(item, dim)`` of any float or integer type.
-            catalog: The items. Rows of ``source`` for other items are dropped.
+            source: As in `semid.catalog_vectors.CatalogVectors.of`.
+            catalog: The items. Rows of ``source`` for other items are left out and logged, and so
+                is a padding row of zeros.
             ids: The item of each row: a sequence, or a file of them (``.json`` list, ``.npy``, or
-                text with one per line). None if the rows are in catalogue order already.
+                text with one per line). None if the file of vectors names them, or the rows are in
+                catalogue order already.
 
         Raises:
             FileNotFoundError: If a file does not exist.
-            ValueError: If the array is not a finite matrix, its number of rows differs from that of
-                the ids or items, ids repeat, or an item of the catalogue has no row.
+            ValueError: As `semid.catalog_vectors.CatalogVectors.of`, or if a vector is not finite.
         """
-        given = source if isinstance(source, np.ndarray) else _load_npy(Path(source))
-        inputs = {"array": hash_arrays(given)}
-        if ids is None:
-            return cls.of(given, catalog, inputs=inputs, config={"encoder": "array"})
-        named = _read_ids(Path(ids)) if isinstance(ids, (str, os.PathLike)) else list(ids)
-        vectors = _checked(given, len(named), "ids")
-        row_of = {str(item): row for row, item in enumerate(named)}
-        if len(row_of) != len(named):
-            raise ValueError(
-                f"expected unique ids of the embeddings, got {len(named)} with {len(row_of)} "
-                "distinct. Keep one row for each item."
-            )
-        wanted = [str(item) for item in catalog.item_ids]
-        if missing := [item for item in wanted if item not in row_of]:
-            raise ValueError(
-                f"expected embeddings of all {len(wanted)} items of the catalogue, got none for "
-                f"{len(missing)} (such as {missing[0]!r}). Embed those, or leave them out."
-            )
-        return cls.of(
-            vectors[[row_of[item] for item in wanted]],
-            catalog,
-            inputs={**inputs, "ids": hash_ids([str(item) for item in named])},
-            config={"encoder": "array"},
-        )
+        found = CatalogVectors.of(source, catalog, ids)
+        inputs = {"array": hash_arrays(found.file.open())}
+        if found.file.ids is not None:
+            inputs["ids"] = hash_ids(found.file.ids.to_list())
+        return cls.of(found.all(), catalog, inputs=inputs, config={"encoder": "array"})
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``vectors.npy`` and the provenance, atomically."""
         with atomic_dir(folder) as filling:
-            np.save(filling / _VECTORS, self.vectors, allow_pickle=False)
-            self.provenance.write(filling, files=[_VECTORS])
+            np.save(filling / VECTORS, self.vectors, allow_pickle=False)
+            self.provenance.write(filling, files=[VECTORS])
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Embeddings:
@@ -196,7 +180,7 @@ class Embeddings:
             ProvenanceError: If its content is not what was saved.
         """
         provenance = Provenance.read(folder)
-        vectors = _load_npy(Path(folder) / _VECTORS)
+        vectors = _load_npy(Path(folder) / VECTORS)
         require_same(
             f"content of the embeddings in {folder}",
             provenance.content,
@@ -206,22 +190,32 @@ class Embeddings:
         return cls(vectors=vectors, items=provenance.items or "", provenance=provenance)
 
 
-def read_embeddings(source: str | os.PathLike[str], catalog: Catalog) -> Embeddings:
-    """Read vectors of a catalogue's items: an artefact folder, or ``.npy`` in its row order.
+def read_embeddings(
+    source: str | os.PathLike[str],
+    catalog: Catalog,
+    ids: str | os.PathLike[str] | None = None,
+) -> Embeddings:
+    """Read vectors of a catalogue's items: an artefact folder, or a file of vectors.
 
     Args:
         source: A folder written by `Embeddings.save`, which records its items and the interactions
-            it was learned from; or ``.npy``, ``(item, dim)``, for which only the number of rows can
-            be checked.
+            it was learned from; or a file as in `semid.vector_files.read_vector_file`.
         catalog: The items.
+        ids: File with the item of each row, if that is not in ``source`` and the rows are not in
+            catalogue order (for which only their number can be checked).
 
     Raises:
         FileNotFoundError: If there is no such file, or the folder is not a complete artefact.
         ProvenanceError: If the folder is for other items or another order, or was changed.
-        ValueError: If the file does not contain a finite matrix with one row per item.
+        ValueError: As `Embeddings.from_array`, or if a folder is given with ``ids``.
     """
     if not Path(source).is_dir():
-        return Embeddings.from_array(source, catalog)
+        return Embeddings.from_array(source, catalog, ids)
+    if ids is not None:
+        raise ValueError(
+            f"expected no ids for the folder {source}, which records its items, got {ids}. Leave "
+            "them out."
+        )
     embeddings = Embeddings.load(source)
     require_same(
         f"item order of the embeddings in {source}",
@@ -302,6 +296,7 @@ def embeddings_from(
     source: str,
     catalog: Catalog,
     *,
+    ids: str | None = None,
     template: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Embeddings:
@@ -311,23 +306,30 @@ def embeddings_from(
         source: An encoder as in `semid.encoders.encoder_named`, or existing vectors as in
             `read_embeddings`.
         catalog: The items.
+        ids: As in `read_embeddings`.
         template: As in `embed_catalog`; ignored for existing vectors.
         cache_dir: As in `embed_catalog`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         OSError: If the model does not exist or cannot be reached.
-        ValueError: As `read_embeddings` and `embed_catalog`.
+        ValueError: As `read_embeddings` and `embed_catalog`, or if an encoder is given with
+            ``ids``.
     """
     if is_vectors(source):
-        return read_embeddings(source, catalog)
+        return read_embeddings(source, catalog, ids)
+    if ids is not None:
+        raise ValueError(
+            f"expected a file of vectors where {ids} names the item of each row, got the text "
+            f"encoder {source}. Leave the ids out."
+        )
     return embed_catalog(catalog, encoder_named(source), template=template, cache_dir=cache_dir)
 
 
 def is_vectors(source: str) -> bool:
     """Whether `embeddings_from` would read existing vectors rather than encode text."""
-    recover(source)
-    return Path(source).suffix == ".npy" or (Path(source) / FILE_NAME).is_file()
+    recover(path_of(source))
+    return is_vector_file(source) or (Path(source) / FILE_NAME).is_file()
 
 
 def _from_cache(folder: Path, inputs: dict[str, str], encoder: dict[str, Any]) -> Embeddings | None:
@@ -348,50 +350,17 @@ def _from_cache(folder: Path, inputs: dict[str, str], encoder: dict[str, Any]) -
         return None
 
 
-def _checked(vectors: NDArray[Any], num_rows: int, rows: str) -> Float32Array:
-    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.shape[1] == 0:
+def _checked(vectors: NDArray[Any], num_items: int) -> Float32Array:
+    require_matrix(vectors)
+    if len(vectors) != num_items:
         raise ValueError(
-            f"expected embeddings (item, dim) of numbers, got {vectors.dtype} {vectors.shape}. "
-            "Save one vector for each item as a matrix."
-        )
-    if len(vectors) != num_rows:
-        raise ValueError(
-            f"expected embeddings for {num_rows} {rows}, got {len(vectors)} rows. "
-            "Is there a padding row, or is it the file of another catalogue?"
+            f"expected embeddings for {num_items} items of the catalogue, got {len(vectors)} rows. "
+            "Return one row for each item."
         )
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(wrong):
-        raise ValueError(
-            f"expected finite embeddings, got NaN or infinity in {len(wrong)} rows, first in row "
-            f"{wrong[0]}. Embed those items again, or leave them out."
-        )
+    require_finite(vectors)
     return vectors
 
 
 def _load_npy(path: Path) -> NDArray[Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"expected a .npy file of vectors, got {path}, which is not there.")
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-    except Exception as error:  # numpy's own, its tokeniser's, a full memory, a broken archive
-        reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"expected a .npy file of numbers, got {path} ({reason}). Was it damaged? Write it "
-            "with numpy.save."
-        ) from error
-    if not isinstance(loaded, np.ndarray):
-        raise ValueError(f"expected one array, got the archive {path}. Write it with numpy.save.")
-    return loaded
-
-
-def _read_ids(path: Path) -> list[Any]:
-    if path.suffix == ".npy":
-        return list(_load_npy(path).tolist())
-    if path.suffix != ".json":
-        return path.read_text(encoding="utf-8").splitlines()
-    ids = load_json(path)
-    if not isinstance(ids, list):
-        raise ValueError(f"expected a JSON list of ids in {path}, got a {type(ids).__name__}.")
-    return ids
+    return np.array(read_vector_file(str(path)).open())

@@ -29,6 +29,8 @@ from semid.tables import read_table
 from semid.tokenizers.checks import check_codes
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from semid.catalog import Catalog
     from semid.text_encoder import CatalogEncoder
     from semid.tokenizers.base import SemanticIdTokenizer
@@ -71,10 +73,11 @@ class SemanticIds:
     generation: Generation | None = None
 
     def __post_init__(self) -> None:
-        if not self.item_ids or len(set(self.item_ids)) != len(self.item_ids):
+        distinct = len(set(self.item_ids))
+        if not distinct or distinct != len(self.item_ids):
             raise ValueError(
                 f"expected unique item ids, at least one, got {len(self.item_ids)} with "
-                f"{len(set(self.item_ids))} distinct. Remove the repeated items."
+                f"{distinct} distinct. Remove the repeated items."
             )
         check_codes(self.codes, self.sizes, num_items=len(self.item_ids), made_by=self.scheme)
 
@@ -275,12 +278,12 @@ class SemanticIds:
         provenance = Provenance.read(folder)
         table, config = Path(folder) / _TABLE, load_record(Path(folder) / _CONFIG, **_CONFIG_KINDS)
         item_ids, paths = read_codes_table(table)
-        if len(lengths := {len(path) for path in paths}) > 1:
+        if len(lengths := paths.list.len().unique().sort().to_list()) > 1:
             raise ProvenanceError(
-                f"expected equally many codes for each item in {table}, got {sorted(lengths)}. "
-                "Build the ids again."
+                f"expected equally many codes for each item in {table}, got {lengths}. Build the "
+                "ids again."
             )
-        codes = torch.tensor(paths, dtype=torch.int64)
+        codes = torch.from_numpy(paths.explode().to_numpy(writable=True)).view(len(item_ids), -1)
         sizes, scheme = tuple(config["sizes"]), config["scheme"]
         changed = f"They were changed after they were saved: remove {folder} and build them again."
         found = _content_hash(codes, sizes, scheme)
@@ -327,8 +330,11 @@ def resolution_record(strategy: str, resolution: Resolution) -> dict[str, Any]:
     }
 
 
-def read_codes_table(path: Path) -> tuple[list[Any], list[list[int]]]:
+def read_codes_table(path: Path) -> tuple[list[Any], pl.Series]:
     """Read items and codes from a parquet file with columns ``item_id`` and ``codes``.
+
+    Returns:
+        The items, and a column of lists of Int64.
 
     Raises:
         ValueError: If it is malformed.
@@ -349,7 +355,7 @@ def read_codes_table(path: Path) -> tuple[list[Any], list[list[int]]]:
             f"expected an item and a code of 63 bits at each level in {path}, got missing ones or "
             "larger ones. Fill them."
         )
-    return table["item_id"].to_list(), paths.to_list()
+    return table["item_id"].to_list(), paths
 
 
 def _content_hash(codes: Tensor, sizes: tuple[int, ...], scheme: str) -> str:

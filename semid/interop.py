@@ -194,7 +194,11 @@ def write_codes_tensor(
 
 def _codes_of_items(path: Path, catalog: Catalog, number_from: int | None) -> Tensor:
     """Codes from a file that names its items, in catalogue order; int64 ``(item, level)``."""
-    item_ids, paths = _read_index(path) if path.suffix == ".json" else read_codes_table(path)
+    if path.suffix == ".json":
+        item_ids, paths = _read_index(path)
+    else:
+        item_ids, lists = read_codes_table(path)
+        paths = lists.to_list()
     codes_of = {str(item): levels for item, levels in zip(item_ids, paths, strict=True)}
     if len(codes_of) != len(paths):
         raise ValueError(

@@ -38,6 +38,7 @@ __all__ = [
     "hash_file",
     "hash_ids",
     "hash_json",
+    "hash_parts",
     "read_json",
     "read_tensors",
     "require_same",
@@ -51,6 +52,7 @@ logger = logging.getLogger(__name__)
 FILE_NAME = "provenance.json"
 _SEAL, _FROM = "seal", " from "
 _FILES = "files"
+_IDS_AT_ONCE = 1 << 16
 _REMOVE = "Remove it and run the same command again to recreate it."
 _RECORDED_PACKAGES = (
     "semid",
@@ -92,6 +94,24 @@ def hash_arrays(*arrays: np.ndarray[Any, Any]) -> str:
     return digest.hexdigest()
 
 
+def hash_parts(
+    parts: Iterable[np.ndarray[Any, Any]], dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> str:
+    """`hash_arrays` of one array that comes in parts, so that it need not be in memory.
+
+    Args:
+        parts: Its rows in order, each part of type ``dtype``.
+        dtype: Type of the whole array.
+        shape: Its shape.
+    """
+    digest = hashlib.sha256()
+    digest.update(f"{dtype.newbyteorder('<').str}{shape};".encode())
+    for part in parts:
+        values = np.ascontiguousarray(part, dtype=dtype.newbyteorder("<"))
+        digest.update(values.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
 def hash_json(value: Any) -> str:
     """SHA-256 of a JSON value; the order of mapping keys does not matter.
 
@@ -106,8 +126,17 @@ def hash_json(value: Any) -> str:
 
 
 def hash_ids(ids: Sequence[str | int]) -> str:
-    """SHA-256 of ids in their order; the string ``"7"`` and the integer ``7`` differ."""
-    return hash_json([i if isinstance(i, str) else int(i) for i in ids])
+    """SHA-256 of ids in their order; the string ``"7"`` and the integer ``7`` differ.
+
+    The hash is `hash_json` of the list, of which only a part is written out at a time.
+    """
+    digest = hashlib.sha256(b"[")
+    for begin in range(0, len(ids), _IDS_AT_ONCE):
+        part = [i if isinstance(i, str) else int(i) for i in ids[begin : begin + _IDS_AT_ONCE]]
+        listed = json.dumps(part, separators=(",", ":"))[1:-1]
+        digest.update(f"{',' if begin else ''}{listed}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:

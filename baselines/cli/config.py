@@ -133,10 +133,10 @@ class InspectConfig:
         split: Protocol; only events of its training part are looked at.
         codebook_sizes: Number of codes at each level of the scheme; None as in ``semid build``.
         settings: Further settings of the scheme, or of a file of codes, by name.
-        embeddings: Item vectors, whose neighbours should share codes: a ``.npy`` file, an artefact
-            folder, or, with ``data``, an encoder as in ``semid build``. A scheme is fitted on them,
+        embeddings: Item vectors, whose neighbours should share codes: a file or artefact folder
+            as for ``--ids.embeddings``, or, with ``data``, an encoder as in ``semid build``. A scheme is fitted on them,
             by default on ``lsa``.
-        cf_embeddings: A ``.npy`` file or artefact folder of collaborative vectors, such as those of
+        cf_embeddings: A file or artefact folder of collaborative vectors, such as those of
             ``semid teacher export``, likewise; a scheme may learn from them.
         category: Column of the items with their category, or a list of them; None for
             ``categories``, if there is one.
@@ -254,10 +254,13 @@ class DescribeConfig(DataOptions):
     Attributes:
         out: A ``.json`` file to write all figures to; None only to print them.
         card: A ``.md`` file to write a data card to, with the same figures.
+        figures: A folder to draw lengths of histories, the long tail and events over time into, as
+            SVG and PNG; the card shows them. Needs matplotlib.
     """
 
     out: str | None = None
     card: str | None = None
+    figures: str | None = None
 
     def __post_init__(self) -> None:
         require_types(self)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baselines.cli.config import DescribeConfig
@@ -23,8 +25,11 @@ def data_describe(config: DescribeConfig, console: Console) -> None:
     from rich.markdown import Markdown
 
     from baselines.data.describing.description import describe
+    from baselines.data.describing.figures import require_matplotlib, write_figures
     from semid.atomic import atomic_write
 
+    if config.figures is not None:
+        require_matplotlib()
     dataset = read_data(config)
     sections = describe(dataset)
     console.print(Markdown(_sections(sections)))
@@ -32,12 +37,21 @@ def data_describe(config: DescribeConfig, console: Console) -> None:
         record = {"name": dataset.name, "split": dataset.splits.protocol, **sections}
         atomic_write(config.out, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         console.print(f"figures: {config.out}")
+    drawn: dict[str, Path] = {}
+    if config.figures is not None:
+        drawn = write_figures(dataset, Path(config.figures))
+        console.print(f"drawn: {', '.join(map(str, drawn.values()))}")
     if config.card is not None:
-        atomic_write(config.card, _card(config, dataset, sections))
+        atomic_write(config.card, _card(config, dataset, sections, drawn))
         console.print(f"data card: {config.card}")
 
 
-def _card(config: DescribeConfig, dataset: Dataset, sections: Mapping[str, Section]) -> str:
+def _card(
+    config: DescribeConfig,
+    dataset: Dataset,
+    sections: Mapping[str, Section],
+    drawn: Mapping[str, Path],
+) -> str:
     read = {
         "split": dataset.splits.protocol,
         "order of equal times": config.ties,
@@ -47,7 +61,15 @@ def _card(config: DescribeConfig, dataset: Dataset, sections: Mapping[str, Secti
         "test sequences": f"`{dataset.splits.test.content_hash()}`",
     }
     listed = "\n".join(f"- {what}: {value}" for what, value in read.items())
-    return f"# {dataset.name}\n\n{listed}\n\n{_sections(sections)}\n"
+    shown = "".join(
+        f"\n![{title}](<{_from_card(path, str(config.card))}>)\n" for title, path in drawn.items()
+    )
+    return f"# {dataset.name}\n\n{listed}\n\n{_sections(sections)}\n{shown}"
+
+
+def _from_card(path: Path, card: str) -> str:
+    """The path of a figure as the card, in its own folder, names it."""
+    return Path(os.path.relpath(path, Path(card).parent)).as_posix()
 
 
 def _sections(sections: Mapping[str, Section]) -> str:

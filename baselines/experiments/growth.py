@@ -20,6 +20,7 @@ from baselines.training.tracking import TENSORBOARD
 from semid.atomic import is_temporary
 from semid.provenance import read_json
 from semid.settings import as_json
+from semid.vector_files import is_vector_file
 
 _KEPT = (
     EMBEDDINGS,
@@ -111,11 +112,14 @@ def _changed_ids(
 def _by_name(ids: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of IDs, with files by name only: their content is compared elsewhere."""
     found = dict(ids)
+    for name in ("embedding_ids", "cf_embedding_ids"):
+        if found.get(name):
+            found[name] = Path(found[name]).name
     for name in ("scheme", "embeddings", "cf_embeddings"):
         source = found.get(name) or ""
         if source.startswith("file:"):
             found[name] = f"file:{Path(source.removeprefix('file:')).name}"
-        elif Path(source).suffix == ".npy":
+        elif is_vector_file(source):
             found[name] = Path(source).name
     return found
 

@@ -197,3 +197,12 @@ def test_rules_of_a_random_world_are_counted_and_scored(tmp_path: Path) -> None:
     figures = figures_of("bench_rules", tmp_path / "rules.json", *sizes)
     assert 50 < figures["entries"] <= 30 * 30
     assert figures["histories_per_second"] > 0
+
+
+def test_ids_of_a_large_catalogue_do_not_depend_on_the_batches(tmp_path: Path) -> None:
+    sizes = ["--sizes", "40000", "--dim", "4", "--levels", "2", "--codebook", "8"]
+    runs = ["--fit-items", "500", "--other-batch", "999"]
+    figures = figures_of("bench_ids", tmp_path / "ids.json", *sizes, *runs)
+    (row,) = figures["catalogues"].values()
+    assert row["equal"]
+    assert row["peak_mib"] > row["vectors_mib"] > 0

@@ -15,9 +15,10 @@ from semid.batched import encode_batch, sample_of
 from semid.build import fit_text_encoder, ids_from_config, require_made_by
 from semid.catalog import Catalog
 from semid.config import IdsConfig
-from semid.extension import extend_from_texts, load_extendable
+from semid.extension import costs_of, extend_from_texts, load_extendable
 from semid.ids import SemanticIds
-from semid.provenance import ProvenanceError
+from semid.provenance import ProvenanceError, hash_arrays
+from semid.tokenizers.rqkmeans import RQKMeans
 
 WORDS = ("red", "blue", "soft", "hard", "cap", "coat", "shoe", "sock", "wool", "silk")
 CONFIG = IdsConfig(embeddings="lsa:6", codebook_sizes=(4, 3), fit_items=60)
@@ -98,10 +99,32 @@ def test_a_changed_text_outside_the_sample_is_noticed(shop: Catalog) -> None:
         require_made_by(ids, CONFIG, changed, where="ids")
 
 
-def test_ids_that_are_not_made_from_texts_are_refused(shop: Catalog, tmp_path: Path) -> None:
-    np.save(tmp_path / "vectors.npy", np.zeros((200, 4), dtype=np.float32))
-    with pytest.raises(ValueError, match="fit_items is set, got the vectors"):
-        ids_from_config(replace(CONFIG, embeddings=str(tmp_path / "vectors.npy")), shop)
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("collisions", ["extra_level", "next_nearest"])
+def test_existing_vectors_are_encoded_in_batches_too(
+    shop: Catalog, tmp_path: Path, collisions: str
+) -> None:
+    vectors = np.random.default_rng(1).normal(size=(200, 4)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", vectors)
+    config = replace(CONFIG, embeddings=str(tmp_path / "vectors.npy"), codebook_sizes=(16, 16))
+    config = replace(config, collisions=collisions)
+    ids = ids_from_config(config, shop)
+    sample = sample_of(shop, 60)
+    fitted = RQKMeans(codebook_sizes=(16, 16)).fit(torch.from_numpy(vectors[sample.item_ids]))
+    codes = fitted.encode(torch.from_numpy(vectors))
+    expected = SemanticIds.of(shop.item_ids, codes, (16, 16), scheme="rqkmeans").resolve(
+        collisions, costs=costs_of(fitted, torch.from_numpy(vectors))
+    )
+    assert torch.equal(ids.codes, expected.codes)
+    assert ids.provenance.inputs["embeddings"] == hash_arrays(vectors)
+    assert ids.text_encoder is None
+    vectors[199] = 0
+    np.save(tmp_path / "vectors.npy", vectors)
+    with pytest.raises(ProvenanceError, match="other embeddings"):
+        require_made_by(ids, config, shop, where="ids")
+
+
+def test_ids_of_files_or_collaborative_vectors_are_refused() -> None:
     for changes in ({"scheme": "file:codes.json"}, {"cf_embeddings": "cf.npy", "cf_scale": 1.0}):
         with pytest.raises(ValueError, match="made from texts alone"):
             IdsConfig(fit_items=5, **changes)

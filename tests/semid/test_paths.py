@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semid.paths import group_paths
+from semid.paths import count_paths, group_paths
 
 
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 6), st.integers(0, 10**6))
@@ -25,3 +25,11 @@ def test_paths_may_be_longer_than_a_whole_number_can_count(size: int) -> None:
     expected = torch.unique(codes, dim=0, return_inverse=True, return_counts=True)
     for found, wanted in zip(group_paths(codes), expected, strict=True):
         assert torch.equal(found, wanted)
+
+
+def test_paths_are_counted_as_they_are_grouped() -> None:
+    codes = torch.tensor([[1, 2], [0, 3], [1, 2], [0, 3], [1, 2], [0, 0]])
+    assert count_paths(codes).tolist() == [1, 2, 3]
+    many = torch.randint(3, (500, 45), generator=torch.Generator().manual_seed(0))
+    many = many[torch.randint(20, (500,), generator=torch.Generator().manual_seed(1))]
+    assert torch.equal(count_paths(many), group_paths(many)[2])

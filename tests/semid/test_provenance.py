@@ -22,6 +22,7 @@ from semid.provenance import (
     hash_file,
     hash_ids,
     hash_json,
+    hash_parts,
     read_json,
     read_tensors,
     require_same,
@@ -291,3 +292,16 @@ def test_a_record_without_seal_is_read_as_it_was_written(tmp_path: Path) -> None
     record = {"kind": "ids", "content": "c", "items": None, "inputs": {}, "config": {"n": 1}}
     (tmp_path / "provenance.json").write_text(json.dumps(record))
     assert Provenance.read(tmp_path).config == {"n": 1}
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 2**16, 2**16 + 1])
+def test_ids_are_hashed_as_the_list_that_they_are(count: int) -> None:
+    assert hash_ids(list(range(count))) == hash_json(list(range(count)))
+    texts = [f'é"{number}' for number in range(count)]
+    assert hash_ids(texts) == hash_json(texts)
+
+
+def test_an_array_in_parts_has_the_hash_of_the_whole() -> None:
+    array = np.arange(12, dtype=np.float32).reshape(6, 2)
+    parts = (array[:1], array[1:5], array[5:])
+    assert hash_parts(parts, array.dtype, array.shape) == hash_arrays(array)

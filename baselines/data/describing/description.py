@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from baselines.data.dataset import Dataset
 from baselines.data.dates import YEAR_1990, YEAR_5138, date_of, units_per_second
@@ -46,7 +47,7 @@ def describe(dataset: Dataset) -> dict[str, Section]:
     sections: dict[str, Section] = {"sizes": size_figures(dataset)}
     if interactions is not None:
         sections["histories"] = _spread(np.diff(interactions.offsets))
-    sections["popularity"] = popularity_figures(_events_of_items(dataset))
+    sections["popularity"] = popularity_figures(events_of_items(dataset))
     if interactions is not None:
         sections["repeats"] = repeat_figures(interactions)
         sections["times"] = time_figures(interactions)
@@ -78,7 +79,7 @@ def size_figures(dataset: Dataset) -> Section:
     return {
         "users": users,
         "items": items,
-        "items_with_interactions": int((_events_of_items(dataset) > 0).sum()),
+        "items_with_interactions": int((events_of_items(dataset) > 0).sum()),
         "interactions": events,
         "density": events / (users * items),
     }
@@ -132,9 +133,8 @@ def time_figures(interactions: Interactions) -> Section:
     times = interactions.times
     if times is None:
         return {}
-    first, last = times.min(), times.max()
+    first, last, dated = times.min(), times.max(), are_dated(times)
     per_second = units_per_second(last)
-    dated = first >= 0 and YEAR_1990 * per_second <= last < YEAR_5138 * per_second
     pairs = np.diff(interactions.users) == 0
     same = int((pairs & (np.diff(times) == 0)).sum())
     return {
@@ -143,6 +143,13 @@ def time_figures(interactions: Interactions) -> Section:
         "pairs_at_the_same_time": same,
         "share_of_pairs_at_the_same_time": same / max(int(pairs.sum()), 1),
     }
+
+
+def are_dated(times: NDArray[Any]) -> bool:
+    """Whether times seem to count from 1970, in any unit."""
+    first, last = times.min(), times.max()
+    per_second = units_per_second(last)
+    return bool(first >= 0 and YEAR_1990 * per_second <= last < YEAR_5138 * per_second)
 
 
 def split_figures(dataset: Dataset) -> Section:
@@ -182,7 +189,8 @@ def _history_lengths(part: SequenceSet) -> tuple[int, int]:
     return int(part.first_target[has_target].min()), int(part.lengths[has_target].max() - 1)
 
 
-def _events_of_items(dataset: Dataset) -> IntArray:
+def events_of_items(dataset: Dataset) -> IntArray:
+    """Events (of windows: training targets) of each item of the catalogue, int64 ``(item,)``."""
     if dataset.interactions is not None:
         items = dataset.interactions.items
     else:

@@ -56,6 +56,12 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         ([*BUILD, "--tokenizer", "rqvae", "--ids.embeddings", "same.npy"], "1 distinct"),
         ([*BUILD, "--ids.embeddings", "nan.npy"], "NaN or infinity in 1 rows, first in row 3"),
         ([*BUILD, "--ids.embeddings", "padded.npy"], "got 33 rows"),
+        ([*BUILD, "--ids.embeddings", "none.parquet:v"], "none.parquet, which is not there"),
+        ([*BUILD, "--ids.embedding_ids", "ids.txt"], "names the item of each row of a file"),
+        (
+            [*BUILD, "--ids.embeddings", "same.npy", "--ids.embedding_ids", "none.txt"],
+            "none.txt, which is not there",
+        ),
         ([*BUILD, "--ids.codebook_sizes", "[99999999999999999999]"], "from 1 to 2147483647"),
         ([*BUILD, "--ids.cf_embeddings", "same.npy"], "expected no cf_embeddings for rqkmeans"),
         ([*BUILD, "--tokenizer", "schemes:Cf"], "expected cf_embeddings for schemes:Cf"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from baselines.cli import main
 from semid.catalog import Catalog
@@ -48,6 +49,40 @@ def test_build_takes_the_width_of_lsa_and_refuses_sources_that_it_cannot_use(
         printed = capsys.readouterr().err
         assert says in printed
         assert "Traceback" not in printed
+
+
+def test_vectors_in_any_order_and_format_give_the_same_ids(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = pl.read_parquet(folder / "shop" / "items.parquet")["item_id"].to_list()
+    vectors = np.random.default_rng(2).normal(size=(33, 4)).astype(np.float32)
+    vectors[0] = 0  # padding, as in SASRec's item embeddings
+    np.save("plain.npy", vectors[1:])
+    torch.save({"item_emb.weight": torch.from_numpy(vectors)}, "sasrec.pt")
+    order = np.random.default_rng(3).permutation(32)
+    shuffled = pl.Series("v", vectors[1:][order])
+    pl.DataFrame([pl.Series("item_id", [items[row] for row in order]), shuffled]).write_parquet(
+        "shuffled.parquet"
+    )
+    np.savez("other.npz", text=vectors[1:][order], image=vectors)
+    Path("order.txt").write_text("".join(f"{items[row]}\n" for row in order))
+    sources = {
+        "plain": ["plain.npy"],
+        "padded": ["sasrec.pt"],
+        "column": ["shuffled.parquet"],
+        "named": ["other.npz:text", "--ids.embedding_ids", "order.txt"],
+        "batches": ["other.npz:text", "--ids.embedding_ids", "order.txt", "--ids.fit_items", "32"],
+    }
+    made = {}
+    for name, source in sources.items():
+        command = ["build", "--data", "shop", "--out", name, "--ids.codebook_sizes", "[4,4]"]
+        assert main([*command, "--ids.embeddings", *source]) == 0
+        made[name] = SemanticIds.load(name).provenance
+        assert ("row 0 is all zeros" in caplog.text) == (name == "padded")
+        caplog.clear()
+    for found in made.values():
+        assert found.content == made["plain"].content
+        assert found.inputs == made["plain"].inputs
 
 
 def test_a_shop_that_grew_keeps_the_ids_it_has(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -46,6 +47,20 @@ def test_a_data_set_is_described_on_the_console_as_json_and_as_a_card(
     assert "| interactions with unknown items | 1 |" in card
     for line in ("density", "100.00%", "figures: figures.json", "data card: new/card.md"):
         assert line in printed
+
+
+def test_figures_are_drawn_and_shown_on_the_card(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["data", "describe", "shop", "--card", "cards/card.md", "--figures", "my figures"]
+    assert main(argv) == 0
+    shown = re.findall(r"!\[(.+)\]\(<(.+)>\)", Path("cards/card.md").read_text())
+    assert [title for title, _ in shown][:1] == ["Lengths of histories"]
+    assert len(shown) == 4
+    for _, path in shown:
+        assert Path("cards", path).is_file()
+        assert Path("cards", path).with_suffix(".png").is_file()
+    assert "my figures/lorenz.svg" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_the_split_is_that_of_the_options(shop: Path) -> None:
