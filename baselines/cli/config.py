@@ -134,8 +134,8 @@ class InspectConfig:
         codebook_sizes: Number of codes at each level of the scheme; None as in ``semid build``.
         settings: Further settings of the scheme, or of a file of codes, by name.
         embeddings: Item vectors, whose neighbours should share codes: a file or artefact folder
-            as for ``--ids.embeddings``, or, with ``data``, an encoder as in ``semid build``. A scheme is fitted on them,
-            by default on ``lsa``.
+            as for ``--ids.embeddings``, or, with ``data``, an encoder as in ``semid build``. A
+            scheme is fitted on them, by default on ``lsa``.
         cf_embeddings: A file or artefact folder of collaborative vectors, such as those of
             ``semid teacher export``, likewise; a scheme may learn from them.
         category: Column of the items with their category, or a list of them; None for

@@ -36,7 +36,7 @@ def has_events(source: str | Path) -> bool:
     """Whether ``load_dataset`` would find more than items: false for a folder of items alone."""
     if source_kind(source) != "folder" or _is_foreign(Path(source)):
         return True
-    return any(_files(Path(source), name) for name in ("interactions", "train"))
+    return any(tables_named(Path(source), name) for name in ("interactions", "train"))
 
 
 def load_dataset(
