@@ -136,6 +136,10 @@ class Catalog:
         """Hash of the item ids in row order, recorded by every artefact made for these rows."""
         return hash_ids(self.item_ids)
 
+    @cached_property
+    def _row_of(self) -> dict[str | int, int]:
+        return dict(zip(self.item_ids, range(len(self)), strict=True))
+
     def rows(self, ids: Sequence[str] | Sequence[int]) -> NDArray[np.int64]:
         """Rows of the given items.
 

@@ -19,7 +19,6 @@ from baselines.cli.config import (
     LmTrainConfig,
     PickConfig,
     RecommendConfig,
-    ReportConfig,
     StudyConfig,
     TeacherExportConfig,
     TeacherTrainConfig,
@@ -52,6 +51,7 @@ from baselines.cli.teacher import teacher_export, teacher_train
 from baselines.cli.train import require_arm, train
 from baselines.experiments.config import CompareConfig, FluencyConfig
 from baselines.exporting.config import ExportConfig
+from baselines.reporting.config import ReportConfig
 from baselines.serving.config import ServeConfig
 
 

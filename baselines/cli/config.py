@@ -373,27 +373,6 @@ class EvaluateConfig(ModelOptions, DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """Settings of ``semid report``.
-
-    Attributes:
-        run: Folder of a finished comparison.
-        wide: Also print all metrics, under both seen-item policies, and the strata.
-        trec: Also write the lists as TREC run files with their qrels.
-        backbone: Class paths of the run's backbones that are not built in.
-    """
-
-    run: str
-    wide: bool = False
-    trec: bool = False
-    backbone: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        require_types(self)
-        require_text("run", self.run)
-
-
-@dataclass(frozen=True, kw_only=True)
 class PickConfig:
     """Settings of ``semid pick``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baselines.cli.config import ReportConfig
+from baselines.reporting.config import ReportConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
