@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     for name, row in found.items():
         print(
             f"  {name:<20}{row['seconds']:>10.1f} s{row['processor_seconds']:>10.1f} s of processor"
-            f"{row['peak_mib']:>10,.0f} MiB   equal to batches of {args.other_batch:,}: {row['equal']}"
+            f"{row['peak_mib']:>10,.0f} MiB"
+            f"   equal to batches of {args.other_batch:,}: {row['equal']}"
         )
     write_figures(args, {"catalogues": found})
     return 0
