@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{args.levels} levels of {args.codebook}, {args.dim} dimensions, {args.threads} threads")
     for name, row in found.items():
         print(
-            f"  {name:<20}{row['seconds']:>10.1f} s{row['peak_mib']:>10,.0f} MiB"
+            f"  {name:<20}{row['seconds']:>10.1f} s{row['processor_seconds']:>10.1f} s of processor"
+            f"{row['peak_mib']:>10,.0f} MiB"
             f"   equal to batches of {args.other_batch:,}: {row['equal']}"
         )
     write_figures(args, {"catalogues": found})
@@ -71,6 +72,7 @@ def _measured(args: argparse.Namespace, size: int, folder: Path) -> dict[str, An
         raise SystemExit(f"semid build ended with {process.returncode}")
     return {
         "seconds": seconds,
+        "processor_seconds": used.ru_utime + used.ru_stime,
         "peak_mib": used.ru_maxrss / 1024,
         "vectors_mib": vectors.nbytes / 2**20,
         "equal": _equal(args, vectors, folder / "ids"),
