@@ -69,6 +69,7 @@ _OF_COMMAND: dict[str, list[str]] = {  # what each needs, in sizes that take no 
         *("--ids.codebook_sizes", "4,4", "--training.epochs", "1"),
         *("--teacher.model", "popularity", "--evaluation.beam", "4"),
     ],
+    "report": ["--run", "none"],
     "pick": ["--run", "none", "--out", "picked"],
     "evaluate": ["--model", "none"],
     "recommend": ["--model", "none", "--history", "1,2"],

@@ -178,7 +178,7 @@ def test_the_equations_take_plain_tensors_and_nothing_of_ours() -> None:
     assert not bad
 
 
-MEASURES = ("bench_", "measuring", "check_command_lines", "check_generations")
+MEASURES = ("bench_", "measuring", "check_command_lines", "check_generations", "draw_")
 SCRIPTS = [p for p in sorted((ROOT / "scripts").glob("*.py")) if not p.name.startswith(MEASURES)]
 
 

@@ -191,6 +191,7 @@ def _export() -> dict[str, Any]:
 STAGES: dict[str, Callable[[], dict[str, Any]]] = {
     "backbones.md": _backbones,
     "comparison.md": dict,
+    "concepts.md": dict,
     "data.md": _data,
     "decoding.md": _decoding,
     "export.md": _export,

@@ -32,7 +32,7 @@ REQUIRED: dict[str, Any] = {
     **{"data": "d", "out": "o", "teachers": "t", "run": "r", "ids": "i"},
     **{"model": "m", "history": ("7",), "item": "8", "study": "s", "events": "e", "source": "s"},
     **{"folder": "f", "to": "hf"},
-    "folders": ("a", "b"),
+    **{"folders": ("a", "b"), "models": ("m",)},
 }
 
 
@@ -63,7 +63,7 @@ def made(config: type, **values: Any) -> Any:
         if own.default is own.default_factory is dataclasses.MISSING
     }
     if config.__name__ == "InspectConfig":
-        needed["ids"] = "i"
+        needed["ids"] = ("i",)
     if config.__name__ == "RecommendConfig" and "histories" not in values:
         needed["history"] = ("7",)
     return config(**{**needed, **values})

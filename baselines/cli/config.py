@@ -50,8 +50,8 @@ class DataPrepareConfig:
     """Settings of ``semid data prepare``.
 
     Attributes:
-        source: A file of events, a folder, a public set such as ``amazon-2014/beauty`` or
-            ``movielens-1m``, ``hf:OWNER/NAME``, or a reader ``package.module:function``.
+        source: A file of events, a folder, a public set such as ``movielens-1m``,
+            ``hf:OWNER/NAME``, or a reader ``package.module:function``.
         out: New or empty folder for the result, in the plain layout.
         read: How the source is read.
         prepare: Which events are left out.

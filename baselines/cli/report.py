@@ -56,4 +56,4 @@ def print_report(found: ReportSource, console: Console) -> None:
 
 
 def _say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False)
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -28,7 +28,7 @@ BUILD = ["build", "--data", "shop", "--out", "out"]
         (["compare", "--config", "none.yaml"], "File does not exist"),
         (["compare", "--config", "broken.yaml"], "Problems parsing config"),
         ([*COMPARE, "--data", "nowhere"], "no folder nowhere"),
-        ([*COMPARE, "--data", "broken_items"], "items.parquet cannot be read as parquet"),
+        ([*COMPARE, "--data", "broken_items"], "items.parquet cannot be read: "),
         ([*COMPARE, "--data", "broken_interactions"], "interactions.parquet cannot be read"),
         ([*COMPARE, "--data", "unnamed_items"], "items.parquet has no column item_id"),
         ([*COMPARE, "--data", "unnamed_interactions"], "has no column item_id"),

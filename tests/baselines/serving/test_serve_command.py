@@ -141,4 +141,4 @@ def test_without_the_packages_one_line_says_how_to_get_them(
     ],
 )
 def test_folders_come_first_without_a_name(words: list[str], spelled: list[str]) -> None:
-    assert options.named_first(words, "models", ServeConfig) == spelled
+    assert options.with_first(words, "models", ServeConfig) == spelled

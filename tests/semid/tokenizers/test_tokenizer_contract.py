@@ -180,6 +180,7 @@ def test_a_class_from_outside_loads_by_its_path(
     source = "from semid.tokenizers import RandomTokenizer\nclass Mine(RandomTokenizer): pass\n"
     (tmp_path / "my_scheme.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_scheme", raising=False)  # of another test's folder
     tokenizer = load_tokenizer_class("my_scheme:Mine")()
     assert tokenizer.scheme == "my_scheme:Mine"
     tokenizer.fit(vectors()).save_pretrained(tmp_path / "out")
