@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
+from pyarrow import parquet
 
 from semid.provenance import atomic_write
 
@@ -62,9 +63,10 @@ def write(path: Path, events: int, items: int, users: int, dates: bool) -> None:
     """Write random events as parquet, CSV (``quoted.csv`` with all cells in quotes) or JSON."""
     kind = path.name.partition(".")[2]
     if kind == "parquet":
-        first = next(blocks(min(events, _BLOCK), items, users, dates))
-        lazy = pl.defer(lambda: pl.concat(blocks(events, items, users, dates)), schema=first.schema)
-        lazy.sink_parquet(path)
+        first = next(blocks(1, items, users, dates)).to_arrow()
+        with parquet.ParquetWriter(path, first.schema) as writer:
+            for block in blocks(events, items, users, dates):
+                writer.write_table(block.to_arrow().cast(first.schema))
         return
     with path.open("wb") as file:
         for number, block in enumerate(blocks(events, items, users, dates)):
