@@ -93,7 +93,10 @@ def _string(literal: str) -> str:
     try:
         text: str = json.loads(literal)
     except ValueError:
-        text = ast.literal_eval(literal)
+        try:
+            text = ast.literal_eval(literal)
+        except SyntaxError as error:
+            raise ValueError(f"an entry has a broken escape: {literal!a} ({error.msg})") from None
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError(f"an entry holds half a character: {literal!a}; was it cut there?")
     return text

@@ -284,3 +284,9 @@ def test_half_a_character_in_a_printed_list_is_refused() -> None:
     lists = pl.Series("history", ["['a', 'b']", r"['\ud800a']"])
     with pytest.raises(ValueError, match="half a character"):
         as_id_lists(lists, pl.Series([], dtype=pl.String))
+
+
+def test_a_broken_escape_in_a_printed_list_is_refused() -> None:
+    lists = pl.Series("categories", ["['a', 'b']", r"['\u00']"])
+    with pytest.raises(ValueError, match=r"broken escape: .*truncated"):
+        as_id_lists(lists, pl.Series([], dtype=pl.String))
