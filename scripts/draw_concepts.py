@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/concepts.md, whose numbers come from the packages themselves.
+"""Draw the pictures of docs/concepts.md: its teacher and labels are what the packages compute.
 
 Usage:
     python scripts/draw_concepts.py [FOLDER]   (docs/pictures by default)
