@@ -51,6 +51,9 @@ class Page(HTMLParser):
         return [attributes[name] for _, attributes in self.elements if name in attributes]
 
 
+pytestmark = pytest.mark.usefixtures("with_pages")
+
+
 @pytest.fixture(scope="module")
 def page(finished: Path) -> str:
     return (finished / "report.html").read_text()
