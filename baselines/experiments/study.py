@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -248,18 +248,41 @@ class Study:
             except ValueError as error:
                 raise ValueError(f"{self.path}, run {name}: {error}") from error
 
+    def is_within_budget(self, name: str, beside: Sequence[str] = ()) -> bool:
+        """Whether the budget has the hours of a run, and of those at work beside it."""
+        planned = sum(self.runs[each].hours for each in (name, *beside))
+        budget = self.plan.budget_hours
+        return budget is None or self._spent() + planned <= budget
+
+    def _spent(self) -> float:
+        return float(sum(each["hours"] for each in self.finished().values()))
+
+    def chains(self, names: Sequence[str]) -> list[list[str]]:
+        """Runs that may be done at the same time, each before those that have to wait for it.
+
+        A run waits for those that share its folder, and a trial for the trial before it, whose
+        result it needs.
+
+        Args:
+            names: Runs, in the order in which they are done one after another.
+        """
+        found: dict[Path | None, list[str]] = {}
+        for name in names:
+            found.setdefault(None if self._is_trial(name) else self._folder(name), []).append(name)
+        return list(found.values())
+
     def run(self, name: str) -> None:
         """Do one run, and write its result; several processes share it, and the main one writes.
 
         Raises:
             ValueError: If it would exceed the budget, or as the command.
         """
-        run, spent = self.runs[name], sum(each["hours"] for each in self.finished().values())
-        budget = self.plan.budget_hours
-        if budget is not None and spent + run.hours > budget:
+        run = self.runs[name]
+        if not self.is_within_budget(name):
             raise ValueError(
-                f"run {name} is planned at {run.hours:g} hours, and {spent:.2f} of the budget of "
-                f"{budget:g} are spent. Raise budget_hours in {self.path}, or drop the run."
+                f"run {name} is planned at {run.hours:g} hours, and {self._spent():.2f} of the "
+                f"budget of {self.plan.budget_hours:g} are spent. Raise budget_hours in "
+                f"{self.path}, or drop the run."
             )
         options, begun = self.options(name), monotonic()
         result = self.commands[run.command].run(self._settings(name, options))
