@@ -43,13 +43,34 @@ def study(config: StudyConfig, console: Console) -> None:
                 console.rule(name)
                 found.run(name)
     console.print(Markdown(found.table()))
-    console.print(f"files: {found.results}/table.md, and a .json for each finished run")
+    figure = _draw(found, console)
+    console.print(f"files: {found.results}/table.md{figure}, and a .json for each finished run")
     if failures:
         first, names = failures[0], ", ".join(each.name for each in failures)
         raise ValueError(
             f"{len(failures)} of the runs failed, and all others are finished: {names}. Of "
             f"{first.name}, {first.log} ends with: {first.line}"
         )
+
+
+def _draw(found: Study, console: Console) -> str:
+    """Draw the figure that a study has, if it can be drawn, and say which file holds it."""
+    from baselines.reporting.study_figures import FIGURE, study_figure
+    from baselines.reporting.writing import missing_packages
+    from semid.atomic import atomic_write
+    from semid.distributed import distributed_state
+
+    if found.plan.figure is None or not distributed_state().is_main_process:
+        return ""
+    if missing := missing_packages():
+        needed = " and ".join(missing)
+        console.print(f"no {FIGURE}: it needs {needed}: pip install 'semid[report]'")
+        return ""
+    picture = study_figure(found.plan, found.finished())
+    if picture is None:
+        return ""
+    atomic_write(found.results / FIGURE, picture.svg())
+    return f", {FIGURE}"
 
 
 def _run_in_parallel(

@@ -82,6 +82,11 @@ class StudyPlan:
             for agreement with the teacher, epochs and time, ``cold`` for runs with a cold-start
             split, ``validation`` and ``search`` for a search, which must not look at test targets,
             or ``package.module:function``, which makes Markdown as `metrics_table` does.
+        figure: What is drawn as ``STUDY/figure.svg``: ``alpha`` for accuracy and agreement by the
+            teacher's weight, ``differences`` between the arms of each run, ``teachers`` for the
+            students beside their teachers, ``epochs`` for accuracy by epochs and seconds, or
+            ``package.module:function``, which makes a ``baselines.reporting.drawing.Picture`` of
+            what a table is made of. None for no figure.
         search: Trials whose options are suggested one after another, done after the runs; None
             for none.
 
@@ -95,6 +100,7 @@ class StudyPlan:
     defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
     budget_hours: float | None = None
     table: str = "metrics"
+    figure: str | None = None
     search: SearchPlan | None = None
 
     def __post_init__(self) -> None:
@@ -103,10 +109,10 @@ class StudyPlan:
             require_text(name, getattr(self, name))
         if not self.runs and self.search is None:
             raise ValueError("runs must name at least one run, got none")
-        if self.search is not None and self.table in _OF_TEST:
+        if self.search is not None and (self.table in _OF_TEST or self.figure is not None):
             raise ValueError(
-                f"table of a search must show validation values, got {self.table}. Take search or "
-                "validation."
+                "table of a search must show validation values, and figures show test targets, got "
+                f"{self.table} and {self.figure or 'no figure'}. Take search or validation."
             )
         if self.search is not None and (both := self.runs.keys() & set(self.search.names)):
             raise ValueError(f"runs must have other names than trials, got {min(both)!r}")
