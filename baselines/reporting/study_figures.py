@@ -138,7 +138,8 @@ def teachers_figure(plan: StudyPlan, finished: Finished) -> Picture | None:
 
 
 def _dots(students: Sequence[_Student], width: int) -> Figure:
-    step, top, bottom, left = 28, 34, 50, 190 if width >= WIDE else 130
+    longest = max(len(one.name) for one in students)
+    step, top, bottom, left = 28, 34, 50, min(8 * longest + 16, 300 if width >= WIDE else 150)
     height = step * len(students) + top + bottom
     figure = blank(width, height)
     box = (left / width, bottom / height, 1 - (left + 20) / width, 1 - (top + bottom) / height)
@@ -201,6 +202,8 @@ def _epochs(row: ArmRow) -> float:
 
 
 def _by_cost(lines: Mapping[str, Sequence[ArmRow]], width: int) -> Figure:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     figure, panels = canvas(width, 260, panels=2, left=58)
     costs: tuple[tuple[str, Callable[[ArmRow], float]], ...] = (
         ("epochs", _epochs),
@@ -218,7 +221,9 @@ def _by_cost(lines: Mapping[str, Sequence[ArmRow]], width: int) -> Figure:
                 label=short_label(arm),
             )  # fmt: skip
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(lambda value, _: number(value)[:4])
         axes.set_title(f"{_METRIC} by {name}")
         axes.set_xlabel(name)

@@ -74,19 +74,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def results() -> dict[str, Any]:
-    """All that the runs found, but for dates, times and the number of threads."""
+    """All that the runs found, but for dates, times, memory and the number of threads."""
     return {
-        path.stem: _without_times(json.loads(path.read_text()))
+        path.stem: _without_cost(json.loads(path.read_text()))
         for path in Path("studies/tiny").glob("*.json")
     }
 
 
-def _without_times(values: Any) -> Any:
+def _without_cost(values: Any) -> Any:
     if isinstance(values, dict):
-        timed = ("seconds", "date", "hours", "seal", "threads")
-        kept = {key: v for key, v in values.items() if not any(word in key for word in timed)}
-        return {key: _without_times(v) for key, v in kept.items()}
-    return [_without_times(v) for v in values] if isinstance(values, list) else values
+        costs = ("seconds", "date", "hours", "seal", "threads", "memory")
+        kept = {key: v for key, v in values.items() if not any(word in key for word in costs)}
+        return {key: _without_cost(v) for key, v in kept.items()}
+    return [_without_cost(v) for v in values] if isinstance(values, list) else values
 
 
 def start(*options: str) -> subprocess.Popen[bytes]:
