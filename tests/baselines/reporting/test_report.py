@@ -230,10 +230,10 @@ def test_the_command_prints_the_answer_and_says_where_the_page_is(
     assert (copied / "report.html").exists()
     assert main(["report", str(copied), "--wide"]) == 0
     wide = capsys.readouterr().out
-    again = ["compare", "--config", f"{copied}/config.json", "--out", str(copied)]
+    again = ["compare", "--config", f"{copied}/report/compare.yaml", "--out", str(copied)]
     assert main([*again, "--wide", "--quiet"]) == 0
     assert wide in capsys.readouterr().out
-    assert main([*again, "--quiet"]) == 0, "how wide a table is printed is no setting of the folder"
+    assert main([*again, "--wide", "false", "--quiet"]) == 0, "the folder takes both"
     assert "N@10 by stratum" not in capsys.readouterr().out
     for text in ("Seen items removed", "Seen items kept", "N@10 by stratum"):
         assert text in wide
