@@ -164,7 +164,7 @@ COMMANDS = {
         shown=(
             *("data", "out", "split", "repeats", "time_format", "arms", "seeds", "ids.scheme"),
             *("ids.codebook_sizes", "ids.embeddings", "teacher.model", "temperature"),
-            *(*_OF_TRAINING, "evaluation.beam", "fusion.arms", "wide"),
+            *(*_OF_TRAINING, "evaluation.beam", "fusion.arms"),
         ),
         second_names=_TOKENIZER,
         check=require_arms,
