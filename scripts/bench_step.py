@@ -3,9 +3,10 @@
 Whole training steps (forward, backward, clipping, AdamW) of TIGER and of the causal backbone with
 each objective, beside plain next-token prediction, the teacher's mass computed once or on the fly:
 their time, the memory that they take beyond weights and optimizer, and what of a step the mass
-takes, read from a mapped file as in training, or computed. With ``--top_k`` the mass is that of the
-teacher's best items, which is what a catalogue of a million items asks for. All figures come from
-one run on one machine; the ratios are what travels.
+takes, read from a mapped file as in training, or computed, and how much of the teacher's scores are
+its users' vectors rather than their product with all items. With ``--top_k`` the mass is that of
+the teacher's best items, which is what a catalogue of a million items asks for. All figures come
+from one run on one machine; the ratios are what travels.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ Way = tuple[ObjectiveConfig, MassOf | None]
 _WARM_UP = 3  # steps before the clock counts
 _WEIGHED = 3  # steps whose memory is counted: it differs between batches, not between runs
 _CACHE, _TEACHER, _TOKENIZER = "read the cache", "teacher's scores", "collaborative tokenizer"
+_USERS = "of these, user vectors"
 
 
 @contextmanager
@@ -71,11 +73,13 @@ def clocked(parts: Parts, name: str) -> Iterator[None]:
 
 def mass_of_all(teacher: SASRec, trie: CodeTrie) -> Compute:
     """The teacher's mass from its scores of all items."""
-    tokenizer = CollaborativeTokenizer(trie)
+    tokenizer, vectors = CollaborativeTokenizer(trie), teacher.item_vectors()
 
     def compute(histories: Histories, items: Tensor, parts: Parts) -> Tensor:
         with clocked(parts, _TEACHER):
-            scores = teacher.score(histories)
+            with clocked(parts, _USERS):
+                users = teacher.user_vectors(histories)
+            scores = users @ vectors.T
         with clocked(parts, _TOKENIZER):
             return tokenizer(scores, items)
 
@@ -88,7 +92,9 @@ def mass_of_best(teacher: SASRec, trie: CodeTrie, k: int) -> Compute:
 
     def compute(histories: Histories, items: Tensor, parts: Parts) -> Tensor:
         with clocked(parts, _TEACHER):
-            listed = best.with_prefix_neighbours(teacher.user_vectors(histories), trie, items)
+            with clocked(parts, _USERS):
+                users = teacher.user_vectors(histories)
+            listed = best.with_prefix_neighbours(users, trie, items)
         with clocked(parts, _TOKENIZER):
             return tokenizer(listed.scores, listed.items, items, listed.tail_log_mass)
 
@@ -226,6 +232,7 @@ def measure(
         "share_of_the_step": {
             _CACHE: share("soft_ce, cached", _CACHE),
             _TEACHER: share("soft_ce, on the fly", _TEACHER),
+            _USERS: share("soft_ce, on the fly", _USERS),
             _TOKENIZER: share("soft_ce, on the fly", _TOKENIZER),
         },
     }
