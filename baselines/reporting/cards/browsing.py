@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from baselines.reporting.cards.shown import ShownIds
 
@@ -26,7 +29,9 @@ def browsing_data(shown: Sequence[ShownIds], most_bytes: int) -> Data:
     Returns:
         ``ranked``, whether items with more events come first; ``lists`` of items, each with
         ``ids``, ``titles`` (null if it is the id) and the number ``of`` items that these were
-        sampled from; and ``sets``: ``name``, ``list`` (its number) and ``codes`` by level.
+        sampled from; and ``sets``: ``name``, ``list`` (its number) and ``codes``, for each level
+        the codes of the items of the list: little-endian unsigned numbers of so many ``bytes``,
+        in base64.
     """
     lists: dict[tuple[str | int, ...], int] = {}
     for one in shown:
@@ -55,13 +60,19 @@ def _data(shown: Sequence[ShownIds], lists: Mapping[tuple[str | int, ...], int],
         rows = one.order[taken[one.order]]
         if number not in found:
             found[number] = _items(one, rows.tolist())
-        codes = one.ids.codes[rows].T.tolist()
-        sets.append({"name": f"{one.letter}: {one.card['name']}", "list": number, "codes": codes})
+        name, codes = f"{one.letter}: {one.card['name']}", one.ids.codes[rows].numpy()
+        sets.append({"name": name, "list": number, **_packed(codes)})
     return {
         "ranked": all(one.events is not None for one in shown),
         "lists": [found[number] for number in range(len(found))],
         "sets": sets,
     }
+
+
+def _packed(codes: NDArray[np.int64]) -> Data:
+    width = next(width for width in (1, 2, 4, 8) if codes.max() < 256**width)
+    levels = [level.astype(f"<u{width}").tobytes() for level in codes.T]
+    return {"bytes": width, "codes": [b64encode(level).decode() for level in levels]}
 
 
 def _items(shown: ShownIds, rows: Sequence[int]) -> Data:

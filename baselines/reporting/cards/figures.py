@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.reporting.cards.rows import SPACES
 from baselines.reporting.cards.shown import ShownIds
 from baselines.reporting.cards.tree import tree_picture
 from baselines.reporting.drawing import (
@@ -33,9 +32,10 @@ if TYPE_CHECKING:
 
     from semid.embed import Embeddings
 
-_MOST_CELLS, _MOST_POINTS = 300, 2000
-_CELLS_OF_ALL, _POINTS_OF_ALL = 4000, 20_000  # of all cards of a page, to keep it small
-_CURVE = 64  # points of a curve
+_MOST_CELLS, _MOST_POINTS = 1500, 2000
+_CELLS_OF_ALL, _POINTS_OF_ALL = 3000, 9000  # of all cards of a page, to keep it small
+_VECTORS = {"embeddings": "their embeddings", "cf_embeddings": "their collaborative vectors"}
+_CURVE = 40  # points of a curve
 _SEED = 0
 
 
@@ -47,7 +47,7 @@ class ItemMap:
         rows: Catalogue rows, int64 ``(point,)``, ascending.
         points: float64 ``(point, 2)``.
         kept: Share of the variance of the vectors that the plane keeps.
-        space: Name of the space, a key of `SPACES`.
+        space: Name of the space: ``embeddings`` or ``cf_embeddings``.
         num_items: Number of items that were sampled from.
     """
 
@@ -150,8 +150,8 @@ def _map(shown: ShownIds, places: ItemMap) -> Picture:
     return Picture(
         name=f"map-{shown.letter}",
         title="Map of items",
-        caption=f"{which} by {SPACES[places.space]} vectors: the two principal components of "
-        f"their directions, which keep {places.kept:.0%} of the variance. First codes are put "
+        caption=f"{which} by {_VECTORS[places.space]}: the two principal components of their "
+        f"directions, which keep {places.kept:.0%} of the variance. First codes are put "
         "into six groups by the direction in which their items lie; one colour a group. Fields "
         "of one colour: first codes follow the vectors. Colours mixed everywhere: they do not.",
         summary=f"{which} as points, coloured by six groups of first codes",

@@ -12,9 +12,11 @@ from baselines.reporting.drawing import INK, MUTED, SERIES, SURFACE, WIDE, Pictu
 from semid.inspecting.prefixes import Prefix
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _HEIGHT = 420
+_MOST_FIRST = 300
 _LEAST_SIDE = 4  # pixels; cells of second codes that are narrower are left out
 _MANY, _ONE, _WHOLE = 0.36, 0.12, 0.2  # opacity: several items, one item, not divided further
 _LETTER = 8.5  # pixels of a digit
@@ -34,9 +36,10 @@ def tree_picture(shown: ShownIds, most_cells: int) -> Picture:
 
     Args:
         shown: The IDs.
-        most_cells: Most first codes to draw, and most second codes.
+        most_cells: Most cells of second codes to draw; of first codes, 300 if this is no less.
     """
-    first, hidden = shown.first_codes[:most_cells], shown.first_codes[most_cells:]
+    most_first = min(most_cells, _MOST_FIRST)
+    first, hidden = shown.first_codes[:most_first], shown.first_codes[most_first:]
     rest = sum(prefix.items for prefix in hidden)
     left_out = f" The {len(hidden):,} smallest first codes are one grey area." if hidden else ""
     largest = "; ".join(
@@ -112,8 +115,6 @@ def _drawn(
     most_cells: int,
     width: int,
 ) -> Figure:
-    from matplotlib.patches import Rectangle
-
     figure = blank(width, _HEIGHT)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -121,29 +122,59 @@ def _drawn(
     axes.set_ylim(_HEIGHT, 0)
     areas = [prefix.items for prefix in first]
     boxes = squarified([*areas, rest] if rest else areas, Box(0, 0, width, _HEIGHT))
-    left = most_cells if width >= WIDE else 0  # a phone's cells would be too small
     for prefix, box in zip(first, boxes, strict=False):
-        inner = list(_inside(pairs.get(prefix.path[0], ()), box))[:left]
-        left -= len(inner)
-        for pair, (x, y, wide, high) in inner:
-            shade = _MANY if pair.items > 1 else _ONE
-            cell = Rectangle((x, y), wide, high, fc=SERIES[0], ec=SURFACE, lw=0.5, alpha=shade)
-            cell.set_gid(_gid(pair))
-            axes.add_patch(cell)
-        x, y, wide, high = box
-        # drawn even where cells cover it: a pointer finds the first code there, too
-        whole = Rectangle((x, y), wide, high, fc=SERIES[0], alpha=_WHOLE, lw=0)
-        whole.set_gid(_gid(prefix))
-        whole.set_zorder(0)
-        axes.add_patch(whole)
-        axes.add_patch(Rectangle((x, y), wide, high, fill=False, ec=SURFACE, lw=1.6))
+        _fill(axes, box, prefix, alpha=_WHOLE)
+    if width >= WIDE:  # a phone's cells would be too small
+        cells = [
+            cell
+            for prefix, box in zip(first, boxes, strict=False)
+            for cell in _inside(pairs.get(prefix.path[0], ()), box)
+        ]
+        cells.sort(key=lambda cell: cell[0].items, reverse=True)
+        for pair, box in cells[:most_cells]:
+            _fill(axes, box, pair, alpha=_MANY if pair.items > 1 else _ONE, gap=1)
+    if rest:
+        _fill(axes, boxes[-1], None, alpha=_WHOLE)
+    _outline(axes, boxes)
+    for prefix, (x, y, wide, high) in zip(first, boxes, strict=False):
         label = str(prefix.path[0])
         if wide > _LETTER * len(label) + 4 and high > 16:
-            axes.text(x + 3, y + 3, label, va="top", color=INK, fontsize=12)
-    if rest:
-        x, y, wide, high = boxes[-1]
-        axes.add_patch(Rectangle((x, y), wide, high, fc=MUTED, alpha=_WHOLE, lw=0))
+            axes.text(round(x) + 3, round(y) + 3, label, va="top", color=INK, fontsize=12)
     return figure
+
+
+def _fill(axes: Axes, box: Box, prefix: Prefix | None, *, alpha: float, gap: int = 0) -> None:
+    """A rectangle in whole pixels, by a name that the page's script reads; grey without a prefix.
+
+    The gap to the next one takes the place of an outline, which would double the file.
+    """
+    from matplotlib.patches import Rectangle
+
+    (left, top), (right, bottom) = _corners(box)
+    colour = SERIES[0] if prefix is not None else MUTED
+    wide, high = right - left - gap, bottom - top - gap
+    cell = Rectangle((left, top), wide, high, fc=colour, alpha=alpha, lw=0, clip_on=False)
+    if prefix is not None:
+        cell.set_gid("code-" + "-".join(map(str, prefix.path)))
+    axes.add_patch(cell)
+
+
+def _outline(axes: Axes, boxes: Sequence[Box]) -> None:
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    lines: list[tuple[int, int]] = []
+    for (left, top), (right, bottom) in map(_corners, boxes):
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+        lines += corners
+    codes = [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY] * len(boxes)
+    axes.add_patch(PathPatch(Path(lines, codes), fill=False, ec=SURFACE, lw=1.6, clip_on=False))
+
+
+def _corners(box: Box) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The upper left and the lower right corner, in whole pixels."""
+    upper = (round(box.x), round(box.y))
+    return upper, (round(box.x + box.width), round(box.y + box.height))
 
 
 def _inside(pairs: Sequence[Prefix], box: Box) -> Iterator[tuple[Prefix, Box]]:
@@ -154,8 +185,3 @@ def _inside(pairs: Sequence[Prefix], box: Box) -> Iterator[tuple[Prefix, Box]]:
     for pair, cell in zip(pairs, cells, strict=True):
         if min(cell.width, cell.height) >= _LEAST_SIDE:
             yield pair, cell
-
-
-def _gid(prefix: Prefix) -> str:
-    """What the script of the page finds a prefix by."""
-    return "code-" + "-".join(map(str, prefix.path))

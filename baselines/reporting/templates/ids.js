@@ -2,8 +2,16 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const { sets, lists, ranked } = JSON.parse($("data").textContent);
+  const NUMBERS = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array, 8: BigUint64Array };
   const TYPICAL = 3, PAGE = 50;
   const number = (value) => value.toLocaleString("en");
+
+  /* The codes of a level: little-endian numbers in base64. */
+  function unpacked(text, bytes) {
+    const raw = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return Array.from(new NUMBERS[bytes](raw.buffer), Number);
+  }
+  for (const set of sets) set.codes = set.codes.map((level) => unpacked(level, set.bytes));
 
   function made(tag, text, attributes = {}, ...children) {
     const node = document.createElement(tag);
@@ -78,11 +86,11 @@
   function itemTable(set, rows) {
     const list = lists[set.list], body = made("tbody", null);
     const more = paged(body, rows, (row) => made("tr", null, {},
-      made("th", titleOf(list, row), { scope: "row", class: "titles" }),
+      made("th", titleOf(list, row), { scope: "row" }),
       made("td", String(list.ids[row])),
       made("td", null, {}, made("span", set.codes.map((codes) => codes[row]).join(" "), { class: "path" }))), "item");
     const heads = [ranked ? "Title, most frequent first" : "Title", "Item", "Codes"];
-    const table = made("table", null, { class: "words" }, made("caption", "Items"),
+    const table = made("table", null, { class: "items" }, made("caption", "Items"),
       made("thead", null, {}, made("tr", null, {}, ...heads.map((text) => made("th", text, { scope: "col" })))), body);
     return [made("div", null, { class: "scroll", role: "region", tabindex: "0", "aria-label": "Items" }, table), more];
   }
@@ -131,7 +139,7 @@
     const found = cellOf(event);
     if (!found || found.cell.querySelector("title")) return;
     const set = sets[found.set], rows = rowsOf(set, found.prefix);
-    const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+    const title = document.createElementNS(found.cell.namespaceURI, "title");
     title.textContent = [`${found.prefix.join(" ")}: ${counted(rows.length, "item")}`, ...typical(set, rows)].join("\n");
     found.cell.prepend(title);
   });
