@@ -43,11 +43,12 @@ def tfidf(texts: list[str]) -> Any:
     Raises:
         NoTextError: If no two texts share a word.
     """
+    from scipy.sparse import csr_array
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, dtype=np.float32)
     try:
-        return vectorizer.fit_transform(composed(texts))
+        return csr_array(vectorizer.fit_transform(composed(texts)))  # a matrix's sums have 2 axes
     except ValueError as error:
         raise NoTextError(
             f"expected texts of items that share words, got {len(texts)} without a word in common. "

@@ -141,6 +141,11 @@ def test_all_lists_are_measured_by_default_and_diversity_where_there_are_texts()
     assert 0 < apart < 1
     found = measures(metrics=("recall", "diversity"), cutoffs=(2,)).of_lists(same)
     assert found == {"diversity@2": pytest.approx(apart / 2)}
+    ragged = dataclasses.replace(ranks(), top=np.array([[0, 1, 2], [0, 2, -1], [0, -1, -1]]))
+    cosines = (vectors @ vectors.T).toarray()
+    three = 1 - (cosines[0, 1] + cosines[0, 2] + cosines[1, 2]) / 3
+    found = measures(metrics=("recall", "diversity"), cutoffs=(3,)).of_lists(ragged)
+    assert found == {"diversity@3": pytest.approx((three + apart) / 2)}
 
 
 def test_a_selection_is_the_mean_with_seen_items_removed() -> None:
