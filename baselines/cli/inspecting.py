@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,10 +131,14 @@ class _Known:
 
     def titles(self, ids: SemanticIds) -> list[str]:
         """A title of each item, or its ID."""
+        return list(map(str, ids.item_ids)) if self.catalog is None else self._titles
+
+    @cached_property
+    def _titles(self) -> list[str]:
         from baselines.models.titles import titles_of
 
-        own = list(map(str, ids.item_ids))
-        return own if self.catalog is None else titles_of(self.catalog)
+        assert self.catalog is not None
+        return titles_of(self.catalog)
 
     def vectors(self, config: InspectConfig) -> dict[str, Embeddings]:
         """The vectors that the command names, by space."""

@@ -46,16 +46,15 @@ def prefixes_at(codes: Tensor, depth: int, order: Tensor) -> list[Prefix]:
     if depth < codes.shape[1]:
         longer = group_paths(codes[:, : depth + 1])[0]
         children = group_paths(longer[:, :depth])[2]
-    together = order[prefix[order].argsort(stable=True)]
-    begins = counts.cumsum(dim=0) - counts
+    together = order[prefix[order].argsort(stable=True)].tolist()
+    begins, by_size = counts.cumsum(dim=0) - counts, counts.argsort(descending=True, stable=True)
+    described = (of_each[by_size].tolist() for of_each in (paths, counts, children, begins))
     return [
         Prefix(
-            path=tuple(paths[number].tolist()),
-            items=int(counts[number]),
-            children=int(children[number]),
-            typical=tuple(
-                together[begins[number] : begins[number] + counts[number]][:TYPICAL].tolist()
-            ),
+            path=tuple(path),
+            items=items,
+            children=following,
+            typical=tuple(together[begin : begin + min(items, TYPICAL)]),
         )
-        for number in counts.argsort(descending=True, stable=True).tolist()
+        for path, items, following, begin in zip(*described, strict=True)
     ]
