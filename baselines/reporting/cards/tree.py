@@ -49,7 +49,7 @@ def tree_picture(shown: ShownIds, most_cells: int) -> Picture:
         name=f"tree-{shown.letter}",
         title="Code tree",
         caption="Area: items. Each outlined area is a first code, divided by second codes as far "
-        "as these can be seen: dark where several items begin with both, light where one does."
+        "as these can be seen: strong where several items begin with both, faint where one does."
         + left_out,
         summary=f"{len(shown.first_codes):,} first codes; the largest are {largest}",
         draw=partial(_drawn, first, _by_first(shown.first_pairs), rest, most_cells),
