@@ -33,7 +33,7 @@ def inspect(config: InspectConfig, console: Console) -> None:
     from semid.atomic import atomic_write
     from semid.inspecting import id_card
 
-    if config.out is not None and Path(config.out).is_file():
+    if config.out is not None and Path(config.out).exists() and not Path(config.out).is_dir():
         raise ValueError(f"out must be a folder, got the file {config.out}. Name another one.")
     known = _Known.of(config)
     sets = _sets(config, known)
