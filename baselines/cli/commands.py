@@ -100,7 +100,7 @@ COMMANDS = {
         config=InspectConfig,
         run=inspect,
         trains=False,
-        example="semid inspect ids-rqvae ids-letter --data shop --json figures.json",
+        example="semid inspect ids-rqvae ids-letter --data shop --out cards",
         first="ids",
     ),
     "teacher train": Command(

@@ -141,6 +141,8 @@ class InspectConfig:
         category: Column of the items with their category, or a list of them; None for
             ``categories``, if there is one.
         json: A ``.json`` file to write all figures to; None only to print them.
+        out: Folder for a page of the cards, ``ids.html``, with pictures and a browser of prefixes,
+            for the figures as JSON, Markdown and CSV, and for the pictures; None for none of these.
         strict: Exit with 1 if a threshold is missed.
     """
 
@@ -154,6 +156,7 @@ class InspectConfig:
     cf_embeddings: str | None = None
     category: str | None = None
     json: str | None = None
+    out: str | None = None
     strict: bool = False
 
     def __post_init__(self) -> None:
@@ -169,6 +172,8 @@ class InspectConfig:
             raise ValueError("codebook_sizes are of a scheme: name it by --tokenizer")
         if self.json is not None and not self.json.endswith(".json"):
             raise ValueError(f"json must end in .json, got {self.json!r}")
+        if self.out is not None:
+            require_text("out", self.out)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from baselines.data.dataset import Dataset
+    from baselines.reporting.cards.shown import ShownIds
     from semid.catalog import Catalog
     from semid.embed import Embeddings
     from semid.ids import SemanticIds
@@ -27,28 +28,62 @@ _FILE = "file:"
 
 def inspect(config: InspectConfig, console: Console) -> None:
     """Compare semantic IDs, or those of a scheme, with each other and with random ones."""
+    from baselines.reporting.cards.shown import ShownIds
+    from baselines.reporting.cards.writing import cards_as_json
     from semid.atomic import atomic_write
     from semid.inspecting import id_card
-    from semid.inspecting.card import CONTROL_SEED
 
+    if config.out is not None and Path(config.out).exists() and not Path(config.out).is_dir():
+        raise ValueError(f"out must be a folder, got the file {config.out}. Name another one.")
     known = _Known.of(config)
     sets = _sets(config, known)
     known = known.of_first(sets) if config.embeddings or config.cf_embeddings else known
     sets = {name: known.in_order(ids) for name, ids in sets.items()}
     vectors = known.vectors(config)
     evidence = known.evidence(config, vectors)
-    cards = [
-        id_card(ids, evidence, name=name, embeddings=vectors.get("embeddings"))
-        for name, ids in sets.items()
+    shown = [
+        ShownIds(
+            number=number,
+            card=id_card(ids, evidence, name=name, embeddings=vectors.get("embeddings")),
+            ids=ids,
+            titles=known.titles(ids),
+            events=evidence.events,
+        )
+        for number, (name, ids) in enumerate(sets.items())
     ]
+    cards = [one.card for one in shown]
     print_cards(cards, console)
     if config.json is not None:
-        record = {"control_seed": CONTROL_SEED, "cards": cards}
-        atomic_write(config.json, json.dumps(record, indent=2) + "\n")
+        atomic_write(config.json, cards_as_json(shown))
         console.print(f"figures: {config.json}", soft_wrap=True, highlight=False)
+    if config.out is not None:
+        _write(shown, vectors, Path(config.out), console)
     missed = sum(not check["passes"] for card in cards for check in card["checks"])
     if config.strict and missed:
         raise Missed(f"{missed} thresholds are missed, see above, and --strict was set")
+
+
+def _write(
+    shown: Sequence[ShownIds], vectors: Mapping[str, Embeddings], folder: Path, console: Console
+) -> None:
+    """Write the page, with a map by the first vectors that are given."""
+    from baselines.reporting.cards.figures import ItemMap, points_of_each
+    from baselines.reporting.cards.writing import RECORD, SHEET, TABLE, write_cards
+    from baselines.reporting.writing import missing_packages
+
+    space = next(iter(vectors), None)
+    places = None
+    if space is not None:
+        places = ItemMap.of(vectors[space], space, points_of_each(len(shown)))
+    page = write_cards(shown, places, folder)
+    lines = [f"files: {folder}/{RECORD}, {TABLE}, {SHEET}"]
+    if page is None:
+        missing = " and ".join(missing_packages())
+        lines.append(f"no ids.html: it needs {missing}: pip install 'semid[report]'")
+    else:
+        lines.append(f"page: {page}")
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_cards(cards: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -93,6 +128,17 @@ class _Known:
 
     def in_order(self, ids: SemanticIds) -> SemanticIds:
         return ids if self.catalog is None else ids.for_catalog(self.catalog)
+
+    def titles(self, ids: SemanticIds) -> list[str]:
+        """A title of each item, or its ID."""
+        return list(map(str, ids.item_ids)) if self.catalog is None else self._titles
+
+    @cached_property
+    def _titles(self) -> list[str]:
+        from baselines.models.titles import titles_of
+
+        assert self.catalog is not None
+        return titles_of(self.catalog)
 
     def vectors(self, config: InspectConfig) -> dict[str, Embeddings]:
         """The vectors that the command names, by space."""

@@ -10,9 +10,10 @@ from baselines.experiments.controls import TWO_SEEDS
 from baselines.experiments.rows import IN_THE_BEAM
 from baselines.experiments.tables import NOTHING
 from baselines.reporting.answer import answer_of
-from baselines.reporting.drawing import NARROW, WIDE, Picture
+from baselines.reporting.drawing import Picture
 from baselines.reporting.source import ReportSource
 from baselines.reporting.tables import cost_lines, result_groups, stratum_lines
+from baselines.reporting.templating import inlined, rendered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,24 +58,12 @@ def report_page(found: ReportSource, figures: Sequence[Picture]) -> str:
         found: The comparison.
         figures: Its figures; each is drawn for a laptop and for a phone.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("baselines.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    drawn = {
-        one.name: {"picture": one, "wide": one.inline(WIDE), "narrow": one.inline(NARROW)}
-        for one in figures
-    }
-    return environment.get_template("report.html").render(
+    return rendered(
+        "report.html",
         found=found,
         comparison=found.comparison,
         answer=answer_of(found),
-        figures=drawn,
+        figures=inlined(figures),
         results={policy: result_groups(found, policy) for policy in found.comparison.policies},
         costs=cost_lines(found),
         memory={

@@ -124,7 +124,7 @@ def stratum_lines(found: ReportSource) -> list[tuple[str, ...]]:
 def write_csv(found: ReportSource, folder: Path) -> None:
     """Write ``rows.csv``, ``differences.csv``, ``strata.csv`` and ``training.csv``."""
     comparison = found.comparison
-    _write(
+    write_table(
         folder / "rows.csv",
         ("row", "role", "policy", "metric", "mean", "sd", "seeds", "parameters", "train_seconds"),
         (
@@ -139,12 +139,12 @@ def write_csv(found: ReportSource, folder: Path) -> None:
         (one.arm, one.reference, one.policy, one.metric): one
         for one in (*comparison.differences, *found.beyond)
     }
-    _write(
+    write_table(
         folder / "differences.csv",
         tuple(Difference.__dataclass_fields__),
         (tuple(asdict(one).values()) for one in gains.values()),
     )
-    _write(
+    write_table(
         folder / "strata.csv",
         ("row", "kind", "stratum", "targets", "policy", "metric", "mean", "sd"),
         (
@@ -155,7 +155,7 @@ def write_csv(found: ReportSource, folder: Path) -> None:
             for name, value in metrics.items()
         ),
     )
-    _write(
+    write_table(
         folder / "training.csv",
         ("row", "seed", "epoch", "validation", "kept"),
         (
@@ -166,7 +166,8 @@ def write_csv(found: ReportSource, folder: Path) -> None:
     )
 
 
-def _write(path: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+def write_table(path: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    """Write a table as CSV."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

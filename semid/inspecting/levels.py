@@ -9,7 +9,7 @@ from torch import Tensor
 
 from semid.paths import group_paths
 
-__all__ = ["gini", "level_figures", "search_cost"]
+__all__ = ["gini", "items_by_rank", "level_figures", "search_cost"]
 
 
 def level_figures(codes: Tensor, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -64,6 +64,16 @@ def search_cost(codes: Tensor) -> float:
     """
     levels = range(codes.shape[1])
     return float(sum(_children(codes, level)[1].double().mean() for level in levels))
+
+
+def items_by_rank(codes: Tensor, size: int) -> Tensor:
+    """Number of items with each code of a level, most used code first, int64 ``(size,)``.
+
+    Args:
+        codes: int64 ``(item,)``, those of one level, in ``[0, size)``.
+        size: Number of codes of the level.
+    """
+    return torch.bincount(codes, minlength=size).sort(descending=True).values
 
 
 def gini(counts: Tensor, size: int) -> float:

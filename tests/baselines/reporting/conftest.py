@@ -1,9 +1,12 @@
-"""A finished comparison with its report, that all tests of reports share."""
+"""What tests of reports share: a finished comparison with its report, and a browser."""
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -37,3 +40,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory, no_pages: tuple[str, ...]
     with patch.object(writing, "_NEEDED", no_pages):
         write_report(ReportSource.read(folder / "done"))
     return folder / "done"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    with sync_api.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()

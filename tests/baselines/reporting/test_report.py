@@ -9,46 +9,19 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from pages import Page
 
 from baselines.cli import main
 from baselines.experiments.comparison import Comparison
 from baselines.reporting import writing
 from baselines.reporting.latex import escaped
 
-VOID = {"meta", "br", "img", "hr", "input", "link"}
 FIGURES = ("differences", "counting", "training", "strata", "alpha")
-
-
-class Page(HTMLParser):
-    """What a page is made of: its elements with attributes, and whether they are closed in turn."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def all(self, name: str) -> list[str | None]:
-        return [attributes[name] for _, attributes in self.elements if name in attributes]
 
 
 pytestmark = pytest.mark.usefixtures("with_pages")

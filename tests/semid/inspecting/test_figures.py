@@ -12,8 +12,9 @@ from semid.inspecting import neighbours as rooms_neighbours
 from semid.inspecting.card import random_codes
 from semid.inspecting.evidence import labels_of
 from semid.inspecting.groups import balance_by_level, purity_by_level, support_by_level
-from semid.inspecting.levels import gini, level_figures, search_cost
+from semid.inspecting.levels import gini, items_by_rank, level_figures, search_cost
 from semid.inspecting.neighbours import Neighbours, agreement, nearest_by_cosine
+from semid.inspecting.prefixes import prefixes_at
 from semid.inspecting.reconstruction import reconstruction_error
 from semid.tokenizers import RandomTokenizer, RQKMeans
 
@@ -201,3 +202,29 @@ def test_the_control_is_uniform_and_stays() -> None:
     for level, size in enumerate((4, 10)):
         share = torch.bincount(codes[:, level], minlength=size) / 4000
         assert torch.allclose(share, torch.full((size,), 1 / size), atol=0.03)
+
+
+@pytest.mark.parametrize(("items", "levels"), SHAPES)
+def test_prefixes_have_their_items_children_and_the_first_of_an_order(
+    items: int, levels: int
+) -> None:
+    codes = some_codes(items, levels)
+    paths = paths_of(codes)
+    order = torch.randperm(items, generator=torch.Generator().manual_seed(1))
+    for depth in range(1, levels + 1):
+        found = prefixes_at(codes, depth, order)
+        counts = {prefix.path: prefix.items for prefix in found}
+        assert [(-prefix.items, prefix.path) for prefix in found] == sorted(
+            (-count, path) for path, count in counts.items()
+        )
+        assert set(counts) == {path[:depth] for path in paths}
+        for prefix in found:
+            below = [row for row in order.tolist() if paths[row][:depth] == prefix.path]
+            following = {paths[row][: depth + 1] for row in below}
+            assert prefix.items == len(below)
+            assert prefix.children == (len(following) if depth < levels else 0)
+            assert list(prefix.typical) == below[:3]
+
+
+def test_items_by_rank_counts_the_most_used_code_first() -> None:
+    assert items_by_rank(torch.tensor([4, 1, 4, 4, 1, 0]), 6).tolist() == [3, 2, 1, 0, 0, 0]

@@ -1,0 +1,1 @@
+"""The page of ID cards: what ``semid inspect --out`` writes."""
