@@ -271,7 +271,9 @@ class Recommender:
         Raises:
             ValueError: As ``with_new_items``.
         """
-        self._replace(with_new_items(self.model, table, tokenizer=tokenizer))
+        self.model = with_new_items(self.model, table, tokenizer=tokenizer)
+        for name in ("titles", "_vectors"):
+            self.__dict__.pop(name, None)
 
     def similar(self, item: ItemId, k: int = 10) -> list[Recommendation]:
         """The items with the nearest vectors, scored by cosine similarity.
@@ -305,12 +307,7 @@ class Recommender:
         removed = self.model.removed | frozenset(rows.tolist())
         if len(removed) == len(self.model.items.catalog):
             raise ValueError("expected items that are left to recommend, got all to remove")
-        self._replace(dataclasses.replace(self.model, removed=removed))
-
-    def _replace(self, model: TrainedModel) -> None:
-        self.model = model
-        for name in ("titles", "_vectors"):
-            self.__dict__.pop(name, None)
+        self.model = dataclasses.replace(self.model, removed=removed)
 
     @property
     def _device(self) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import httpx
 import pytest
 from tiny_server import IDS, Serve, same
 
+from baselines.models import recommender
+from baselines.models.item_vectors import item_vectors_of
 from baselines.models.recommender import Recommender
+from baselines.models.trained import TrainedModel
 
 HISTORIES = [[IDS[(3 * n + m) % len(IDS)] for m in range(1 + n % 7)] for n in range(64)]
 
@@ -101,6 +105,29 @@ def test_similar_items_are_those_of_the_model(serve: Serve, alone: Recommender) 
     assert [item["item_id"] for item in answer["items"]] == [
         item.item_id for item in alone.similar(IDS[9], 5)
     ]
+
+
+def test_the_first_request_for_similar_items_is_no_slower_than_the_next(
+    serve: Serve, alone: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = []
+
+    def slowly(model: TrainedModel) -> Any:
+        time.sleep(1.5)
+        embedded.append(len(model.items.catalog))
+        return item_vectors_of(model)
+
+    monkeypatch.setattr(recommender, "item_vectors_of", slowly)
+    server = serve(deadline=1.0)
+    assert embedded == [48]  # before it is ready
+    body = {"item": IDS[9], "k": 5}
+    assert server.post("similar", body).status_code == 200
+    row = {"item_id": 7_777, "title": alone.titles[9]}
+    assert server.post("items/add", {"items": [row]}).status_code == 200
+    assert server.post("similar", body).json()["items"][0]["item_id"] == 7_777
+    assert server.post("items/remove", {"items": [IDS[3]]}).status_code == 200
+    assert server.post("similar", body).status_code == 200
+    assert embedded == [48, 49]  # none are gone
 
 
 def test_items_come_and_go_without_a_restart(serve: Serve, alone: Recommender) -> None:
