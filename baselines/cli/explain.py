@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 def explain(config: ExplainConfig, console: Console) -> None:
     """Explain an item's rank after a history, level by level of its path."""
-    shop = read_model(config)
+    shop = read_model(config.model, config)
     explanation = shop.explain(config.history, config.item)
     console.print(explanation.markdown(), soft_wrap=True, markup=False, highlight=False)

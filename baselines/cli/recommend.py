@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def recommend(config: RecommendConfig, console: Console) -> None:
     """Recommend items to users with a trained model; write a file, or print."""
-    shop = read_model(config)
+    shop = read_model(config.model, config)
     bulk = _bulk_of(config, shop, _histories(config, shop))
     if config.out is None:
         lists = bulk.table()

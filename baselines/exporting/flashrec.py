@@ -4,8 +4,8 @@ A JSON object whose keys are the codes of a path, ``"12,250,7"``, each below 8,1
 (the ``flashrec`` package, flashrec/catalog.py and flashrec/search/trie.py). Its tokenizer has the
 codes of each level one after the other, as a language model with codes has here.
 
-Where the tokens lie, FlashRec infers only from names such as ``<s_a_0>``, and of four codes it takes
-the last to be its own two boundary tokens (flashrec/sid_layout.py); ``--sid`` tells it instead.
+FlashRec infers where they lie only from names such as ``<s_a_0>``, and takes the last of four codes
+to be its own two boundary tokens (flashrec/sid_layout.py); ``--sid`` tells it instead.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def require_flashrec(view: ExportView) -> None:
     view.require_equal_lengths("flashrec")
     if view.trie.depth < 2:
         raise ValueError(
-            "flashrec holds paths of two or more codes, whose layout it is told by --sid, got one code "
-            f"an item in {view.source}. Build semantic ids of more levels."
+            "flashrec holds paths of two or more codes, whose layout it is told by --sid, got one "
+            f"code an item in {view.source}. Build semantic ids of more levels."
         )
     largest = int(view.require_codes("flashrec").codes(view.paths).max())
     if largest >= _MOST_CODES:
