@@ -447,6 +447,9 @@ class RecommendConfig(ModelOptions):
         boosts: File with ``item_id`` and ``boost``, which is added to an item's log-probability.
         unknown: How history items that the model does not know are handled.
         empty: How histories without known items are handled.
+        prior: How much of the training prior the beam divides out; None as in the model.
+        partner_weight: Weight in the beam of the model's teacher or second generator; likewise.
+        item_weight: Weight in the beam of the model's own item head; likewise.
         out: A ``.parquet``, ``.csv`` or ``.jsonl`` file to write; None to print. The same command
             resumes where it was stopped.
         batch_size: Histories decoded at a time; determines memory use.
@@ -462,6 +465,9 @@ class RecommendConfig(ModelOptions):
     boosts: str | None = None
     unknown: Unknown = "skip"
     empty: Empty = "refuse"
+    prior: float | None = None
+    partner_weight: float | None = None
+    item_weight: float | None = None
     out: str | None = None
     batch_size: int = 256
     time_format: str | None = None

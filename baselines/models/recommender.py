@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import os
@@ -16,6 +17,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from baselines.models.beam_weights import BeamWeights, with_beam_weights
 from baselines.models.config import Empty, Unknown
 from baselines.models.explanation import Explanation, explain
 from baselines.models.hub import model_folder, push_to_hub
@@ -188,6 +190,16 @@ class Recommender:
             if count:
                 logger.warning("%d %s", count, what)
         return Recommendations(lists=lists, unknown=known.unknown, short=short)
+
+    def with_beam(self, weights: BeamWeights) -> Recommender:
+        """The same recommender with other weights in its beam; this one stays as it is.
+
+        Raises:
+            ValueError: If the model does not have what is weighted.
+        """
+        changed = copy.copy(self)
+        changed.model = with_beam_weights(self.model, weights)
+        return changed
 
     def best_rows(
         self,

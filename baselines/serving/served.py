@@ -11,7 +11,7 @@ import shutil
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
@@ -19,6 +19,7 @@ from typing import Any
 
 import polars as pl
 
+from baselines.models.beam_weights import BeamWeights
 from baselines.models.bulk import lists_identity
 from baselines.models.config import Empty, Unknown
 from baselines.models.files import read_card
@@ -38,6 +39,7 @@ class Options:
         boosts: Values added to the log-probability of items.
         unknown: How unknown items are handled.
         empty: How a history without known items is handled.
+        beam: Weights in the model's beam.
     """
 
     k: int = 10
@@ -46,6 +48,7 @@ class Options:
     boosts: Mapping[ItemId, float] | None = None
     unknown: Unknown = "skip"
     empty: Empty = "refuse"
+    beam: BeamWeights = field(default_factory=BeamWeights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,9 +174,9 @@ class ServedModel:
         """The best items after each history, with the same options.
 
         Raises:
-            ValueError: As ``Recommender.recommend``.
+            ValueError: As ``Recommender.recommend`` and ``Recommender.with_beam``.
         """
-        recommender = self.recommender
+        recommender = self.recommender.with_beam(options.beam)
         known = known_histories(recommender.model.items.catalog, histories, options.unknown)
         require_histories(known, options.empty)
         found = recommender.listed(

@@ -12,6 +12,7 @@ import pytest
 from tiny_server import IDS, Serve, same
 
 from baselines.models import recommender
+from baselines.models.beam_weights import BeamWeights
 from baselines.models.item_vectors import item_vectors_of
 from baselines.models.recommender import Recommender
 from baselines.models.trained import TrainedModel
@@ -53,6 +54,24 @@ def test_options_are_those_of_the_model(
         listed = [{"item_id": item, "boost": boost} for item, boost in options["boosts"].items()]
         body["boosts"] = listed
     same(serve().post("recommend", body).json(), alone, HISTORIES[4], **options)
+
+
+def test_weights_in_the_beam_are_those_of_the_model_or_of_the_request(
+    serve: Serve, causal: Path, taught: Path, alone: Recommender
+) -> None:
+    server = serve(f"a={taught}", f"b={causal}", max_wait_ms=50.0)
+    a, b = server.client.get("/v1/models").json()["models"]
+    names = ("prior", "partner", "partner_weight", "item_weight")
+    assert [a[name] for name in names] == [0.0, "SASRec ce", pytest.approx(0.6), None]
+    assert [b[name] for name in names] == [0.0, None, None, None]
+    model, history = Recommender.from_pretrained(taught), HISTORIES[5]
+    asked = [{}, {"partner_weight": 0}, {"partner_weight": 0.25, "prior": 1.5}, {"prior": 2.0}]
+    bodies = [{"history": history, **asked[n % 4]} for n in range(16)]
+    answers = asyncio.run(at_once(server.url, bodies))
+    for number, answer in enumerate(answers):
+        same(answer.json(), model.with_beam(BeamWeights(**asked[number % 4])), history)
+    same(answers[1].json(), alone, history)  # the same weights without the teacher
+    assert answers[0].json()["model"] == answers[3].json()["model"] == a["model"]
 
 
 def test_requests_at_once_are_ranked_together_and_answered_as_alone(
