@@ -10,6 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -108,7 +109,7 @@ class Soak:
                         break
             except (asyncio.IncompleteReadError, ConnectionError):
                 self.lost += 1
-            writer.close()
+            await _close(writer)
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request; whether the connection can be used again."""
@@ -187,9 +188,17 @@ class Soak:
         found = await asyncio.gather(
             *(answer(reader) for reader, _ in pairs), return_exceptions=True
         )
+        for _, writer in pairs:
+            await _close(writer)
         code = await asyncio.to_thread(self.server.process.wait, 60)
         return {
             "in_flight_at_stop": len(pairs),
             "answered_after_stop": sum(status == 200 for status in found),
             "exit_code": code,
         }
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
