@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baselines.cli.config import EvaluateConfig
 from baselines.cli.console import figures_table
+from baselines.cli.model_config import EvaluateConfig
 
 if TYPE_CHECKING:
     from rich.console import Console

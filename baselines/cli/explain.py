@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from baselines.cli.config import ExplainConfig
 from baselines.cli.inputs import read_model
+from baselines.cli.model_config import ExplainConfig
 
 if TYPE_CHECKING:
     from rich.console import Console

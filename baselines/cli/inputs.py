@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from baselines.cli.config import DataOptions, LoadOptions
+from baselines.cli.config import DataOptions
+from baselines.cli.model_config import LoadOptions
 
 if TYPE_CHECKING:
     from baselines.data.dataset import Dataset

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baselines.cli.config import RecommendConfig
 from baselines.cli.inputs import read_model
+from baselines.cli.model_config import RecommendConfig
 
 if TYPE_CHECKING:
     import polars as pl
