@@ -67,3 +67,7 @@ def _cure(name: str) -> str:
         f"Run: pip uninstall {others}; then pip install --force-reinstall --no-deps semid "
         "(in a clone: pip install -e .)"
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -52,14 +52,15 @@ def compare(out: Path, **changes: Any) -> tuple[int, str]:
 
 
 def table(out: Path) -> Any:
-    """All that a finished comparison says, but for times."""
-    return _without_times(json.loads((out / "comparison.json").read_text()))
+    """All that a finished comparison says, but for times and memory."""
+    return _without_cost(json.loads((out / "comparison.json").read_text()))
 
 
-def _without_times(values: Any) -> Any:
+def _without_cost(values: Any) -> Any:
     if isinstance(values, dict):
-        return {key: _without_times(v) for key, v in values.items() if "seconds" not in key}
-    return [_without_times(v) for v in values] if isinstance(values, list) else values
+        kept = (key for key in values if "seconds" not in key and "memory" not in key)
+        return {key: _without_cost(values[key]) for key in kept}
+    return [_without_cost(v) for v in values] if isinstance(values, list) else values
 
 
 def left_behind(folder: Path) -> list[str]:

@@ -6,14 +6,16 @@ Usage:
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from baselines.cli.commands import COMMANDS
+from baselines.cli.commands import COMMANDS, Command
 from baselines.cli.help import documented_options
 
 ROOT = Path(__file__).parents[1]
+_FEW = 40  # options of a command that a reader looks through at a glance
 _ESCAPED = str.maketrans({"\n": "\\n", "|": "\\|", "<": "&lt;", "[": "\\["})
 
 
@@ -25,13 +27,37 @@ def page() -> str:
 def _lines() -> Iterator[str]:
     yield "# Options"
     yield ""
-    yield "All options of each command, as `semid COMMAND --help-all` lists them."
-    for name, command in COMMANDS.items():
-        yield f"\n## `semid {name}`\n\n{command.says}\n"
-        yield "| option | meaning |\n| --- | --- |"
-        short_for = {option: second for second, option in command.second_names.items()}
-        for option, text in documented_options(command.config):
-            yield f"| `--{short_for.get(option, option)}` | {text.translate(_ESCAPED)} |"
+    yield "All options of each command, as `semid COMMAND --help-all` lists them.\n"
+    yield "| command | its options |\n| --- | --- |"
+    groups = {name: _groups(command) for name, command in COMMANDS.items()}
+    for name, found in groups.items():
+        below = " ".join(f"[`{group}`](#{_anchor(name, group)})" for group in found if group)
+        yield f"| [`semid {name}`](#semid-{name.replace(' ', '-')}) | {below} |"
+    for name, found in groups.items():
+        yield f"\n## `semid {name}`\n\n{COMMANDS[name].says}"
+        for group, options in found.items():
+            if group:
+                yield f"\n### `--{group}.*` {{ #{_anchor(name, group)} }}"
+            yield "\n| option | meaning |\n| --- | --- |"
+            yield from (
+                f"| `--{option}` | {text.translate(_ESCAPED)} |" for option, text in options
+            )
+
+
+def _groups(command: Command) -> dict[str, list[tuple[str, str]]]:
+    """Options by what they belong to, such as ``teacher.sasrec``; in one group if they are few."""
+    short_for = {option: second for second, option in command.second_names.items()}
+    options = list(documented_options(command.config))
+    found: dict[str, list[tuple[str, str]]] = {"": []}
+    for option, text in options:
+        parts = option.split(".")[:-1] if len(options) > _FEW else []
+        group = "" if option in short_for else ".".join(parts[:2])
+        found.setdefault(group, []).append((short_for.get(option, option), text))
+    return found
+
+
+def _anchor(command: str, group: str) -> str:
+    return re.sub(r"\W", "-", f"{command}-{group}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import polars as pl
 import pytest
@@ -11,6 +13,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
+from baselines.reporting import writing
 from semid.catalog import Catalog
 
 TINY_SIZES = (3, 3, 2)
@@ -23,6 +26,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared_data)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pages() -> Iterator[tuple[str, ...]]:
+    """Comparisons draw no page, which takes longer than they do; ``with_pages`` has it drawn.
+
+    Yields:
+        Names of the packages that a page needs.
+    """
+    needed = writing._NEEDED
+    with patch.object(writing, "_NEEDED", ("no_pages_in_tests",)):
+        yield needed
+
+
+@pytest.fixture
+def with_pages(no_pages: tuple[str, ...]) -> Iterator[None]:
+    """Comparisons draw their page, as they do outside the tests."""
+    with patch.object(writing, "_NEEDED", no_pages):
+        yield
 
 
 @pytest.fixture(scope="session")

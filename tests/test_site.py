@@ -55,6 +55,30 @@ def test_the_page_of_options_lists_every_command_and_option(tmp_path: Path) -> N
     assert all(re.fullmatch(r"\| `--[\w.]+` \| .+ \|", row) for row in rows)
 
 
+def test_any_option_and_any_equation_is_two_clicks_from_the_first_page(tmp_path: Path) -> None:
+    run_script("write_options.py", str(tmp_path / "options.md"))
+    options = (tmp_path / "options.md").read_text(encoding="utf-8")
+    first = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert {"options.md", "equations.md"} <= set(re.findall(r"\]\(([^)#]+)\)", first))
+    above, *below = re.split(r"\n(?=##+ )", options)
+    headings = [part.splitlines()[0] for part in below]
+    anchors = [
+        found[1] if (found := re.search(r"\{ #(\S+) \}", heading)) else _slug(heading)
+        for heading in headings
+    ]
+    assert re.findall(r"\]\(#([^)]+)\)", above) == anchors
+    assert len(set(anchors)) == len(anchors)
+    assert max(part.count("\n| `--") for part in below) <= 40, "few enough to look through"
+    equations = (DOCS / "equations.md").read_text(encoding="utf-8")
+    rows = [line for line in equations.splitlines() if line.startswith("|")][2:]
+    assert len(rows) > 15
+    assert all(re.search(r"\]\([\w/]+\.md#[^)]+\) \|$", row) for row in rows)
+
+
+def _slug(heading: str) -> str:
+    return re.sub(r"\W+", "-", heading.strip("# `"))
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("zensical", reason="the extra docs is not installed")

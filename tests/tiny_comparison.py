@@ -28,8 +28,9 @@ TINY = CompareConfig(
 
 
 def results(out: str | Path) -> dict[str, Any]:
-    """All that ``comparison.json`` says except how long things took."""
+    """All that ``comparison.json`` says except how long things took, and how much memory."""
     found: dict[str, Any] = json.loads((Path(out) / "comparison.json").read_text())
+    found["settings"].pop("peak memory", None)
     for row in found["rows"]:
         del row["train_seconds"]
         for evaluation in row["evaluations"]:

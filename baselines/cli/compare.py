@@ -31,4 +31,4 @@ def compare(config: CompareConfig, console: Console) -> None:
     comparison = run_comparison(config)
     if distributed_state().is_main_process:
         run = ComparisonFolder.read(config.out, backbones=backbones_of(config))
-        print_report(ReportSource(run=run, comparison=comparison), console)
+        print_report(ReportSource(run=run, comparison=comparison), console, wide=config.wide)

@@ -367,6 +367,8 @@ class StudyConfig:
         study: A YAML file, or the name of one in the folder ``studies``.
         runs: Do only these of its runs; None for all.
         plan: Only print the runs, with planned and measured hours.
+        parallel: Runs at the same time, each in a process with its share of the cores, or of the
+            GPUs. A run that fails then stops none of the others.
         out: Folder of the trained models, which may be deleted once a run is finished. Results are
             written beside the study's file.
     """
@@ -374,10 +376,12 @@ class StudyConfig:
     study: str
     runs: tuple[str, ...] | None = None
     plan: bool = False
+    parallel: int = 1
     out: str = "runs/studies"
 
     def __post_init__(self) -> None:
         require_types(self)
+        require_int("parallel", self.parallel, 1)
         for name in ("study", "out"):
             require_text(name, getattr(self, name))
 

@@ -16,30 +16,35 @@ if TYPE_CHECKING:
 def report(config: ReportConfig, console: Console) -> None:
     """Write the page, figures and tables of a finished comparison, and print its answer."""
     from baselines.experiments.lists import LISTS
-    from baselines.experiments.report import comparison_table
-    from baselines.experiments.strata import strata_table
     from baselines.reporting.source import ReportSource
     from baselines.reporting.trec import write_trec
     from baselines.reporting.writing import PARTS
 
     folder = Path(config.run)
     found = ReportSource.read(folder, backbones=config.backbone)
-    if config.wide:
-        for policy in found.comparison.policies:
-            console.print(comparison_table(found.comparison, policy=policy))
-            console.print(strata_table(found.comparison, policy=policy))
     if config.trec:
         runs = write_trec(folder / LISTS, folder / PARTS / "trec")
         _say(console, f"runs: {len(runs)} in {runs[0].parent}, with qrels.txt")
-    print_report(found, console)
+    print_report(found, console, wide=config.wide)
 
 
-def print_report(found: ReportSource, console: Console) -> None:
-    """Print the answer and the table, and write the report unless the folder is another user's."""
+def print_report(found: ReportSource, console: Console, *, wide: bool) -> None:
+    """Print the answer and the table, and write the report unless the folder is another user's.
+
+    Args:
+        found: The comparison.
+        console: The console.
+        wide: Whether to print all metrics, under both seen-item policies, and the strata before.
+    """
     from baselines.experiments.claim import may_write
+    from baselines.experiments.report import comparison_table
+    from baselines.experiments.strata import strata_table
     from baselines.reporting.console import console_lines
     from baselines.reporting.writing import PARTS, missing_packages, write_report
 
+    for policy in found.comparison.policies if wide else ():
+        console.print(comparison_table(found.comparison, policy=policy))
+        console.print(strata_table(found.comparison, policy=policy))
     for line in console_lines(found):
         _say(console, line)
     folder = found.run.folder

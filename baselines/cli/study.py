@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from baselines.experiments.config import CompareConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from baselines.experiments.study import StudyCommand, StudyPlan
+    from baselines.experiments.parallel import Failure
+    from baselines.experiments.study import Study, StudyCommand, StudyPlan
 
 
 def study(config: StudyConfig, console: Console) -> None:
@@ -32,12 +34,73 @@ def study(config: StudyConfig, console: Console) -> None:
     console.print(Markdown(plan_table(found)))
     if config.plan:
         return
-    for name in chosen:
-        if name not in found.finished():
-            console.rule(name)
-            found.run(name)
+    failures: list[Failure] = []
+    if config.parallel > 1:
+        failures = _run_in_parallel(config, found, chosen, console)
+    else:
+        for name in chosen:
+            if name not in found.finished():
+                console.rule(name)
+                found.run(name)
     console.print(Markdown(found.table()))
-    console.print(f"files: {found.results}/table.md, and a .json for each finished run")
+    figure = _draw(found, console)
+    console.print(f"files: {found.results}/table.md{figure}, and a .json for each finished run")
+    if failures:
+        first, names = failures[0], ", ".join(each.name for each in failures)
+        raise ValueError(
+            f"{len(failures)} of the runs failed, and all others are finished: {names}. Of "
+            f"{first.name}, {first.log} ends with: {first.line}"
+        )
+
+
+def _draw(found: Study, console: Console) -> str:
+    """Draw the figure that a study has, if it can be drawn, and say which file holds it."""
+    from baselines.reporting.study_figures import FIGURE, study_figure
+    from baselines.reporting.writing import missing_packages
+    from semid.atomic import atomic_write
+    from semid.distributed import distributed_state
+
+    if found.plan.figure is None or not distributed_state().is_main_process:
+        return ""
+    if missing := missing_packages():
+        needed = " and ".join(missing)
+        console.print(f"no {FIGURE}: it needs {needed}: pip install 'semid[report]'")
+        return ""
+    picture = study_figure(found.plan, found.finished())
+    if picture is None:
+        return ""
+    atomic_write(found.results / FIGURE, picture.svg())
+    return f", {FIGURE}"
+
+
+def _run_in_parallel(
+    config: StudyConfig, found: Study, chosen: Sequence[str], console: Console
+) -> list[Failure]:
+    """Do the open runs in processes of their own, and return those that failed."""
+    import semid_command
+    from baselines.experiments.parallel import ParallelRuns
+    from semid.distributed import distributed_state
+
+    if distributed_state().num_processes > 1:
+        raise ValueError(
+            "parallel starts its own processes, got 2 or more from torchrun. Start semid study "
+            "without torchrun, or leave --parallel out so that all processes share each run."
+        )
+
+    def command(name: str) -> list[str]:
+        options = (f"--runs={name}", f"--out={config.out}", "--quiet")
+        return [sys.executable, str(semid_command.__file__), "study", str(found.path), *options]
+
+    finished = found.finished()
+    chains = found.chains([name for name in chosen if name not in finished])
+    runs = ParallelRuns(
+        number=min(config.parallel, max(1, len(chains))),
+        command=command,
+        logs=Path(config.out) / found.path.stem,
+        may_begin=found.is_within_budget,
+        report=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+    )
+    return runs(chains)
 
 
 def _plan(path: Path) -> StudyPlan:

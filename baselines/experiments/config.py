@@ -129,6 +129,7 @@ class CompareConfig:
         counted: Whether rules, content and both together, which are counted without training, have
             rows too.
         log_to: Trackers that losses and validation values of every training are logged to.
+        wide: Also print all metrics, under both seen-item policies, and the strata.
         resamples: Without effect, read so that the settings of older comparisons stay valid.
 
     Raises:
@@ -161,6 +162,7 @@ class CompareConfig:
     fusion: FusionConfig = field(default_factory=FusionConfig)
     counted: bool = True
     log_to: tuple[TrackerName, ...] = field(default=(), metadata={"before": ()})
+    wide: bool = field(default=False, metadata={"before": False})
     resamples: int = 1000
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ from semid.settings import as_begun, as_json
 
 CONFIG, DATA = "config.json", "data.json"
 EMBEDDINGS, TEACHERS, TEACHER_VECTORS = "embeddings", "teachers", "teacher_vectors"
-_OWN = ("out", "mass_cache", "log_to")  # of each command, where several share a folder
+_OWN = ("out", "mass_cache", "log_to", "wide")  # of each command, where several share a folder
 _READ_IN, _GIVEN = "working_directory", "given"  # keys of data.json besides those of `describe`
 
 

@@ -30,7 +30,7 @@ _KEPT = (
 )  # kept for the next attempt if IDs cannot be built
 _FREE = (
     *("out", "data", "seeds", "arms", "fusion", "resamples", "counted", "mass_cache", "teachers"),
-    "log_to",
+    *("log_to", "wide"),
 )
 _OF_SCHEMES = ("ids", "schemes")
 

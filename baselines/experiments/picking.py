@@ -161,8 +161,8 @@ class FinishedComparison:
         """The teacher of a seed, loaded without the data if it can score without them."""
         config = self._run.config
         folder = Path(config.teachers) if config.teachers else self._run.folder / TEACHERS
-        require_named(config.teacher.collaborative, self._named, folder)
-        if teacher_class(config.teacher.collaborative).needs_interactions:
+        require_named(config.teacher.wrapped, self._named, folder)
+        if teacher_class(config.teacher.wrapped).needs_interactions:
             return teacher_of(config, self._run.dataset, seed, folder)
         for own in sorted(folder.glob(f"*-{seed}-*")):
             lineage = Provenance.read(own)

@@ -14,6 +14,7 @@ from baselines.experiments.arms import parse_arms
 from baselines.experiments.config import CompareConfig
 from baselines.experiments.schemes import Scheme
 from baselines.lm.config import LanguageModelConfig
+from baselines.runtime.memory import peak_memory
 from semid.distributed import distributed_state
 from semid.ids import SemanticIds
 
@@ -21,7 +22,10 @@ from semid.ids import SemanticIds
 def report_settings(
     config: CompareConfig, dataset: Dataset, ids: Mapping[Scheme, SemanticIds]
 ) -> dict[str, Any]:
-    """The settings to report, by name, given these data and IDs."""
+    """The settings to report, by name, given these data and IDs.
+
+    Peak memory is that of this process so far: call it when all rows are there.
+    """
     evaluation = config.evaluation
     sources = [
         (f"{scheme.name}: " if scheme.name else "")
@@ -52,6 +56,7 @@ def report_settings(
         f"{min(evaluation.validation_targets, dataset.splits.valid.num_targets)} targets",
         "processes": distributed_state().num_processes,
         "threads": torch.get_num_threads(),
+        **peak_memory(),
     }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -82,6 +82,11 @@ class StudyPlan:
             for agreement with the teacher, epochs and time, ``cold`` for runs with a cold-start
             split, ``validation`` and ``search`` for a search, which must not look at test targets,
             or ``package.module:function``, which makes Markdown as `metrics_table` does.
+        figure: What is drawn as ``STUDY/figure.svg``: ``alpha`` for accuracy and agreement by the
+            teacher's weight, ``differences`` between the arms of each run, ``teachers`` for the
+            students beside their teachers, ``epochs`` for accuracy by epochs and seconds, or
+            ``package.module:function``, which makes a ``baselines.reporting.drawing.Picture`` of
+            what a table is made of. None for no figure.
         search: Trials whose options are suggested one after another, done after the runs; None
             for none.
 
@@ -95,6 +100,7 @@ class StudyPlan:
     defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
     budget_hours: float | None = None
     table: str = "metrics"
+    figure: str | None = None
     search: SearchPlan | None = None
 
     def __post_init__(self) -> None:
@@ -103,10 +109,10 @@ class StudyPlan:
             require_text(name, getattr(self, name))
         if not self.runs and self.search is None:
             raise ValueError("runs must name at least one run, got none")
-        if self.search is not None and self.table in _OF_TEST:
+        if self.search is not None and (self.table in _OF_TEST or self.figure is not None):
             raise ValueError(
-                f"table of a search must show validation values, got {self.table}. Take search or "
-                "validation."
+                "table of a search must show validation values, and figures show test targets, got "
+                f"{self.table} and {self.figure or 'no figure'}. Take search or validation."
             )
         if self.search is not None and (both := self.runs.keys() & set(self.search.names)):
             raise ValueError(f"runs must have other names than trials, got {min(both)!r}")
@@ -248,18 +254,41 @@ class Study:
             except ValueError as error:
                 raise ValueError(f"{self.path}, run {name}: {error}") from error
 
+    def is_within_budget(self, name: str, beside: Sequence[str] = ()) -> bool:
+        """Whether the budget has the hours of a run, and of those at work beside it."""
+        planned = sum(self.runs[each].hours for each in (name, *beside))
+        budget = self.plan.budget_hours
+        return budget is None or self._spent() + planned <= budget
+
+    def _spent(self) -> float:
+        return float(sum(each["hours"] for each in self.finished().values()))
+
+    def chains(self, names: Sequence[str]) -> list[list[str]]:
+        """Runs that may be done at the same time, each before those that have to wait for it.
+
+        A run waits for those that share its folder, and a trial for the trial before it, whose
+        result it needs.
+
+        Args:
+            names: Runs, in the order in which they are done one after another.
+        """
+        found: dict[Path | None, list[str]] = {}
+        for name in names:
+            found.setdefault(None if self._is_trial(name) else self._folder(name), []).append(name)
+        return list(found.values())
+
     def run(self, name: str) -> None:
         """Do one run, and write its result; several processes share it, and the main one writes.
 
         Raises:
             ValueError: If it would exceed the budget, or as the command.
         """
-        run, spent = self.runs[name], sum(each["hours"] for each in self.finished().values())
-        budget = self.plan.budget_hours
-        if budget is not None and spent + run.hours > budget:
+        run = self.runs[name]
+        if not self.is_within_budget(name):
             raise ValueError(
-                f"run {name} is planned at {run.hours:g} hours, and {spent:.2f} of the budget of "
-                f"{budget:g} are spent. Raise budget_hours in {self.path}, or drop the run."
+                f"run {name} is planned at {run.hours:g} hours, and {self._spent():.2f} of the "
+                f"budget of {self.plan.budget_hours:g} are spent. Raise budget_hours in "
+                f"{self.path}, or drop the run."
             )
         options, begun = self.options(name), monotonic()
         result = self.commands[run.command].run(self._settings(name, options))

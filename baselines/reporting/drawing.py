@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,6 +108,16 @@ class Picture:
             svg = svg.replace(colour, variable)
         return re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1">', svg, count=1)
 
+    def svg(self) -> bytes:
+        """The figure as an SVG file on a white ground, the same whenever it is drawn.
+
+        Its title and description are those of the picture.
+        """
+        told = {"Title": self.title, "Description": f"{self.caption} {self.summary}"}
+        with _styled():
+            self._wide.set_facecolor(SURFACE)
+            return _rendered(self._wide, "svg", told)
+
     def save(self, folder: Path) -> None:
         """Write it as SVG, PNG and PDF."""
         with _styled():
@@ -162,9 +172,9 @@ def colours(number: int) -> Sequence[str]:
     return [SERIES[i % len(SERIES)] for i in range(number)]
 
 
-def _rendered(figure: Figure, suffix: str) -> bytes:
+def _rendered(figure: Figure, suffix: str, told: Mapping[str, str] | None = None) -> bytes:
     buffer = io.BytesIO()
-    metadata: dict[str, Any] = _FORMATS[suffix]
+    metadata: dict[str, Any] = {**_FORMATS[suffix], **(told or {})}
     figure.savefig(buffer, format=suffix, metadata=metadata)
     return buffer.getvalue()
 

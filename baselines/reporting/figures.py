@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from baselines.experiments.comparison import Difference, StratumResult
+from baselines.experiments.arms import Arm
+from baselines.experiments.comparison import ArmRow, Difference, StratumResult
 from baselines.experiments.tables import figure as number
 from baselines.experiments.tables import signed
 from baselines.reporting.answer import interval, p_value, short_label, verdict_of
@@ -62,7 +63,7 @@ def _forests(found: ReportSource) -> Iterator[Picture]:
                 title=title,
                 caption=reading,
                 summary="; ".join(_in_words(gain) for gain in gains),
-                draw=partial(_forest, gains, level=level, metric=found.metric, beside=beside),
+                draw=partial(forest, gains, level=level, metric=found.metric, beside=beside),
             )
 
 
@@ -70,10 +71,18 @@ def _in_words(gain: Difference) -> str:
     return f"{gain.arm} minus {gain.reference} {signed(gain.mean)}, from {interval(gain)}"
 
 
-def _forest(
+def forest(
     gains: Sequence[Difference], width: int, *, level: float, metric: str, beside: bool
 ) -> Figure:
-    """One line a difference: beside its label and value on a laptop, below them on a phone."""
+    """One line a difference: beside its label and value on a laptop, below them on a phone.
+
+    Args:
+        gains: The differences, from top to bottom.
+        width: In CSS pixels.
+        level: Of significance, for p after Holm's correction.
+        metric: Name of their metric.
+        beside: Whether each label also names what the row is measured against.
+    """
     is_wide = width >= WIDE
     step, bottom, left, right = (42, 50, 290, 130) if is_wide else (66, 50, 10, 10)
     height = step * len(gains) + bottom
@@ -284,41 +293,66 @@ def _dot_panel(
 
 
 def _weights(found: ReportSource) -> Iterator[Picture]:
-    series: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    for label, arm in found.arms.items():
-        objective, own = arm.objective, found.counterparts.get(label)
-        if objective.is_aligned and objective.policy.by == "constant" and own is not None:
-            name = f"{arm.backbone_class.label}{arm.at_schemes} {objective.name}"
-            series[name] = series[name] or [(0.0, own)]
-            series[name].append((objective.alpha, label))
-    series = {name: sorted(rows) for name, rows in series.items() if len(rows) > _FEWEST_WEIGHTS}
+    labels = weight_series(found.arms, found.counterparts)
+    series = {
+        name: [(alpha, found.rows[row]) for alpha, row in rows] for name, rows in labels.items()
+    }
     if series:
         yield Picture(
             name="alpha",
             title="The teacher's weight",
             caption=f"{found.metric} with the standard deviation over seeds, and the share of "
             "users whose first item is the teacher's, by alpha; alpha 0 is the counterpart.",
-            summary="; ".join(
-                f"{name}: "
-                + ", ".join(
-                    f"alpha {alpha:g} {found.metric} "
-                    f"{number(found.rows[row].metrics[found.policy][found.metric].mean)}"
-                    for alpha, row in rows
-                )
-                for name, rows in series.items()
-            ),
-            draw=partial(_by_weight, found, series),
+            summary=in_words(series, policy=found.policy, metric=found.metric),
+            draw=partial(weight_curves, series, policy=found.policy, metric=found.metric),
         )
 
 
-def _by_weight(
-    found: ReportSource, series: dict[str, list[tuple[float, str]]], width: int
-) -> Figure:
+Series = Mapping[str, Sequence[tuple[float, ArmRow]]]
+"""Rows of a table by the teacher's weight, ascending, for each name of a line."""
+
+
+def weight_series(
+    arms: Mapping[str, Arm], counterparts: Mapping[str, str]
+) -> dict[str, list[tuple[float, str]]]:
+    """The arms that differ in alpha alone, from their counterpart on; three weights at least.
+
+    Args:
+        arms: By label.
+        counterparts: The label of the arm without a teacher, by that of each aligned arm.
+
+    Returns:
+        Ascending alpha with the label of the row, for each name of a series.
+    """
+    series: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for label, arm in arms.items():
+        objective, own = arm.objective, counterparts.get(label)
+        if objective.is_aligned and objective.policy.by == "constant" and own is not None:
+            name = f"{arm.backbone_class.label}{arm.at_schemes} {objective.name}"
+            series[name] = series[name] or [(0.0, own)]
+            series[name].append((objective.alpha, label))
+    return {name: sorted(rows) for name, rows in series.items() if len(rows) > _FEWEST_WEIGHTS}
+
+
+def in_words(series: Series, *, policy: str, metric: str) -> str:
+    """What `weight_curves` shows, for a reader who cannot see it."""
+    return "; ".join(
+        f"{name}: "
+        + ", ".join(
+            f"alpha {alpha:g} {metric} {number(row.metrics[policy][metric].mean)}"
+            for alpha, row in rows
+        )
+        for name, rows in series.items()
+    )
+
+
+def weight_curves(series: Series, width: int, *, policy: str, metric: str) -> Figure:
+    """A metric, and the agreement with the teacher, by the teacher's weight."""
     figure, (upper, lower) = canvas(width, 250, panels=2, left=58)
     for (name, rows), colour in zip(series.items(), colours(len(series)), strict=True):
         alphas = [alpha for alpha, _ in rows]
-        levels = [found.rows[row].metrics[found.policy][found.metric] for _, row in rows]
-        agreement = [found.rows[row].consistency for _, row in rows]
+        levels = [row.metrics[policy][metric] for _, row in rows]
+        agreement = [row.consistency for _, row in rows]
         for axes, values in ((upper, levels), (lower, agreement)):
             axes.errorbar(
                 alphas,
@@ -326,7 +360,7 @@ def _by_weight(
                 yerr=[0.0 if one is None or one.sd is None else one.sd for one in values],
                 color=colour, marker="o", linewidth=2, markersize=7, capsize=3, label=name,
             )  # fmt: skip
-    upper.set_title(found.metric if len(series) > 1 else f"{found.metric}, {next(iter(series))}")
+    upper.set_title(metric if len(series) > 1 else f"{metric}, {next(iter(series))}")
     lower.set_title("First item is the teacher's")
     lower.set_xlabel("alpha, the teacher's weight")
     for axes in (upper, lower):

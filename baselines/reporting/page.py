@@ -77,6 +77,11 @@ def report_page(found: ReportSource, figures: Sequence[Picture]) -> str:
         figures=drawn,
         results={policy: result_groups(found, policy) for policy in found.comparison.policies},
         costs=cost_lines(found),
+        memory={
+            name: size
+            for name, size in found.comparison.settings.items()
+            if name.startswith("peak memory")
+        },
         strata=stratum_lines(found) if found.comparison.strata else [],
         schemes=[_scheme(card) for card in found.comparison.schemes],
         examples=list(_examples(found)),

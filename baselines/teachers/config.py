@@ -10,6 +10,7 @@ from typing import Any, Literal, get_type_hints
 
 from baselines.nn.config import MOST_ITEMS, MOST_LAYERS, MOST_WIDE, EncoderConfig
 from baselines.teachers.counting_config import BlendConfig, ContentConfig, RulesConfig
+from baselines.teachers.degraded_config import DegradedConfig
 from baselines.training.config import TrainingConfig
 from semid.checks import did_you_mean, require_int, require_real, require_text
 from semid.field_types import require_types
@@ -28,12 +29,15 @@ BUILT_IN = {
     "content": "baselines.teachers.content:Content",
     "rules+content": "baselines.teachers.rules_and_content:RulesAndContent",
     "hybrid": "baselines.teachers.hybrid:Hybrid",
+    "degraded": "baselines.teachers.degraded:Degraded",
 }
 """Short names of the teachers that ship with the package."""
 
 COUNTED = ("rules", "content", "rules+content")
-OF_CONTENT = ("content", "rules+content", "hybrid")
-"""Names of those that read the items' content; the others are collaborative."""
+WRAPPERS = ("hybrid", "degraded")
+"""Names of those that change what another teacher says."""
+OF_CONTENT = ("content", "rules+content", *WRAPPERS)
+"""Names of those that may read the items' content; the others are collaborative."""
 
 
 def require_temperature(name: str, value: object) -> None:
@@ -357,6 +361,7 @@ class TeacherConfig:
         blend: How ``rules+content`` adds them up.
         hybrid: How a collaborative teacher, one of the others with its own settings here, is
             blended with content.
+        degraded: How another teacher, with its own settings here, is made worse on purpose.
     """
 
     model: str = "sasrec"
@@ -373,13 +378,18 @@ class TeacherConfig:
     )
     blend: BlendConfig = field(default_factory=BlendConfig, metadata={"before": BlendConfig()})
     hybrid: HybridConfig = field(default_factory=HybridConfig)
+    degraded: DegradedConfig = field(
+        default_factory=DegradedConfig, metadata={"before": DegradedConfig()}
+    )
 
     def __post_init__(self) -> None:
         require_types(self)
         _require_teacher("model", self.model, BUILT_IN)
-        if self.settings and self.collaborative.is_built_in:
+        unwrapped = [name for name in BUILT_IN if name not in WRAPPERS]
+        _require_teacher("degraded.of", self.degraded.of, unwrapped)
+        if self.settings and self.wrapped.is_built_in:
             raise ValueError(
-                f"settings are for custom teachers, got some for {self.collaborative.model}. "
+                f"settings are for custom teachers, got some for {self.wrapped.model}. "
                 "Its options start with its name."
             )
 
@@ -389,9 +399,10 @@ class TeacherConfig:
         return self.model in BUILT_IN
 
     @property
-    def collaborative(self) -> TeacherConfig:
-        """The collaborative teacher: that of a hybrid, else the teacher itself."""
-        return replace(self, model=self.hybrid.cf) if self.model == "hybrid" else self
+    def wrapped(self) -> TeacherConfig:
+        """The teacher within a hybrid or a degraded one, else the teacher itself."""
+        within = {"hybrid": self.hybrid.cf, "degraded": self.degraded.of}
+        return replace(self, model=within.get(self.model, self.model))
 
     @property
     def shape(self) -> Any:
@@ -406,7 +417,10 @@ class TeacherConfig:
         """
         if self.model == "hybrid":
             settings = _without_source(self.hybrid)
-            return {"model": self.model, **settings, "collaborative": self.collaborative.record()}
+            return {"model": self.model, **settings, "collaborative": self.wrapped.record()}
+        if self.model == "degraded":
+            own = dataclasses.asdict(self.degraded)
+            return {"model": self.model, **own, "teacher": self.wrapped.record()}
         if self.model == "content":
             return {"model": self.model, **_without_source(self.content)}
         if self.model == "rules+content":
@@ -433,6 +447,9 @@ class TeacherConfig:
         if model == "hybrid":
             hybrid = _from_json(HybridConfig, record)
             return replace(cls.of_record(record["collaborative"]), model=model, hybrid=hybrid)
+        if model == "degraded":
+            degraded = _from_json(DegradedConfig, record)
+            return replace(cls.of_record(record["teacher"]), model=model, degraded=degraded)
         if model == "rules+content":
             rules, content = (cls.of_record(record[part]) for part in ("rules", "content"))
             blend = _from_json(BlendConfig, record)

@@ -16,11 +16,24 @@ from baselines.data.dataset import Dataset
 from baselines.evaluation.config import DEFAULT_SELECTION
 from baselines.evaluation.ranking import rank_by_scores
 from baselines.evaluation.selection import Selection
-from baselines.teachers.config import BUILT_IN, COUNTED, OF_CONTENT, HybridConfig, TeacherConfig
+from baselines.teachers.config import (
+    BUILT_IN,
+    COUNTED,
+    OF_CONTENT,
+    WRAPPERS,
+    HybridConfig,
+    TeacherConfig,
+)
 from baselines.teachers.counting_config import TFIDF, ContentConfig
+from baselines.teachers.degraded import with_share
 from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
-from baselines.teachers.registry import build_teacher, teacher_class, unfilled_teacher
+from baselines.teachers.registry import (
+    build_teacher,
+    degraded_teacher,
+    teacher_class,
+    unfilled_teacher,
+)
 from baselines.teachers.scorer_teacher import ScorerTeacher, source_hash
 from baselines.training.checkpoint import (
     TrainingState,
@@ -52,8 +65,8 @@ def fit_teacher(
 
     Args:
         dataset: Only its training sequences are used for training.
-        config: The teacher and its settings. The collaborative teacher of a hybrid is fitted first,
-            or reused from ``folder`` like any other.
+        config: The teacher and its settings. The teacher within a hybrid or a degraded one is
+            fitted first, or reused from ``folder`` like any other.
         training: Settings of the training, with ``auto`` as in ``settled_training``. Teachers that
             are counted, and scorers returned by a function, are not trained.
         seed: Seed of weights, data order, dropout, masks and negatives.
@@ -63,7 +76,8 @@ def fit_teacher(
 
     Returns:
         The model in eval mode, the state of its training, and its provenance. The state of a hybrid
-        has the epochs and training time of its collaborative teacher, and its own validation.
+        or a degraded one has the epochs and training time of the teacher within, and its own
+        validation.
 
     Raises:
         ProvenanceError: If the item vectors that it compares are of another catalogue, or were
@@ -72,8 +86,8 @@ def fit_teacher(
         ValueError: If the vectors cannot be read or computed, or the teacher cannot be built.
     """
     training = settled_training(dataset, config, training, folder=folder, selected_by=selected_by)
-    if config.model == "hybrid":
-        return _fit_hybrid(
+    if config.model in WRAPPERS:
+        return _fit_wrapper(
             dataset, config, training, seed=seed, folder=folder, selected_by=selected_by
         )
     if config.model in COUNTED:
@@ -103,7 +117,7 @@ def settled_training(
     one precision, a folder is resumed as it was started, and shared teachers are reused; if both
     precisions are present, float32 is preferred. If there are none, the faster one is chosen.
     """
-    config = config.collaborative
+    config = config.wrapped
 
     def begun() -> Precision | None:
         lineage = _lineage(dataset, {})
@@ -133,7 +147,7 @@ def _selection(selected_by: str) -> dict[str, str]:
     return {} if selected_by == DEFAULT_SELECTION else {"selected_by": selected_by}
 
 
-def _fit_hybrid(
+def _fit_wrapper(
     dataset: Dataset,
     config: TeacherConfig,
     training: TrainingConfig,
@@ -142,34 +156,35 @@ def _fit_hybrid(
     folder: Path,
     selected_by: str,
 ) -> tuple[TeacherModel, TrainingState, Provenance]:
-    cf, cf_state, cf_lineage = fit_teacher(
-        dataset,
-        config.collaborative,
+    """Fit the teacher within a hybrid or a degraded one, then build and keep the whole."""
+    share = config.degraded.share if config.model == "degraded" else 1.0
+    within, within_state, within_lineage = fit_teacher(
+        with_share(dataset, share),
+        config.wrapped,
         training,
         seed=seed,
         folder=folder,
         selected_by=selected_by,
     )
-    cache_dir = folder / _EMBEDDINGS
-    content = _content(config.hybrid, dataset, whose="hybrid", cache_dir=cache_dir)
-    model = Hybrid(
-        config.hybrid, cf, torch.from_numpy(content.vectors), dataset.splits.train
-    ).eval()
-    settings = {
-        "seed": seed,
-        **config.record(),
-        "content": _encoded_by(content),
-        "dim": content.vectors.shape[1],
-        **_selection(selected_by),
-    }
-    inputs = {"collaborative": scores_hash(cf_lineage), "content": content.provenance.content}
-    learned = [parameter for parameter in cf.parameters() if parameter.requires_grad]
+    settings = {"seed": seed, **config.record(), **_selection(selected_by)}
+    if config.model == "hybrid":
+        cache_dir = folder / _EMBEDDINGS
+        content = _content(config.hybrid, dataset, whose="hybrid", cache_dir=cache_dir)
+        vectors = torch.from_numpy(content.vectors)
+        model: TeacherModel = Hybrid(config.hybrid, within, vectors, dataset.splits.train)
+        settings |= {"content": _encoded_by(content), "dim": content.vectors.shape[1]}
+        inputs = {"collaborative": scores_hash(within_lineage)}
+        inputs |= {"content": content.provenance.content}
+    else:
+        model = degraded_teacher(config, within, dataset, seed)
+        inputs = {"teacher": scores_hash(within_lineage)}
+    learned = [parameter for parameter in within.parameters() if parameter.requires_grad]
     for parameter in learned:
         parameter.requires_grad_(False)  # already trained
-    state, lineage = _fit(model, dataset, training, settings, folder=folder, inputs=inputs)
+    state, lineage = _fit(model.eval(), dataset, training, settings, folder=folder, inputs=inputs)
     for parameter in learned:
         parameter.requires_grad_(True)  # but saved as trained
-    spent = {name: getattr(cf_state, name) for name in ("epoch", "best_epoch", "seconds")}
+    spent = {name: getattr(within_state, name) for name in ("epoch", "best_epoch", "seconds")}
     return model, dataclasses.replace(state, **spent), lineage
 
 
@@ -344,8 +359,8 @@ def read_teacher(
     whose = f"of the teacher in {found[0]}"
     require_teacher_of(dataset, lineage, whose=whose, other_interactions=other_interactions)
     config = TeacherConfig.of_record(lineage.config)
-    require_named(config.collaborative, model, found[0])
-    made_by = teacher_class(config.collaborative)
+    require_named(config.wrapped, model, found[0])
+    made_by = teacher_class(config.wrapped)
     if made_by.needs_interactions and lineage.seen != dataset.splits.train_hash:
         raise ProvenanceError(
             f"the teacher in {found[0]} needs the interactions it was trained on for scoring, and "
@@ -361,7 +376,7 @@ def require_named(config: TeacherConfig, model: str | None, folder: Path) -> Non
     """Raise if a folder names a custom teacher that the caller does not.
 
     Args:
-        config: Config of the teacher in the folder; for a hybrid, of its collaborative teacher.
+        config: Config of the teacher in the folder, or of the one within it.
         model: The name given by the caller.
         folder: Folder of the teacher.
 
@@ -418,7 +433,7 @@ def scores_hash(lineage: Provenance) -> str:
     included.
     """
     model = lineage.config["model"]
-    if model in ("itemknn", "hybrid", *COUNTED) or model not in BUILT_IN:
+    if model in ("itemknn", *WRAPPERS, *COUNTED) or model not in BUILT_IN:
         return hash_json([lineage.content, lineage.config])
     return lineage.content
 

@@ -147,7 +147,7 @@ class FittedTeacher:
             what_to_do="Copy the whole folder again.",
         )
         config = TeacherConfig.of_record(lineage.config)
-        require_named(config.collaborative, model, folder)
+        require_named(config.wrapped, model, folder)
         found = read_tensors(folder / _INTERACTIONS, made_from=lineage.seen)
         dataset = _served(catalog, None if found is None else found[0])
         teacher = unfilled_teacher(config, dataset, lineage.config)

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from baselines.contracts.scorer import LeavesOwnOut
 from baselines.data.dataset import Dataset
 from baselines.teachers.config import BUILT_IN, TeacherConfig
 from baselines.teachers.content import Content
+from baselines.teachers.degraded import Degraded, DegradedCounted, with_share
 from baselines.teachers.hybrid import Hybrid
 from baselines.teachers.model import TeacherModel
 from baselines.teachers.rules import Rules
@@ -31,6 +33,9 @@ def teacher_class(config: TeacherConfig) -> type[TeacherModel]:
     Raises:
         ValueError: If the name is neither a function nor a complete subclass of ``TeacherModel``.
     """
+    if config.model == "degraded":
+        counted = issubclass(teacher_class(config.wrapped), LeavesOwnOut)
+        return DegradedCounted if counted else Degraded
     if not inspect.isclass(_loaded(config)):
         return ScorerTeacher
     released = config.model == "sasrec" and config.sasrec.variant == "released"
@@ -56,8 +61,12 @@ def build_teacher(
     if config.model == "hybrid":
         if vectors is None:
             raise ValueError("a hybrid needs vectors of the items, got none")
-        collaborative = build_teacher(config.collaborative, dataset, seed)
+        collaborative = build_teacher(config.wrapped, dataset, seed)
         return Hybrid(config.hybrid, collaborative, vectors, dataset.splits.train)
+    if config.model == "degraded":
+        part = with_share(dataset, config.degraded.share)
+        base = build_teacher(config.wrapped, part, seed, vectors=vectors)
+        return degraded_teacher(config, base, dataset, seed)
     if config.model == "content":
         return Content.build(dataset, seed, config.content, vectors)
     if config.model == "rules+content":
@@ -77,6 +86,14 @@ def build_teacher(
     return model
 
 
+def degraded_teacher(
+    config: TeacherConfig, base: TeacherModel, dataset: Dataset, seed: int
+) -> Degraded:
+    """Make a fitted teacher worse, as ``config.degraded`` says."""
+    made_by = DegradedCounted if isinstance(base, LeavesOwnOut) else Degraded
+    return made_by(config.degraded, base, len(dataset.catalog), seed)
+
+
 def unfilled_teacher(
     config: TeacherConfig, dataset: Dataset, recorded: Mapping[str, Any]
 ) -> TeacherModel:
@@ -92,9 +109,13 @@ def unfilled_teacher(
     """
     num_items = len(dataset.catalog)
     if config.model == "hybrid":
-        collaborative = unfilled_teacher(config.collaborative, dataset, recorded)
+        collaborative = unfilled_teacher(config.wrapped, dataset, recorded)
         vectors = torch.zeros(num_items, recorded["dim"])
         return Hybrid(config.hybrid, collaborative, vectors, dataset.splits.train)
+    if config.model == "degraded":
+        part = with_share(dataset, config.degraded.share)
+        base = unfilled_teacher(config.wrapped, part, recorded)
+        return degraded_teacher(config, base, dataset, recorded["seed"])
     if config.model == "rules":
         return Rules(config.rules, num_items)
     if config.model == "content":

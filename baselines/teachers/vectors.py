@@ -21,10 +21,11 @@ def require_item_vectors(config: TeacherConfig, *, needed_by: str) -> None:
         ValueError: If it learns no item embeddings; for a hybrid, if its collaborative part does
             not.
     """
-    if not issubclass(teacher_class(config.collaborative), ItemVectors):
+    source = config.wrapped if config.model == "hybrid" else config
+    if not issubclass(teacher_class(source), ItemVectors):
         raise ValueError(
             f"{needed_by} needs a teacher that learns item vectors, such as sasrec, got "
-            f"{config.collaborative.model}. Choose another teacher, or provide your own vectors."
+            f"{source.model}. Choose another teacher, or provide your own vectors."
         )
 
 

@@ -26,6 +26,7 @@ def test_schemes_stand_beside_each_other_in_the_table(
     assert "| @codes | file:codes.json | 33 |" in Path("out/comparison.md").read_text()
 
 
+@pytest.mark.usefixtures("with_pages")
 def test_compare_prints_its_answer_and_where_the_files_are(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from tiny_comparison import TINY
@@ -12,6 +13,7 @@ from baselines.data.loading import write_plain_layout
 from baselines.data.synthetic import synthetic_dataset
 from baselines.experiments.config import FusionConfig
 from baselines.experiments.run import run_comparison
+from baselines.reporting import writing
 from baselines.reporting.source import ReportSource
 from baselines.reporting.writing import write_report
 
@@ -19,7 +21,7 @@ ARMS = ("causal:ntp", "causal:soft_ce:0.3", "causal:soft_ce:0.6", "causal:soft_c
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, no_pages: tuple[str, ...]) -> Path:
     """The folder of a comparison with its report; a test that changes it takes a copy."""
     folder = tmp_path_factory.mktemp("reports")
     shop = folder / "shop"
@@ -32,5 +34,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fusion=FusionConfig(arms=("causal:ntp",), weights=(0.5,)),
     )
     run_comparison(config)
-    write_report(ReportSource.read(folder / "done"))
+    with patch.object(writing, "_NEEDED", no_pages):
+        write_report(ReportSource.read(folder / "done"))
     return folder / "done"

@@ -51,6 +51,9 @@ class Page(HTMLParser):
         return [attributes[name] for _, attributes in self.elements if name in attributes]
 
 
+pytestmark = pytest.mark.usefixtures("with_pages")
+
+
 @pytest.fixture(scope="module")
 def page(finished: Path) -> str:
     return (finished / "report.html").read_text()
@@ -194,6 +197,13 @@ def scored(folder: Path, run: Path) -> dict[str, dict[str, float]]:
     return found
 
 
+def test_the_cost_of_a_comparison_has_its_memory(finished: Path, page: str) -> None:
+    settings = json.loads((finished / "comparison.json").read_text())["settings"]
+    assert re.fullmatch(r"\d+\.\d\d GiB", settings["peak memory"])
+    cost = page[page.index('<section id="cost"') : page.index('<section id="ids"')]
+    assert f"Peak memory: {settings['peak memory']}." in cost
+
+
 def test_trec_eval_finds_the_same_metrics(copied: Path) -> None:
     assert main(["report", str(copied), "--trec"]) == 0
     folder = copied / "report" / "trec"
@@ -223,6 +233,11 @@ def test_the_command_prints_the_answer_and_says_where_the_page_is(
     assert (copied / "report.html").exists()
     assert main(["report", str(copied), "--wide"]) == 0
     wide = capsys.readouterr().out
+    again = ["compare", "--config", f"{copied}/report/compare.yaml", "--out", str(copied)]
+    assert main([*again, "--wide", "--quiet"]) == 0
+    assert wide in capsys.readouterr().out
+    assert main([*again, "--wide", "false", "--quiet"]) == 0, "the folder takes both"
+    assert "N@10 by stratum" not in capsys.readouterr().out
     for text in ("Seen items removed", "Seen items kept", "N@10 by stratum"):
         assert text in wide
 

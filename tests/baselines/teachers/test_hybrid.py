@@ -226,7 +226,7 @@ def test_its_teacher_is_an_artefact_of_its_own_that_is_taken_where_it_is(
 ) -> None:
     config = with_cf(cf)
     alone, cf_state, cf_lineage = fit_teacher(
-        dataset, config.collaborative, TRAINING, seed=1, folder=tmp_path
+        dataset, config.wrapped, TRAINING, seed=1, folder=tmp_path
     )
     model, state, lineage = fit_teacher(dataset, config, TRAINING, seed=1, folder=tmp_path)
     assert len(list(tmp_path.glob(f"{cf}-1-*"))) == 1
