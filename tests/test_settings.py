@@ -66,6 +66,8 @@ def made(config: type, **values: Any) -> Any:
         needed["ids"] = ("i",)
     if config.__name__ == "RecommendConfig" and "histories" not in values:
         needed["history"] = ("7",)
+    if config.__name__ == "EvaluateConfig" and "log" not in values:
+        needed["model"] = "m"
     return config(**{**needed, **values})
 
 

@@ -25,6 +25,7 @@ class Running:
     """A server, and a client of it."""
 
     server: Server
+    thread: threading.Thread
     service: Service
     client: httpx.Client
 
@@ -56,7 +57,7 @@ def running(config: ServeConfig, token: str | None = None) -> Iterator[Running]:
     try:
         assert listens.wait(30)
         with httpx.Client(base_url=addresses[0], timeout=30) as client:
-            yield Running(server, app.state.service, client)
+            yield Running(server, thread, app.state.service, client)
     finally:
         server.should_exit = True
         thread.join(30)

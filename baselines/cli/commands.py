@@ -13,12 +13,9 @@ from baselines.cli.config import (
     BuildConfig,
     DataPrepareConfig,
     DescribeConfig,
-    EvaluateConfig,
-    ExplainConfig,
     InspectConfig,
     LmTrainConfig,
     PickConfig,
-    RecommendConfig,
     StudyConfig,
     TeacherExportConfig,
     TeacherTrainConfig,
@@ -31,6 +28,7 @@ from baselines.cli.export import export
 from baselines.cli.ids import build
 from baselines.cli.inspecting import inspect
 from baselines.cli.lm import lm_fluency, lm_train
+from baselines.cli.model_config import EvaluateConfig, ExplainConfig, RecommendConfig
 from baselines.cli.pick import pick
 from baselines.cli.prepare import data_prepare
 from baselines.cli.recommend import recommend

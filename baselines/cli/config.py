@@ -11,14 +11,13 @@ from baselines.data.preparing.config import PreparationConfig
 from baselines.data.sources.config import SourceConfig
 from baselines.evaluation.config import EvaluationConfig
 from baselines.experiments.config import CompareConfig
-from baselines.models.config import BackboneConfigs, Empty, Unknown
+from baselines.models.config import BackboneConfigs
 from baselines.pretraining.config import NextTokenConfig, SmallModelConfig, TextsConfig
 from baselines.teachers.config import MassConfig, TeacherConfig, teacher_training
 from baselines.training.config import LARGEST_SEED, TrackerName, TrainingConfig
 from semid.checks import require_int, require_text
 from semid.config import IdsConfig
 from semid.field_types import require_types
-from semid.tables import SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,23 +65,6 @@ class DataPrepareConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """Options of every command that uses a trained model.
-
-    Attributes:
-        model: Folder of a trained model, or its name on the Hub.
-        backbone: Class path of the model's backbone, if it is not built in.
-        teacher: Class path of the teacher that it needs or has in its beam, likewise.
-        base: Path of the model's base language model, if it has moved.
-    """
-
-    model: str
-    backbone: str | None = None
-    teacher: str | None = None
-    base: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,27 +339,6 @@ class TrainConfig(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(ModelOptions, DataOptions):
-    """Settings of ``semid evaluate``.
-
-    Attributes:
-        data: A folder, ``synthetic`` or a reader, as in train; items are matched by their IDs.
-        out: Folder to write ``ranks.parquet`` and ``metrics.json`` to; None only to print.
-        metrics: Metrics to report; None for those the model was trained with.
-        cutoffs: List lengths to report them at; likewise.
-    """
-
-    out: str | None = None
-    metrics: tuple[str, ...] | None = None
-    cutoffs: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        require_types(self)
-        for name in ("model", "data"):
-            require_text(name, getattr(self, name))
-
-
-@dataclass(frozen=True, kw_only=True)
 class PickConfig:
     """Settings of ``semid pick``.
 
@@ -400,72 +361,6 @@ class PickConfig:
     def __post_init__(self) -> None:
         require_types(self)
         for name in ("run", "out"):
-            require_text(name, getattr(self, name))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecommendConfig(ModelOptions):
-    """Settings of ``semid recommend``.
-
-    Attributes:
-        histories: A parquet, CSV or JSON-lines file: ``user_id`` and a list ``history``, or
-            ``user_id``, ``item_id`` and ``timestamp`` or ``position``.
-        user: Recommend only for this user of the file.
-        history: Instead of a file, item IDs separated by commas, oldest first.
-        k: Length of the lists.
-        within: File of the only items that may be recommended: a column ``item_id``, or a text
-            file with one ID per line.
-        exclude_seen: Exclude items of the history.
-        boosts: File with ``item_id`` and ``boost``, which is added to an item's log-probability.
-        unknown: How history items that the model does not know are handled.
-        empty: How histories without known items are handled.
-        out: A ``.parquet``, ``.csv`` or ``.jsonl`` file to write; None to print. The same command
-            resumes where it was stopped.
-        batch_size: Histories decoded at a time; determines memory use.
-        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
-    """
-
-    histories: str | None = None
-    user: str | None = None
-    history: tuple[str, ...] | None = None
-    k: int = 10
-    within: str | None = None
-    exclude_seen: bool = True
-    boosts: str | None = None
-    unknown: Unknown = "skip"
-    empty: Empty = "refuse"
-    out: str | None = None
-    batch_size: int = 256
-    time_format: str | None = None
-
-    def __post_init__(self) -> None:
-        require_types(self)
-        require_text("model", self.model)
-        require_int("k", self.k, 1)
-        require_int("batch_size", self.batch_size, 1)
-        if (self.histories is None) == (self.history is None):
-            raise ValueError("expected either --histories FILE or --history 'id,id'")
-        if self.user is not None and self.histories is None:
-            raise ValueError("user is one of a file: name it by --histories")
-        if self.out is not None and not self.out.endswith(SUFFIXES):
-            raise ValueError(f"out must end in {', '.join(SUFFIXES)}, got {self.out!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainConfig(ModelOptions):
-    """Settings of ``semid explain``.
-
-    Attributes:
-        history: Item IDs separated by commas, oldest first.
-        item: The item to explain.
-    """
-
-    history: tuple[str, ...]
-    item: str
-
-    def __post_init__(self) -> None:
-        require_types(self)
-        for name in ("model", "item"):
             require_text(name, getattr(self, name))
 
 

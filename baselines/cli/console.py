@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.table import Table
 
 QUIET = "--quiet"
 """The option, common to all commands, that turns off progress."""
@@ -18,6 +19,17 @@ class CommandConsole(Console):
     def on_broken_pipe(self) -> None:
         """Raise ``BrokenPipeError``, as a plain print does."""
         raise BrokenPipeError
+
+
+def figures_table(title: str, first: str, figures: Iterable[str]) -> Table:
+    """A table of figures without rows, whose first column is not broken."""
+    from rich.box import SIMPLE_HEAD
+
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column(first, no_wrap=True)
+    for heading in figures:
+        table.add_column(heading, justify="right", overflow="fold")
+    return table
 
 
 class _Notices(logging.Handler):

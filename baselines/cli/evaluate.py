@@ -1,13 +1,14 @@
-"""``semid evaluate``: evaluate a trained model on data."""
+"""``semid evaluate``: evaluate a trained model on data, or a log of requests on later events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baselines.cli.config import EvaluateConfig
+from baselines.cli.console import figures_table
+from baselines.cli.evaluate_log import evaluate_log
 from baselines.cli.inputs import read_data, read_model
+from baselines.cli.model_config import EvaluateConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,11 +18,19 @@ if TYPE_CHECKING:
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> None:
-    """Rank a dataset's test targets with a trained model, and print the metrics."""
+    """Print the metrics of a trained model on test targets, or of a log on later events."""
+    if config.model is None:
+        evaluate_log(config, console)
+    else:
+        _evaluate_model(config.model, config, console)
+
+
+def _evaluate_model(source: str, config: EvaluateConfig, console: Console) -> None:
+    """Rank a dataset's test targets with a trained model."""
     from baselines.experiments.evaluated import Evaluated
     from semid.distributed import distributed_state
 
-    model = read_model(config).model
+    model = read_model(source, config).model
     dataset = read_data(config)
     found = Evaluated.of(model, dataset, metrics=config.metrics, cutoffs=config.cutoffs)
     console.print(_means_table(found))
@@ -40,7 +49,7 @@ def _means_table(found: Evaluated) -> Table:
     """All metrics by policy and, where items share semantic IDs, among these."""
     lines = dict(found.means)
     lines |= {f"{policy}, by ID": values for policy, values in found.by_id.items()}
-    table = _table(f"{found.dataset.name}, test", "seen items", next(iter(lines.values())))
+    table = figures_table(f"{found.dataset.name}, test", "seen items", next(iter(lines.values())))
     for name, values in lines.items():
         table.add_row(name, *(f"{value:.4f}" for value in values.values()))
     return table
@@ -53,20 +62,8 @@ def _strata_table(found: Evaluated) -> Table:
     metrics = headlines_of(list(next(iter(found.means.values()))))
     columns = [(policy, name) for policy in found.means for name in metrics]
     headings = ("users", *(f"{name}\n{policy}" for policy, name in columns))
-    table = _table("strata, seen items removed and kept", "stratum", headings)
+    table = figures_table("strata, seen items removed and kept", "stratum", headings)
     for group, means in found.strata:
         cells = [f"{means[policy][name]:.4f}" for policy, name in columns]
         table.add_row(f"{group.kind}: {group.name}", f"{group.targets.sum():,}", *cells)
-    return table
-
-
-def _table(title: str, first: str, figures: Iterable[str]) -> Table:
-    """A table of figures without rows, whose first column is not broken."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    table.add_column(first, no_wrap=True)
-    for heading in figures:
-        table.add_column(heading, justify="right", overflow="fold")
     return table

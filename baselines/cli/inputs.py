@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from baselines.cli.config import DataOptions, ModelOptions
+from baselines.cli.config import DataOptions
+from baselines.cli.model_config import LoadOptions
 
 if TYPE_CHECKING:
     from baselines.data.dataset import Dataset
@@ -24,10 +25,10 @@ def read_data(options: DataOptions) -> Dataset:
     )
 
 
-def read_model(options: ModelOptions) -> Recommender:
+def read_model(source: str, options: LoadOptions) -> Recommender:
     """Load the model of a command; external code is run only if the command names it."""
     from baselines.models.recommender import Recommender
 
     return Recommender.from_pretrained(
-        options.model, backbone=options.backbone, teacher=options.teacher, base=options.base
+        source, backbone=options.backbone, teacher=options.teacher, base=options.base
     )

@@ -5,21 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baselines.cli.config import RecommendConfig
 from baselines.cli.inputs import read_model
+from baselines.cli.model_config import RecommendConfig
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
     from baselines.data.histories import UserHistories
+    from baselines.models.beam_weights import BeamWeights
     from baselines.models.bulk import BulkRecommender
     from baselines.models.recommender import Recommender
 
 
 def recommend(config: RecommendConfig, console: Console) -> None:
     """Recommend items to users with a trained model; write a file, or print."""
-    shop = read_model(config)
+    shop = read_model(config.model, config).with_beam(_weights(config))
     bulk = _bulk_of(config, shop, _histories(config, shop))
     if config.out is None:
         lists = bulk.table()
@@ -35,6 +36,16 @@ def recommend(config: RecommendConfig, console: Console) -> None:
     ):
         if count:
             console.print(f"{count} {what}", style="yellow", highlight=False)
+
+
+def _weights(config: RecommendConfig) -> BeamWeights:
+    from baselines.models.beam_weights import BeamWeights
+
+    return BeamWeights(
+        prior=config.prior,
+        partner_weight=config.partner_weight,
+        item_weight=config.item_weight,
+    )
 
 
 def _histories(config: RecommendConfig, shop: Recommender) -> UserHistories:

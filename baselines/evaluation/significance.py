@@ -1,4 +1,4 @@
-"""Significance of differences between runs: paired bootstrap and Holm's correction."""
+"""Significance of differences between runs: bootstrap over users, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -41,17 +41,64 @@ def paired_bootstrap(
     Raises:
         ValueError: If a setting is out of range, or there are no users.
     """
-    if resamples < 1 or not 0 < confidence < 1:
-        raise ValueError(
-            f"resamples must be at least 1 and confidence in (0, 1), got {resamples}, {confidence}"
-        )
-    if not len(differences):
-        raise ValueError("a bootstrap over users needs at least one user, got none")
-    draws = _resampled_means(differences, resamples, seed)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
-    hits = np.minimum((draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0))
-    return Bootstrap(low, high, np.minimum(2 * (1 + hits) / (1 + resamples), 1.0))
+    _require(len(differences), resamples, confidence)
+    weights = np.ones(len(differences))
+    return _summary(_resampled_means(differences, weights, resamples, seed), confidence)
+
+
+class UserSums(NamedTuple):
+    """What the users of one group contribute to means over their requests.
+
+    Attributes:
+        sums: Finite float64 ``(user, column)``, each user's sum of each quantity.
+        requests: float64 ``(user,)``, the number of requests that it was summed over, at least 1.
+    """
+
+    sums: FloatArray
+    requests: FloatArray
+
+    @property
+    def means(self) -> FloatArray:
+        """Mean over all requests, float64 ``(column,)``."""
+        means: FloatArray = self.sums.sum(axis=0) / self.requests.sum()
+        return means
+
+
+def unpaired_bootstrap(
+    model: UserSums,
+    reference: UserSums | None = None,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Bootstrap:
+    """Resample the users of two groups that share none, each group by itself.
+
+    A user is drawn with all their requests, which depend on each other; the mean is that over the
+    requests drawn (a cluster bootstrap: Davison & Hinkley, 1997, section 3.8). Interval and ``p``
+    of the difference ``model - reference`` are as in ``paired_bootstrap``.
+
+    Args:
+        model: The users of one group.
+        reference: Those of the other; None for the mean of ``model`` alone.
+        resamples: Number of draws, at least 1.
+        confidence: Coverage of the interval, in (0, 1).
+        seed: Seed of the draws; equal input gives an equal result.
+
+    Raises:
+        ValueError: If a setting is out of range, or a group has no users.
+    """
+    groups = [model] if reference is None else [model, reference]
+    for group in groups:
+        _require(len(group.sums), resamples, confidence)
+    seeds = np.random.SeedSequence(seed).spawn(len(groups))
+    draws, *others = (
+        _resampled_means(group.sums, group.requests, resamples, own)
+        for group, own in zip(groups, seeds, strict=True)
+    )
+    for other in others:
+        draws = np.round(draws - other, 12)
+    return _summary(draws, confidence)
 
 
 def holm(p: FloatArray) -> FloatArray:
@@ -74,8 +121,30 @@ def holm(p: FloatArray) -> FloatArray:
     return adjusted
 
 
-def _resampled_means(values: FloatArray, resamples: int, seed: int) -> FloatArray:
-    """Column means of ``values`` (user, column) over resampled users: ``(resample, column)``."""
+def _require(num_users: int, resamples: int, confidence: float) -> None:
+    if resamples < 1 or not 0 < confidence < 1:
+        raise ValueError(
+            f"resamples must be at least 1 and confidence in (0, 1), got {resamples}, {confidence}"
+        )
+    if not num_users:
+        raise ValueError("a bootstrap over users needs at least one user, got none")
+
+
+def _summary(draws: FloatArray, confidence: float) -> Bootstrap:
+    """Percentile interval and two-sided p-value of the columns of ``(resample, column)``."""
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
+    hits = np.minimum((draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0))
+    return Bootstrap(low, high, np.minimum(2 * (1 + hits) / (1 + len(draws)), 1.0))
+
+
+def _resampled_means(
+    values: FloatArray,
+    weights: FloatArray,
+    resamples: int,
+    seed: int | np.random.SeedSequence,
+) -> FloatArray:
+    """Sums of ``values`` (user, column) per sum of ``weights``: ``(resample, column)``."""
     rng = np.random.default_rng(seed)
     num_users = len(values)
     means = np.empty((resamples, values.shape[1]))
@@ -86,6 +155,6 @@ def _resampled_means(values: FloatArray, resamples: int, seed: int) -> FloatArra
                 np.bincount(rng.integers(num_users, size=num_users), minlength=num_users)
                 for _ in chunk
             ]
-        )
-        chunk[:] = counts.astype(np.float64) @ values / num_users
+        ).astype(np.float64)
+        chunk[:] = counts @ values / (counts @ weights)[:, None]
     return np.round(means, 12)  # a different summation order must not separate a tie from zero

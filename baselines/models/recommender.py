@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import os
@@ -16,6 +17,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from baselines.models.beam_weights import BeamWeights, with_beam_weights
 from baselines.models.config import Empty, Unknown
 from baselines.models.explanation import Explanation, explain
 from baselines.models.hub import model_folder, push_to_hub
@@ -189,6 +191,16 @@ class Recommender:
                 logger.warning("%d %s", count, what)
         return Recommendations(lists=lists, unknown=known.unknown, short=short)
 
+    def with_beam(self, weights: BeamWeights) -> Recommender:
+        """The same recommender with other weights in its beam; this one stays as it is.
+
+        Raises:
+            ValueError: If the model does not have what is weighted.
+        """
+        changed = copy.copy(self)
+        changed.model = with_beam_weights(self.model, weights)
+        return changed
+
     def best_rows(
         self,
         known: KnownHistories,
@@ -271,7 +283,9 @@ class Recommender:
         Raises:
             ValueError: As ``with_new_items``.
         """
-        self._replace(with_new_items(self.model, table, tokenizer=tokenizer))
+        self.model = with_new_items(self.model, table, tokenizer=tokenizer)
+        for name in ("titles", "_vectors"):
+            self.__dict__.pop(name, None)
 
     def similar(self, item: ItemId, k: int = 10) -> list[Recommendation]:
         """The items with the nearest vectors, scored by cosine similarity.
@@ -305,12 +319,7 @@ class Recommender:
         removed = self.model.removed | frozenset(rows.tolist())
         if len(removed) == len(self.model.items.catalog):
             raise ValueError("expected items that are left to recommend, got all to remove")
-        self._replace(dataclasses.replace(self.model, removed=removed))
-
-    def _replace(self, model: TrainedModel) -> None:
-        self.model = model
-        for name in ("titles", "_vectors"):
-            self.__dict__.pop(name, None)
+        self.model = dataclasses.replace(self.model, removed=removed)
 
     @property
     def _device(self) -> torch.device:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 
+from baselines.models.beam_weights import BeamWeights, beam_weights, partner_label
 from baselines.models.recommender import Recommendation
 from baselines.models.requests import ItemId
 from baselines.serving import wire
@@ -296,6 +297,9 @@ def _options(body: wire.RecommendBody) -> Options:
         boosts=boosts or None,
         unknown=body.unknown,
         empty=body.empty,
+        beam=BeamWeights(
+            prior=body.prior, partner_weight=body.partner_weight, item_weight=body.item_weight
+        ),
     )
 
 
@@ -314,6 +318,8 @@ def _described(arms: Iterable[Arm]) -> Response:
             "label": arm.model.recommender.model.backbone.label,
             "items": arm.model.num_items,
             "share": arm.share,
+            "partner": partner_label(arm.model.recommender.model),
+            **dataclasses.asdict(beam_weights(arm.model.recommender.model)),
         }
         for arm in arms
     ]

@@ -123,7 +123,13 @@ class Batcher:
             for job in await self._waiting_jobs():
                 groups.setdefault(job.key, []).append(job)
             for jobs in groups.values():
-                await self._answer_together([job for job in jobs if not job.answer.done()])
+                try:
+                    await self._answer_together([job for job in jobs if not job.answer.done()])
+                except Exception as error:  # a fault of ours, which must not stop all others
+                    fault = RuntimeError(f"a batch was not answered: {error}")
+                    for job in jobs:
+                        if not job.answer.done():
+                            job.answer.set_exception(fault)
 
     async def _waiting_jobs(self) -> list[_Job]:
         """At least one job, as many as wait or come within the time to wait."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import math
@@ -9,7 +10,8 @@ import os
 import shutil
 import weakref
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,6 +19,7 @@ from typing import Any
 
 import polars as pl
 
+from baselines.models.beam_weights import BeamWeights
 from baselines.models.bulk import lists_identity
 from baselines.models.config import Empty, Unknown
 from baselines.models.files import read_card
@@ -36,6 +39,7 @@ class Options:
         boosts: Values added to the log-probability of items.
         unknown: How unknown items are handled.
         empty: How a history without known items is handled.
+        beam: Weights in the model's beam.
     """
 
     k: int = 10
@@ -44,6 +48,7 @@ class Options:
     boosts: Mapping[ItemId, float] | None = None
     unknown: Unknown = "skip"
     empty: Empty = "refuse"
+    beam: BeamWeights = field(default_factory=BeamWeights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +93,13 @@ class ServedModel:
         recommender: The model.
         identity: Everything that determines its lists, but for added and removed items.
         fingerprint: State of the folder from which it was loaded.
-        copy: The copy of the folder that it was loaded from.
+        source: The copy of the folder that it was loaded from.
     """
 
     recommender: Recommender
     identity: Mapping[str, Any]
     fingerprint: str
-    copy: FolderCopy
+    source: FolderCopy
 
     @cached_property
     def hash(self) -> str:
@@ -121,7 +126,7 @@ class ServedModel:
         teacher: str | None = None,
         base: str | None = None,
     ) -> ServedModel:
-        """Load the model in a folder, and rank once with it.
+        """Load the model in a folder, rank once with it, and compute what requests look up.
 
         Args:
             folder: The folder.
@@ -135,9 +140,9 @@ class ServedModel:
                 the model's scores are not finite.
         """
         before = fingerprint(folder)
-        copy = FolderCopy(folder)
+        source = FolderCopy(folder)
         recommender = Recommender.from_pretrained(
-            copy.path, backbone=backbone, teacher=teacher, base=base
+            source.path, backbone=backbone, teacher=teacher, base=base
         )
         if fingerprint(folder) != before:
             raise ValueError(f"expected a model that stays as it is, but {folder} was changed")
@@ -145,7 +150,7 @@ class ServedModel:
             recommender=recommender,
             identity=lists_identity(recommender.model),
             fingerprint=before,
-            copy=copy,
+            source=source,
         )
         served._warm_up(folder)
         return served
@@ -155,6 +160,13 @@ class ServedModel:
         (found,) = self.recommend(Options(), [catalog.item_ids[:1]])
         if not all(math.isfinite(item.score) for item in found.items):
             raise ValueError(f"expected a model with finite scores in {folder}, got NaN")
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """Compute titles and item vectors, so that no request has to wait for them."""
+        _ = self._small_titles
+        with suppress(ValueError):  # it has no item vectors, and says so when asked
+            self.recommender.similar(self.recommender.model.items.catalog.item_ids[0], 1)
 
     def recommend(
         self, options: Options, histories: Sequence[Sequence[ItemId]]
@@ -162,9 +174,9 @@ class ServedModel:
         """The best items after each history, with the same options.
 
         Raises:
-            ValueError: As ``Recommender.recommend``.
+            ValueError: As ``Recommender.recommend`` and ``Recommender.with_beam``.
         """
-        recommender = self.recommender
+        recommender = self.recommender.with_beam(options.beam)
         known = known_histories(recommender.model.items.catalog, histories, options.unknown)
         require_histories(known, options.empty)
         found = recommender.listed(
@@ -201,9 +213,9 @@ class ServedModel:
         Raises:
             ValueError: As ``Recommender.add_items``.
         """
-        changed = Recommender(self.recommender.model)
+        changed = copy.copy(self.recommender)
         changed.add_items(_table(rows))
-        return dataclasses.replace(self, recommender=changed)
+        return self._with(changed)
 
     def without_items(self, ids: Collection[ItemId]) -> ServedModel:
         """The model without some items.
@@ -211,9 +223,14 @@ class ServedModel:
         Raises:
             ValueError: As ``Recommender.remove_items``.
         """
-        changed = Recommender(self.recommender.model)
+        changed = copy.copy(self.recommender)
         changed.remove_items(ids)
-        return dataclasses.replace(self, recommender=changed)
+        return self._with(changed)
+
+    def _with(self, recommender: Recommender) -> ServedModel:
+        changed = dataclasses.replace(self, recommender=recommender)
+        changed._look_up()
+        return changed
 
 
 def fingerprint(folder: Path) -> str:

@@ -6,10 +6,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from baselines.models.beam_weights import MOST_PRIOR
 from baselines.models.config import Empty, Unknown
 
 ItemId = Annotated[str, Field(max_length=1000)] | Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 UserId = Annotated[str, Field(max_length=1000)]
+Weight = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Body(BaseModel):
@@ -33,6 +35,15 @@ class RecommendBody(_Body):
     boosts: list[Boost] = Field(default=[], description="Values added to log-probabilities.")
     unknown: Unknown = Field("skip", description="How unknown items of the history are handled.")
     empty: Empty = Field("refuse", description="How a history without known items is handled.")
+    prior: Annotated[float, Field(ge=0, le=MOST_PRIOR)] | None = Field(
+        None, description="How much of the training prior is divided out; null as in the model."
+    )
+    partner_weight: Weight | None = Field(
+        None, description="Weight of the second model in the beam, 0 for none; null likewise."
+    )
+    item_weight: Weight | None = Field(
+        None, description="Weight of the model's own item head in the beam; null likewise."
+    )
     user: UserId | None = Field(None, description="The user, who always gets the same model.")
 
 
@@ -146,6 +157,12 @@ class ArmAnswer(Served):
     label: str
     items: int = Field(description="Number of items that it can recommend.")
     share: float = Field(description="Share of the requests that name no model.")
+    prior: float | None = Field(description="The prior in its beam; null if it has no beam.")
+    partner: str | None = Field(description="The second model in its beam; null for none.")
+    partner_weight: float | None = Field(description="Its weight; null for none.")
+    item_weight: float | None = Field(
+        description="Weight of the model's own item head in its beam; null without a head."
+    )
 
 
 class ModelsAnswer(BaseModel):

@@ -152,10 +152,16 @@ def test_recommending_gives_the_lists_of_the_search_by_hand(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_batches_are_held_against_one_request_at_a_time(tmp_path: Path) -> None:
     sizes = ["--items", "60", "--levels", "3", "--codebook", "8", "--clients", "1", "3"]
-    runs = ["--requests", "12", "--rounds", "1"]
+    runs = ["--requests", "12", "--rounds", "2", "--soak", "0.4"]
     figures = figures_of("bench_serve", tmp_path / "serve.json", *sizes, *runs)
+    soak = figures.pop("soak")
+    assert soak["requests"] > 100
+    assert (soak["unexpected"], soak["lost"], soak["exit_code"]) == ({}, 0, 0)
+    assert (soak["models_taken"] >= 1, soak["models_refused"]) == (True, 1)
+    assert soak["answered_after_stop"] == soak["in_flight_at_stop"] == 32
+    assert 0.5 < soak["memory_ratio"] < 2
     for clients in ("1", "3"):
-        assert figures[clients]["gain"] > 0
+        assert 0 < min(figures[clients]["gains"]) <= figures[clients]["gain"]
         for way in ("dynamic batching", "one at a time"):
             assert 0 < figures[clients][way]["p50_ms"] <= figures[clients][way]["p99_ms"]
 

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from baselines.evaluation.significance import holm, paired_bootstrap
+from baselines.evaluation.significance import (
+    UserSums,
+    holm,
+    paired_bootstrap,
+    unpaired_bootstrap,
+)
 
 
 def brute_force_holm(p: list[float]) -> list[float]:
@@ -111,3 +116,57 @@ def test_p_is_uniform_where_nothing_differs() -> None:
 def test_bad_settings_are_refused(users: int, options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(np.zeros((users, 1)), **options)  # type: ignore[arg-type]
+
+
+def users_with(requests: np.ndarray, rng: np.random.Generator, mean: float) -> UserSums:
+    """Users whose requests have values around a mean of their own."""
+    own = rng.normal(mean, 1.0, size=len(requests))
+    noise = rng.normal(size=len(requests)) * np.sqrt(requests)
+    return UserSums((own * requests + noise)[:, None], requests)
+
+
+def test_the_unpaired_bootstrap_is_a_loop_over_resampled_users() -> None:
+    rng = np.random.default_rng(2)
+    groups = [users_with(rng.integers(1, 4, size=size).astype(float), rng, 0.0) for size in (9, 14)]
+    seeds = np.random.SeedSequence(5).spawn(2)
+    draws = []
+    for group, seed in zip(groups, seeds, strict=True):
+        of_users = np.random.default_rng(seed)
+        chosen = [of_users.integers(len(group.sums), size=len(group.sums)) for _ in range(70)]
+        draws.append([group.sums[c].sum() / group.requests[c].sum() for c in chosen])
+    difference = np.array(draws[0]) - np.array(draws[1])
+    found = unpaired_bootstrap(*groups, resamples=70, confidence=0.9, seed=5)
+    np.testing.assert_allclose(
+        [found.low[0], found.high[0]], np.percentile(difference, [5, 95]), atol=1e-10
+    )
+    below, above = (difference <= 0).sum(), (difference >= 0).sum()
+    assert found.p[0] == pytest.approx(min(1.0, 2 * (1 + min(below, above)) / 71))
+    alone = unpaired_bootstrap(groups[0], resamples=70, confidence=0.9)
+    assert alone.low[0] <= groups[0].means[0] <= alone.high[0]
+
+
+def test_one_request_a_user_is_welchs_test() -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(0.25, 1.0, size=(900, 1)), rng.normal(0.0, 2.0, size=(700, 1))
+    groups = [UserSums(values, np.ones(len(values))) for values in (first, second)]
+    found = unpaired_bootstrap(*groups, resamples=4000)
+    test = stats.ttest_ind(first[:, 0], second[:, 0], equal_var=False)
+    interval = test.confidence_interval(0.95)
+    assert [found.low[0], found.high[0]] == pytest.approx([interval.low, interval.high], abs=0.01)
+    assert found.p[0] == pytest.approx(test.pvalue, abs=0.02)
+
+
+def test_users_with_many_requests_of_one_kind_make_no_false_differences() -> None:
+    rng = np.random.default_rng(4)
+    p = []
+    for number in range(200):
+        groups = [users_with(rng.integers(1, 30, size=80).astype(float), rng, 0) for _ in range(2)]
+        p.append(unpaired_bootstrap(*groups, resamples=200, seed=number).p[0])
+    assert (np.array(p) < 0.05).mean() == pytest.approx(0.05, abs=0.04)
+
+
+def test_equal_groups_have_no_difference_and_empty_ones_are_refused() -> None:
+    group = UserSums(np.ones((5, 2)), np.ones(5))
+    np.testing.assert_array_equal(unpaired_bootstrap(group, group).p, [1.0, 1.0])
+    with pytest.raises(ValueError, match="at least one user, got none"):
+        unpaired_bootstrap(group, UserSums(np.ones((0, 2)), np.ones(0)))

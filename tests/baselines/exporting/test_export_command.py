@@ -22,6 +22,7 @@ from baselines.cli import main
 from baselines.exporting import semantic_ids
 from baselines.exporting.config import Server
 from baselines.exporting.export import export
+from baselines.exporting.flashrec import sid_option
 from baselines.exporting.view import ExportView
 from baselines.models.trained import TrainedModel
 from semid.ids import SemanticIds
@@ -148,6 +149,19 @@ def test_paths_that_a_file_cannot_hold_are_refused(server: Server, tmp_path: Pat
         with pytest.raises(ValueError, match="exactly 3 codes an item, got 4"):
             export(long, server, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_flashrec_is_told_where_the_codes_of_four_levels_are(tmp_path: Path) -> None:
+    model = random_model(tmp_path / "lm", seed=1, levels=4)
+    view = ExportView.of_model(model, "model")
+    export(view, "flashrec", tmp_path / "out")
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "out")
+    sizes = model.items.ids.sizes
+    first, last = tokenizer.convert_tokens_to_ids(["<a_0>", f"<d_{sizes[-1] - 1}>"])
+    assert sid_option(view) == f"--sid {first}:{last}/{','.join(map(str, sizes))}"
+    assert sid_option(random_view(3, levels=4)) is None  # no tokens of a language model
+    with pytest.raises(ValueError, match="told by --sid, got one code an item"):
+        export(random_view(3, levels=1), "flashrec", tmp_path / "short")
 
 
 def test_a_code_too_large_for_flashrec_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import fit_model
+from tiny_models import fit_model, with_teacher
 from tiny_server import Running, Serve, running
 
 from baselines.models.recommender import Recommender
@@ -30,6 +30,14 @@ def tiger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiger")
     fit_model(folder, "tiger")
     return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model with a teacher in its beam, at a weight of .6; only to be read."""
+    folder = tmp_path_factory.mktemp("taught")
+    with_teacher(fit_model(folder), folder).save(folder / "saved")
+    return folder / "saved"
 
 
 @pytest.fixture(scope="session")

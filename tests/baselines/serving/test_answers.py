@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import httpx
 import pytest
 from tiny_server import IDS, Serve, same
 
+from baselines.models import recommender
+from baselines.models.beam_weights import BeamWeights
+from baselines.models.item_vectors import item_vectors_of
 from baselines.models.recommender import Recommender
+from baselines.models.trained import TrainedModel
 
 HISTORIES = [[IDS[(3 * n + m) % len(IDS)] for m in range(1 + n % 7)] for n in range(64)]
 
@@ -49,6 +54,24 @@ def test_options_are_those_of_the_model(
         listed = [{"item_id": item, "boost": boost} for item, boost in options["boosts"].items()]
         body["boosts"] = listed
     same(serve().post("recommend", body).json(), alone, HISTORIES[4], **options)
+
+
+def test_weights_in_the_beam_are_those_of_the_model_or_of_the_request(
+    serve: Serve, causal: Path, taught: Path, alone: Recommender
+) -> None:
+    server = serve(f"a={taught}", f"b={causal}", max_wait_ms=50.0)
+    a, b = server.client.get("/v1/models").json()["models"]
+    names = ("prior", "partner", "partner_weight", "item_weight")
+    assert [a[name] for name in names] == [0.0, "SASRec ce", pytest.approx(0.6), None]
+    assert [b[name] for name in names] == [0.0, None, None, None]
+    model, history = Recommender.from_pretrained(taught), HISTORIES[5]
+    asked = [{}, {"partner_weight": 0}, {"partner_weight": 0.25, "prior": 1.5}, {"prior": 2.0}]
+    bodies = [{"history": history, **asked[n % 4]} for n in range(16)]
+    answers = asyncio.run(at_once(server.url, bodies))
+    for number, answer in enumerate(answers):
+        same(answer.json(), model.with_beam(BeamWeights(**asked[number % 4])), history)
+    same(answers[1].json(), alone, history)  # the same weights without the teacher
+    assert answers[0].json()["model"] == answers[3].json()["model"] == a["model"]
 
 
 def test_requests_at_once_are_ranked_together_and_answered_as_alone(
@@ -101,6 +124,29 @@ def test_similar_items_are_those_of_the_model(serve: Serve, alone: Recommender) 
     assert [item["item_id"] for item in answer["items"]] == [
         item.item_id for item in alone.similar(IDS[9], 5)
     ]
+
+
+def test_the_first_request_for_similar_items_is_no_slower_than_the_next(
+    serve: Serve, alone: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = []
+
+    def slowly(model: TrainedModel) -> Any:
+        time.sleep(1.5)
+        embedded.append(len(model.items.catalog))
+        return item_vectors_of(model)
+
+    monkeypatch.setattr(recommender, "item_vectors_of", slowly)
+    server = serve(deadline=1.0)
+    assert embedded == [48]  # before it is ready
+    body = {"item": IDS[9], "k": 5}
+    assert server.post("similar", body).status_code == 200
+    row = {"item_id": 7_777, "title": alone.titles[9]}
+    assert server.post("items/add", {"items": [row]}).status_code == 200
+    assert server.post("similar", body).json()["items"][0]["item_id"] == 7_777
+    assert server.post("items/remove", {"items": [IDS[3]]}).status_code == 200
+    assert server.post("similar", body).status_code == 200
+    assert embedded == [48, 49]  # none are gone
 
 
 def test_items_come_and_go_without_a_restart(serve: Serve, alone: Recommender) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import socket
+import threading
 import time
 from typing import Any
 
@@ -33,6 +36,20 @@ HISTORY = IDS[3:6]
         (b'{"history": [4], "k": 101}', 422, "k must be a whole number from 1 to 100, got 101"),
         (b'{"history": [4], "more": 1}', 422, "more: Extra inputs are not permitted, got 1"),
         (b'{"history": [4], "unknown": "x"}', 422, "unknown: Input should be 'skip' or 'refuse'"),
+        (b'{"history": [4], "prior": -1}', 422, "prior: Input should be greater than or equal"),
+        (b'{"history": [4], "prior": NaN}', 422, "prior"),
+        (b'{"history": [4], "prior": "1"}', 422, "prior: Input should be a valid number"),
+        (b'{"history": [4], "partner_weight": 1.5}', 422, "partner_weight: Input should be less"),
+        (
+            b'{"history": [4], "partner_weight": 0.5}',
+            422,
+            "partner_weight needs a model with a second model in its beam, got a Causal",
+        ),
+        (
+            b'{"history": [4], "item_weight": 0.5}',
+            422,
+            "item_weight needs a model with an item head or second IDs in its beam, got a Causal",
+        ),
         (b'{"history": [NaN]}', 422, "history.0"),
         (b'{"history": [99999999999999999999]}', 422, "history.0"),
         (b'{"history": ["\\ud800"]}', 422, "history.0"),
@@ -264,3 +281,61 @@ def test_a_client_that_hangs_up_is_no_fault(serve: Serve) -> None:
             client.sendall(part)
     assert server.post("recommend", {"history": HISTORY}).status_code == 200
     assert server.metric('semid_requests_total{arm="",route="none",status="500"}') == 0
+
+
+def test_a_client_that_hangs_up_while_its_list_is_made_is_no_fault(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(max_batch=1)
+    held(server, monkeypatch, 0.2)
+    url, body = httpx.URL(server.url), json.dumps({"history": HISTORY}).encode()
+    head = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    for _ in range(3):
+        with socket.create_connection((url.host, url.port), timeout=10) as client:
+            client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            time.sleep(0.05)
+    assert server.post("recommend", {"history": HISTORY}).status_code == 200
+    statuses = 'semid_requests_total{arm="one",route="/v1/recommend",status='
+    assert server.metric(f'{statuses}"500"}}') == 0
+    assert server.metric(f'{statuses}"200"}}') == 4
+
+
+def test_a_client_that_never_reads_holds_up_nobody_and_not_the_end(serve: Serve) -> None:
+    server = serve(stop_timeout=1.0)
+    url = httpx.URL(server.url)
+    with socket.create_connection((url.host, url.port), timeout=2) as client:
+        with contextlib.suppress(TimeoutError):  # once the server reads no more either
+            for _ in range(2000):
+                client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        for _ in range(3):
+            assert server.post("recommend", {"history": HISTORY}).status_code == 200
+        server.server.should_exit = True
+        server.thread.join(10)
+        assert not server.thread.is_alive()
+
+
+def test_a_worker_with_a_fault_goes_on(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(max_batch=4, max_wait_ms=100.0)
+    monkeypatch.setattr(ServedModel, "recommend", lambda self, *_: [])  # fewer than were asked
+    answers = asyncio.run(asked(server, 6))
+    assert [answer.status_code for answer in answers] == [500] * 6
+    monkeypatch.undo()
+    assert server.client.get("/health/ready").status_code == 200
+    assert server.post("recommend", {"history": HISTORY}).status_code == 200
+
+
+def test_a_worker_that_stops_leaves_nobody_waiting(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(deadline=1.0, max_batch=1)
+    held(server, monkeypatch, 0.4)
+    threading.Timer(0.2, server.service.ranking._loop.cancel).start()  # type: ignore[union-attr]
+    answers = asyncio.run(asked(server, 5))
+    statuses = {answer.status_code for answer in answers}
+    assert {504} <= statuses <= {503, 504}  # 503 if it came after the stop
+    assert max(answer.elapsed.total_seconds() for answer in answers) < 3
+    assert server.client.get("/health/ready").status_code == 503
+    assert server.client.get("/health/live").status_code == 200
+    begin = time.monotonic()
+    assert server.post("recommend", {"history": HISTORY}).status_code == 503
+    assert time.monotonic() - begin < 0.5
