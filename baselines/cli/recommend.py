@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baselines.cli.config import RecommendConfig
+from baselines.cli.batch_config import RecommendConfig
 from baselines.cli.inputs import read_model
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from baselines.data.histories import UserHistories
-    from baselines.models.bulk import BulkRecommender
+    from baselines.models.bulk import BulkRecommender, Workers
     from baselines.models.recommender import Recommender
 
 
@@ -26,7 +27,7 @@ def recommend(config: RecommendConfig, console: Console) -> None:
         short = bulk.short([lists])
         _print(lists, console)
     else:
-        short = bulk.write(Path(config.out))
+        short = bulk.write(Path(config.out), _workers(config))
         console.print(f"recommendations: {config.out}")
     for count, what in (
         (bulk.unknown, "items of histories are unknown and were skipped"),
@@ -51,7 +52,8 @@ def _bulk_of(
     config: RecommendConfig, shop: Recommender, histories: UserHistories
 ) -> BulkRecommender:
     from baselines.data.item_files import read_boosts, read_items
-    from baselines.models.bulk import BulkRecommender, Request
+    from baselines.models.bulk import BulkRecommender
+    from baselines.models.rows import Request
 
     request = Request(
         k=config.k,
@@ -63,6 +65,14 @@ def _bulk_of(
         batch_size=config.batch_size,
     )
     return BulkRecommender(shop, histories, request)
+
+
+def _workers(config: RecommendConfig) -> Workers | None:
+    from baselines.models.bulk import Workers
+
+    if config.ray.address is None:
+        return None
+    return Workers(ray=config.ray, load=partial(read_model, config))
 
 
 def _print(lists: pl.DataFrame, console: Console) -> None:
