@@ -7,6 +7,7 @@ the same place on all machines. It is loaded once per partition, so a few large 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--k", type=int, default=10)
     args = parser.parse_args(argv)
 
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else python3 of the machine
     spark = SparkSession.builder.appName("semid recommend").getOrCreate()
     histories = spark.read.parquet(args.histories).select("user_id", "history")
     ids = Recommender.from_pretrained(args.model).model.items.catalog.ids

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,8 +149,9 @@ def _connected(config: RayConfig) -> Iterator[None]:
     if config.address == "local":
         options |= {"num_cpus": config.workers * config.cpus + 1, "include_dashboard": False}
     try:
+        _require_answer(str(config.address))
         ray.init(address=config.address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"expected a cluster of Ray at {config.address}, got: {error}. Start one with ray "
             "start, or use --ray local."
@@ -160,6 +162,13 @@ def _connected(config: RayConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Raise ``OSError`` if nothing listens at ``HOST:PORT``, for which Ray would wait minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _quieten() -> None:
