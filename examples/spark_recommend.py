@@ -1,7 +1,7 @@
 """Recommendations under Spark: spark_recommend.py --model FOLDER --histories IN --out OUT.
 
-``mapInPandas`` with the function of rows that ``semid recommend`` runs. The model's folder must be at
-the same place on all machines. It is loaded once per partition, so a few large ones are best.
+``mapInPandas`` with the function of rows that ``semid recommend`` runs. The model's folder must be
+at the same place on all machines. It is loaded once per partition, so a few large ones are best.
 """
 
 from __future__ import annotations

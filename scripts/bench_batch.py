@@ -1,8 +1,8 @@
 """What batch recommendations cost: bench_batch.py --model FOLDER --histories users.parquet.
 
 ``semid recommend`` as a command, by one process and by workers of Ray, for the given histories,
-repeated up to a number: they must write the same file. Beside it, for a TIGER, plain ``generate`` of
-transformers, constrained to the items, on some of the histories.
+repeated up to a number: they must write the same file. Beside it, for a TIGER, plain ``generate``
+of transformers, constrained to the items, on some of the histories.
 """
 
 from __future__ import annotations
