@@ -1,4 +1,4 @@
-"""Training on two machines: two ``torchrun``s that meet over the loopback, as docs/nodes.md says."""
+"""Training on two machines: two ``torchrun``s that meet over the loopback; docs/nodes.md."""
 
 from __future__ import annotations
 
