@@ -8,10 +8,7 @@ codes are then held against those of another batch size.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from measuring import add_catalogue, prepare, write_figures
+from measuring import add_catalogue, prepare, run_measured, write_figures
 from numpy.typing import NDArray
 
 from semid.tokenizers.rqkmeans import RQKMeans
@@ -62,18 +59,8 @@ def _measured(args: argparse.Namespace, size: int, folder: Path) -> dict[str, An
         *("--ids.fit_items", str(args.fit_items)),
         *("--ids.codebook_sizes", str([args.codebook] * args.levels)),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
-    start = time.perf_counter()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        raise SystemExit(f"semid build ended with {process.returncode}")
     return {
-        "seconds": seconds,
-        "processor_seconds": used.ru_utime + used.ru_stime,
-        "peak_mib": used.ru_maxrss / 1024,
+        **run_measured(command, args.threads),
         "vectors_mib": vectors.nbytes / 2**20,
         "equal": _equal(args, vectors, folder / "ids"),
     }

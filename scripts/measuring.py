@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import re
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from itertools import accumulate
@@ -169,6 +171,23 @@ def fastest_rate(rows: int = 4096, inner: int = 128, columns: int = 1024) -> flo
         torch.nn.functional.linear(x, weight)
         times.append(time.perf_counter() - start)
     return 2 * rows * inner * columns / min(times)
+
+
+def run_measured(command: list[str], threads: int) -> dict[str, float]:
+    """Seconds, seconds of processor and peak memory in MiB of a command, which must end well."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    start = time.perf_counter()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return {
+        "seconds": seconds,
+        "processor_seconds": used.ru_utime + used.ru_stime,
+        "peak_mib": used.ru_maxrss / 1024,
+    }
 
 
 def write_figures(args: argparse.Namespace, figures: dict[str, Any]) -> None:

@@ -6,18 +6,22 @@ time by a pure function, whose result for an item does not depend on the other i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from semid.arrays import Float32Array, IntArray
 from semid.catalog import Catalog
 from semid.catalog_vectors import CatalogVectors
+from semid.config import RayConfig
 from semid.embed import VECTORS, Embeddings
 from semid.ids import SemanticIds
 from semid.provenance import Provenance, hash_ids, hash_json, require_same
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchSource",
+    "EncodeRows",
     "TextSource",
     "VectorSource",
     "costs_in_batches",
@@ -42,6 +47,9 @@ __all__ = [
 
 BATCH = 1 << 14
 """Items embedded or read at a time."""
+
+VECTOR = "vector"
+"""Column of the vectors of items that are not embedded from texts."""
 
 _SEED = 0
 
@@ -61,6 +69,50 @@ def encode_batch(items: Catalog, encoder: CatalogEncoder, tokenizer: SemanticIdT
     return tokenizer.encode(vectors, fields=fields_of(tokenizer.uses_fields, items))
 
 
+@dataclass(frozen=True, eq=False)
+class EncodeRows:
+    """Items in, codes out: a function of rows, for one process or many workers.
+
+    Attributes:
+        tokenizer: A fitted tokenizer.
+        text_encoder: Embeds a text by itself; None if the rows have vectors.
+    """
+
+    tokenizer: SemanticIdTokenizer
+    text_encoder: CatalogEncoder | None = None
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Encode items, whose codes do not depend on the other rows.
+
+        Args:
+            rows: A column ``item_id``; the columns of the encoder's template or, without encoder,
+                ``vector``, a list of floats; and those of the tokenizer's ``uses_fields``.
+
+        Returns:
+            Columns ``item_id`` and ``codes``, a list of int64, collisions left; in the same order.
+
+        Raises:
+            ValueError: If a column is missing, or the tokenizer refuses a vector or field.
+        """
+        items = Catalog.from_table(cast(pl.DataFrame, pl.from_arrow(rows)))
+        if self.text_encoder is not None:
+            codes = encode_batch(items, self.text_encoder, self.tokenizer)
+        else:
+            fields = fields_of(self.tokenizer.uses_fields, items)
+            codes = self.tokenizer.encode(_vectors_of(items), fields=fields)
+        coded = pl.DataFrame([items.ids.alias("item_id"), pl.Series("codes", codes.numpy())])
+        return coded.to_arrow()
+
+
+def _vectors_of(items: Catalog) -> Tensor:
+    if VECTOR not in items.fields.columns:
+        raise ValueError(f"expected a column {VECTOR}, got {', '.join(items.fields.columns)}")
+    lists = items.fields[VECTOR]
+    if lists.dtype == pl.List:
+        lists = lists.list.to_array(int(lists.list.len()[0]))
+    return torch.from_numpy(lists.to_numpy(writable=True)).float()
+
+
 class BatchSource(Protocol):
     """Where the vectors of a catalogue's items come from, some rows at a time."""
 
@@ -74,8 +126,8 @@ class BatchSource(Protocol):
     def embeddings(self, rows: IntArray) -> Embeddings:
         """Those vectors with their lineage."""
 
-    def codes(self, rows: IntArray, tokenizer: SemanticIdTokenizer) -> Tensor:
-        """Codes of some rows, collisions left; int64 ``(item, level)``."""
+    def table(self, rows: IntArray) -> pa.Table:
+        """Some rows of the catalogue, as `EncodeRows` reads them."""
 
     def inputs(self) -> dict[str, str]:
         """Content hashes of what the ids of all items are made from."""
@@ -102,9 +154,9 @@ class TextSource:
         """As `BatchSource.embeddings`."""
         return self.text_encoder.embed(self.catalog.take(rows))
 
-    def codes(self, rows: IntArray, tokenizer: SemanticIdTokenizer) -> Tensor:
-        """As `BatchSource.codes`."""
-        return encode_batch(self.catalog.take(rows), self.text_encoder, tokenizer)
+    def table(self, rows: IntArray) -> pa.Table:
+        """As `BatchSource.table`."""
+        return self.catalog.take(rows).table().to_arrow()
 
     def inputs(self) -> dict[str, str]:
         """Hash of all texts in row order."""
@@ -159,12 +211,10 @@ class VectorSource:
             seen=None if self.provenance is None else self.provenance.seen,
         )
 
-    def codes(self, rows: IntArray, tokenizer: SemanticIdTokenizer) -> Tensor:
-        """As `BatchSource.codes`."""
-        fields = None
-        if tokenizer.uses_fields:
-            fields = fields_of(tokenizer.uses_fields, self.catalog.take(rows))
-        return tokenizer.encode(torch.from_numpy(self.vectors(rows)), fields=fields)
+    def table(self, rows: IntArray) -> pa.Table:
+        """As `BatchSource.table`."""
+        vectors = pl.Series(VECTOR, self.vectors(rows))
+        return self.catalog.take(rows).table().with_columns(vectors).to_arrow()
 
     def inputs(self) -> dict[str, str]:
         """Hash of all vectors, which is that of `semid.embed.read_embeddings`.
@@ -188,6 +238,7 @@ def encode_in_batches(
     catalog: Catalog,
     source: BatchSource,
     *,
+    ray: RayConfig | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> SemanticIds:
     """Codes of all items of a catalogue, by the tokenizer of some of them.
@@ -196,6 +247,7 @@ def encode_in_batches(
         ids: Of the items that ``tokenizer`` was fitted on.
         catalog: All items.
         source: Where their vectors come from.
+        ray: Workers that encode the batches; None for this process.
         on_batch: Called with the number of items of each finished batch.
 
     Returns:
@@ -205,10 +257,13 @@ def encode_in_batches(
     tokenizer = ids.tokenizer
     assert tokenizer is not None
     codes = torch.empty(len(catalog), len(tokenizer.codebook_sizes), dtype=torch.int64)
-    for rows in _batches(len(catalog)):
-        codes[rows[0] : rows[-1] + 1] = source.codes(rows, tokenizer)
+    parts = ((int(rows[0]), source.table(rows)) for rows in _batches(len(catalog)))
+    make = partial(EncodeRows, tokenizer, source.text_encoder)
+    for begin, coded in _mapped(make, parts, ray):
+        found = pl.from_arrow(coded["codes"].combine_chunks())
+        codes[begin : begin + len(coded)] = torch.from_numpy(found.to_numpy(writable=True))
         if on_batch is not None:
-            on_batch(len(rows))
+            on_batch(len(coded))
     made = ids.provenance
     return ids.with_codes(
         catalog.item_ids,
@@ -217,6 +272,19 @@ def encode_in_batches(
         inputs={**made.inputs, **source.inputs()},
         config={**made.config, "fitted_items": len(ids)},
     )
+
+
+def _mapped(
+    make: Callable[[], EncodeRows], parts: Iterable[tuple[int, pa.Table]], ray: RayConfig | None
+) -> Iterator[tuple[int, pa.Table]]:
+    """The codes of numbered parts, by this process or by the workers of Ray."""
+    if ray is not None and ray.address is not None:
+        from semid.ray_pool import map_chunks
+
+        yield from map_chunks(make, parts, ray)
+    else:
+        encode = make()
+        yield from ((number, encode(rows)) for number, rows in parts)
 
 
 def sample_rows(num_items: int, fit_items: int) -> IntArray:

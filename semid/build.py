@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from semid.config import IdsConfig
+from semid.config import IdsConfig, RayConfig
 from semid.extension import (
     costs_of,
     extend_from_texts,
@@ -158,6 +158,7 @@ def ids_from_config(
     cache_dir: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     on_batch: Callable[[int], None] | None = None,
+    ray: RayConfig | None = None,
 ) -> SemanticIds:
     """Make semantic ids as configured: read from a file, or embedded, fitted and encoded.
 
@@ -167,6 +168,7 @@ def ids_from_config(
         cache_dir: Cache folder of embeddings, see `semid.embed.embed_catalog`.
         on_epoch: For a scheme with an ``on_epoch`` (`semid.tokenizers.RQVAE`).
         on_batch: With ``fit_items``, called with the number of items of each encoded batch.
+        ray: With ``fit_items``, the workers that encode the batches; None for this process.
 
     Raises:
         ValueError: If the scheme, a file or a setting does not fit the catalogue.
@@ -187,7 +189,7 @@ def ids_from_config(
         tokenizer.on_epoch = on_epoch
     cf_embeddings = _cf_embeddings(config, tokenizer, catalog)
     if config.fit_items is not None:
-        return _fitted_on_some(tokenizer, config, catalog, on_batch=on_batch)
+        return _fitted_on_some(tokenizer, config, catalog, on_batch=on_batch, ray=ray)
     embeddings = embeddings_from(
         config.embeddings,
         catalog,
@@ -210,8 +212,7 @@ def _fitted_on_some(
     tokenizer: SemanticIdTokenizer,
     config: IdsConfig,
     catalog: Catalog,
-    *,
-    on_batch: Callable[[int], None] | None,
+    **how: Any,
 ) -> SemanticIds:
     """Fit encoder and tokenizer on ``config.fit_items`` items, and encode all in batches."""
     from semid.batched import costs_in_batches, encode_in_batches, sample_rows
@@ -223,7 +224,9 @@ def _fitted_on_some(
     source = (_vectors if is_vectors(config.embeddings) else _texts)(config, catalog, items)
     some = build_semantic_ids(tokenizer, source.embeddings(rows), items, collisions="keep")
     some = replace(some, text_encoder=source.text_encoder)
-    ids = encode_in_batches(some, catalog, source, on_batch=on_batch)
+    if hasattr(tokenizer, "on_epoch"):
+        tokenizer.on_epoch = None  # of this process; workers get copies
+    ids = encode_in_batches(some, catalog, source, **how)
     return ids.resolve(config.collisions, costs=costs_in_batches(source, tokenizer))
 
 

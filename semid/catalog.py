@@ -131,6 +131,10 @@ class Catalog:
         ids = [self.item_ids[row] for row in rows.tolist()]
         return Catalog(item_ids=ids, fields=self.fields[rows] if self.fields.width else self.fields)
 
+    def table(self) -> pl.DataFrame:
+        """``item_id`` and the other columns, as ``from_table`` reads them."""
+        return self.fields.with_columns(self.ids.alias("item_id"))
+
     @cached_property
     def order_hash(self) -> str:
         """Hash of the item ids in row order, recorded by every artefact made for these rows."""

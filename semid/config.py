@@ -1,4 +1,4 @@
-"""Settings of semantic ids."""
+"""Settings of semantic ids and of batch jobs."""
 
 from __future__ import annotations
 
@@ -95,6 +95,36 @@ class IdsConfig:
 
             if self.scheme in BUILT_IN:
                 make_tokenizer(self.scheme, self.settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayConfig:
+    """Where a batch job runs under Ray Data.
+
+    Attributes:
+        address: ``local`` starts Ray on this machine for the job; ``auto`` joins the cluster that
+            this machine belongs to; ``HOST:PORT`` and ``ray://HOST:PORT`` name a cluster. None
+            computes in this process, without Ray.
+        workers: Number of workers. Each loads what it needs, such as a model, once.
+        cpus: Processor cores, and thus threads, of a worker.
+        gpus: GPUs of a worker; 0.5 lets two workers share one.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    address: str | None = None
+    workers: int = 2
+    cpus: int = 1
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        if self.address is not None:
+            require_text("address", self.address)
+        require_int("workers", self.workers, 1)
+        require_int("cpus", self.cpus, 1)
+        require_real("gpus", self.gpus, low=0)
 
 
 Renormalize = Literal["children", "none"]

@@ -188,8 +188,13 @@ def _export() -> dict[str, Any]:
     return {}
 
 
+def _batch() -> dict[str, Any]:
+    return _models() | _ids()
+
+
 STAGES: dict[str, Callable[[], dict[str, Any]]] = {
     "backbones.md": _backbones,
+    "batch.md": _batch,
     "comparison.md": dict,
     "concepts.md": dict,
     "data.md": _data,

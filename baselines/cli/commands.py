@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from baselines.cli.append import data_append
+from baselines.cli.batch_config import BuildConfig, RecommendConfig, require_workers
 from baselines.cli.compare import compare, require_arms
 from baselines.cli.config import (
     AppendConfig,
-    BuildConfig,
     DataPrepareConfig,
     DescribeConfig,
     InspectConfig,
@@ -28,7 +28,7 @@ from baselines.cli.export import export
 from baselines.cli.ids import build
 from baselines.cli.inspecting import inspect
 from baselines.cli.lm import lm_fluency, lm_train
-from baselines.cli.model_config import EvaluateConfig, ExplainConfig, RecommendConfig
+from baselines.cli.model_config import EvaluateConfig, ExplainConfig
 from baselines.cli.pick import pick
 from baselines.cli.prepare import data_prepare
 from baselines.cli.recommend import recommend
@@ -83,7 +83,7 @@ class Command:
         return self.run.__doc__ or ""
 
 
-_TOKENIZER = {"tokenizer": "ids.scheme"}
+_TOKENIZER, _RAY = {"tokenizer": "ids.scheme"}, {"ray": "ray.address"}
 _OF_TRAINING = ("training.epochs", "training.lr", "training.batch_events", "training.precision")
 
 COMMANDS = {
@@ -92,7 +92,8 @@ COMMANDS = {
         run=build,
         trains=True,
         example="semid build --data synthetic --out ids --tokenizer rqkmeans",
-        second_names=_TOKENIZER,
+        second_names=_TOKENIZER | _RAY,
+        check=require_workers,
     ),
     "inspect": Command(
         config=InspectConfig,
@@ -205,6 +206,8 @@ COMMANDS = {
         run=recommend,
         trains=True,
         example="semid recommend --model models/one --histories users.parquet --out lists.parquet",
+        second_names=_RAY,
+        check=require_workers,
     ),
     "explain": Command(
         config=ExplainConfig,

@@ -68,40 +68,6 @@ class DataPrepareConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildConfig:
-    """Settings of ``semid build``.
-
-    Attributes:
-        data: A folder in the plain layout, ``synthetic``, or a reader ``package.module:function``.
-        out: Folder to write the semantic ids to.
-        ids: How the IDs are built.
-        extends: Folder of IDs written by ``semid build``: its items keep their IDs, and only new
-            items get new ones. Name a scheme of your own again with --tokenizer: a folder never
-            decides which code is run.
-        drop_missing: When extending, remove the items that ``data`` lacks. No other item gets
-            their IDs, and they get them again when they come back.
-        overwrite: Replace the content of ``out``, even if it holds IDs of another catalogue.
-    """
-
-    data: str
-    out: str
-    ids: IdsConfig = field(default_factory=IdsConfig)
-    extends: str | None = None
-    drop_missing: bool = False
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        require_types(self)
-        for name in ("data", "out"):
-            require_text(name, getattr(self, name))
-        if self.drop_missing and self.extends is None:
-            raise ValueError(
-                "drop_missing removes items of the IDs that are extended: name their folder by "
-                "--extends, or leave it out"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class InspectConfig:
     """Settings of ``semid inspect``.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines.cli.config import BuildConfig
+from baselines.cli.batch_config import BuildConfig
 from baselines.cli.inspecting import print_cards
 
 if TYPE_CHECKING:
@@ -37,7 +37,12 @@ def build(config: BuildConfig, console: Console) -> None:
     if config.extends is None:
         with track_epochs("semantic ids") as show, track("encoded items", len(catalog)) as items:
             ids = ids_from_config(
-                config.ids, catalog, cache_dir=cache, on_epoch=show, on_batch=items.advance
+                config.ids,
+                catalog,
+                cache_dir=cache,
+                on_epoch=show,
+                on_batch=items.advance,
+                ray=config.ray,
             )
         ids = replace(ids, text_encoder=fit_text_encoder(ids, config.ids, catalog))
     else:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from baselines.cli.config import DataOptions
-from baselines.models.config import Empty, Unknown
-from semid.checks import require_int, require_text
+from semid.checks import require_text
 from semid.field_types import require_types
-from semid.tables import SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,60 +78,6 @@ class EvaluateConfig(LoadOptions, DataOptions):
 
 
 _OF_A_MODEL = ("backbone", "teacher", "base", "split", "ties", "repeats")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecommendConfig(ModelOptions):
-    """Settings of ``semid recommend``.
-
-    Attributes:
-        histories: A parquet, CSV or JSON-lines file: ``user_id`` and a list ``history``, or
-            ``user_id``, ``item_id`` and ``timestamp`` or ``position``.
-        user: Recommend only for this user of the file.
-        history: Instead of a file, item IDs separated by commas, oldest first.
-        k: Length of the lists.
-        within: File of the only items that may be recommended: a column ``item_id``, or a text
-            file with one ID per line.
-        exclude_seen: Exclude items of the history.
-        boosts: File with ``item_id`` and ``boost``, which is added to an item's log-probability.
-        unknown: How history items that the model does not know are handled.
-        empty: How histories without known items are handled.
-        prior: How much of the training prior the beam divides out; None as in the model.
-        partner_weight: Weight in the beam of the model's teacher or second generator; likewise.
-        item_weight: Weight in the beam of the model's own item head; likewise.
-        out: A ``.parquet``, ``.csv`` or ``.jsonl`` file to write; None to print. The same command
-            resumes where it was stopped.
-        batch_size: Histories decoded at a time; determines memory use.
-        time_format: Format of dates given as text, such as ``%d/%m/%Y``; None to detect it.
-    """
-
-    histories: str | None = None
-    user: str | None = None
-    history: tuple[str, ...] | None = None
-    k: int = 10
-    within: str | None = None
-    exclude_seen: bool = True
-    boosts: str | None = None
-    unknown: Unknown = "skip"
-    empty: Empty = "refuse"
-    prior: float | None = None
-    partner_weight: float | None = None
-    item_weight: float | None = None
-    out: str | None = None
-    batch_size: int = 256
-    time_format: str | None = None
-
-    def __post_init__(self) -> None:
-        require_types(self)
-        require_text("model", self.model)
-        require_int("k", self.k, 1)
-        require_int("batch_size", self.batch_size, 1)
-        if (self.histories is None) == (self.history is None):
-            raise ValueError("expected either --histories FILE or --history 'id,id'")
-        if self.user is not None and self.histories is None:
-            raise ValueError("user is one of a file: name it by --histories")
-        if self.out is not None and not self.out.endswith(SUFFIXES):
-            raise ValueError(f"out must end in {', '.join(SUFFIXES)}, got {self.out!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

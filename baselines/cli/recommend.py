@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from baselines.cli.batch_config import RecommendConfig
 from baselines.cli.inputs import read_model
-from baselines.cli.model_config import RecommendConfig
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
     from baselines.data.histories import UserHistories
-    from baselines.models.beam_weights import BeamWeights
-    from baselines.models.bulk import BulkRecommender
+    from baselines.models.bulk import BulkRecommender, Workers
     from baselines.models.recommender import Recommender
 
 
 def recommend(config: RecommendConfig, console: Console) -> None:
     """Recommend items to users with a trained model; write a file, or print."""
-    shop = read_model(config.model, config).with_beam(_weights(config))
+    shop = _shop(config)
     bulk = _bulk_of(config, shop, _histories(config, shop))
     if config.out is None:
         lists = bulk.table()
         short = bulk.short([lists])
         _print(lists, console)
     else:
-        short = bulk.write(Path(config.out))
+        short = bulk.write(Path(config.out), _workers(config))
         console.print(f"recommendations: {config.out}")
     for count, what in (
         (bulk.unknown, "items of histories are unknown and were skipped"),
@@ -38,14 +38,15 @@ def recommend(config: RecommendConfig, console: Console) -> None:
             console.print(f"{count} {what}", style="yellow", highlight=False)
 
 
-def _weights(config: RecommendConfig) -> BeamWeights:
+def _shop(config: RecommendConfig) -> Recommender:
     from baselines.models.beam_weights import BeamWeights
 
-    return BeamWeights(
+    weights = BeamWeights(
         prior=config.prior,
         partner_weight=config.partner_weight,
         item_weight=config.item_weight,
     )
+    return read_model(config.model, config).with_beam(weights)
 
 
 def _histories(config: RecommendConfig, shop: Recommender) -> UserHistories:
@@ -62,7 +63,8 @@ def _bulk_of(
     config: RecommendConfig, shop: Recommender, histories: UserHistories
 ) -> BulkRecommender:
     from baselines.data.item_files import read_boosts, read_items
-    from baselines.models.bulk import BulkRecommender, Request
+    from baselines.models.bulk import BulkRecommender
+    from baselines.models.rows import Request
 
     request = Request(
         k=config.k,
@@ -74,6 +76,14 @@ def _bulk_of(
         batch_size=config.batch_size,
     )
     return BulkRecommender(shop, histories, request)
+
+
+def _workers(config: RecommendConfig) -> Workers | None:
+    from baselines.models.bulk import Workers
+
+    if config.ray.address is None:
+        return None
+    return Workers(ray=config.ray, load=partial(_shop, config))
 
 
 def _print(lists: pl.DataFrame, console: Console) -> None:

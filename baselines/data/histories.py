@@ -65,13 +65,18 @@ class UserHistories:
         table = read_table(path, ids=("user_id",))
         try:
             if "history" in table.columns:
-                return cls._of_lists(table, known)
+                return cls.of_lists(table, known)
             return cls._of_events(table, time_format)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
     @classmethod
-    def _of_lists(cls, table: pl.DataFrame, known: pl.Series) -> UserHistories:
+    def of_lists(cls, table: pl.DataFrame, known: pl.Series) -> UserHistories:
+        """Those of a table with ``user_id`` and a list ``history``; ``known`` as in ``read``.
+
+        Raises:
+            ValueError: If a list cannot be read, or a user has none or two.
+        """
         users = as_ids(table["user_id"])
         repeated = users.is_null() | users.is_duplicated()
         if repeated.any():
@@ -115,6 +120,15 @@ class UserHistories:
             items=by_user["item_id"].explode(),
             offsets=_offsets(by_user["item_id"].list.len().to_numpy()),
         )
+
+    def lists(self, first: int, last: int) -> pl.DataFrame:
+        """The users from number ``first`` up to ``last``, as ``of_lists`` reads them."""
+        begin, end = int(self.offsets[first]), int(self.offsets[last])
+        owner = np.repeat(np.arange(last - first), np.diff(self.offsets[first : last + 1]))
+        found = pl.DataFrame({"owner": owner, "history": self.items[begin:end]})
+        found = found.group_by("owner", maintain_order=True).agg("history")
+        users = pl.DataFrame({"user_id": self.users[first:last]}).with_row_index("owner")
+        return users.cast({"owner": pl.Int64}).join(found, on="owner", how="left").drop("owner")
 
     def only(self, user: str) -> UserHistories:
         """That of one user, whose id may be written as text.

@@ -82,6 +82,11 @@ def rank_targets(
     )
 
 
+def histories_at_a_time(num_items: int) -> int:
+    """Batch size of ``rank_by_scores`` that bounds its memory to about 2 GB."""
+    return min(512, max(1, 2**26 // num_items))
+
+
 def rank_by_scores(
     scorer: ItemScorer,
     data: SequenceSet,

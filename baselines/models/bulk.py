@@ -2,7 +2,7 @@
 
 Each chunk is a file next to the result, named by its number and a hash of its bytes, so that an
 interrupted job resumes and a damaged chunk is detected. Finally the chunks are joined into one
-file, written atomically. Several processes share the chunks.
+file, written atomically. Several processes, or workers of Ray, share the chunks.
 """
 
 from __future__ import annotations
@@ -10,53 +10,46 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from baselines.data.histories import UserHistories
 from baselines.evaluation.config import ranking_settings
-from baselines.models.config import Empty, Unknown
 from baselines.models.recommender import Recommender
-from baselines.models.requests import ItemId, known_histories, require_histories
+from baselines.models.requests import known_histories, require_histories
+from baselines.models.rows import RecommendRows, Request
 from baselines.models.trained import TrainedModel
 from baselines.runtime.progress import track
 from semid.atomic import atomic_write, remove_leftovers
+from semid.config import RayConfig
 from semid.distributed import distributed_state, is_my_turn, one_run_at_a_time
-from semid.provenance import hash_file, hash_json, read_json, write_json
+from semid.provenance import hash_file, hash_json, read_json, require_same, write_json
+from semid.ray_pool import map_chunks
 
 CHUNK = 4096  # histories; changing it may change the last digits of scores
 _BEGUN = "begun.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """The options of a request, the same for every user; see ``Recommender.recommend``.
+class Workers:
+    """Workers of Ray, and how each of them loads the model.
 
     Attributes:
-        k: Length of the lists.
-        within: The only items that may be recommended.
-        exclude_seen: Whether items of a user's history are excluded.
-        boosts: Values added to the log-probability of items.
-        unknown: How unknown items are handled.
-        empty: How histories without known items are handled.
-        batch_size: Histories decoded at a time.
+        ray: The workers.
+        load: Loads the model; called once in each worker, where it must be importable and the
+            model's folder must be at the same place.
     """
 
-    k: int = 10
-    within: tuple[ItemId, ...] | None = None
-    exclude_seen: bool = True
-    boosts: Mapping[ItemId, float] | None = None
-    unknown: Unknown = "skip"
-    empty: Empty = "refuse"
-    batch_size: int = 256
+    ray: RayConfig
+    load: Callable[[], Recommender]
 
 
 class BulkRecommender:
@@ -78,7 +71,7 @@ class BulkRecommender:
         known = known_histories(recommender.model.items.catalog, histories, request.unknown)
         require_histories(known, request.empty)
         self._known = known
-        self._titles = pl.Series("title", recommender.titles, dtype=pl.String)
+        self._rows = RecommendRows(recommender, request)
         self.unknown = known.unknown
         self.without_items = int((known.lengths == 0).sum())
 
@@ -90,38 +83,22 @@ class BulkRecommender:
             in input order.
         """
         last = len(self._histories) if last is None else last
-        request = self._request
-        rows, scores = self._recommender.best_rows(
-            self._known.part(first, last),
-            request.k,
-            within=request.within,
-            exclude_seen=request.exclude_seen,
-            boosts=request.boosts,
-            batch_size=request.batch_size,
-        )
-        user, place = np.nonzero(rows >= 0)
-        items = rows[user, place]
-        catalog = self._recommender.model.items.catalog
-        return pl.DataFrame(
-            [
-                self._histories.users.gather(user + first).alias("user_id"),
-                pl.Series("rank", place + 1, dtype=pl.Int32),
-                catalog.ids.gather(items).alias("item_id"),
-                pl.Series("score", scores[user, place]),
-                self._titles.gather(items),
-            ]
-        )
+        return self._rows.lists(self._histories.users[first:last], self._known.part(first, last))
 
     def short(self, lists: Iterable[pl.DataFrame]) -> int:
         """Number of users with fewer than ``k`` items in these parts of the table."""
         full = sum(int((part["rank"] == self._request.k).sum()) for part in lists)
         return len(self._histories) - full
 
-    def write(self, out: Path) -> int:
+    def write(self, out: Path, workers: Workers | None = None) -> int:
         """Write the table of all users to a parquet, CSV or JSON-lines file.
 
         If killed at any time and called again, it resumes and writes the same file byte for byte.
         Until it is done, chunks are kept in a folder named ``out`` plus ``.parts``.
+
+        Args:
+            out: The file.
+            workers: Workers of Ray that compute the chunks; None for this process.
 
         Returns:
             Number of users with fewer than ``k`` items because filters left no more; 0 on all but
@@ -129,7 +106,8 @@ class BulkRecommender:
 
         Raises:
             ValueError: If no item may be recommended, a boosted item is unknown, or existing chunks
-                belong to another model, other users or another request, or are damaged.
+                belong to another model, other users or another request, or are damaged, or workers
+                cannot be used or load another model.
         """
         self.table(0, 0)  # raises on bad input before anything is written
         parts, here, short = out.with_name(f"{out.name}.parts"), distributed_state(), 0
@@ -138,7 +116,7 @@ class BulkRecommender:
                 remove_leftovers(parts)
                 self._begin(parts)
             here.wait_for_everyone()
-            self._fill(parts)
+            self._fill(parts, workers)
             here.wait_for_everyone()
             if here.is_main_process:
                 chunks = _chunks(parts)
@@ -152,14 +130,30 @@ class BulkRecommender:
                 parts.rmdir()
         return short
 
-    def _fill(self, parts: Path) -> None:
-        """Write the missing chunks, shared among the processes."""
-        with track("recommending", len(self._histories)) as progress:
-            for number, first in enumerate(range(0, len(self._histories), CHUNK)):
-                last = min(first + CHUNK, len(self._histories))
-                if is_my_turn(number) and not _chunks(parts, number):
-                    _keep(parts, number, self.table(first, last))
-                progress.advance(last - first)
+    def _fill(self, parts: Path, workers: Workers | None) -> None:
+        """Write the missing chunks, shared among the processes or among the workers of Ray."""
+        spans = {
+            number: (first, min(first + CHUNK, len(self._histories)))
+            for number, first in enumerate(range(0, len(self._histories), CHUNK))
+            if (workers is not None or is_my_turn(number)) and not _chunks(parts, number)
+        }
+        with track("recommending", sum(last - first for first, last in spans.values())) as progress:
+            for number, table in self._computed(spans, workers):
+                _keep(parts, number, table)
+                progress.advance(spans[number][1] - spans[number][0])
+
+    def _computed(
+        self, spans: Mapping[int, tuple[int, int]], workers: Workers | None
+    ) -> Iterator[tuple[int, pl.DataFrame]]:
+        """The lists of numbered ranges of users, in any order."""
+        if workers is None:
+            yield from ((number, self.table(*span)) for number, span in spans.items())
+            return
+        chunks = ((n, self._histories.lists(*span).to_arrow()) for n, span in spans.items())
+        identity = hash_json(lists_identity(self._recommender.model))
+        load = partial(_load_rows, workers.load, self._request, identity)
+        for number, rows in map_chunks(load, chunks, workers.ray):
+            yield number, cast(pl.DataFrame, pl.from_arrow(rows))
 
     def _begin(self, parts: Path) -> None:
         request = asdict(self._request)
@@ -200,6 +194,18 @@ def lists_identity(model: TrainedModel) -> dict[str, Any]:
         "partner": other,
         **({} if model.content is None else {"content": model.content.scores_hash}),
     }
+
+
+def _load_rows(load: Callable[[], Recommender], request: Request, identity: str) -> RecommendRows:
+    """In a worker, the model, which must be that of the process that it works for."""
+    recommender = load()
+    require_same(
+        "model of this worker",
+        identity,
+        hash_json(lists_identity(recommender.model)),
+        what_to_do="Is the folder on this machine a copy of another model?",
+    )
+    return RecommendRows(recommender, request)
 
 
 def _keep(parts: Path, number: int, table: pl.DataFrame) -> None:

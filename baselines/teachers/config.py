@@ -101,10 +101,13 @@ class SASRecConfig:
         variant: ``prenorm``, blocks that normalise before they attend, or ``released``, the
             architecture of TCA4Rec's released teacher (``ReleasedSASRec``).
         loss: ``ce``, cross-entropy over the full catalogue, whose softmax is reasonably calibrated
-            for a teacher; ``bce``, the paper's binary cross-entropy with sampled negatives; or
+            for a teacher; ``sampled_softmax``, an estimate of it from a sample of the items, for
+            large catalogues; ``bce``, the paper's binary cross-entropy with sampled negatives; or
             ``gbce``, gSASRec's, which corrects the overconfidence caused by sampling.
         num_negatives: Uniform negatives per position for the binary losses, drawn from outside the
             window. 1 in the SASRec paper, 256 in gSASRec.
+        sampled_items: Items of the loss sampled_softmax, uniform and drawn anew for each batch; all
+            items if there are fewer.
         gbce_t: Calibration of the loss gbce, from 0 (plain bce) to 1; 0.75 in gSASRec.
         max_history: Maximum number of history items.
         encoder: Shape of the transformer; ``released`` ignores ``ff_dim``, its feed-forward is as
@@ -117,8 +120,9 @@ class SASRecConfig:
     variant: Literal["prenorm", "released"] = field(
         default="prenorm", metadata={"before": "prenorm"}
     )
-    loss: Literal["ce", "bce", "gbce"] = "ce"
+    loss: Literal["ce", "sampled_softmax", "bce", "gbce"] = "ce"
     num_negatives: int = 1
+    sampled_items: int = field(default=4096, metadata={"before": 4096})
     gbce_t: float = 0.75
     max_history: int = 50
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -126,6 +130,7 @@ class SASRecConfig:
     def __post_init__(self) -> None:
         require_types(self)
         require_int("num_negatives", self.num_negatives, 1, MOST_ITEMS)
+        require_int("sampled_items", self.sampled_items, 1)
         require_real("gbce_t", self.gbce_t, low=0, high=1)
         require_int("max_history", self.max_history, 1, MOST_ITEMS)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +25,33 @@ def catalogue_cross_entropy(
     """
     scores = (states @ item_vectors.to(states.dtype).T).float()
     return F.cross_entropy(scores if bias is None else scores + bias, targets)
+
+
+def sampled_cross_entropy(
+    states: Tensor, item_vectors: Tensor, targets: Tensor, sampled: Tensor
+) -> Tensor:
+    """Mean softmax cross-entropy against a sample of the catalogue, corrected for the sampling.
+
+    A sampled item's score is corrected by ``-log Q``, its probability to be in the sample (Yi et
+    al., RecSys 2019, doi:10.1145/3298689.3346996, section 3; there for in-batch items, here for a
+    uniform sample without replacement, so ``Q = sampled / item``). A target counts once, with
+    probability 1. The softmax's denominator is thus, in expectation, that of the whole catalogue;
+    with all items sampled, this is ``catalogue_cross_entropy``.
+
+    Args:
+        states: float ``(target, dim)``.
+        item_vectors: float ``(item, dim)``; only rows of targets and sampled items are read.
+        targets: int64 ``(target,)``, catalogue rows.
+        sampled: int64 ``(sample,)``, catalogue rows, each at most once, the same for all targets.
+
+    Returns:
+        Scalar float32.
+    """
+    log_q = math.log(len(sampled) / len(item_vectors))
+    positive = (states * F.embedding(targets, item_vectors).to(states.dtype)).sum(dim=1).float()
+    others = (states @ F.embedding(sampled, item_vectors).to(states.dtype).T).float() - log_q
+    others = others.masked_fill(sampled == targets[:, None], -math.inf)
+    return (torch.logaddexp(positive, others.logsumexp(dim=1)) - positive).mean()
 
 
 def binary_loss(positive: Tensor, negative: Tensor, *, beta: float = 1.0) -> Tensor:

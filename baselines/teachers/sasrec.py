@@ -17,6 +17,7 @@ from baselines.teachers.losses import (
     catalogue_cross_entropy,
     draw_outside,
     gbce_beta,
+    sampled_cross_entropy,
 )
 from baselines.teachers.model import TeacherModel
 
@@ -42,7 +43,7 @@ class SASRec(TeacherModel):
     def __init__(self, config: SASRecConfig, num_items: int, seed: int) -> None:
         super().__init__()
         window = config.max_history + 1
-        if config.loss != "ce" and num_items <= window:
+        if config.loss in ("bce", "gbce") and num_items <= window:
             raise ValueError(
                 f"the binary loss draws negatives from outside a window of {window} items, so the "
                 f"catalogue must hold more than {window} items, got {num_items}. "
@@ -89,6 +90,10 @@ class SASRec(TeacherModel):
         states = self.states(past)[batch.target_row, batch.target_pos - 1]
         if self.config.loss == "ce":
             return catalogue_cross_entropy(states, self.item_table, batch.target_items)
+        if self.config.loss == "sampled_softmax":
+            sampled = torch.randperm(self.num_items, device=states.device)
+            sampled = sampled[: self.config.sampled_items]
+            return sampled_cross_entropy(states, self.item_table, batch.target_items, sampled)
         candidates = torch.cat([batch.target_items[:, None], self._negatives(batch)], dim=1)
         vectors = F.embedding(candidates, self.item_table)
         scores = (vectors @ states.float().unsqueeze(-1)).squeeze(-1)

@@ -18,8 +18,9 @@ from tiny_models import fit_model, shop
 
 from baselines.data.histories import UserHistories
 from baselines.models import bulk
-from baselines.models.bulk import BulkRecommender, Request
+from baselines.models.bulk import BulkRecommender
 from baselines.models.recommender import Recommender
+from baselines.models.rows import Request
 
 IDS = shop().catalog.item_ids
 HISTORIES = {f"user {n}": [IDS[(n * step) % 48] for step in range(1, 2 + n % 5)] for n in range(20)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from baselines.teachers.losses import (
     catalogue_cross_entropy,
     draw_outside,
     gbce_beta,
+    sampled_cross_entropy,
 )
 
 
@@ -104,3 +106,42 @@ def test_items_are_drawn_evenly_from_outside_the_window() -> None:
     assert counts[1, :2].tolist() == [0, 0]
     assert (counts[0, [0, 1, 3]] > 900).all()
     assert (counts[1, 2:] > 1400).all()
+
+
+def test_sampled_softmax_of_all_items_is_the_full_softmax() -> None:
+    targets, order = torch.tensor([0, 6, 3, 3]), torch.randperm(7)
+    states, items = scores(4, 5).requires_grad_(), scores(7, 5, seed=1).requires_grad_()
+    sampled = sampled_cross_entropy(states, items, targets, order)
+    full = catalogue_cross_entropy(states, items, targets)
+    torch.testing.assert_close(sampled, full)
+    for one, other in zip(
+        torch.autograd.grad(sampled, (states, items)),
+        torch.autograd.grad(full, (states, items)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 6])
+def test_the_denominator_of_a_sample_is_that_of_all_items_on_average(size: int) -> None:
+    """Over all samples of six items; the target, 2, is never one of its own negatives."""
+    state, items, target = scores(1, 3) / 3, scores(6, 3, seed=1) / 3, torch.tensor([2])
+    own = (state @ items[2]).item()
+    found = [
+        math.exp(own + sampled_cross_entropy(state, items, target, torch.tensor(sample)).item())
+        for sample in combinations(range(6), size)
+    ]
+    expected = (state @ items.T).exp().sum().item()
+    assert sum(found) / len(found) == pytest.approx(expected, rel=1e-5)
+    assert math.log(expected) - own == pytest.approx(
+        catalogue_cross_entropy(state, items, target).item(), rel=1e-5
+    )
+
+
+def test_a_sample_of_the_target_alone_teaches_nothing() -> None:
+    states, items = scores(2, 3).requires_grad_(), scores(4, 3, seed=1).requires_grad_()
+    loss = sampled_cross_entropy(states, items, torch.tensor([1, 1]), torch.tensor([1]))
+    loss.backward()
+    assert loss.item() == 0
+    assert states.grad is not None
+    assert not states.grad.any()

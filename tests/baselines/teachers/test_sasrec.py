@@ -159,14 +159,14 @@ def test_a_catalogue_without_negatives_is_refused_and_not_searched_forever() -> 
         binary(num_items=5)
 
 
-@pytest.mark.parametrize("loss", ["ce", "bce"])
+@pytest.mark.parametrize("loss", ["ce", "sampled_softmax", "bce"])
 def test_training_lowers_the_loss(loss: str) -> None:
     cycles = [([(start + step) % NUM_ITEMS for step in range(6)], 1) for start in range(NUM_ITEMS)]
     batch = batch_of(Windows.per_sequence(sequence_set(cycles), 6))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = SASRec(
-            SASRecConfig(loss=loss, max_history=6, encoder=ENCODER),  # type: ignore[arg-type]
+            SASRecConfig(loss=loss, sampled_items=6, max_history=6, encoder=ENCODER),  # type: ignore[arg-type]
             NUM_ITEMS,
             seed=0,
         )
