@@ -90,7 +90,7 @@ def read_file(
         if table is not None  # Spark writes a part without rows as a file without text
     }
     if not filled:
-        raise ValueError(f"{path} is empty")
+        raise ValueError(f"{path} is empty; expected rows of data: write or fetch it again")
     first, tables = next(iter(filled)), list(filled.values())
     for part, table in filled.items():
         if set(table.columns) != set(tables[0].columns) and kind_of(part) not in JSON:
