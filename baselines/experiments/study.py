@@ -323,18 +323,23 @@ def metrics_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]]) ->
 def validation_table(plan: StudyPlan, finished: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: validation value and best epoch of teachers and arms, by seed; no test figure.
 
+    A teacher stands with the first run alone, if it is the same in later ones.
+
     Args:
         plan: The study.
         finished: ``Study.finished``.
     """
-    lines = []
+    lines, teachers = [], set()
     for name, record in finished.items():
         for row in record["result"]["rows"]:
             if row["role"] == "reference":
                 continue
             for seed, notes in zip(row["seeds"], row["evaluations"], strict=True):
-                of_run = (name, row["arm"], str(seed))
-                lines += [(*of_run, *cells) for cells in _validated(notes)]
+                found = [(row["arm"], str(seed), *cells) for cells in _validated(notes)]
+                if row["role"] == "teacher":
+                    found = [line for line in found if line not in teachers]
+                    teachers.update(found)
+                lines += [(name, *line) for line in found]
     header = ("run", "row", "seed", "metric", "validation", "best epoch", "with the weight chosen")
     return f"# {plan.title}\n\n{markdown_table(header, lines)}\n"
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from baselines.cli import main
+from baselines.experiments.study import StudyPlan, StudyRun, validation_table
 
 STUDIES = Path(__file__).parents[3] / "studies"
 TINY: dict[str, Any] = {
@@ -140,6 +141,21 @@ def test_a_search_shows_validation_and_no_test_figure(here: Path) -> None:
         if "validation_N@10" in notes:
             assert f"| {row['arm']} | 0 | N@10 | {notes['validation_N@10']:.4f} |" in table
         assert f"{row['metrics']['removed']['R@10']['mean']:.4f}" not in table
+
+
+def test_a_teacher_that_stays_the_same_stands_once(here: Path) -> None:
+    plain, other = result("plain"), result("plain")
+    (other["result"]["rows"][1]["evaluations"][0])["validation_N@10"] = 0.5
+    runs = {"plain": plain, "same": plain, "other": other}
+    plan = StudyPlan(title="A search", runs={"plain": StudyRun(command="compare", hours=1)})
+    lines = validation_table(plan, runs).splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:6]] for line in lines if " N@10 " in line]
+    teacher = f"{plain['result']['rows'][1]['evaluations'][0]['validation_N@10']:.4f}"
+    assert [row for row in rows if "(teacher)" in row[1]] == [
+        ["plain", "SASRec ce (teacher)", "0", "N@10", teacher],
+        ["other", "SASRec ce (teacher)", "0", "N@10", "0.5000"],
+    ]
+    assert [row[0] for row in rows if row[1] == "Causal ntp"] == ["plain", "same", "other"]
 
 
 def test_a_table_of_your_own(
