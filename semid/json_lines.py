@@ -84,9 +84,11 @@ def table_of_objects(
     objects = _objects(lines, parse)
     while block := list(islice(objects, BLOCK_LINES)):
         for name in dict.fromkeys(name for row in block for name in row):
-            parts = columns.setdefault(name, [_missing(height)])
+            if name not in columns:
+                columns[name] = [_missing(height)]
             if (keep := shorten(name)) is not None:
-                parts.append(_cells(name, [row.get(name) for row in block]).shortened(keep))
+                cells = _cells(name, [row.get(name) for row in block])
+                columns[name].append(cells.shortened(keep))
         height += len(block)
         for parts in columns.values():
             parts.append(_missing(height - sum(map(len, parts))))
@@ -160,7 +162,8 @@ class _Cells:
 def _missing(height: int) -> _Cells:
     import polars as pl
 
-    return _Cells(kinds=frozenset(), values=pl.Series([None] * height, dtype=pl.Null))
+    values = pl.repeat(None, height, dtype=pl.Null, eager=True)
+    return _Cells(kinds=frozenset(), values=values)
 
 
 def _cells(name: str, cells: list[Any]) -> _Cells:

@@ -120,7 +120,7 @@ def parquet_blocks(
                     ]
                 )
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"{error}; write or fetch it again") from None
 
 
 def _read_csv(path: Path) -> pl.DataFrame:

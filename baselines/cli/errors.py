@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,12 @@ from baselines.cli.interrupts import ended_while_loading
 
 SUCCESS, MISSED, FAILURE, BROKEN_PIPE, STOPPED = 0, 1, 2, 141, 130
 _LONGEST = 2000  # characters of a line
+_WHAT_TO_DO = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "; let this user read or write there"),
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room, or name another place to write to"
+    ),
+}
 
 
 class Missed(Exception):
@@ -67,7 +74,7 @@ def _stopped() -> int:
 def _described(error: BaseException) -> str:
     text = str(error) or type(error).__name__
     if _is_of_input(error):
-        return text
+        return text + _WHAT_TO_DO.get(getattr(error, "errno", None) or 0, "")
     if isinstance(error, MemoryError) or ("memory" in text and isinstance(error, RuntimeError)):
         return (
             f"out of memory ({text}). Take smaller batches (batch_events, batch_size), more parts "

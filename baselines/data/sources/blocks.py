@@ -65,10 +65,11 @@ def one_table(blocks: Iterable[pl.DataFrame], keep: Callable[[str], Keep | None]
     height = 0
     for block in blocks:
         for name in block.columns:
-            pieces = columns.setdefault(name, [_missing(name, height)])
+            if name not in columns:
+                columns[name] = [_missing(name, height)]
             kept = keep(name)
             column = _missing(name, block.height) if kept is None else kept(block[name]).to_frame()
-            pieces.append(column)
+            columns[name].append(column)
         height += block.height
         for name in columns.keys() - set(block.columns):
             columns[name].append(_missing(name, block.height))
@@ -78,7 +79,7 @@ def one_table(blocks: Iterable[pl.DataFrame], keep: Callable[[str], Keep | None]
 
 
 def _missing(name: str, height: int) -> pl.DataFrame:
-    return pl.DataFrame({name: pl.Series([None] * height, dtype=pl.Null)})
+    return pl.DataFrame({name: pl.repeat(None, height, dtype=pl.Null, eager=True)})
 
 
 def _joined(pieces: list[pl.DataFrame], keep: Keep | None) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from baselines.data.sources.blocks import Keep, one_table
+from baselines.data.sources.columns import event_role
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note
 from baselines.data.sources.headers import looks_like_data, without_header
@@ -88,7 +90,7 @@ def read_file(
         if table is not None  # Spark writes a part without rows as a file without text
     }
     if not filled:
-        raise ValueError(f"{path} is empty")
+        raise ValueError(f"{path} is empty; expected rows of data: write or fetch it again")
     first, tables = next(iter(filled)), list(filled.values())
     for part, table in filled.items():
         if set(table.columns) != set(tables[0].columns) and kind_of(part) not in JSON:
@@ -194,7 +196,7 @@ def _read_part(
         if text.is_blank:
             return None
         if kind in JSON:
-            return _read_objects(text, notes, keep)
+            return _read_objects(text, config, notes, keep)
         return one_table(_delimited(text, config.delimiter, notes, header), keep)
     except (pl.exceptions.PolarsError, csv.Error, ValueError, RecursionError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -215,14 +217,43 @@ def _followed(blocks: Iterator[pl.DataFrame], path: Path) -> Iterator[pl.DataFra
 
 
 def _read_objects(
-    text: TextFile, notes: list[Note], keep: Callable[[str], Keep | None]
+    text: TextFile, config: SourceConfig, notes: list[Note], keep: Callable[[str], Keep | None]
 ) -> pl.DataFrame:
-    parse = json_object
+    parse: Callable[[str], Any] = json_object
     if re.match(rb"\{\s*u?'", text.start().lstrip()):
         notes.append(Note(kind="guessed", says=f"{text.path.name}: lines are Python dicts"))
         parse = _python_object
     lines = (line for block in text.blocks() for line in io.StringIO(block.decode(), newline="\n"))
-    return table_of_objects(lines, parse, keep)
+    written = _WrittenIds(parse, config)
+    table = table_of_objects(lines, written, keep)
+    notes += written.notes(text.path.name)
+    return table
+
+
+class _WrittenIds:
+    """Parses rows, and keeps the first with a number and the first with text as each id."""
+
+    def __init__(self, parse: Callable[[str], Any], config: SourceConfig) -> None:
+        self._parse = parse
+        self._is_id = cache(lambda name: event_role(name, config.columns) == "id")
+        self._first: dict[tuple[str, type], dict[str, Any]] = {}
+
+    def __call__(self, line: str) -> Any:
+        row = self._parse(line)
+        if isinstance(row, dict):
+            for name, value in row.items():
+                if self._is_id(name) and (name, type(value)) not in self._first:
+                    self._first[name, type(value)] = {name: value}
+        return row
+
+    def notes(self, where: str) -> list[Note]:
+        """Of columns where numbers become text, so that ``1`` and ``"1"`` are one id."""
+        says = "holds numbers and text, all taken as text: 1 and '1' are one id"
+        return [
+            Note(kind="repaired", says=f"{where}: {name} {says}", examples=[first, text])
+            for (name, kind), first in self._first.items()
+            if kind is int and (text := self._first.get((name, str))) is not None
+        ]
 
 
 def _python_object(line: str) -> Any:

@@ -1,8 +1,8 @@
 """The JSON files of LETTER, LC-Rec and MiniOneRec.
 
 ``NAME.inter.json`` maps each user to the list of his items, oldest first, and ``NAME.item.json``
-each item to an object with its texts. The codes in ``NAME.index.json`` are read elsewhere: by
-``--tokenizer file:NAME.index.json``.
+each item to an object with its texts; both may be compressed. The codes in ``NAME.index.json`` are
+read elsewhere: by ``--tokenizer file:NAME.index.json``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from baselines.data.sources.columns import as_lists, events_of_histories, item_c
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables, SourceReader
 from baselines.data.sources.files import read_json
+from baselines.data.sources.opening import COMPRESSED
 from semid.columns import numbers_where_written
 from semid.json_lines import table_of_objects
 
-_EVENTS, ITEMS = ".inter.json", ".item.json"
+_EVENTS, _ITEMS = ".inter.json", ".item.json"
 
 
 class Letter(SourceReader):
@@ -38,10 +39,11 @@ class Letter(SourceReader):
             names = ", ".join(path.name for path in found) or "none"
             raise ValueError(f"{source}: expected one file {_EVENTS}, got {names}; name one")
         notes: list[Note] = []
-        beside = found[0].with_name(found[0].name.replace(_EVENTS, ITEMS))
-        path = beside if config.items is None else Path(config.items)
+        stem = _plain_name(found[0]).removesuffix(_EVENTS)
+        beside = [found[0].with_name(stem + _ITEMS + ending) for ending in ("", *COMPRESSED)]
+        given = beside if config.items is None else [Path(config.items)]
         items = None
-        if config.items is not None or beside.is_file():
+        if path := next((file for file in given if config.items or file.is_file()), None):
             items = item_columns(read_texts(path, config, notes), config.columns, path, notes)
         events = _events(found[0], config, notes)
         return RawTables(events=events, items=items, notes=notes)
@@ -49,7 +51,17 @@ class Letter(SourceReader):
 
 def _event_files(source: Path) -> list[Path]:
     paths = sorted(source.iterdir()) if source.is_dir() else [source]
-    return [path for path in paths if path.name.endswith(_EVENTS)]
+    return [path for path in paths if _plain_name(path).endswith(_EVENTS)]
+
+
+def holds_texts(path: Path) -> bool:
+    """Whether a file is named ``.item.json``, plain or compressed."""
+    return _plain_name(path).endswith(_ITEMS)
+
+
+def _plain_name(path: Path) -> str:
+    """The name of a file without the ending of its compression."""
+    return path.stem if path.suffix.lower() in COMPRESSED else path.name
 
 
 def _object(path: Path, config: SourceConfig, notes: list[Note], kind: type) -> dict[str, Any]:
@@ -67,9 +79,24 @@ def _object(path: Path, config: SourceConfig, notes: list[Note], kind: type) -> 
 
 def _events(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
     found = _object(path, config, notes, list)
+    _refuse_mixed_ids(found, path)
     users = pl.Series(list(found), dtype=pl.String)
     histories = as_lists(found.values(), path)
     return events_of_histories(numbers_where_written(users), histories)
+
+
+def _refuse_mixed_ids(histories: dict[str, list[Any]], path: Path) -> None:
+    """Raise if some items are numbers and others text: ``1`` and ``"1"`` would be one item."""
+    first: dict[type, str] = {}
+    for user, items in histories.items():
+        for item in items:
+            if type(item) not in first:
+                first[type(item)] = f"{item!r} of user {user!r}"
+    if int in first and str in first:
+        raise ValueError(
+            f"{path}: expected lists of ids of one type, got {first[int]} and {first[str]}; write "
+            "all items as numbers or all as text"
+        )
 
 
 def read_texts(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,7 +71,7 @@ def write_tables(
     """Write tables by the names of their files, and ``data.json``, as ``PlainTables.write``."""
     with atomic_dir(folder) as filling:
         for name, table in tables.items():
-            table.rechunk().write_parquet(filling / name)
+            _write_parquet(table, filling / name)
         record = {
             "format": 1,
             **made_from,
@@ -78,6 +80,17 @@ def write_tables(
         }
         text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
         (filling / DATA_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _write_parquet(table: pl.DataFrame, path: Path) -> None:
+    """Write a table; raises ``OSError`` if the system refuses, as on a full disk."""
+    try:
+        table.rechunk().write_parquet(path)
+    except pl.exceptions.ComputeError as error:
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            code = int(number[1])
+            raise OSError(code, os.strerror(code), str(path)) from None
+        raise
 
 
 def prepare_source(
@@ -181,7 +194,8 @@ def _of_known_items(events: CodedEvents, items: pl.DataFrame, notes: list[Note])
     if not len(known):
         raise ValueError(
             f"no event is of an item in the table of items; the events name items such as "
-            f"{examples[0]['item_id']!r}, the table such as {items['item_id'][0]!r}"
+            f"{examples[0]['item_id']!r}, the table such as {items['item_id'][0]!r}; name the "
+            "table of these items by --read.items, or its ids by --read.columns.item"
         )
     return known
 

@@ -18,8 +18,8 @@ from baselines.data.preparing.config import PreparationConfig
 from baselines.data.sources.columns import item_columns
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.contract import Note, RawTables
-from baselines.data.sources.files import read_file, with_typed_ids
-from baselines.data.sources.letter import ITEMS, read_texts
+from baselines.data.sources.files import is_table, read_file, with_typed_ids
+from baselines.data.sources.letter import holds_texts, read_texts
 from baselines.data.sources.prepare import write_tables
 from baselines.data.sources.reading import consistent
 from baselines.data.windows import read_windows
@@ -53,13 +53,29 @@ class PlainWindows:
 
 
 def files_of_windows(source: str | Path) -> dict[str, Path]:
-    """The table of each part in a folder of windows; empty if it is none, by its names."""
-    folder = Path(source)
+    """The table of each part of windows; empty if they are none, by their names.
+
+    A file in a folder ``train`` is taken with those of its name in ``valid`` and ``test`` beside.
+
+    Raises:
+        ValueError: If the folders of the parts hold several tables.
+    """
+    folder, name = Path(source), None
+    if folder.parent.name == "train" and is_plain_table(folder):
+        folder, name = folder.parent.parent, folder.name
     if not folder.is_dir():
         return {}
-    found = {part: _tables_of(folder, part) for part in WINDOWS}
-    if not found["train"] or not found["test"] or any(len(of) > 1 for of in found.values()):
+    found = {part: _tables_of(folder, part, name) for part in WINDOWS}
+    if not found["train"] or not found["test"]:
         return {}
+    if any(len(of) > 1 for of in found.values()):
+        if is_table(folder / "train") or not (folder / "train").is_dir():
+            return {}
+        names = ", ".join(path.name for path in found["train"])
+        raise ValueError(
+            f"{folder}: expected one table in each of its folders, got {names} in train; name "
+            f"one of these, such as {found['train'][0]}, for it and those of its name in test"
+        )
     return {part: of[0] for part, of in found.items() if of}
 
 
@@ -94,10 +110,14 @@ def prepare_windows(
     return PlainWindows(windows=windows, items=tables.items, notes=tables.notes, counts=counts)
 
 
-def _tables_of(folder: Path, part: str) -> list[Path]:
+def _tables_of(folder: Path, part: str, name: str | None) -> list[Path]:
+    """The tables of a part; only those of that name in its folder, if there is one."""
     within = folder / part
     if within.is_dir():
-        return [path for path in sorted(within.iterdir()) if is_plain_table(path)]
+        tables = [path for path in sorted(within.iterdir()) if is_plain_table(path)]
+        return [path for path in tables if name is None or path.name == name]
+    if name is not None:
+        return []
     return tables_named(folder, part)
 
 
@@ -121,7 +141,7 @@ def _ids_of(table: pl.DataFrame) -> list[pl.Series]:
 
 
 def _items(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
-    if path.name.endswith(ITEMS):
+    if holds_texts(path):
         return item_columns(read_texts(path, config, notes), config.columns, path, notes)
     table = read_file(path, config, notes, config.items_header)
     return with_typed_ids(item_columns(table, config.columns, path, notes), path)

@@ -73,6 +73,18 @@ def test_published_folders_are_prepared(tmp_path: Path, capsys: pytest.CaptureFi
     assert load_catalog(tmp_path / "office").fields["title"].to_list()[0] == "Red"
     record = json.loads((tmp_path / "office" / "data.json").read_text())
     assert record["counts"]["events"] == 6
+    for part in ("train", "valid", "test"):
+        lines(office / part / "Toys_5.csv", MINIONEREC[:2])
+    capsys.readouterr()
+    assert prepared(office, tmp_path / "toys") == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert (
+        "expected one table in each of its folders, got Office_5.csv, Toys_5.csv in train" in said
+    )
+    assert not (tmp_path / "toys").exists()
+    assert prepared(office / "train" / "Toys_5.csv", tmp_path / "toys") == 0
+    for part in ("train", "valid", "test"):
+        assert pl.read_parquet(tmp_path / "toys" / f"{part}.parquet").height == 1
     assert set(record["sha256"]) == {f"{n}.parquet" for n in ("items", "train", "valid", "test")}
     for part in ("train", "test"):
         lines(tmp_path / "books" / f"{part}.csv", MSL)

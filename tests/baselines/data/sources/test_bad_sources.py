@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import resource
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 import pyarrow.parquet
@@ -149,6 +151,10 @@ def history_of_mixed_ids(folder: Path) -> Path:
     return lines(folder / "Shop.inter.json", ['{"1": [2, 3], "2": ["a", {}]}'])
 
 
+def history_of_numbers_and_text(folder: Path) -> Path:
+    return lines(folder / "Shop.inter.json", ['{"1": [2, 3], "4": ["2"]}'])
+
+
 def histories_of_one_user(folder: Path) -> Path:
     return lines(folder / "Shop.inter.json", ['{"1": [2, 3], "2": [3], "1": [4]}'])
 
@@ -202,14 +208,6 @@ def another_delimiter(folder: Path) -> Path:
     return lines(folder / "log.csv", ["user_id^item_id^timestamp", "1^2^3"])
 
 
-def a_closed_file(folder: Path) -> Path:
-    path = delimited(folder / "log.csv", EVENTS)
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("every file is open to this user")
-    return path
-
-
 def parquet_without_rows(folder: Path) -> Path:
     pyarrow.parquet.ParquetWriter(folder / "log.parquet", EVENTS.to_arrow().schema).close()
     return folder / "log.parquet"
@@ -238,7 +236,6 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (ratings_of_bytes, "expected numbers as ratings, got Binary in column 'rating'"),
     (times_with_commas, "'1,4e9' in row 1 .* of column 'timestamp'"),
     (another_delimiter, r"got the columns user_id\^item_id\^timestamp; name it by"),
-    (a_closed_file, "Permission denied"),
     (corrupt_gzip, r"gzip data is damaged .*; fetch it again"),
     (named_gzip, "its name says gzip, but it does not begin as such"),
     (truncated_parquet, "log.parquet cannot be read"),
@@ -262,15 +259,44 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (a_user_alone, "line 31: expected a user and at least one item, got '31'"),
     (history_of_a_number, "expected a list for '2', got '3'"),
     (history_of_mixed_ids, "expected lists of ids of one type"),
+    (history_of_numbers_and_text, "of one type, got 2 of user '1' and '2' of user '4'; write"),
     (a_picture, "a file named log.png"),
 ]
 
 
 @pytest.mark.parametrize(("make", "message"), BAD)
-def test_bad_input_is_refused(make: Callable[[Path], Path], message: str, tmp_path: Path) -> None:
-    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
-        prepare_source(make(tmp_path), SourceConfig(), PreparationConfig())
-    assert str(tmp_path) in str(caught.value)
+def test_bad_input_is_refused(
+    make: Callable[[Path], Path],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = make(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["data", "prepare", str(source), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
+    assert str(tmp_path) in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_that_may_not_be_read_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with TemporaryDirectory() as place:  # that of pytest is closed to other users
+        Path(place).chmod(0o777)
+        path = delimited(Path(place) / "log.csv", EVENTS)
+        prepare_source(path, SourceConfig(), _AS_IT_IS)  # loads what another user may not
+        path.chmod(0)
+        user = os.geteuid()
+        if user == 0:  # who may read everything
+            os.seteuid(65534)
+        try:
+            code = main(["data", "prepare", str(path), "--out", f"{place}/out"])
+        finally:
+            os.seteuid(user)
+        assert list(Path(place).iterdir()) == [path]
+    assert code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"Permission denied: '{path}'; let this user read" in line
 
 
 def test_an_unknown_format_or_encoding_or_delimiter_is_refused(tmp_path: Path) -> None:
@@ -377,7 +403,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
         signal.signal(signal.SIGXFSZ, former)
     (line,) = capsys.readouterr().err.splitlines()
     assert code == 2
-    assert "File too large" in line
+    assert re.search("File too large.*; make room, or name another place to write to", line)
     assert sorted(tmp_path.iterdir()) == [path]
 
 

@@ -7,7 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import astuple
+from itertools import repeat
 from pathlib import Path
 
 import polars as pl
@@ -15,9 +18,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from baselines.data.preparing.config import PreparationConfig
+from baselines.data.sources.blocks import one_table
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.prepare import PlainTables, prepare_source
 from scripts.shop_formats import EVENTS, WRITERS, lines
+from semid.json_lines import as_it_is, table_of_objects
 
 CORE = PreparationConfig(repeats="exact", max_history=3, item_core=2)
 
@@ -132,3 +137,29 @@ def test_three_million_events_take_less_than_600_megabytes(kind: str, tmp_path: 
     few = pl.DataFrame({"user_id": ["a"] * 5, "item_id": [1] * 5, "timestamp": range(5)})
     imports = peak_of_preparing(few, tmp_path / f"few.{kind}")
     assert peak_of_preparing(pl.concat(blocks), tmp_path / f"log.{kind}") - imports < 600_000
+
+
+def blocks_of_rows(rows: int) -> pl.DataFrame:
+    return one_table(
+        (pl.DataFrame({"item_id": range(10_000)}),) * (rows // 10_000), lambda name: as_it_is
+    )
+
+
+def blocks_of_lines(rows: int) -> pl.DataFrame:
+    return table_of_objects(repeat('{"item_id": 1}', rows))
+
+
+@pytest.mark.parametrize("read", [blocks_of_rows, blocks_of_lines])
+def test_a_block_costs_the_same_however_many_came_before(
+    read: Callable[[int], pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semid.json_lines.BLOCK_LINES", 1000)
+    peaks = []
+    for rows in (20_000, 20_000, 200_000):  # the first loads what is needed
+        tracemalloc.start()
+        try:
+            assert read(rows).height == rows
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[2] - peaks[1] < 200_000

@@ -410,3 +410,30 @@ def test_a_title_in_brackets_stays_a_title(tmp_path: Path) -> None:
     found = prepared(delimited(tmp_path / "log.csv", EVENTS), items=str(items))
     assert found.items["title"].to_list() == ["[REC]"] * 4
     assert found.items["categories"].equals(ITEMS["categories"])
+
+
+@pytest.mark.parametrize(("codec", "ending"), [("gzip", "gz"), ("zstd", "zst")])
+def test_files_of_letter_may_be_compressed(codec: str, ending: str, tmp_path: Path) -> None:
+    source = letter(tmp_path / "shop")
+    plain = prepared(source)
+    for path in list(source.glob("*.json")):
+        packed(path, ending)
+    found = prepared(source)
+    assert found.events.equals(plain.events)
+    assert found.items.equals(plain.items)
+    assert {note.says for note in found.notes} >= {
+        f"Shop.{kind}.json.{ending}: compressed by {codec}" for kind in ("inter", "item")
+    }
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_numbers_and_text_as_ids_of_one_column_are_said(kind: str, tmp_path: Path) -> None:
+    ids = [1, 2, "1", "x"] if kind == "jsonl" else [1, 2, "1"]
+    quote = json.dumps if kind == "jsonl" else repr  # lines of JSON, and of Python dicts
+    rows = [quote({"user_id": 7, "item_id": item, "timestamp": 3}) for item in ids]
+    found = prepared(lines(tmp_path / f"log.{kind}", rows))
+    assert found.events["item_id"].to_list() == list(map(str, ids))
+    (note,) = [note for note in found.notes if "numbers and text" in note.says]
+    assert note.kind == "repaired"
+    assert note.says.startswith(f"log.{kind}: item_id holds numbers and text")
+    assert note.examples == [{"item_id": 1}, {"item_id": "1"}]
