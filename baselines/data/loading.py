@@ -137,8 +137,8 @@ def _of_windows(
 ) -> Dataset:
     if split not in ("auto", "windows"):
         raise ValueError(
-            f"split {split} takes items out of a log, or divides it, but the windows in {source} are "
-            "used as given. Leave it out, or give interactions."
+            f"split {split} takes items out of a log, or divides it, but the windows in {source} "
+            "are used as given. Leave it out, or give interactions."
         )
     if (repeats := options["repeats"]) != "keep":
         raise ValueError(
