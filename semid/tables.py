@@ -46,7 +46,7 @@ def read_table(
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+        raise FileNotFoundError(f"no file {path}; name one that is there")
     readers: dict[str, Callable[[Path], pl.DataFrame]] = {
         ".parquet": read_parquet,
         ".csv": _read_csv,

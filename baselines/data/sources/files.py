@@ -76,7 +76,7 @@ def read_file(
         ValueError: If it cannot be read, is empty, or its parts have different columns.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no file {path}")
+        raise FileNotFoundError(f"no file {path}; name one that is there")
     parts = _parts(path) if path.is_dir() else [path]
     if not parts:
         raise ValueError(
@@ -121,7 +121,7 @@ def read_text(path: Path, config: SourceConfig, notes: list[Note]) -> str:
         ValueError: If it is damaged, or in another encoding.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+        raise FileNotFoundError(f"no file {path}; name one that is there")
     try:
         return b"".join(open_text(path, config.encoding, notes).blocks()).decode()
     except ValueError as error:
