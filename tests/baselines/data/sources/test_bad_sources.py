@@ -383,6 +383,8 @@ class Changing(SourceReader):
             ["--prepare.user_core", "9"],
             "core of 9 per user and 1 per item leaves none of .*; ask",
         ),
+        (["--read.items", "none.csv"], "no file none.csv; name one that is there"),
+        (["--prepare.text_fields", "[brand]"], "items need a column brand, got item_id; give a"),
         (
             ["--read.items", "nothing"],
             r"nothing: expected a file, or a folder of files named part",
