@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 from tiny_models import fit_model, shop
 
 from baselines.cli import main
@@ -39,7 +40,18 @@ def recommender(folder: Path) -> Recommender:
 
 
 @pytest.fixture
-def alone(recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+def one_thread() -> Iterator[None]:
+    """As many threads as a worker has, so that sums are rounded alike."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def alone(
+    recommender: Recommender, one_thread: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> bytes:
     """What one process writes, in chunks of six users."""
     monkeypatch.setattr(bulk, "CHUNK", 6)
     out = tmp_path / "alone.parquet"
