@@ -152,7 +152,7 @@ def _free_numbers(codes: Tensor, sizes: tuple[int, ...], taken: Tensor) -> Tenso
         if numbers[-1] >= sizes[-1]:
             raise ValueError(
                 f"expected a free number among the {sizes[-1]} of the extra level for new item "
-                f"row {row}, got none at codes {tuple(path)}. Take the collision strategy "
+                f"row {row}, got none at codes {tuple(path)}. Take --ids.collisions "
                 "next_nearest, or rebuild the ids of the whole catalogue."
             )
         here.add(numbers[-1])
