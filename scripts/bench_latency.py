@@ -6,8 +6,8 @@ beam search and by ``transformers.generate`` with ``TrieLogitsProcessor``: the s
 same trie, and the same items must be found. Both take turns in one run, on the CPU and, where there
 is one, on the GPU.
 
-What a way needs is estimated before it runs: its memory from the shape, its time from smaller cells.
-Above a limit it does not run, and the table says so.
+What a way needs is estimated before it runs: its memory from the shape, its time from smaller
+cells. Above a limit it does not run, and the table says so.
 """
 
 from __future__ import annotations
