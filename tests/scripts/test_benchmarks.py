@@ -202,6 +202,29 @@ def test_exact_scoring_is_held_against_the_arithmetic_of_the_nodes(tmp_path: Pat
         assert figures[f"relative to {name}, chunk 8"]["seconds"] > 0
 
 
+@pytest.mark.slow
+def test_every_stage_is_weighed_or_foretold_to_be_too_large(tmp_path: Path) -> None:
+    few = ["libraries", "trie", "training step, causal"]
+    sizes = [*TIGER, "--sizes", "200", "200000", "--users", "20", "--folder", str(tmp_path)]
+    limits = ["--memory", "0.5", "--stages", *few]
+    figures = figures_of("bench_memory", tmp_path / "memory.json", *sizes, *limits)
+    assert list(figures["stages"]) == few
+    base = figures["stages"]["libraries"]["200"]["peak_mib"]
+    for row in figures["stages"].values():
+        assert row["200"]["peak_mib"] > 0.9 * base > 50
+    assert "GiB" in figures["stages"]["training step, causal"]["200000"]["not_run"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "memory.json"]
+
+
+@pytest.mark.slow
+def test_all_stages_of_a_small_catalogue_end_well(tmp_path: Path) -> None:
+    sizes = [*TIGER, "--sizes", "300", "--users", "20"]
+    figures = figures_of("bench_memory", tmp_path / "memory.json", *sizes)
+    assert len(figures["stages"]) == 10
+    for row in figures["stages"].values():
+        assert row["300"]["peak_mib"] > 50
+
+
 def test_catalogues_are_held_against_the_smallest(tmp_path: Path) -> None:
     sizes = [*TIGER, "--sizes", "50", "200", "--batch", "3", "--beam", "4", "--rounds", "1"]
     figures = figures_of("bench_scale", tmp_path / "scale.json", *sizes)
