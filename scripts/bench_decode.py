@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--beams", type=int, nargs="+", default=[10, 20, 50])
     parser.add_argument("--denied", type=int, default=100, help="items that the filter denies")
     parser.add_argument("--rounds", type=int, default=5, help="timed calls of each way")
-    parser.add_argument("--processor", action="store_true", help="count the processor's time")
+    parser.add_argument("--processor", action="store_true", help="time of the processor, not wall")
     args = parser.parse_args(argv)
 
     gen = prepare(args)

@@ -7,7 +7,8 @@ same trie, and the same items must be found. Both take turns in one run, on the 
 is one, on the GPU.
 
 What a way needs is estimated before it runs: its memory from the shape, its time from smaller
-cells. Above a limit it does not run, and the table says so.
+cells. Above a limit it does not run, and the table says so. On a machine that others use too, take
+``--threads 1 --processor --devices cpu``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -134,8 +136,9 @@ def measure(
     skipped = {name: left_out(needed[name], seconds[name], args) for name in needed}
     both = ways(backbone, cell, torch.Generator().manual_seed(args.seed))
     run = {name: way for name, way in both.items() if skipped[name] is None}
+    clock = time.process_time if args.processor else time.perf_counter
     with torch.inference_mode():
-        times, found = interleaved(run, args.rounds)
+        times, found = interleaved(run, args.rounds, clock)
     row: dict[str, Any] = {
         **asdict(cell),
         "estimated_gib": {name: size / _GIB for name, size in needed.items()},
@@ -194,6 +197,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--memory", type=float, default=16, help="most GiB of a way's tensors")
     parser.add_argument("--limit", type=float, default=60, help="most seconds of one call")
     parser.add_argument("--rounds", type=int, default=3, help="timed calls of each way")
+    parser.add_argument("--processor", action="store_true", help="time of the processor, not wall")
     return parser
 
 

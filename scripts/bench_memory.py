@@ -3,7 +3,7 @@
 Random titles, vectors, events and codes; models with random weights in their default shapes. Each
 stage runs in a process of its own, and its figure is the most that was resident, with libraries and
 catalogue: the first row is the libraries alone. Where a size is expected to need more memory or
-time than allowed, in proportion to the largest that ran, it is not run, and the table says so.
+time than allowed, by the smaller sizes, it is not run, and the table says so.
 """
 
 from __future__ import annotations
@@ -157,15 +157,21 @@ def measured(args: argparse.Namespace, stage: str, size: int, folder: str) -> di
     return run_measured([sys.executable, __file__, *map(str, words)], args.threads)
 
 
-def expected(sizes: Sizes, size: int, base: float) -> tuple[float, float]:
-    """GiB and seconds of a size, in proportion to the largest that ran."""
-    ran = {items: row for items, row in sizes.items() if "peak_mib" in row}
+def expected(row: Sizes, size: int, base: dict[str, float]) -> tuple[float, float]:
+    """GiB and processor seconds on a line through the last two sizes that ran.
+
+    The first of a single one is the libraries, of no items.
+    """
+    ran = [(items, found) for items, found in row.items() if "peak_mib" in found]
     if not ran:
         return 0.0, 0.0
-    largest = max(ran)
-    more = size / largest
-    peak = base + (ran[largest]["peak_mib"] - base) * more
-    return peak / 1024, ran[largest]["seconds"] * more
+    (fewer, before), (items, last) = [(0, base), *ran][-2:]
+    more = (size - items) / (items - fewer)
+    mib, seconds = (
+        last[figure] + more * max(0.0, last[figure] - before[figure])
+        for figure in ("peak_mib", "processor_seconds")
+    )
+    return mib / 1024, seconds
 
 
 def table(found: dict[str, Sizes], sizes: list[int]) -> str:
@@ -193,7 +199,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--users", type=int, default=300, help="whom the teacher is trained on")
     parser.add_argument("--events", type=int, default=12, help="events of a user")
     parser.add_argument("--memory", type=float, default=16, help="most GiB of a stage")
-    parser.add_argument("--limit", type=float, default=300, help="most seconds of a stage")
+    parser.add_argument(
+        "--limit", type=float, default=300, help="most processor seconds of a stage"
+    )
     parser.add_argument("--folder", type=Path, help="where inputs are kept meanwhile")
     parser.add_argument("--stage", help=argparse.SUPPRESS)  # in a process of its own
     return parser
@@ -209,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
     for size in sorted(args.sizes):
         with TemporaryDirectory(dir=args.folder) as folder:
             measured(args, _INPUTS, size, folder)
-            base = measured(args, _BASE, size, folder)["peak_mib"]
+            base = measured(args, _BASE, size, folder)
             for stage, row in found.items():
                 gib, seconds = expected(row, size, base)
                 if gib > args.memory:

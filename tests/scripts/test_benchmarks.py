@@ -202,6 +202,16 @@ def test_exact_scoring_is_held_against_the_arithmetic_of_the_nodes(tmp_path: Pat
         assert figures[f"relative to {name}, chunk 8"]["seconds"] > 0
 
 
+def test_memory_of_a_size_is_foretold_from_smaller_ones() -> None:
+    expected = importlib.import_module("bench_memory").expected
+    libraries = {"peak_mib": 1024, "processor_seconds": 2}
+    row = {10: {"peak_mib": 2048, "processor_seconds": 3}}
+    assert expected({}, 10, libraries) == (0, 0)
+    assert expected(row, 100, libraries) == (11, 12)
+    row |= {100: {"peak_mib": 3 * 1024, "processor_seconds": 12}, 200: {"not_run": "about 9 s"}}
+    assert expected(row, 1000, libraries) == (13, 102)
+
+
 @pytest.mark.slow
 def test_every_stage_is_weighed_or_foretold_to_be_too_large(tmp_path: Path) -> None:
     few = ["libraries", "trie", "training step, causal"]
