@@ -133,7 +133,8 @@ class Catalog:
 
     def table(self) -> pl.DataFrame:
         """``item_id`` and the other columns, as ``from_table`` reads them."""
-        return self.fields.with_columns(self.ids.alias("item_id"))
+        ids = self.ids.alias("item_id").to_frame()
+        return ids.hstack(self.fields.get_columns()) if self.fields.width else ids
 
     @cached_property
     def order_hash(self) -> str:

@@ -83,7 +83,7 @@ class CatalogVectors:
         if ids is not None:
             file = VectorFile(open=file.open, ids=_as_column(ids))
         values = file.open()
-        require_matrix(values)
+        require_matrix(values, where)
         rows = _rows_of_items(values, file.ids, catalog, where)
         return cls(file=file, rows=rows, shape=(len(catalog), values.shape[1]), where=where)
 
@@ -105,7 +105,7 @@ class CatalogVectors:
             part = slice(begin, begin + BATCH)
             with np.errstate(over="ignore"):  # becomes infinity, refused below
                 taken[part] = self.file.open()[rows[part]]
-        require_finite(taken, rows, None if self.file.ids is None else self.file.ids)
+        require_finite(taken, rows, self.file.ids, self.where)
         return taken
 
     def all(self) -> Float32Array:
@@ -121,21 +121,24 @@ class CatalogVectors:
             yield self.take(np.arange(begin, min(begin + BATCH, self.shape[0])))
 
 
-def require_matrix(vectors: NDArray[Any]) -> None:
+def require_matrix(vectors: NDArray[Any], where: str = "the array") -> None:
     """Refuse anything but a matrix of numbers.
 
     Raises:
-        ValueError: With dtype and shape.
+        ValueError: With dtype and shape, and ``where`` they come from.
     """
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.shape[1] == 0:
         raise ValueError(
-            f"expected embeddings (item, dim) of numbers, got {vectors.dtype} {vectors.shape}. "
-            "Save one vector for each item as a matrix."
+            f"expected embeddings (item, dim) of numbers, got {vectors.dtype} {vectors.shape} in "
+            f"{where}. Save one vector for each item as a matrix."
         )
 
 
 def require_finite(
-    vectors: Float32Array, rows: IntArray | None = None, ids: pl.Series | None = None
+    vectors: Float32Array,
+    rows: IntArray | None = None,
+    ids: pl.Series | None = None,
+    where: str = "the array",
 ) -> None:
     """Refuse NaN and infinity.
 
@@ -143,6 +146,7 @@ def require_finite(
         vectors: ``(item, dim)``.
         rows: Their rows in the file, for the error; None if they are all of its rows.
         ids: The item of each row of the file, if named.
+        where: Name of the file, for the error.
 
     Raises:
         ValueError: With the number of such rows, and the first of them.
@@ -154,7 +158,8 @@ def require_finite(
     named = "" if ids is None else f" (items {_listed([ids[row] for row in first])})"
     raise ValueError(
         f"expected finite embeddings, got NaN or infinity in {len(wrong)} rows, first in row "
-        f"{', '.join(map(str, first))}{named}. Embed those items again, or leave them out."
+        f"{', '.join(map(str, first))}{named} of {where}. Embed those items again, or leave "
+        "them out."
     )
 
 
@@ -192,9 +197,9 @@ def _without_padding(values: NDArray[Any], expected: int, rows: str, where: str)
                 )
                 return slice(start, start + expected)
     raise ValueError(
-        f"expected embeddings for {expected} {rows}, got {len(values)} rows. Is there a padding "
-        "row, or is it the file of another catalogue? A row of zeros at either end is left out; "
-        "otherwise name the item of each row."
+        f"expected embeddings for {expected} {rows}, got {len(values)} rows in {where}. Is there a "
+        "padding row, or is it the file of another catalogue? A row of zeros at either end is left "
+        "out; otherwise name the item of each row."
     )
 
 

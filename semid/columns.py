@@ -62,16 +62,15 @@ def as_ids(column: pl.Series, occurrences: pl.Series | None = None) -> pl.Series
     if kind.is_float():
         column = column.fill_nan(None)
         exact = (column.floor() == column) & (column.abs() <= _EXACT_FLOATS)
-        if not exact.fill_null(True).all():
-            raise ValueError(
-                f"ids must be whole numbers or text, got {column.filter(~exact)[0]} in column "
-                f"{column.name!r}"
-            )
+        refuse_first(~exact, column, "ids must be whole numbers or text")
         whole: pl.Series = column.cast(pl.Int64)
         return whole
     if kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0):
         return _as_int64_or_text(column)
-    raise ValueError(f"ids must be whole numbers or text, got {kind} in column {column.name!r}")
+    raise ValueError(
+        f"ids must be whole numbers or text, got {kind} in column {column.name!r}; name another "
+        "column, or write them so"
+    )
 
 
 def numbers_where_written(column: pl.Series, occurrences: pl.Series | None = None) -> pl.Series:
@@ -224,7 +223,10 @@ def as_times(column: pl.Series, time_format: str | None = None) -> pl.Series:
         refuse_first(times.is_infinite(), times, "times must be finite")
         times = _one_unit(times)
     else:
-        raise ValueError(f"times must be numbers or dates, got {kind} in column {column.name!r}")
+        raise ValueError(
+            f"times must be numbers or dates, got {kind} in column {column.name!r}; name another "
+            "column, or write them so"
+        )
     return times
 
 
@@ -251,8 +253,14 @@ def _as_int64_or_text(column: pl.Series) -> pl.Series:
     return spelled_out
 
 
-def refuse_first(wrong: pl.Series, values: pl.Series, expected: str, *, then: str = "") -> None:
-    """Raise for the first wrong row, if any; missing ones are fine."""
+def refuse_first(
+    wrong: pl.Series,
+    values: pl.Series,
+    expected: str,
+    *,
+    then: str = "; correct it, or leave the cell empty",
+) -> None:
+    """Raise for the first wrong row, if any; missing ones are fine. ``then`` says what to do."""
     if wrong.any():
         row = int(wrong.fill_null(False).arg_max() or 0)
         raise ValueError(

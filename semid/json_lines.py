@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,41 @@ _DECODER = json.JSONDecoder(
 def as_it_is(column: pl.Series) -> pl.Series:
     """The same column."""
     return column
+
+
+class WrittenIds:
+    """Parses lines, and keeps the first number and the first text of each column of ids.
+
+    A column of both becomes text, so that ``1`` and ``"1"`` are one id: that is to be said.
+
+    Args:
+        is_id: Whether a column of this name holds ids.
+        parse: As for `table_of_objects`.
+    """
+
+    def __init__(
+        self, is_id: Callable[[str], bool], parse: Callable[[str], Any] = json_object
+    ) -> None:
+        self._is_id = cache(is_id)
+        self._parse = parse
+        self._first: dict[tuple[str, type], dict[str, Any]] = {}
+
+    def __call__(self, line: str) -> Any:
+        """Parse a line; raises as ``parse``."""
+        row = self._parse(line)
+        if isinstance(row, dict):
+            for name, value in row.items():
+                if self._is_id(name) and (name, type(value)) not in self._first:
+                    self._first[name, type(value)] = {name: value}
+        return row
+
+    def mixed(self) -> dict[str, list[dict[str, Any]]]:
+        """What to say of each column with numbers and text: its first cell of either kind."""
+        return {
+            f"{name} holds numbers and text, all taken as text: 1 and '1' are one id": [first, text]
+            for (name, kind), first in self._first.items()
+            if kind is int and (text := self._first.get((name, str))) is not None
+        }
 
 
 Shorten = Callable[[str], Callable[["pl.Series"], "pl.Series"] | None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from semid.columns import numbers_where_written
 from semid.delimited import chunks, delimited_blocks, whole_lines
-from semid.json_lines import table_of_objects
+from semid.json_lines import WrittenIds, table_of_objects
 
 if TYPE_CHECKING:
     import polars as pl
+
+logger = logging.getLogger(__name__)
 
 BLOCK_ROWS = 2**17
 SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -26,7 +29,8 @@ def read_table(
 
     CSV columns stay text, so that ``007`` keeps its zeros; only columns in ``ids`` that contain
     nothing but plain whole numbers become integers. A JSON-lines column of mixed types becomes
-    lists if any cell is a list, else text; NaN counts as missing.
+    lists if any cell is a list, else text; ids of numbers and text are logged. NaN counts as
+    missing.
 
     Args:
         path: The file.
@@ -42,18 +46,18 @@ def read_table(
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+        raise FileNotFoundError(f"no file {path}; name one that is there")
     readers: dict[str, Callable[[Path], pl.DataFrame]] = {
         ".parquet": read_parquet,
         ".csv": _read_csv,
-        ".jsonl": _read_json_lines,
+        ".jsonl": lambda file: _read_json_lines(file, ids),
     }
     if path.suffix not in readers:
         raise ValueError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
     try:
         table = readers[path.suffix](path)
     except pl.exceptions.NoDataError:
-        raise ValueError(f"{path} is empty") from None
+        raise ValueError(f"{path} is empty; write or fetch it again") from None
     except (pl.exceptions.PolarsError, csv.Error, ValueError, RecursionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from None
@@ -61,19 +65,19 @@ def read_table(
     if missing:
         raise ValueError(
             f"{path} has no column {', '.join(missing)}; its columns are "
-            f"{', '.join(table.columns) or 'none'}{_undivided(path, table.columns)}"
+            f"{', '.join(table.columns) or 'none'}; {_rewritten(path, table.columns)}"
         )
     if table.height == 0:
-        raise ValueError(f"{path} is empty: it has columns but no rows")
+        raise ValueError(f"{path} is empty: it has columns but no rows; write or fetch it again")
     return table.with_columns(
         numbers_where_written(table[name]) if path.suffix == ".csv" else table[name] for name in ids
     )
 
 
-def _undivided(path: Path, columns: list[str]) -> str:
-    """What to do about the header of a CSV file that has other delimiters than commas."""
+def _rewritten(path: Path, columns: list[str]) -> str:
+    """What to do about a header that lacks a column: a CSV file may have other delimiters."""
     is_one = path.suffix == ".csv" and len(columns) == 1 and re.search(r"[;|\t]", columns[0])
-    return "; divide its cells by commas" if is_one else ""
+    return "divide its cells by commas" if is_one else "rename one of them, or give another file"
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
@@ -130,6 +134,10 @@ def _read_csv(path: Path) -> pl.DataFrame:
         return pl.concat(delimited_blocks(whole_lines(chunks(file))), rechunk=True)
 
 
-def _read_json_lines(path: Path) -> pl.DataFrame:
+def _read_json_lines(path: Path, ids: Sequence[str]) -> pl.DataFrame:
+    written = WrittenIds(lambda name: name in ids)
     with path.open(encoding="utf-8-sig", newline="\n") as file:
-        return table_of_objects(file)
+        table = table_of_objects(file, written)
+    for says, examples in written.mixed().items():
+        logger.warning("%s: %s, such as %s and %s", path, says, *examples)
+    return table

@@ -170,7 +170,7 @@ def _loaded(path: Path, load: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return load()
     except Exception as error:  # each library raises its own for a broken file, even pickle's
-        reason = str(error).strip().partition("\n")[0]
+        reason = re.split(r"\n|\. |\.?$", str(error).strip())[0]  # else how to load it unsafely
         raise ValueError(
             f"expected arrays of numbers in {path}, got a file that cannot be read as such "
             f"({reason}). Was it damaged, or does it hold more than arrays? Write the vectors "
@@ -267,7 +267,10 @@ def _from_parquet(path: Path, name: str | None) -> VectorFile:
             f"{path}:{next(iter(lists), 'NAME')}."
         )
     named = "item_id" if "item_id" in others else (others[0] if len(others) == 1 else None)
-    ids = None if named is None else as_ids(table[named]).cast(pl.String)
+    try:
+        ids = None if named is None else as_ids(table[named]).cast(pl.String)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     values = _matrix(table[name or lists[0]], ids, path)
     return VectorFile(open=lambda: values, ids=ids)
 

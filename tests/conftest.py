@@ -30,19 +30,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_pages() -> Iterator[tuple[str, ...]]:
-    """Comparisons draw no page, which takes longer than they do; ``with_pages`` has it drawn.
+    """Commands draw no page and no figure, which takes longer than all else that they do in tests.
 
     Yields:
-        Names of the packages that a page needs.
+        Names of the packages that a page needs, for tests that want one.
     """
     needed = writing._NEEDED
     with patch.object(writing, "_NEEDED", ("no_pages_in_tests",)):
         yield needed
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def with_pages(no_pages: tuple[str, ...]) -> Iterator[None]:
-    """Comparisons draw their page, as they do outside the tests."""
+    """In this module they are drawn, as they are outside the tests."""
     with patch.object(writing, "_NEEDED", no_pages):
         yield
 

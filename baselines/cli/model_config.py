@@ -71,7 +71,7 @@ class EvaluateConfig(LoadOptions, DataOptions):
                 raise ValueError("within_hours is of a log: name it by --log")
             return
         if self.within_hours is not None and not 0 < self.within_hours < 1e6:
-            raise ValueError(f"within_hours must be above 0, got {self.within_hours}")
+            raise ValueError(f"within_hours must be above 0, got {self.within_hours:g}")
         for own in fields(self):
             if own.name in _OF_A_MODEL and getattr(self, own.name) != own.default:
                 raise ValueError(f"{own.name} is of a model: name it by --model, or leave it out")

@@ -28,7 +28,7 @@ def read_items(path: str | Path) -> tuple[str | int, ...]:
             raise ValueError(f"{path}: expected text in UTF-8, got {error.reason}") from None
         found = tuple(filter(None, map(str.strip, lines)))
     else:
-        raise FileNotFoundError(f"no file {path}")
+        raise FileNotFoundError(f"no file {path}; name one that is there")
     if not found:
         raise ValueError(f"{path}: expected item ids, got none")
     return found

@@ -15,10 +15,12 @@ from baselines.data.dataset import WINDOWS, Dataset, split_interactions
 from baselines.data.interactions import EventOptions, Interactions
 from baselines.data.left_out import ALARMING, data_notes, share_left_out
 from baselines.data.plain_layout import only_table, read_table, tables_named
+from baselines.data.preparing.config import PreparationConfig
 from baselines.data.readers import as_dataset, read_by
 from baselines.data.sources.config import SourceConfig
 from baselines.data.sources.reading import read_source, recognises
-from baselines.data.splits import Splits, given_windows
+from baselines.data.sources.windows import files_of_windows, prepare_windows
+from baselines.data.splits import given_windows
 from semid.catalog import Catalog
 from semid.provenance import atomic_write
 
@@ -27,14 +29,14 @@ logger = logging.getLogger(__name__)
 
 def load_catalog(source: str | Path) -> Catalog:
     """Load only the items of a source of ``load_dataset``; raises as it does."""
-    if source_kind(source) != "folder" or _is_foreign(Path(source)):
+    if source_kind(source) != "folder" or _windows_alone(source) or _is_foreign(Path(source)):
         return load_dataset(source).catalog
     return _catalog(Path(source))
 
 
 def has_events(source: str | Path) -> bool:
     """Whether ``load_dataset`` would find more than items: false for a folder of items alone."""
-    if source_kind(source) != "folder" or _is_foreign(Path(source)):
+    if source_kind(source) != "folder" or _windows_alone(source) or _is_foreign(Path(source)):
         return True
     return any(tables_named(Path(source), name) for name in ("interactions", "train"))
 
@@ -53,7 +55,8 @@ def load_dataset(
     The plain layout is ``items.*`` (column ``item_id`` and text columns) along with either
     ``interactions.*`` (``user_id``, ``item_id``, and ``timestamp`` or ``position``) or windows in
     ``train*.*``, ``valid*.*``, ``test*.*`` (``history``, ``item_id``; without ``valid*.*``, see
-    ``given_windows``); each a parquet, CSV or JSON-lines file, plain or compressed. What was left
+    ``given_windows``); each a parquet, CSV or JSON-lines file, plain or compressed. Windows without
+    ``items.*`` are those of ``files_of_windows``, and their items the ids in them. What was left
     out, and what is unusual but kept, is in ``dropped``, ``noted`` and ``statistics`` of the
     result, and is logged.
 
@@ -81,6 +84,10 @@ def load_dataset(
     options = EventOptions(ties=ties, repeats=repeats, time_format=time_format, seed=seed)
     if kind == "reader":
         return _logged(read_by(str(source), split, **options))
+    if files := _windows_alone(source):
+        tables = prepare_windows(files, SourceConfig(), PreparationConfig())
+        catalog = Catalog.from_table(tables.items, source=f"items of {source}")
+        return _logged(_of_windows(Path(source), files, catalog, split, options))
     if kind in ("file", "installed", "public", "hub") or _is_foreign(Path(source)):
         raw = read_source(source, SourceConfig())
         name = Path(source).resolve().name
@@ -96,6 +103,12 @@ def _is_foreign(folder: Path) -> bool:
     return not any(tables_named(folder, name) for name in plain) and recognises(folder)
 
 
+def _windows_alone(source: str | Path) -> dict[str, Path]:
+    """The table of each part of windows that have no table of items; empty if it holds others."""
+    has_items = Path(source).is_dir() and tables_named(Path(source), "items")
+    return {} if has_items else files_of_windows(source)
+
+
 def _catalog(folder: Path) -> Catalog:
     path = only_table(folder, "items")
     return Catalog.from_table(read_table(path, ids=("item_id",)), source=str(path))
@@ -105,21 +118,41 @@ def _read_folder(folder: Path, split: Split, options: EventOptions) -> Dataset:
     catalog = _catalog(folder)
     has_windows = any(tables_named(folder, name) for name in WINDOWS)
     takes_windows = has_windows and not tables_named(folder, "interactions")
-    if takes_windows and ColdStart.parse(split) is not None:
-        raise ValueError(
-            f"split {split} takes items out of training histories, but the windows in {folder} are "
-            "used as given. Leave it out, or give interactions."
-        )
-    interactions = None
-    if split == "windows" or (split == "auto" and takes_windows):
-        splits = _read_windows(folder, catalog, options["repeats"], options["time_format"])
-    else:
-        events = only_table(folder, "interactions")
-        interactions = Interactions.read(events, catalog, **options)
-        splits = split_interactions(interactions, split)
+    if split == "windows" or (takes_windows and (split == "auto" or ColdStart.parse(split))):
+        files = {name: only_table(folder, name) for name in ("train", "test")}
+        if tables_named(folder, "valid"):
+            files["valid"] = only_table(folder, "valid")
+        return _of_windows(folder, files, catalog, split, options)
+    interactions = Interactions.read(only_table(folder, "interactions"), catalog, **options)
     return Dataset(
-        name=folder.resolve().name, catalog=catalog, splits=splits, interactions=interactions
+        name=folder.resolve().name,
+        catalog=catalog,
+        splits=split_interactions(interactions, split),
+        interactions=interactions,
     )
+
+
+def _of_windows(
+    source: Path, files: dict[str, Path], catalog: Catalog, split: Split, options: EventOptions
+) -> Dataset:
+    if split not in ("auto", "windows"):
+        raise ValueError(
+            f"split {split} takes items out of a log, or divides it, but the windows in {source} "
+            "are used as given. Leave it out, or give interactions."
+        )
+    if (repeats := options["repeats"]) != "keep":
+        raise ValueError(
+            f"repeats {repeats!r} drops events of a log, but the windows in {source} are used as "
+            f"given; leave it out"
+        )
+    splits = given_windows(
+        files["train"],
+        files.get("valid"),
+        files["test"],
+        catalog,
+        time_format=options["time_format"],
+    )
+    return Dataset(name=source.resolve().name, catalog=catalog, splits=splits, interactions=None)
 
 
 def _logged(dataset: Dataset) -> Dataset:
@@ -138,19 +171,6 @@ def _synthetic(source: str, split: Split, ties: Ties, seed: int) -> Dataset:
     return synthetic_dataset(
         num_users=num_users, num_items=num_items, seed=seed, split=split, ties=ties
     )
-
-
-def _read_windows(
-    folder: Path, catalog: Catalog, repeats: Repeats, time_format: str | None
-) -> Splits:
-    if repeats != "keep":
-        raise ValueError(
-            f"repeats {repeats!r} drops events of a log, but the windows in {folder} are used as "
-            f"given; leave it out"
-        )
-    train, test = (only_table(folder, name) for name in ("train", "test"))
-    valid = only_table(folder, "valid") if tables_named(folder, "valid") else None
-    return given_windows(train, valid, test, catalog, time_format=time_format)
 
 
 def write_plain_layout(dataset: Dataset, folder: str | Path) -> None:

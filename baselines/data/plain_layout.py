@@ -67,7 +67,7 @@ def read_table(
     """
     path, notes = Path(path), list[Note]()
     if not path.exists():
-        raise FileNotFoundError(f"no file {path}")
+        raise FileNotFoundError(f"no file {path}; name one that is there")
     if not is_plain_table(path):
         raise ValueError(
             f"{path}: expected a file ending in {', '.join(KINDS)}, plain or compressed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from asyncio import TimerHandle, Transport
+from asyncio import TimerHandle, Transport, sleep
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from socket import SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, socket
@@ -124,3 +124,10 @@ class Server(uvicorn.Server):
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Stop, and drop the connections of clients that do not read their answers in time."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await sleep(0)  # in which they are closed

@@ -407,7 +407,7 @@ class TeacherConfig:
     def wrapped(self) -> TeacherConfig:
         """The teacher within a hybrid or a degraded one, else the teacher itself."""
         within = {"hybrid": self.hybrid.cf, "degraded": self.degraded.of}
-        return replace(self, model=within.get(self.model, self.model))
+        return replace(self, model=within[self.model]) if self.model in within else self
 
     @property
     def shape(self) -> Any:

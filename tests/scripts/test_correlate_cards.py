@@ -80,7 +80,7 @@ def test_the_script_reads_results_and_cards(
     assert "over 6 ID sets" in printed
     assert "| level 1 prefixes | 6 | +1.00 | +1.00 to +1.00 |" in printed
     assert printed.index("| of-7 | 0.0700 |") < printed.index("| of-2 | 0.0200 |")
-    assert Path("cards/ids.html").is_file()
+    assert Path("cards/card.csv").is_file()
 
 
 def test_the_script_refuses_what_it_cannot_compare(

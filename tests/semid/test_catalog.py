@@ -247,7 +247,7 @@ def test_fields_must_match_the_ids() -> None:
         ("i.csv", "item_id,title\n", "i.csv is empty: it has columns but no rows"),
         ("i.csv", "item_id,title\n,a\n,b\n", "i.csv: expected an id of an item in each row"),
         ("i.csv", "item_id\n1\n1\n", "must be unique, got 1"),
-        ("i.jsonl", '{"item_id": 1.5}\n', "whole numbers or text, got 1.5 in column"),
+        ("i.jsonl", '{"item_id": 1.5}\n', "whole numbers or text, got 1.5 in row 0"),
         ("i.jsonl", '{"item_id": 1\n', "cannot be read as jsonl"),
         ("i.parquet", "no parquet", "cannot be read as parquet"),
         ("i.txt", "item_id\n1\n", "expected a file ending in .parquet, .csv, .jsonl"),

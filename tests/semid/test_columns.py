@@ -72,7 +72,7 @@ def test_ids_stay_as_they_are_written(text: str) -> None:
 def test_whole_floats_are_the_numbers_that_gaps_have_made_of_them() -> None:
     assert as_ids(column(1.0, None, float("nan"), 3.0)).to_list() == [1, None, None, 3]
     for float_id in (1.5, 1e17, float("inf")):
-        with pytest.raises(ValueError, match=r"numbers or text, got (1\.5|1e\+17|inf) in column"):
+        with pytest.raises(ValueError, match=r"numbers or text, got (1\.5|1e\+17|inf) in row 1 "):
             as_ids(column(1.0, float_id))
 
 

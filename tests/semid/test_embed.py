@@ -303,7 +303,7 @@ def test_an_array_with_ids_is_brought_into_catalogue_order(tmp_path: Path, form:
         (np.zeros(5), r"\(item, dim\)"),
         (np.zeros((5, 0)), r"\(item, dim\)"),
         (np.full((5, 2), "a"), "of numbers"),
-        (np.zeros((6, 2)), "got 6 rows. Is there a padding row"),
+        (np.zeros((6, 2)), "got 6 rows in the array. Is there a padding row"),
         (np.full((5, 2), np.nan), "NaN or infinity in 5 rows, first in row 0"),
     ],
 )

@@ -118,6 +118,14 @@ def test_whole_numbers_of_json_lines_are_exact(tmp_path: Path, numbers: list[int
     assert as_ids(column).to_list() == (numbers if fits else list(map(str, numbers)))
 
 
+def test_ids_of_numbers_and_text_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = read(tmp_path / "t.jsonl", '{"id": 1, "n": 1}\n{"id": "1", "n": "1"}\n', "id")
+    assert table["id"].to_list() == ["1", "1"]
+    (said,) = caplog.messages
+    assert "t.jsonl: id holds numbers and text, all taken as text" in said
+    assert said.endswith("such as {'id': 1} and {'id': '1'}")
+
+
 @ONE_FOLDER
 @given(st.lists(st.none() | CELLS | st.lists(CELLS, max_size=3), min_size=1, max_size=5))
 def test_json_lines_keep_text_and_lists_of_one_column(tmp_path: Path, cells: list[Any]) -> None:

@@ -112,7 +112,8 @@ def _require_columns(events: pl.DataFrame, config: PreparationConfig) -> list[st
     needed = [*ID_COLUMNS, order] + ["rating"] * (config.min_rating is not None)
     if missing := [name for name in needed if name not in events.columns]:
         raise ValueError(
-            f"events need a column {', '.join(missing)}, got {', '.join(events.columns)}"
+            f"events need a column {', '.join(missing)}, got {', '.join(events.columns)}; name the "
+            "column that is one, or leave out what asks for it"
         )
     return needed
 

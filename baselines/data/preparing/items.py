@@ -64,7 +64,10 @@ def prepare(
     titled = ("title",) if config.clean_titles or config.max_title_chars else ()
     for name in ("item_id", *titled, *config.text_fields):
         if name not in items.columns:
-            raise ValueError(f"items need a column {name}, got {', '.join(items.columns)}")
+            raise ValueError(
+                f"items need a column {name}, got {', '.join(items.columns)}; give a table of "
+                "items that has it, or leave out what asks for it"
+            )
     cleaned = items
     if titled:
         title = plain_text(items["title"])

@@ -178,5 +178,8 @@ def as_lists(lists: Iterable[list[Any]], where: Path) -> pl.Series:
             raise TypeError(f"got {column.dtype}")
     except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{where}: expected lists of ids of one type ({reason})") from None
+        raise ValueError(
+            f"{where}: expected lists of ids of one type ({reason}); write all as numbers or all "
+            "as text"
+        ) from None
     return column

@@ -32,6 +32,12 @@ class Note:
     examples: list[dict[str, Any]] = field(default_factory=list)
 
 
+def names_taken(notes: list[Note]) -> str:
+    """Which columns an error means where they have other names in the source; else nothing."""
+    renamed = [note.says for note in notes if " <- " in note.says]
+    return f" ({'; '.join(renamed)})" if renamed else ""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawTables:
     """Events and items as read.

@@ -7,7 +7,6 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from baselines.runtime.progress import track
 from semid.columns import numbers_where_written
 from semid.delimited import delimited_blocks
 from semid.json_files import parse_json
-from semid.json_lines import as_it_is, json_object, table_of_objects
+from semid.json_lines import WrittenIds, as_it_is, json_object, table_of_objects
 from semid.tables import parquet_blocks
 
 DELIMITED = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item")
@@ -77,7 +76,7 @@ def read_file(
         ValueError: If it cannot be read, is empty, or its parts have different columns.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no file {path}")
+        raise FileNotFoundError(f"no file {path}; name one that is there")
     parts = _parts(path) if path.is_dir() else [path]
     if not parts:
         raise ValueError(
@@ -96,7 +95,8 @@ def read_file(
         if set(table.columns) != set(tables[0].columns) and kind_of(part) not in JSON:
             raise ValueError(
                 f"{part}: expected the columns of {first.name} "
-                f"({', '.join(tables[0].columns)}), got {', '.join(table.columns)}"
+                f"({', '.join(tables[0].columns)}), got {', '.join(table.columns)}; write all "
+                "parts with the same columns"
             )
     if len(tables) > 1:
         notes.append(Note(kind="guessed", says=f"{path.name}: one table of {len(parts)} parts"))
@@ -108,7 +108,7 @@ def read_file(
             f"{path}: expected the same types in all its parts ({reason}); write them as one file"
         ) from None
     if not table.height:
-        raise ValueError(f"{path} is empty: it has columns but no rows")
+        raise ValueError(f"{path} is empty: it has columns but no rows; write or fetch it again")
     of_folders = [name for name, _ in _partitions(parts[0], path)]
     return table.with_columns(numbers_where_written(table[name]) for name in of_folders)
 
@@ -121,7 +121,7 @@ def read_text(path: Path, config: SourceConfig, notes: list[Note]) -> str:
         ValueError: If it is damaged, or in another encoding.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+        raise FileNotFoundError(f"no file {path}; name one that is there")
     try:
         return b"".join(open_text(path, config.encoding, notes).blocks()).decode()
     except ValueError as error:
@@ -224,36 +224,13 @@ def _read_objects(
         notes.append(Note(kind="guessed", says=f"{text.path.name}: lines are Python dicts"))
         parse = _python_object
     lines = (line for block in text.blocks() for line in io.StringIO(block.decode(), newline="\n"))
-    written = _WrittenIds(parse, config)
+    written = WrittenIds(lambda name: event_role(name, config.columns) == "id", parse)
     table = table_of_objects(lines, written, keep)
-    notes += written.notes(text.path.name)
+    notes += (
+        Note(kind="repaired", says=f"{text.path.name}: {says}", examples=examples)
+        for says, examples in written.mixed().items()
+    )
     return table
-
-
-class _WrittenIds:
-    """Parses rows, and keeps the first with a number and the first with text as each id."""
-
-    def __init__(self, parse: Callable[[str], Any], config: SourceConfig) -> None:
-        self._parse = parse
-        self._is_id = cache(lambda name: event_role(name, config.columns) == "id")
-        self._first: dict[tuple[str, type], dict[str, Any]] = {}
-
-    def __call__(self, line: str) -> Any:
-        row = self._parse(line)
-        if isinstance(row, dict):
-            for name, value in row.items():
-                if self._is_id(name) and (name, type(value)) not in self._first:
-                    self._first[name, type(value)] = {name: value}
-        return row
-
-    def notes(self, where: str) -> list[Note]:
-        """Of columns where numbers become text, so that ``1`` and ``"1"`` are one id."""
-        says = "holds numbers and text, all taken as text: 1 and '1' are one id"
-        return [
-            Note(kind="repaired", says=f"{where}: {name} {says}", examples=[first, text])
-            for (name, kind), first in self._first.items()
-            if kind is int and (text := self._first.get((name, str))) is not None
-        ]
 
 
 def _python_object(line: str) -> Any:

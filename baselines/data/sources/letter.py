@@ -22,6 +22,11 @@ from semid.columns import numbers_where_written
 from semid.json_lines import table_of_objects
 
 _EVENTS, _ITEMS = ".inter.json", ".item.json"
+_WRITTEN: dict[type, str] = {
+    list: 'each user with a list of items, such as {"1": [2, 3]}',
+    dict: 'each item with its texts, such as {"2": {"title": "Tea"}}',
+}
+"""What the file of events and that of items hold."""
 
 
 class Letter(SourceReader):
@@ -68,11 +73,14 @@ def _object(path: Path, config: SourceConfig, notes: list[Note], kind: type) -> 
     """A JSON object whose values are all of one kind."""
     found = read_json(path, config, notes)
     if not isinstance(found, dict) or not found:
-        raise ValueError(f"{path}: expected an object {{...}}, got {str(found)[:40]!r}")
+        raise ValueError(
+            f"{path}: expected an object {{...}}, got {str(found)[:40]!r}; write {_WRITTEN[kind]}"
+        )
     for name, value in found.items():
         if not isinstance(value, kind):
             raise ValueError(
-                f"{path}: expected a {kind.__name__} for {name!r}, got {str(value)[:40]!r}"
+                f"{path}: expected a {kind.__name__} for {name!r}, got {str(value)[:40]!r}; write "
+                f"{_WRITTEN[kind]}"
             )
     return found
 

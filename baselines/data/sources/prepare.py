@@ -17,7 +17,7 @@ from baselines.data.preparing.config import PreparationConfig
 from baselines.data.preparing.events import EXAMPLES, LeftOut
 from baselines.data.preparing.items import is_among, prepare
 from baselines.data.sources.config import SourceConfig
-from baselines.data.sources.contract import Note, RawTables
+from baselines.data.sources.contract import Note, RawTables, names_taken
 from baselines.data.sources.odd_values import odd_times, with_points
 from baselines.data.sources.reading import SourceTables, consistent, read_source
 from semid.atomic import atomic_dir
@@ -109,7 +109,7 @@ def prepare_source(
     try:
         return _prepared(tables, preparation, time_format)
     except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+        raise ValueError(f"{source}: {error}{names_taken(tables.notes)}") from None
 
 
 def prepare_tables(

@@ -13,7 +13,7 @@ from baselines.data.preparing.config import SameItem
 from baselines.data.public_sets import PUBLIC_SETS, downloaded
 from baselines.data.sources.changes import unchanged
 from baselines.data.sources.config import SourceConfig
-from baselines.data.sources.contract import Note, RawTables, SourceReader
+from baselines.data.sources.contract import Note, RawTables, SourceReader, names_taken
 from baselines.data.sources.frames import from_reader
 from baselines.data.sources.huggingface import from_hub
 from baselines.data.sources.installed import folder_of, is_installed
@@ -83,7 +83,7 @@ def read_source(
     try:
         return consistent(raw, same_item)
     except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+        raise ValueError(f"{source}: {error}{names_taken(raw.notes)}") from None
 
 
 def _place(source: str | Path) -> Path:
@@ -154,21 +154,25 @@ def _contents(source: Path) -> str:
 
 def _distinct(items: pl.DataFrame, same_item: SameItem, notes: list[Note]) -> pl.DataFrame:
     """One row for each item, and none without an id."""
+    numbered = items.with_row_index(_ROW)
     nameless = items.filter(pl.col("item_id").is_null())
     if nameless.height:
         notes.append(left_out("items without an id", nameless))
-        items = items.filter(pl.col("item_id").is_not_null())
+        numbered = numbered.filter(pl.col("item_id").is_not_null())
+        items = numbered.drop(_ROW)
     if not items.height:
-        raise ValueError("expected an id of an item in each row of the table of items, got none")
+        raise ValueError(
+            "expected an id of an item in each row of the table of items, got none; name the "
+            "column of ids by --read.columns.item"
+        )
     if not items["item_id"].is_duplicated().any():
         return items
-    numbered = items.with_row_index(_ROW)
     first = numbered.unique(items.columns, maintain_order=True, keep="first")
-    distinct = first.drop(_ROW)
-    if distinct.height < items.height:
+    if first.height < items.height:
         repeated = items.filter(~numbered[_ROW].is_in(first[_ROW].implode()))
         notes.append(replace(left_out("items repeated in equal rows", repeated), kind="repaired"))
-    twice = distinct.filter(pl.col("item_id").is_duplicated())
+    twice = first.filter(pl.col("item_id").is_duplicated())
+    distinct = first.drop(_ROW)
     if not twice.height:
         return distinct
     if same_item == "refuse":
@@ -183,11 +187,12 @@ def _distinct(items: pl.DataFrame, same_item: SameItem, notes: list[Note]) -> pl
 def _differing(twice: pl.DataFrame) -> str:
     item = twice["item_id"][0]
     one, other = twice.filter(pl.col("item_id") == item).rows(named=True)[:2]
+    rows = (one.pop(_ROW), other.pop(_ROW))
     column = next(name for name in one if one[name] != other[name])
     return (
-        f"expected one row for each item, got {item!r} with {column} {one[column]!r:.60} and "
-        f"{other[column]!r:.60}; keep one of them, or say which by --prepare.same_item first or "
-        "last"
+        f"expected one row for each item, got {item!r} with {column} {one[column]!r:.60} in row "
+        f"{rows[0]} and {other[column]!r:.60} in row {rows[1]} (counted from 0); keep one of them, "
+        "or say which by --prepare.same_item first or last"
     )
 
 

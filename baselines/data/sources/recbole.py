@@ -55,7 +55,7 @@ def _typed(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
     if not all(":" in name for name in table.columns):
         raise ValueError(
             f"{path}: expected a type in each column's name, such as user_id:token, got "
-            f"{', '.join(table.columns)}"
+            f"{', '.join(table.columns)}; write the types, or rename the file to end in .tsv"
         )
     typed = []
     for column in table:

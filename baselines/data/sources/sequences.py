@@ -72,11 +72,13 @@ def _words(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
     if (lengths == 1).any():
         row = int((lengths == 1).arg_max() or 0)
         raise ValueError(
-            f"{path} line {row + 1}: expected a user and at least one item, got {lines[row]!r}"
+            f"{path} line {row + 1}: expected a user and at least one item, got {lines[row]!r}; "
+            "write the items behind the user, or take the line out"
         )
+    numbers = (lengths > 0).arg_true() + 1
     words = words.filter(lengths > 0)
     if not len(words):
-        raise ValueError(f"{path} is empty")
+        raise ValueError(f"{path} is empty; write or fetch it again")
     users = words.list.first()
     if users.is_duplicated().any() and (words.list.len() == 2).all():
         notes.append(Note(kind="guessed", says=f"{path.name}: each line is an event, in order"))
@@ -84,7 +86,11 @@ def _words(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame:
         return events.group_by("user_id", maintain_order=True).agg("items")
     if users.is_duplicated().any():
         user = users.filter(users.is_duplicated())[0]
-        raise ValueError(f"{path}: expected each user on one line, got {user!r} on several")
+        first, second = numbers.filter(users == user)[:2]
+        raise ValueError(
+            f"{path} line {second}: expected each user on one line, got {user!r} on line {first} "
+            "too; write all items of a user on one line"
+        )
     return pl.DataFrame({"user_id": users, "items": words.list.slice(1)})
 
 
@@ -97,7 +103,10 @@ def _items(path: Path, config: SourceConfig, notes: list[Note]) -> pl.DataFrame 
         return None
     listed = read_json(attributes, config, notes)
     if not isinstance(listed, dict) or not all(isinstance(one, list) for one in listed.values()):
-        raise ValueError(f"{attributes}: expected an object of lists by item")
+        raise ValueError(
+            f"{attributes}: expected an object of lists by item, got {str(listed)[:40]!r}; write "
+            'each item with its attributes, such as {"2": ["red", "small"]}'
+        )
     ids = pl.Series("item_id", list(listed), dtype=pl.String)
     texts = as_lists(listed.values(), attributes).alias("attributes")
     return pl.DataFrame([numbers_where_written(ids), texts])

@@ -14,7 +14,7 @@ from baselines.data.preparing.coded import CodedEvents
 from baselines.data.sources.blocks import as_numbers, by_role
 from baselines.data.sources.columns import event_columns, event_role, item_columns
 from baselines.data.sources.config import SourceConfig
-from baselines.data.sources.contract import Note, RawTables, SourceReader
+from baselines.data.sources.contract import Note, RawTables, SourceReader, names_taken
 from baselines.data.sources.files import is_delimited, is_table, read_file, with_typed_ids
 from semid.columns import as_ids, numbers_where_written
 from semid.json_lines import as_it_is
@@ -61,7 +61,7 @@ class Tables(SourceReader):
         try:
             events = CodedEvents.of(table, numbers_where_written if is_text else as_ids)
         except ValueError as error:
-            raise ValueError(f"{events_file}: {error}") from None
+            raise ValueError(f"{events_file}: {error}{names_taken(notes)}") from None
         items: pl.DataFrame | None = None
         if items_file is not None:
             header = config.items_header or _HEADERS.get(items_file.name)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from baselines.cli import main
+from baselines.reporting import writing
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 COMPARE = ["compare", "--config", "tiny.yaml", "--out", "out"]
@@ -26,10 +27,13 @@ def test_schemes_stand_beside_each_other_in_the_table(
     assert "| @codes | file:codes.json | 33 |" in Path("out/comparison.md").read_text()
 
 
-@pytest.mark.usefixtures("with_pages")
 def test_compare_prints_its_answer_and_where_the_files_are(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    no_pages: tuple[str, ...],
 ) -> None:
+    monkeypatch.setattr(writing, "_NEEDED", no_pages)
     options = ["--out", "mine", "--ids.scheme", "file:codes.json", "--seeds", "[3]"]
     assert main(["compare", "--config", "tiny.yaml", *options]) == 0
     printed = capsys.readouterr().out

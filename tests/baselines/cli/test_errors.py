@@ -17,7 +17,7 @@ from baselines.cli.errors import in_one_line
 INTERRUPTED_AT = """
 import builtins, os, signal, sys
 load = builtins.__import__
-def interrupted(name, *rest):
+def interrupted(name, *rest, **named):
     if name == sys.argv[1]:
         builtins.__import__ = load
         try:
@@ -25,7 +25,7 @@ def interrupted(name, *rest):
             load("colorsys")
         except BaseException:
             pass  # as libraries do that go on without another
-    return load(name, *rest)
+    return load(name, *rest, **named)
 builtins.__import__ = interrupted
 from baselines.cli import main
 sys.exit(main(["compare", "--arms", "causal:ntp", "--out", "."]))

@@ -260,7 +260,7 @@ def test_a_bad_file_gives_one_clear_line(text: str, message: str, tmp_path: Path
 
 
 def test_columns_of_the_wrong_kind_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"numbers or text, got 1\.5 in column 'user_id'"):
+    with pytest.raises(ValueError, match=r"numbers or text, got 1\.5 in row 0 .* column 'user_id'"):
         Interactions.from_table(table((1.5, 10, 1)), CATALOG)
     with pytest.raises(ValueError, match="numbers or dates, got Boolean in column 'timestamp'"):
         Interactions.from_table(table((1, 10, True)), CATALOG)

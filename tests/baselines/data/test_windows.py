@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from baselines.cli import main
-from baselines.data.loading import load_catalog, load_dataset
+from baselines.data.loading import has_events, load_catalog, load_dataset
 from baselines.data.windows import read_windows
 from scripts.shop_formats import ITEMS, delimited, lines
 from semid.lists import as_id_lists
@@ -82,13 +82,26 @@ def test_published_folders_are_prepared(tmp_path: Path, capsys: pytest.CaptureFi
         "expected one table in each of its folders, got Office_5.csv, Toys_5.csv in train" in said
     )
     assert not (tmp_path / "toys").exists()
-    assert prepared(office / "train" / "Toys_5.csv", tmp_path / "toys") == 0
+    toys = office / "train" / "Toys_5.csv"
+    assert prepared(toys, tmp_path / "toys") == 0
+    ours, theirs = load_dataset(toys), load_dataset(tmp_path / "toys")
+    assert ours.splits.train_hash == theirs.splits.train_hash
+    assert ours.splits.test.content_hash() == theirs.splits.test.content_hash()
+    assert load_catalog(toys).order_hash == theirs.catalog.order_hash
+    with pytest.raises(ValueError, match=r"one table in each of its folders.*; name one of these"):
+        load_dataset(office)
+    with pytest.raises(ValueError, match=r"split cold:0\.5.* the windows in .* are used as given"):
+        load_dataset(toys, split="cold:0.5")
     for part in ("train", "valid", "test"):
         assert pl.read_parquet(tmp_path / "toys" / f"{part}.parquet").height == 1
     assert set(record["sha256"]) == {f"{n}.parquet" for n in ("items", "train", "valid", "test")}
     for part in ("train", "test"):
         lines(tmp_path / "books" / f"{part}.csv", MSL)
     assert prepared(tmp_path / "books", tmp_path / "msl") == 0
+    ours, theirs = load_dataset(tmp_path / "books"), load_dataset(tmp_path / "msl")
+    assert ours.splits.train_hash == theirs.splits.train_hash
+    assert ours.catalog.order_hash == load_catalog(tmp_path / "books").order_hash
+    assert has_events(tmp_path / "books")
     assert pl.read_parquet(tmp_path / "msl" / "items.parquet")["item_id"].to_list() == [
         *range(11, 15)
     ]

@@ -51,6 +51,9 @@ HOSTILE = (
 )
 
 
+pytestmark = pytest.mark.usefixtures("with_pages")
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small shop of hostile titles, two files of codes, and vectors."""

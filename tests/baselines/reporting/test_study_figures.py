@@ -20,6 +20,9 @@ KNN = {"teacher": {"model": "itemknn"}}
 STUDIES = Path(__file__).parents[3] / "studies"
 
 
+pytestmark = pytest.mark.usefixtures("with_pages")
+
+
 @pytest.fixture(scope="module")
 def results(finished: Path) -> dict[str, Any]:
     """The results of one run twice, as a study keeps them."""

@@ -205,6 +205,9 @@ if __name__ == "__main__":
     sys.exit(f"still run: {group_threads()}" if group_threads() else 0)
 
 
+pytestmark = pytest.mark.usefixtures("with_pages")
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what one process wrote in ``1`` and what two wrote in ``2``."""

@@ -234,7 +234,7 @@ def test_text_that_is_no_unicode_is_named(
         ([], "expected either --model FOLDER or --log FILE"),
         (["--log", "LOG", "--model", "m"], "expected either --model FOLDER or --log FILE"),
         (["--model", "m", "--within_hours", "3"], "within_hours is of a log"),
-        (["--log", "LOG", "--within_hours", "0"], "within_hours must be above 0, got 0.0"),
+        (["--log", "LOG", "--within_hours", "0"], "within_hours must be above 0, got 0"),
         (["--log", "LOG", "--split", "given"], "split is of a model"),
         (["--log", "LOG", "--metrics", "coverage"], "expected a metric of the target's rank"),
         (["--log", "LOG", "--cutoffs", "0"], "cutoffs must be at least 1, got [0]"),

@@ -70,6 +70,10 @@ def no_time(folder: Path) -> Path:
     return lines(folder / "log.csv", ["user_id,item_id,timestamp", "1,2,soon", "1,3,4"])
 
 
+def soon_in_a_column_of_another_name(folder: Path) -> Path:
+    return lines(folder / "log.csv", ["reviewerID,asin,reviewTime", "1,2,soon", "1,3,4"])
+
+
 def mixed_units(folder: Path) -> Path:
     rows = ["1,2,1400000000", "1,3,1400000000000"]
     return lines(folder / "log.csv", ["user_id,item_id,timestamp", *rows])
@@ -136,7 +140,7 @@ def untyped_recbole(folder: Path) -> Path:
 
 
 def a_user_twice(folder: Path) -> Path:
-    return lines(folder / "Shop.txt", ["1 2 3", "2 3", "1 4"])
+    return lines(folder / "Shop.txt", ["1 2 3", "", "2 3", "1 4"])
 
 
 def a_user_alone(folder: Path) -> Path:
@@ -192,7 +196,8 @@ def items_without_ids(folder: Path) -> Path:
 
 
 def ids_with_fractions(folder: Path) -> Path:
-    return lines(folder / "log.jsonl", ['{"user_id": 1.5, "item_id": 2, "timestamp": 3}'])
+    event = '{"user_id": 1, "item_id": 2, "timestamp": 3}'
+    return lines(folder / "log.jsonl", [event, event.replace("1", "1.5")])
 
 
 def ratings_of_bytes(folder: Path) -> Path:
@@ -230,35 +235,36 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (a_key_twice, "line 2: expected an object .* names 'item_id' more than once"),
     (a_key_of_a_dict_twice, "line 1: expected an object .* names a column more than once"),
     (parquet_without_rows, "log.parquet is empty|log.parquet cannot be read|no rows"),
-    (items_of_lists, "shop.item: ids must be whole numbers or text, got List"),
-    (items_without_ids, "expected an id of an item in each row of the table of items, got none"),
-    (ids_with_fractions, "ids must be whole numbers or text, got 1.5 in column 'user_id'"),
+    (items_of_lists, "shop.item: ids must be .*, got List.* in column 'item_id'; name another"),
+    (items_without_ids, "expected an id of an item in each row of .*, got none; name the column"),
+    (ids_with_fractions, "log.jsonl: ids .*, got 1.5 in row 1 .* of column 'user_id'; correct it"),
     (ratings_of_bytes, "expected numbers as ratings, got Binary in column 'rating'"),
-    (times_with_commas, "'1,4e9' in row 1 .* of column 'timestamp'"),
+    (times_with_commas, "'1,4e9' in row 1 .* of column 'timestamp'; correct it, or leave"),
     (another_delimiter, r"got the columns user_id\^item_id\^timestamp; name it by"),
     (corrupt_gzip, r"gzip data is damaged .*; fetch it again"),
     (named_gzip, "its name says gzip, but it does not begin as such"),
     (truncated_parquet, "log.parquet cannot be read"),
     (empty, "log.csv is empty"),
-    (header_only, "it has columns but no rows"),
+    (header_only, "it has columns but no rows; write or fetch it again"),
+    (soon_in_a_column_of_another_name, "'soon' in row 0 .* 'timestamp';.* timestamp <- reviewTime"),
     (no_user, r"expected a column such as user_id.* got the columns item_id.*--read.columns.user"),
     (binary, r"line 2: expected text in UTF-8, got the byte 0xff"),
     (short_row, "line 3: 2 cells, but the header has 3"),
-    (no_time, "'soon'"),
+    (no_time, "log.csv: times .*, got 'soon' in row 0 .* of column 'timestamp'; correct it"),
     (mixed_units, "mixes units"),
     (ambiguous_date, "which is the day and which the month"),
-    (infinite_time, "times must be finite"),
+    (infinite_time, "log.jsonl: times .* finite, got inf in row 0 .* 'timestamp'; correct it"),
     (broken_json, "line 2"),
-    (two_titles, "got 11 with title 'Red .* and 'Blue .* by --prepare.same_item"),
+    (two_titles, "got 11 with title 'Red .* in row 0 and 'Blue .* in row 4 .* --prepare.same_item"),
     (other_items, "no event is of an item in the table of items"),
     (two_logs, "expected one table of events, got events.jsonl, ratings.csv"),
-    (other_parts, "part-1.parquet: expected the columns of part-0.parquet"),
+    (other_parts, "part-1.parquet: expected the columns of part-0.parquet .*; write all parts"),
     (an_empty_folder, "a folder with nothing"),
-    (untyped_recbole, "expected a type in each column's name, such as user_id:token"),
-    (a_user_twice, "expected each user on one line, got '1' on several"),
-    (a_user_alone, "line 31: expected a user and at least one item, got '31'"),
-    (history_of_a_number, "expected a list for '2', got '3'"),
-    (history_of_mixed_ids, "expected lists of ids of one type"),
+    (untyped_recbole, "expected a type in each column's name, such as user_id:token.*; write the"),
+    (a_user_twice, "Shop.txt line 4: expected each user on one line, got '1' on line 1 too; write"),
+    (a_user_alone, "line 31: expected a user and at least one item, got '31'; write the items"),
+    (history_of_a_number, "expected a list for '2', got '3'; write each user with a list of items"),
+    (history_of_mixed_ids, "expected lists of ids of one type, .*; write all items as numbers"),
     (history_of_numbers_and_text, "of one type, got 2 of user '1' and '2' of user '4'; write"),
     (a_picture, "a file named log.png"),
 ]
@@ -319,18 +325,6 @@ def test_an_unknown_format_or_encoding_or_delimiter_is_refused(tmp_path: Path) -
         SourceConfig(delimiter="")
 
 
-def test_nothing_left_after_the_core_is_refused(tmp_path: Path) -> None:
-    path = delimited(tmp_path / "log.csv", EVENTS)
-    with pytest.raises(ValueError, match="core of 9 per user and 1 per item leaves none"):
-        prepare_source(path, SourceConfig(), PreparationConfig(user_core=9))
-
-
-def test_a_folder_for_a_file_is_refused(tmp_path: Path) -> None:
-    path = delimited(tmp_path / "log.csv", EVENTS)
-    with pytest.raises(ValueError, match=r"expected a file, or a folder of files named part-\*"):
-        prepare_source(path, SourceConfig(items=str(an_empty_folder(tmp_path))), _AS_IT_IS)
-
-
 def test_odd_times_are_reported_with_their_rows(tmp_path: Path) -> None:
     times = [1_400_000_000, 1_400_000_050, -5, 0, 1_500_000_000, 99_000_000_000]
     rows = [f"1,{item},{time}" for item, time in enumerate(times)]
@@ -382,13 +376,38 @@ class Changing(SourceReader):
         return RawTables(events=EVENTS, items=None, notes=[])
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--prepare.user_core", "9"],
+            "core of 9 per user and 1 per item leaves none of .*; ask",
+        ),
+        (["--read.items", "none.csv"], "no file none.csv; name one that is there"),
+        (["--prepare.text_fields", "[brand]"], "items need a column brand, got item_id; give a"),
+        (
+            ["--read.items", "nothing"],
+            r"nothing: expected a file, or a folder of files named part",
+        ),
+        (["--read.format", "my_sources:Changing"], "changed while it was read; prepare a copy"),
+    ],
+)
+def test_what_options_make_impossible_is_refused(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "my_sources", sys.modules[__name__])
-    path = delimited(tmp_path / "log.csv", EVENTS)
-    with pytest.raises(ValueError, match=r"log\.csv changed while it was read; prepare a copy"):
-        prepare_source(path, SourceConfig(format="my_sources:Changing"), _AS_IT_IS)
+    an_empty_folder(tmp_path)
+    delimited(tmp_path / "log.csv", EVENTS)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["data", "prepare", "log.csv", "--out", "out", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
