@@ -1,7 +1,7 @@
 """How long a request takes: bench_latency.py --batches 1 4 16 --histories 64 256 2048.
 
-The grid that NVIDIA publishes for generation over semantic ids: requests answered together, tokens
-of history (levels times items) and beams. TIGER with random weights writes the next item by our
+A grid after the one that NVIDIA publishes for generation over semantic ids: requests answered
+together, tokens of history (levels times items) and beams. TIGER with random weights writes the next item by our
 beam search and by ``transformers.generate`` with ``TrieLogitsProcessor``: the same weights, the
 same trie, and the same items must be found. Both take turns in one run, on the CPU and, where there
 is one, on the GPU.
