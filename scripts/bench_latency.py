@@ -1,10 +1,10 @@
 """How long a request takes: bench_latency.py --batches 1 4 16 --histories 64 256 2048.
 
 A grid after the one that NVIDIA publishes for generation over semantic ids: requests answered
-together, tokens of history (levels times items) and beams. TIGER with random weights writes the next item by our
-beam search and by ``transformers.generate`` with ``TrieLogitsProcessor``: the same weights, the
-same trie, and the same items must be found. Both take turns in one run, on the CPU and, where there
-is one, on the GPU.
+together, tokens of history (levels times items) and beams. TIGER with random weights writes the
+next item by our beam search and by ``transformers.generate`` with ``TrieLogitsProcessor``: the same
+weights, the same trie, and the same items must be found. Both take turns in one run, on the CPU
+and, where there is one, on the GPU.
 
 What a way needs is estimated before it runs: its memory from the shape, its time from smaller
 cells. Above a limit it does not run, and the table says so. On a machine that others use too, take
