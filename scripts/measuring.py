@@ -162,19 +162,24 @@ def arithmetic(work: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
-def fastest_rate(rows: int = 4096, inner: int = 128, columns: int = 1024) -> float:
+def fastest_rate(clock: Callable[[], float] = time.perf_counter) -> float:
     """Operations a second of a matrix product of the models' size, the fastest of many calls."""
+    rows, inner, columns = 4096, 128, 1024
     x, weight = torch.randn(rows, inner), torch.randn(columns, inner)
     times = []
     for _ in range(50):
-        start = time.perf_counter()
+        start = clock()
         torch.nn.functional.linear(x, weight)
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return 2 * rows * inner * columns / min(times)
 
 
 def run_measured(command: list[str], threads: int) -> dict[str, float]:
-    """Seconds, seconds of processor and peak memory in MiB of a command, which must end well."""
+    """Seconds, seconds of processor and peak memory in MiB of a command, which must end well.
+
+    The system counts what is resident in this process when the command starts as the command's, so
+    the peak is at least that.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     start = time.perf_counter()
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:

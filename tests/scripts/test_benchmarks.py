@@ -15,6 +15,10 @@ import pytest
 import torch
 from tiny_models import fit_model
 
+from baselines.backbones.config import TigerConfig
+from baselines.backbones.tiger import TigerBackbone
+from baselines.contracts.backbone import BuildContext
+
 ROOT = Path(__file__).parents[2]
 TIGER = ["--layers", "1", "--dim", "16", "--codebook", "8", "--levels", "3"]
 
@@ -48,6 +52,69 @@ def test_decoding_finds_what_generate_finds(tmp_path: Path) -> None:
         for moved, difference in checks.values():
             assert moved == 0
             assert difference < 1e-3
+
+
+def test_the_latency_grid_finds_what_generate_finds_and_skips_what_is_too_large(
+    tmp_path: Path,
+) -> None:
+    sizes = ["--items", "60", "--levels", "2", "--codebook", "8", "--batches", "1", "3"]
+    runs = ["--histories", "2", "64", "--beams", "2", "20", "--rounds", "1", "--devices", "cpu"]
+    limits = ["--memory", "0.05", "--limit", "1000"]
+    figures = figures_of("bench_latency", tmp_path / "latency.json", *sizes, *runs, *limits)
+    rows = figures["devices"]["cpu"]
+    cells = {(row["batch"], row["history"], row["beam"]): row for row in rows}
+    assert len(cells) == 2 * 2 * 2
+    assert [row["batch"] * row["history"] * row["beam"] for row in rows] == sorted(
+        row["batch"] * row["history"] * row["beam"] for row in rows
+    )
+    largest = cells.pop((3, 64, 20))
+    assert largest["not_run"] == {"generate": "needs 0.1 GiB"}
+    assert list(largest["milliseconds"]) == ["beam search"]
+    for row in cells.values():
+        moved, difference = row["moved_items_and_largest_score_difference"]
+        assert (row["not_run"], moved) == ({}, 0)
+        assert difference < 1e-3
+        assert row["generate_over_ours"] > 0
+
+
+def test_latency_above_the_limit_is_foretold_from_smaller_cells(tmp_path: Path) -> None:
+    sizes = ["--items", "60", "--levels", "2", "--codebook", "8", "--batches", "1"]
+    runs = ["--histories", "2", "--beams", "2", "9", "--rounds", "1", "--devices", "cpu"]
+    figures = figures_of(
+        "bench_latency", tmp_path / "latency.json", *sizes, *runs, "--limit", "1e-6"
+    )
+    first, second = figures["devices"]["cpu"]
+    assert first["not_run"] == {}
+    assert second["milliseconds"] == {}
+    assert set(second["not_run"]) == {"beam search", "generate"}
+
+
+def test_a_history_of_half_an_item_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        figures_of("bench_latency", tmp_path / "latency.json", "--items", "9", "--histories", "6")
+    assert ended.value.code == 2
+    assert "multiples of an item's 4 tokens, got [6]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("batch", "history", "beam"), [(4, 64, 50), (1, 256, 40), (2, 512, 4)])
+def test_memory_of_a_cell_is_foretold(batch: int, history: int, beam: int) -> None:
+    latency = importlib.import_module("bench_latency")
+    measuring = importlib.import_module("measuring")
+    gen = torch.Generator().manual_seed(0)
+    config = TigerConfig(num_layers=2, max_history=128)
+    context = BuildContext(torch.randint(16, (300, 4), generator=gen), (16,) * 4, seed=0)
+    backbone = TigerBackbone(config, context).eval()
+    backbone.t5.set_attn_implementation("eager")
+    cell = latency.Cell(batch, history, beam)
+    needed = latency.needed_memory(config, cell, backbone.vocab.num_tokens)
+    ways = latency.ways(backbone, cell, gen)
+    with torch.inference_mode():
+        taken = {name: measuring.peak_memory(way) for name, way in ways.items()}
+    assert list(needed) == list(taken)
+    for name, size in taken.items():
+        assert 0.9 * size < needed[name] < 3 * size, name
 
 
 def test_titles_within_the_trie_are_those_of_a_dictionary_of_prefixes(tmp_path: Path) -> None:
@@ -133,6 +200,39 @@ def test_exact_scoring_is_held_against_the_arithmetic_of_the_nodes(tmp_path: Pat
     assert figures["limit_seconds"] > 0
     for name in ("all tokens", "the children"):
         assert figures[f"relative to {name}, chunk 8"]["seconds"] > 0
+
+
+def test_memory_of_a_size_is_foretold_from_smaller_ones() -> None:
+    expected = importlib.import_module("bench_memory").expected
+    libraries = {"peak_mib": 1024, "processor_seconds": 2}
+    row = {10: {"peak_mib": 2048, "processor_seconds": 3}}
+    assert expected({}, 10, libraries) == (0, 0)
+    assert expected(row, 100, libraries) == (11, 12)
+    row |= {100: {"peak_mib": 3 * 1024, "processor_seconds": 12}, 200: {"not_run": "about 9 s"}}
+    assert expected(row, 1000, libraries) == (13, 102)
+
+
+@pytest.mark.slow
+def test_every_stage_is_weighed_or_foretold_to_be_too_large(tmp_path: Path) -> None:
+    few = ["libraries", "trie", "training step, causal"]
+    sizes = [*TIGER, "--sizes", "200", "200000", "--users", "20", "--folder", str(tmp_path)]
+    limits = ["--memory", "0.5", "--stages", *few]
+    figures = figures_of("bench_memory", tmp_path / "memory.json", *sizes, *limits)
+    assert list(figures["stages"]) == few
+    base = figures["stages"]["libraries"]["200"]["peak_mib"]
+    for row in figures["stages"].values():
+        assert row["200"]["peak_mib"] > 0.9 * base > 50
+    assert "GiB" in figures["stages"]["training step, causal"]["200000"]["not_run"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "memory.json"]
+
+
+@pytest.mark.slow
+def test_all_stages_of_a_small_catalogue_end_well(tmp_path: Path) -> None:
+    sizes = [*TIGER, "--sizes", "300", "--users", "20"]
+    figures = figures_of("bench_memory", tmp_path / "memory.json", *sizes)
+    assert len(figures["stages"]) == 10
+    for row in figures["stages"].values():
+        assert row["300"]["peak_mib"] > 50
 
 
 def test_catalogues_are_held_against_the_smallest(tmp_path: Path) -> None:
