@@ -270,9 +270,9 @@ def require_spread(vectors: Tensor, *, what: str = "embeddings") -> None:
     if 0 < spread < SMALLEST_SPREAD:
         raise ValueError(
             f"expected {what} that differ by at least {SMALLEST_SPREAD:g} in some dimension, got "
-            f"{spread:g}, whose square float32 rounds away. If their texts are equal, so that these "
-            "are errors of rounding, take fields that differ. Multiply all of them by one "
-            "number otherwise, which changes no code."
+            f"{spread:g}, whose square float32 rounds away. Where equal texts differ by rounding "
+            "alone, take other fields. Multiply all of them by one number otherwise, which changes "
+            "no code."
         )
     median = vectors[:: -(-len(vectors) // _SAMPLED)].median(dim=0).values
     far = torch.cat([(part - median).norm(dim=1) for part in torch.split(vectors, CHUNK)])
