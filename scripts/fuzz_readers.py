@@ -246,12 +246,19 @@ def _other_items(items: list[Row], ours: pl.DataFrame, events: pl.DataFrame) -> 
         if same is None:
             return f"item {row} where Python reads none"
         title = same.get("title")
-        if isinstance(title, str) and title and row.get("title") not in (title, [title]):
+        if isinstance(title, str) and title and _alone(row.get("title")) != title:
             return f"{row} where Python reads {same}"
     gone = set(of_python) - set(map(_as_id, ours["item_id"]))
     if lost := gone & set(map(_as_id, events["item_id"].unique())):
         return f"items {lost} are gone, and have events"
     return None
+
+
+def _alone(value: Any) -> Any:
+    """What stands alone in a list, or in lists of lists, as all titles do if one of a file does."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value
 
 
 def _read(source: Path, says: list[str]) -> tuple[list[Row], list[Row] | None]:

@@ -42,8 +42,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, no_pages: tuple[str, ...]
     return folder / "done"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Chromium, for one module: as long as it is open, no other event loop can run."""
     sync_api = pytest.importorskip("playwright.sync_api")
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
