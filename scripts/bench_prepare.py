@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
+from measuring import run_measured
 from pyarrow import parquet
 
 from semid.provenance import atomic_write
@@ -47,13 +45,16 @@ def main(argv: list[str] | None = None) -> int:
                 source = Path(folder) / f"log.{kind}"
                 write(source, events, args.items, args.users or max(events // 20, 1), args.dates)
                 size = source.stat().st_size / 1e6
-                seconds, busy, peak = measured(source, Path(folder) / "out")
+                command = [sys.executable, "-m", "baselines.cli", "data", "prepare", str(source)]
+                command += ["--out", f"{folder}/out", *_SETTINGS]
+                found = run_measured(command)
+            peak = found["peak_mib"] * 2**20 / 1e6
             print(
-                f"{events:>12,} {kind:<12} {size:>8.0f} {seconds:>8.1f} {busy:>8.1f} {peak:>8.0f}",
+                f"{events:>12,} {kind:<12} {size:>8.0f} {found['seconds']:>8.1f} "
+                f"{found['processor_seconds']:>8.1f} {peak:>8.0f}",
                 flush=True,
             )
-            figure = {"seconds": seconds, "cpu_seconds": busy, "peak_mb": peak}
-            figures.append({"events": events, "format": kind, **figure})
+            figures.append({"events": events, "format": kind, **found})
     if args.out:
         atomic_write(args.out, json.dumps(figures, indent=2) + "\n")
     return 0
@@ -93,20 +94,6 @@ def blocks(events: int, items: int, users: int, dates: bool) -> Iterator[pl.Data
                 "timestamp": pl.from_epoch(seconds) if dates else seconds,
             }
         )
-
-
-def measured(source: Path, out: Path) -> tuple[float, float, float]:
-    """Seconds, those of the processor, and peak resident MB of the command."""
-    command = [sys.executable, "-m", "baselines.cli", "data", "prepare", str(source)]
-    command += ["--out", str(out), *_SETTINGS]
-    start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed with exit code {process.returncode}")
-    busy = usage.ru_utime + usage.ru_stime
-    return time.perf_counter() - start, busy, usage.ru_maxrss / 1e3
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from itertools import accumulate
@@ -174,25 +175,37 @@ def fastest_rate(clock: Callable[[], float] = time.perf_counter) -> float:
     return 2 * rows * inner * columns / min(times)
 
 
-def run_measured(command: list[str], threads: int) -> dict[str, float]:
+_STARTER = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+with subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL) as process:
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+figures = {
+    "seconds": time.perf_counter() - start,
+    "processor_seconds": used.ru_utime + used.ru_stime,
+    "peak_mib": used.ru_maxrss / 1024,
+}
+print(json.dumps({"status": process.returncode, "figures": figures}))
+"""
+
+
+def run_measured(command: list[str], threads: int | None = None) -> dict[str, float]:
     """Seconds, seconds of processor and peak memory in MiB of a command, which must end well.
 
-    The system counts what is resident in this process when the command starts as the command's, so
-    the peak is at least that.
+    The system counts what its parent holds when a command starts as the command's own, so a small
+    process starts it.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    start = time.perf_counter()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return {
-        "seconds": seconds,
-        "processor_seconds": used.ru_utime + used.ru_stime,
-        "peak_mib": used.ru_maxrss / 1024,
-    }
+    limits = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    starter = [sys.executable, "-c", _STARTER, *command]
+    done = subprocess.run(
+        starter, env={**os.environ, **limits}, stdout=subprocess.PIPE, check=True, text=True
+    )
+    found = json.loads(done.stdout)
+    if found["status"]:
+        raise SystemExit(f"{' '.join(command)} ended with {found['status']}")
+    figures: dict[str, float] = found["figures"]
+    return figures
 
 
 def write_figures(args: argparse.Namespace, figures: dict[str, Any]) -> None:
