@@ -41,7 +41,7 @@ def teacher_records(config: TeacherTrainConfig) -> list[RunRecord]:
     """Train or read the teacher of each seed, and rank the test targets."""
     from baselines.evaluation.config import EvaluationConfig
     from baselines.evaluation.measures import Measures
-    from baselines.evaluation.ranking import histories_at_a_time, rank_by_scores
+    from baselines.evaluation.ranking import rank_by_scores
     from baselines.experiments.records import record, teacher_notes
     from baselines.teachers.fit import fit_teacher
     from baselines.training.tracking import tracking
@@ -56,8 +56,7 @@ def teacher_records(config: TeacherTrainConfig) -> list[RunRecord]:
             model, state, _ = fit_teacher(
                 dataset, config.teacher, config.training, seed=seed, folder=Path(config.out)
             )
-        batch_size = histories_at_a_time(len(dataset.catalog))
-        ranks = rank_by_scores(model, splits.test, batch_size=batch_size, title="test")
+        ranks = rank_by_scores(model, splits.test, title="test")
         records.append(
             record(
                 model.label,

@@ -29,6 +29,8 @@ from semid.fusion import Rescoring
 from semid.ordering import sort_keys
 from semid.trie import CodeTrie
 
+_HISTORIES, _SCORES = 512, 2**26  # at a time, where an item scorer ranks
+
 RankBatch = Callable[[Histories, Tensor], dict[str, Tensor]]
 
 FuseBatch = Callable[[Histories], Rescoring]
@@ -82,16 +84,11 @@ def rank_targets(
     )
 
 
-def histories_at_a_time(num_items: int) -> int:
-    """Batch size of ``rank_by_scores`` that bounds its memory to about 2 GB."""
-    return min(512, max(1, 2**26 // num_items))
-
-
 def rank_by_scores(
     scorer: ItemScorer,
     data: SequenceSet,
     *,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     subset: IntArray | None = None,
     title: str = "ranking",
 ) -> Ranks:
@@ -102,7 +99,7 @@ def rank_by_scores(
     Args:
         scorer: The model.
         data: Sequences with targets.
-        batch_size: Histories scored at a time.
+        batch_size: Histories scored at a time; None for 512, or as many as have 2^26 scores.
         subset: Numbers of the targets to rank, all by default; the result is in their order.
         title: Shown beside the progress bar.
 
@@ -133,7 +130,17 @@ def rank_by_scores(
             "top": order.masked_fill(unseen.gather(1, order) == -torch.inf, -1),
         }
 
+    if batch_size is None:
+        batch_size = _histories_at_a_time(scorer, data)
     return _rank_all(rank, data, batch_size=batch_size, subset=subset, title=title)
+
+
+def _histories_at_a_time(scorer: ItemScorer, data: SequenceSet) -> int:
+    """How many histories are scored within about 2 GB, given the scores of the first one."""
+    for _, histories in histories_of_targets(data, int(data.lengths.max()), 1):
+        num_items = checked_scores(scorer, histories).shape[1]
+        return min(_HISTORIES, max(1, _SCORES // num_items))
+    return _HISTORIES
 
 
 def rank_by_beam(

@@ -14,7 +14,7 @@ import torch
 from baselines.data.content_texts import content_texts
 from baselines.data.dataset import Dataset
 from baselines.evaluation.config import DEFAULT_SELECTION
-from baselines.evaluation.ranking import histories_at_a_time, rank_by_scores
+from baselines.evaluation.ranking import rank_by_scores
 from baselines.evaluation.selection import Selection
 from baselines.teachers.config import (
     BUILT_IN,
@@ -258,8 +258,7 @@ def _fit(
 
     def validate() -> float:
         model.choose(splits.valid, selection)
-        batch_size = histories_at_a_time(len(dataset.catalog))
-        ranks = rank_by_scores(model, splits.valid, batch_size=batch_size, title="validation")
+        ranks = rank_by_scores(model, splits.valid, title="validation")
         return selection.value(ranks, "expected")
 
     with one_run_at_a_time(folder):

@@ -21,6 +21,7 @@ from baselines.backbones.config import CausalConfig
 from baselines.contracts.backbone import Backbone, BuildContext, CodeBackbone
 from baselines.data.batches import Histories, TrainBatch, Windows, histories_of_targets
 from baselines.data.sequences import SequenceSet
+from baselines.evaluation import ranking
 from baselines.evaluation.config import EvaluationConfig
 from baselines.evaluation.metrics import MISS
 from baselines.evaluation.ranking import rank_by_beam, rank_by_scores, rank_targets
@@ -123,11 +124,35 @@ class LoopBackbone(CodeBackbone):
         return StatelessPrefixes(logits, len(pasts))
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 512])
+@pytest.mark.parametrize("batch_size", [1, 4, 512, None])
 @given(sequences=SEQUENCES)
-def test_exact_ranks_are_counts_over_the_catalogue(batch_size: int, sequences: Sequences) -> None:
+def test_exact_ranks_are_counts_over_the_catalogue(
+    batch_size: int | None, sequences: Sequences
+) -> None:
     data = sequence_set(sequences)
     ranks = rank_by_scores(LoopScorer(), data, batch_size=batch_size)
+    assert_ranks(ranks, data, lambda past: {i: slow_score(past, i) for i in range(NUM_ITEMS)})
+
+
+class WideScorer(LoopScorer):
+    """Keeps the numbers of histories that are scored together."""
+
+    def __init__(self) -> None:
+        self.together: list[int] = []
+
+    def score(self, histories: Histories) -> Tensor:
+        self.together.append(len(histories.items))
+        return super().score(histories)
+
+
+@pytest.mark.parametrize(("scores", "together"), [(3 * NUM_ITEMS + 1, 3), (1, 1), (10**6, 9)])
+def test_of_a_large_catalogue_fewer_histories_are_scored_together(
+    scores: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "_SCORES", scores)
+    data, scorer = sequence_set([([0, 1, 2, 3], 1)] * 3), WideScorer()
+    ranks = rank_by_scores(scorer, data)
+    assert scorer.together == [1, *[together] * (9 // together)]
     assert_ranks(ranks, data, lambda past: {i: slow_score(past, i) for i in range(NUM_ITEMS)})
 
 
