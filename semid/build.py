@@ -212,7 +212,9 @@ def _fitted_on_some(
     tokenizer: SemanticIdTokenizer,
     config: IdsConfig,
     catalog: Catalog,
-    **how: Any,
+    *,
+    on_batch: Callable[[int], None] | None,
+    ray: RayConfig | None,
 ) -> SemanticIds:
     """Fit encoder and tokenizer on ``config.fit_items`` items, and encode all in batches."""
     from semid.batched import costs_in_batches, encode_in_batches, sample_rows
@@ -226,7 +228,7 @@ def _fitted_on_some(
     some = replace(some, text_encoder=source.text_encoder)
     if hasattr(tokenizer, "on_epoch"):
         tokenizer.on_epoch = None  # of this process; workers get copies
-    ids = encode_in_batches(some, catalog, source, **how)
+    ids = encode_in_batches(some, catalog, source, ray=ray, on_batch=on_batch)
     return ids.resolve(config.collisions, costs=costs_in_batches(source, tokenizer))
 
 

@@ -11,15 +11,13 @@ from types import ModuleType
 
 import polars as pl
 import pytest
-from tiny_models import fit_model, shop
+from tiny_models import fit_model, histories
 
 from baselines.models.recommender import Recommender
 from baselines.models.rows import RecommendRows, Request
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "spark_recommend.py"
-IDS = shop().catalog.item_ids
-HISTORIES = [[IDS[(n * step) % 48] for step in range(1, 2 + n % 5)] for n in range(20)]
-ROWS = pl.DataFrame({"user_id": [f"user {n:02}" for n in range(20)], "history": HISTORIES})
+ROWS = histories()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
+
 from baselines.backbones.config import CausalConfig, TigerConfig
 from baselines.data.dataset import Dataset
 from baselines.data.synthetic import synthetic_dataset
@@ -32,6 +34,13 @@ TRAINING = TrainingConfig(epochs=1, precision="fp32")
 def shop() -> Dataset:
     """60 users and 48 items with titles."""
     return synthetic_dataset(num_users=60, num_items=48)
+
+
+def histories(number: int = 20) -> pl.DataFrame:
+    """``user_id`` and ``history``, one to five items of the shop."""
+    ids = shop().catalog.item_ids
+    lists = [[ids[(n * step) % len(ids)] for step in range(1, 2 + n % 5)] for n in range(number)]
+    return pl.DataFrame({"user_id": [f"user {n:02}" for n in range(number)], "history": lists})
 
 
 def spec(backbone: str = "causal", beam: int = 48, configs: BackboneConfigs = CONFIGS) -> ModelSpec:

@@ -15,20 +15,28 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from baselines.experiments.evaluated import Evaluated
+    from baselines.serving.later import LoggedEvaluation
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> None:
     """Print the metrics of a trained model on test targets, or of a log on later events."""
+    from semid.distributed import distributed_state
+
     if config.model is None:
-        evaluate_log(config, console)
+        found: LoggedEvaluation | Evaluated = evaluate_log(config, console)
     else:
-        _evaluate_model(config.model, config, console)
+        found = _evaluate_model(config.model, config, console)
+    for name, count in found.counts.items():
+        console.print(f"{name}: {count}", highlight=False)
+    if config.out is not None:
+        if distributed_state().is_main_process:
+            found.write(Path(config.out))
+        console.print(f"files: {config.out}/ranks.parquet, metrics.json")
 
 
-def _evaluate_model(source: str, config: EvaluateConfig, console: Console) -> None:
+def _evaluate_model(source: str, config: EvaluateConfig, console: Console) -> Evaluated:
     """Rank a dataset's test targets with a trained model."""
     from baselines.experiments.evaluated import Evaluated
-    from semid.distributed import distributed_state
 
     model = read_model(source, config).model
     dataset = read_data(config)
@@ -37,12 +45,7 @@ def _evaluate_model(source: str, config: EvaluateConfig, console: Console) -> No
     console.print(_strata_table(found))
     for label, value in found.lists.items():
         console.print(f"{label}: {value:.4f}", highlight=False)
-    for name, count in found.counts.items():
-        console.print(f"{name}: {count}", highlight=False)
-    if config.out is not None:
-        if distributed_state().is_main_process:
-            found.write(Path(config.out))
-        console.print(f"files: {config.out}/ranks.parquet, metrics.json")
+    return found
 
 
 def _means_table(found: Evaluated) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baselines.cli.console import figures_table
@@ -12,13 +11,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from baselines.serving.later import ArmResult, Difference, Estimate
+    from baselines.serving.later import ArmResult, Difference, Estimate, LoggedEvaluation
 
 
-def evaluate_log(config: EvaluateConfig, console: Console) -> None:
+def evaluate_log(config: EvaluateConfig, console: Console) -> LoggedEvaluation:
     """Judge the lists of a log by their users' next events, and compare its arms."""
     from baselines.serving.later import LoggedEvaluation
-    from semid.distributed import distributed_state
 
     assert config.log is not None
     found = LoggedEvaluation.of(
@@ -33,12 +31,7 @@ def evaluate_log(config: EvaluateConfig, console: Console) -> None:
     console.print(_arms_table(found.arms, found.measures, hours))
     if found.differences:
         console.print(_differences_table(found.differences))
-    for name, count in found.counts.items():
-        console.print(f"{name}: {count}", highlight=False)
-    if config.out is not None:
-        if distributed_state().is_main_process:
-            found.write(Path(config.out))
-        console.print(f"files: {config.out}/ranks.parquet, metrics.json")
+    return found
 
 
 def _arms_table(arms: list[ArmResult], measures: list[str], hours: str) -> Table:

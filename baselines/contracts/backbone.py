@@ -247,6 +247,9 @@ class Backbone(nn.Module, ABC):
             batch: The training batch.
             first: The objective on the paths of ``trie``.
             second: The objective on those of ``second_trie``.
+
+        Raises:
+            NotImplementedError: For a backbone that takes one set alone, as by default.
         """
         raise NotImplementedError(f"{self.label} takes no second set of IDs")
 

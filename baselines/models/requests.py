@@ -24,6 +24,27 @@ ItemId = str | int
 _LARGEST = float(np.finfo(np.float32).max)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """What a list may hold; see ``Recommender.recommend``.
+
+    Attributes:
+        k: Length of the list.
+        within: The only items that may be recommended.
+        exclude_seen: Whether items of the history are excluded.
+        boosts: Values added to the log-probability of items.
+        unknown: How unknown items are handled.
+        empty: How a history without known items is handled.
+    """
+
+    k: int = 10
+    within: tuple[ItemId, ...] | None = None
+    exclude_seen: bool = True
+    boosts: Mapping[ItemId, float] | None = None
+    unknown: Unknown = "skip"
+    empty: Empty = "refuse"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KnownHistories:
     """Histories as rows of a catalogue.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,31 +10,23 @@ import polars as pl
 import pyarrow as pa
 
 from baselines.data.histories import UserHistories
-from baselines.models.config import Empty, Unknown
 from baselines.models.recommender import Recommender
-from baselines.models.requests import ItemId, KnownHistories, known_histories, require_histories
+from baselines.models.requests import (
+    KnownHistories,
+    ListOptions,
+    known_histories,
+    require_histories,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """The options of a request, the same for every user; see ``Recommender.recommend``.
+class Request(ListOptions):
+    """The options of the lists of many users.
 
     Attributes:
-        k: Length of the lists.
-        within: The only items that may be recommended.
-        exclude_seen: Whether items of a user's history are excluded.
-        boosts: Values added to the log-probability of items.
-        unknown: How unknown items are handled.
-        empty: How histories without known items are handled.
         batch_size: Histories decoded at a time.
     """
 
-    k: int = 10
-    within: tuple[ItemId, ...] | None = None
-    exclude_seen: bool = True
-    boosts: Mapping[ItemId, float] | None = None
-    unknown: Unknown = "skip"
-    empty: Empty = "refuse"
     batch_size: int = 256
 
 

@@ -21,33 +21,20 @@ import polars as pl
 
 from baselines.models.beam_weights import BeamWeights
 from baselines.models.bulk import lists_identity
-from baselines.models.config import Empty, Unknown
 from baselines.models.files import read_card
 from baselines.models.recommender import Recommendation, Recommender
-from baselines.models.requests import ItemId, known_histories, require_histories
+from baselines.models.requests import ItemId, ListOptions, known_histories, require_histories
 from semid.provenance import hash_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options of a request for recommendations; see ``Recommender.recommend``.
+class Options(ListOptions):
+    """The options of a request for recommendations.
 
     Attributes:
-        k: Length of the list.
-        within: The only items that may be recommended.
-        exclude_seen: Whether items of the history are excluded.
-        boosts: Values added to the log-probability of items.
-        unknown: How unknown items are handled.
-        empty: How a history without known items is handled.
         beam: Weights in the model's beam.
     """
 
-    k: int = 10
-    within: tuple[ItemId, ...] | None = None
-    exclude_seen: bool = True
-    boosts: Mapping[ItemId, float] | None = None
-    unknown: Unknown = "skip"
-    empty: Empty = "refuse"
     beam: BeamWeights = field(default_factory=BeamWeights)
 
 

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import torch
-from tiny_models import fit_model, shop
+from tiny_models import fit_model, histories, shop
 
 from baselines.cli import main
 from baselines.data.histories import UserHistories
@@ -23,8 +23,7 @@ from semid.config import RayConfig
 from semid.provenance import ProvenanceError
 
 IDS = shop().catalog.item_ids
-HISTORIES = [[IDS[(n * step) % 48] for step in range(1, 2 + n % 5)] for n in range(20)]
-ROWS = pl.DataFrame({"user_id": [f"user {n}" for n in range(20)], "history": HISTORIES})
+ROWS = histories()
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +54,11 @@ def alone(
     """What one process writes, in chunks of six users."""
     monkeypatch.setattr(bulk, "CHUNK", 6)
     out = tmp_path / "alone.parquet"
-    BulkRecommender(recommender, histories(), Request(k=4)).write(out)
+    BulkRecommender(recommender, users(), Request(k=4)).write(out)
     return out.read_bytes()
 
 
-def histories() -> UserHistories:
+def users() -> UserHistories:
     return UserHistories.of_lists(ROWS, shop().catalog.ids)
 
 
@@ -73,9 +72,9 @@ def in_turn(
 
 def test_rows_become_the_lists_of_the_recommender(recommender: Recommender) -> None:
     found = RecommendRows(recommender, Request(k=3))(ROWS.to_arrow()).to_pylist()
-    expected = recommender.recommend(HISTORIES, k=3)
+    expected = recommender.recommend(ROWS["history"].to_list(), k=3)
     assert [(row["user_id"], row["rank"], row["item_id"], row["title"]) for row in found] == [
-        (f"user {n}", rank, item.item_id, item.title)
+        (f"user {n:02}", rank, item.item_id, item.title)
         for n, items in enumerate(expected)
         for rank, item in enumerate(items, start=1)
     ]
@@ -112,7 +111,7 @@ def test_workers_write_the_file_of_one_process(
     monkeypatch.setattr(bulk, "map_chunks", in_turn)
     workers = Workers(ray=RayConfig(), load=partial(Recommender.from_pretrained, folder))
     out = tmp_path / "shared.parquet"
-    assert BulkRecommender(recommender, histories(), Request(k=4)).write(out, workers) == 0
+    assert BulkRecommender(recommender, users(), Request(k=4)).write(out, workers) == 0
     assert out.read_bytes() == alone
 
 
@@ -131,7 +130,7 @@ def test_what_failing_workers_have_done_is_kept(
 
     monkeypatch.setattr(bulk, "map_chunks", lost)
     workers = Workers(ray=RayConfig(), load=partial(Recommender.from_pretrained, folder))
-    out, job = tmp_path / "lists.parquet", BulkRecommender(recommender, histories(), Request(k=4))
+    out, job = tmp_path / "lists.parquet", BulkRecommender(recommender, users(), Request(k=4))
     with pytest.raises(ValueError, match="were lost"):
         job.write(out, workers)
     assert not out.exists()
@@ -146,7 +145,7 @@ def test_a_worker_with_another_model_is_refused(
     monkeypatch.setattr(bulk, "map_chunks", in_turn)
     fit_model(tmp_path / "other", beam=7)
     load = partial(Recommender.from_pretrained, tmp_path / "other" / "model")
-    job = BulkRecommender(recommender, histories(), Request(k=4))
+    job = BulkRecommender(recommender, users(), Request(k=4))
     with pytest.raises(ProvenanceError, match="model of this worker"):
         job.write(tmp_path / "lists.parquet", Workers(ray=RayConfig(), load=load))
     assert not (tmp_path / "lists.parquet").exists()
