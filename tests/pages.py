@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -57,6 +58,19 @@ class Page(HTMLParser):
 
     def all(self, name: str) -> list[str | None]:
         return [attributes[name] for _, attributes in self.elements if name in attributes]
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser; as long as it is open, no other event loop can run."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    with sync_api.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from semid.provenance import read_json
 
 PAGE, LATEX, PARTS = "report.html", "report.tex", "report"
 SETTINGS = "compare.yaml"
-_NEEDED = ("jinja2", "matplotlib")
+_NEEDED = ("jinja2", "matplotlib", "squarify")
 
 
 def missing_packages() -> list[str]:

@@ -56,7 +56,7 @@ def tree_picture(shown: ShownIds, most_cells: int) -> Picture:
     )
 
 
-def squarified(areas: Sequence[float], box: Box) -> list[Box]:
+def divided(areas: Sequence[float], box: Box) -> list[Box]:
     """A rectangle for each area, as near to squares as rows of them allow.
 
     M. Bruls, K. Huizing and J. van Wijk, "Squarified treemaps", 2000.
@@ -65,40 +65,11 @@ def squarified(areas: Sequence[float], box: Box) -> list[Box]:
         areas: Positive, falling; scaled to fill the box.
         box: What is divided.
     """
-    scale = box.width * box.height / sum(areas)
-    sizes, boxes, begin = [area * scale for area in areas], [], 0
-    while begin < len(sizes):
-        side, end = min(box.width, box.height), begin + 1
-        while end < len(sizes) and (
-            _worst(sizes[begin : end + 1], side) <= _worst(sizes[begin:end], side)
-        ):
-            end += 1
-        line, box = _cut_off(sizes[begin:end], box)
-        boxes += line
-        begin = end
-    return boxes
+    import squarify
 
-
-def _worst(sizes: Sequence[float], side: float) -> float:
-    """The most elongated of the rectangles that fill a line along a side; sizes fall."""
-    total = sum(sizes)
-    return max(side**2 * sizes[0] / total**2, total**2 / (side**2 * sizes[-1]))
-
-
-def _cut_off(sizes: Sequence[float], box: Box) -> tuple[list[Box], Box]:
-    """The rectangles of a line along the shorter side of a box, and what is left of it."""
-    total, boxes, at = sum(sizes), [], 0.0
-    if box.width >= box.height:
-        thick = total / box.height
-        for size in sizes:
-            boxes.append(Box(box.x, box.y + at, thick, size / thick))
-            at += size / thick
-        return boxes, Box(box.x + thick, box.y, max(box.width - thick, 0), box.height)
-    thick = total / box.width
-    for size in sizes:
-        boxes.append(Box(box.x + at, box.y, size / thick, thick))
-        at += size / thick
-    return boxes, Box(box.x, box.y + thick, box.width, max(box.height - thick, 0))
+    sizes = squarify.normalize_sizes(areas, box.width, box.height)
+    cells = squarify.squarify(sizes, *box)
+    return [Box(cell["x"], cell["y"], cell["dx"], cell["dy"]) for cell in cells]
 
 
 def _by_first(pairs: Sequence[Prefix]) -> dict[int, list[Prefix]]:
@@ -121,7 +92,7 @@ def _drawn(
     axes.set_xlim(0, width)
     axes.set_ylim(_HEIGHT, 0)
     areas = [prefix.items for prefix in first]
-    boxes = squarified([*areas, rest] if rest else areas, Box(0, 0, width, _HEIGHT))
+    boxes = divided([*areas, rest] if rest else areas, Box(0, 0, width, _HEIGHT))
     for prefix, box in zip(first, boxes, strict=False):
         _fill(axes, box, prefix, alpha=_WHOLE)
     if width >= WIDE:  # a phone's cells would be too small
@@ -181,7 +152,7 @@ def _inside(pairs: Sequence[Prefix], box: Box) -> Iterator[tuple[Prefix, Box]]:
     """The cells of a first code's pairs that are large enough to be seen."""
     if not pairs:
         return
-    cells = squarified([pair.items for pair in pairs], box)
+    cells = divided([pair.items for pair in pairs], box)
     for pair, cell in zip(pairs, cells, strict=True):
         if min(cell.width, cell.height) >= _LEAST_SIDE:
             yield pair, cell

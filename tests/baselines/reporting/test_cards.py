@@ -33,7 +33,7 @@ from baselines.reporting.cards.figures import (
 )
 from baselines.reporting.cards.page import cards_page
 from baselines.reporting.cards.shown import ShownIds
-from baselines.reporting.cards.tree import Box, squarified
+from baselines.reporting.cards.tree import Box, divided
 from semid import CodeTrie, SemanticIds
 from semid.catalog import Catalog
 from semid.embed import read_embeddings
@@ -316,17 +316,17 @@ def test_nine_large_sets_have_a_small_page(tmp_path: Path) -> None:
     assert len(data_of(page)["lists"][0]["ids"]) > 8_000
 
 
-def test_squarified_is_the_example_of_its_paper() -> None:
-    boxes = squarified([6, 6, 4, 3, 2, 2, 1], Box(0, 0, 6, 4))
+def test_the_treemap_is_the_example_of_its_paper() -> None:
+    boxes = divided([6, 6, 4, 3, 2, 2, 1], Box(0, 0, 6, 4))
     assert [(b.x, b.y, b.width, b.height) for b in boxes[:2]] == [(0, 0, 3, 2), (0, 2, 3, 2)]
     upper = [(round(b.width, 6), round(b.height, 6)) for b in boxes[2:4]]
     assert upper == [(round(12 / 7, 6), round(7 / 3, 6)), (round(9 / 7, 6), round(7 / 3, 6))]
 
 
 @pytest.mark.parametrize(("width", "height"), [(720, 420), (300, 420), (1, 1)])
-def test_squarified_divides_the_whole_box_by_area(width: float, height: float) -> None:
+def test_the_treemap_divides_the_whole_box_by_area(width: float, height: float) -> None:
     areas = sorted(np.random.default_rng(0).integers(1, 500, size=200).tolist(), reverse=True)
-    boxes = squarified(areas, Box(0, 0, width, height))
+    boxes = divided(areas, Box(0, 0, width, height))
     scale = width * height / sum(areas)
     assert [b.width * b.height for b in boxes] == pytest.approx([area * scale for area in areas])
     for one in boxes:

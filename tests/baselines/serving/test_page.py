@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pages import chromium
 from tiny_server import IDS, Serve, detail
 
 from baselines.models.beam_weights import BeamWeights
@@ -45,12 +45,7 @@ def test_items_are_found_by_their_titles(serve: Serve, alone: Recommender) -> No
 @contextmanager
 def opened(url: str, width: int, height: int) -> Iterator[Page]:
     """A page of a real browser, without faults at the end, nor anything from outside."""
-    sync = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium")
-    with sync.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": width, "height": height})
         faults: list[Any] = []
         page.on("pageerror", lambda fault: faults.append(fault))
@@ -61,7 +56,6 @@ def opened(url: str, width: int, height: int) -> Iterator[Page]:
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert (faults, wide) == ([], 0)
         assert all(one.startswith((url, "data:")) for one in asked)
-        browser.close()
 
 
 SIZES = pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
