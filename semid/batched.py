@@ -256,6 +256,8 @@ def encode_in_batches(
     """
     tokenizer = ids.tokenizer
     assert tokenizer is not None
+    if ray is not None and hasattr(tokenizer, "on_epoch"):
+        tokenizer.on_epoch = None  # of this process; workers get copies
     codes = torch.empty(len(catalog), len(tokenizer.codebook_sizes), dtype=torch.int64)
     parts = ((int(rows[0]), source.table(rows)) for rows in _batches(len(catalog)))
     make = partial(EncodeRows, tokenizer, source.text_encoder)

@@ -226,8 +226,6 @@ def _fitted_on_some(
     source = (_vectors if is_vectors(config.embeddings) else _texts)(config, catalog, items)
     some = build_semantic_ids(tokenizer, source.embeddings(rows), items, collisions="keep")
     some = replace(some, text_encoder=source.text_encoder)
-    if hasattr(tokenizer, "on_epoch"):
-        tokenizer.on_epoch = None  # of this process; workers get copies
     ids = encode_in_batches(some, catalog, source, ray=ray, on_batch=on_batch)
     return ids.resolve(config.collisions, costs=costs_in_batches(source, tokenizer))
 
